@@ -1,0 +1,123 @@
+"""The native function of the main job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+
+from noisydask import graph
+from noisydask.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.errors import InputError
+from noisydask.inputs import Inputs
+from noisydask.job import IssueJob
+from noisydask.progress import Reporter, Silent
+from noisydask.results import LabelIssues
+from noisydask.settings import IssueSettings
+from noisydask.store import Output
+
+
+def find_label_issues(
+    labels: Any,
+    pred_probs: Any,
+    *,
+    quality_score: str = "self_confidence",
+    adjust_pred_probs: bool = False,
+    estimation_method: str = "off_diagonal",
+    ids: Any = None,
+    class_names: Sequence[str] | None = None,
+    on_invalid: str = "raise",
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    out: str | Path | None = None,
+    storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+    reporter: Reporter | None = None,
+) -> LabelIssues:
+    """Find the examples whose label is likely wrong, on the active Dask client or scheduler.
+
+    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues as
+    ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except that a class without examples is never
+    predicted confidently.
+
+    Parameters
+    ----------
+    labels : str, Path or array-like, (N,), any integer type
+        Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column (``file.parquet#column``) by path or URL;
+        or a Zarr array, NumPy array, memmap, Dask array or list.
+    pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
+        Out-of-sample predicted probabilities, given in the same ways.
+    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+        How a label is scored; low is likely wrong.
+    adjust_pred_probs : bool
+        Subtract class thresholds first, for imbalanced classes (not for ``confidence_weighted_entropy``).
+    estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
+        How the number of issues is estimated.
+    ids : optional
+        A name for each example, given as ``labels`` is; integers or text.
+    class_names : sequence of str, optional
+        K names.
+    on_invalid : {"raise", "skip"}
+        Stop at rows that are no probabilities or have an impossible label, or leave them out.
+    block_bytes : int
+        Decoded bytes of a block; a worker holds about three. Changes no result.
+    out : str or Path, optional
+        Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that
+        the workers must share, and go with the returned object.
+    storage_options : mapping of name to mapping, optional
+        fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
+    reporter : Reporter, optional
+        Shows progress (:mod:`noisydask.progress`); silent by default.
+
+    Returns
+    -------
+    LabelIssues
+
+    Raises
+    ------
+    InputError
+        If an input is missing, malformed or invalid; one sentence that says what, how many and where.
+    JobError
+        If the cluster or a store fails.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
+    >>> find_label_issues([0, 1, 0, 1, 1], pred_probs).to_dataframe()[["index", "given_label", "suggested_label"]]
+       index  given_label  suggested_label
+    0      4            1                0
+    """
+    settings = IssueSettings(quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes))
+    options = storage_options or {}
+    inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
+    job = IssueJob(inputs, settings, reporter or Silent())
+    if out is not None:
+        return job.run(Output.at(out, options.get("out")))
+    return run_in_temporary_folder(job)
+
+
+def run_in_temporary_folder(job: IssueJob) -> LabelIssues:
+    """Run a job whose results go with the returned object."""
+    with_me = _temporary_folder()
+    try:
+        found = job.run(Output.at(with_me))
+    except BaseException:
+        shutil.rmtree(with_me, ignore_errors=True)
+        raise
+    found.remove_with_me(partial(shutil.rmtree, with_me, ignore_errors=True))
+    return found
+
+
+def _temporary_folder() -> str:
+    """A folder for the results of a job without ``out``, seen by all workers."""
+    folder = tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
+    client = graph.active_client()
+    if client is not None and not all(client.run(os.path.isdir, folder).values()):
+        os.rmdir(folder)
+        raise InputError("the workers run on other machines: give out=, a path or URL that all of them can write")
+    return folder

@@ -1,0 +1,287 @@
+"""One run of the main job, step by step: scan, count, rank, write, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import zarr
+
+from noisydask import graph, passes, ranking, tables
+from noisydask.arrays import DaskRows
+from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
+from noisydask.confident import num_issues
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.evidence import Problem, column_dtypes, columns_for
+from noisydask.inputs import Inputs
+from noisydask.progress import Reporter, listening
+from noisydask.results import LabelIssues
+from noisydask.settings import IssueSettings
+from noisydask.store import FORMAT_VERSION, Output, RunStore, StoredObject, storage_error, written_to
+from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
+
+_WORDS = {
+    Problem.NOT_FINITE: "NaN or infinite probabilities",
+    Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or log-probabilities?)",
+    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too coarsely?)",
+    Problem.LABEL: "labels outside 0 to K-1",
+}
+
+
+@dataclass
+class IssueJob:
+    """One run of the main job, step by step; :meth:`run` is the whole of it.
+
+    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made.
+    """
+
+    inputs: Inputs
+    settings: IssueSettings
+    reporter: Reporter
+    absent: float = NEVER
+    joint: bool = True
+    objects: list[StoredObject] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def run(self, output: Output) -> LabelIssues:
+        """Scan, count, rank, write, publish."""
+        started = datetime.now(UTC)
+        try:
+            manifest = self._run(output, started)
+        except NoisydaskError:
+            raise
+        except OSError as error:
+            raise storage_error(error, output.place) from error
+        except Exception as error:
+            if type(error).__module__.startswith("distributed"):
+                raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
+            raise
+        return manifest
+
+    def _run(self, output: Output, started: datetime) -> LabelIssues:
+        data = self._plan(output)
+        self._timed("start")
+        scanned = self._scan(data)
+        self._timed("scan")
+        thresholds = confident_thresholds(scanned.totals, self.absent)
+        run = output.start_run()
+        scoring = passes.Scoring(
+            thresholds, self.settings.quality_score, self.settings.adjust_pred_probs, self.joint,
+            self._score_array(run, data),
+        )  # fmt: skip
+        counted, again = self._count(data, scoring)
+        total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
+        self._timed("count")
+        parts = self._rank(data, scoring, run, counted.histogram, total)
+        self._timed("rank")
+        self._write_small(run, scanned, thresholds, counted, data)
+        counts = {
+            "examples": data.grid.rows,
+            "invalid": scanned.problems.total,
+            "classes": data.num_classes,
+            "estimated_issues": total,
+            "issues": sum(part.rows for part in parts),
+            "blocks": data.grid.num_blocks,
+            "blocks_read_again": len(again),
+        }
+        self._timed("write")
+        bytes_read = {"pred_probs": scanned.bytes_read, "pred_probs_again": counted.bytes_read}
+        manifest = self._manifest(run, started, counts, bytes_read, len(parts))
+        output.publish(run, manifest)
+        return LabelIssues(run, manifest)
+
+    def _timed(self, phase: str) -> None:
+        now = time.monotonic()
+        self.timings[phase] = round(now - self._last, 4)
+        self._last = now
+
+    def _plan(self, output: Output) -> passes.Dataset:
+        self._last = time.monotonic()
+        probs = self.inputs.pred_probs
+        rows, num_classes = probs.shape
+        grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
+        _check_memory(grid.block_bytes)
+        columns = columns_for(self.settings.quality_score, self.settings.adjust_pred_probs, self.joint)
+        evidence = output.create_evidence(grid, column_dtypes(num_classes, probs.dtype, columns))
+        stored = {
+            name: None if isinstance(given, DaskRows) else given
+            for name, given in (("pred_probs", probs), ("labels", self.inputs.labels))
+        }
+        return passes.Dataset(grid, num_classes, probs.dtype, columns, evidence, **stored)
+
+    def _scan(self, data: passes.Dataset) -> passes.ScanState:
+        grid, blocks = data.grid, range(data.grid.num_blocks)
+        given = [self.inputs.pred_probs, self.inputs.labels]
+        arrays = [graph.block_rows(rows.array, grid) if isinstance(rows, DaskRows) else None for rows in given]
+        alone = any(array is not None for array in arrays)
+        numbers = graph.block_numbers(blocks, _tasks(grid.num_blocks, _SCAN_TASKS, alone))
+        size = grid.rows * data.num_classes * data.dtype.itemsize
+        self.reporter.phase(f"reading {grid.rows:,} x {data.num_classes:,} {data.dtype} in {grid.num_blocks:,} blocks")
+        with self.reporter.reading(grid.rows, size) as advance, listening(advance) as notify:
+            task = partial(passes.scan, data=replace(data, notify=notify))
+            state: passes.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+        if state.problems.total and (self.settings.on_invalid == "raise" or state.problems.total == grid.rows):
+            raise InputError(_say(state.problems, grid.rows))
+        return state
+
+    def _score_array(self, run: RunStore, data: passes.Dataset) -> zarr.Array[Any]:
+        double = data.dtype == np.float64 or self.settings.adjust_pred_probs
+        rows, block_rows = data.grid.rows, min(data.grid.block_rows, data.grid.rows)
+        scores = run.create_array("label_quality.zarr", (rows,), (block_rows,), np.float64 if double else np.float32)
+        self.objects += written_to(scores)
+        return scores
+
+    def _count(self, data: passes.Dataset, scoring: passes.Scoring) -> tuple[passes.CountState, tuple[int, ...]]:
+        """Count all blocks; read again those that hold rows which the evidence cannot decide."""
+        self.reporter.phase("counting from the evidence")
+        state = self._over_evidence("count", partial(passes.count, data=data, scoring=scoring), data)
+        again = tuple(sorted(state.unresolved))
+        if again:
+            self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
+            probs = self.inputs.pred_probs
+            array = graph.block_rows(probs.array, data.grid, again) if isinstance(probs, DaskRows) else None
+            numbers = graph.block_numbers(again, (1,) * len(again))
+            task = partial(passes.resolve, data=data, scoring=scoring)
+            state += graph.run_pass("resolve", task, numbers, array)
+        self.objects += state.objects
+        return state, again
+
+    def _over_evidence(self, name: str, task: Any, data: passes.Dataset) -> Any:
+        """A pass over all blocks that reads no probabilities."""
+        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS)
+        numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
+        return graph.run_pass(name, task, numbers)
+
+    def _rank(
+        self, data: passes.Dataset, scoring: passes.Scoring, run: RunStore, histogram: ranking.Ints, total: int
+    ) -> list[tables.WrittenPart]:
+        """Find the parts of the ranking, sort and write each."""
+        self.reporter.phase(f"ranking {total:,} candidates")
+        scores = scoring.scores
+        cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
+        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
+        while bins := cut_off.too_large:
+            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, data=data, scores=scores), data))
+        if tied := cut_off.tied:
+            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, data=data, scores=scores), data))
+        parts = cut_off.parts()
+        run.make_folder("issues")
+        written = self._write_parts(data, scores, run, parts)
+        self._write_indices(run, written)
+        self.objects += [stored for part in written for stored in part.objects]
+        return written
+
+    def _write_parts(
+        self, data: passes.Dataset, scores: zarr.Array[Any], run: RunStore, parts: list[ranking.Part]
+    ) -> list[tables.WrittenPart]:
+        ids = self.inputs.ids
+        selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
+        array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
+        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS, array is not None)
+        numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
+        frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
+        names = self.inputs.class_names
+        if len(parts) <= 1:
+            part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
+            finish = partial(tables.write_part, number=0, part=part, first_rank=1, run=run, class_names=names)
+            return [graph.compute(graph.gather_frames("write", frames, finish))]
+        kept = self._over_evidence("kept", partial(passes.kept, data=data, selection=selection), data)
+        firsts = 1 + np.cumsum([0, *kept[:-1]])
+        meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
+        finish_part = partial(
+            tables.write_shuffled, parts=tuple(parts), first_ranks=tuple(firsts.tolist()), run=run, class_names=names
+        )
+        table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
+        return sorted(table["written"], key=lambda part: part.number)
+
+    def _write_indices(self, run: RunStore, parts: list[tables.WrittenPart]) -> None:
+        rows = sum(part.rows for part in parts)
+        indices = run.create_array("issue_indices.zarr", (rows,), (min(rows, tables.INDEX_CHUNK),), np.int64)
+        self.objects += written_to(indices)
+        chunks = range(-(-rows // tables.INDEX_CHUNK))
+        if chunks:
+            task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
+            numbers = graph.block_numbers(chunks, (1,) * len(chunks))
+            self.objects += graph.run_pass("indices", task, numbers)
+
+    def _write_small(
+        self, run: RunStore, scanned: passes.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
+    ) -> None:
+        """Write what has the size of the classes, and the refused rows."""
+        totals = scanned.totals
+        shown = thresholds if self.absent == LOWER_BOUND else np.where(totals.counts > 0, thresholds, np.nan)
+        self.objects += run.write_array("thresholds.zarr", shown)
+        self.objects += run.write_array("class_counts.zarr", totals.counts)
+        if self.joint:
+            self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
+        refused = np.zeros(0, np.int64)
+        if scanned.problems.total:
+            refused = self._over_evidence("refused", partial(passes.refused, data=data), data).rows
+        self.objects += run.write_array("invalid_indices.zarr", refused)
+
+    def _manifest(
+        self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int
+    ) -> dict[str, Any]:
+        """Everything there is to know of a run."""
+        packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+        inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
+        finished = datetime.now(UTC)
+        return {
+            "format_version": FORMAT_VERSION,
+            "run": run.run,
+            "job": "issues",
+            "started": started.isoformat(),
+            "finished": finished.isoformat(),
+            "seconds": self.timings | {"total": round((finished - started).total_seconds(), 4)},
+            "settings": asdict(self.settings),
+            "inputs": {name: rows.describe() for name, rows in inputs.items() if rows is not None},
+            "class_names": list(self.inputs.class_names) if self.inputs.class_names is not None else None,
+            "counts": counts,
+            "bytes_read": bytes_read,
+            "threads": graph.slots(),
+            "versions": {"python": python_version()} | {name: version(name) for name in packages},
+            "parts": [tables.part_name(number) for number in range(num_parts)],
+            "objects": [asdict(stored) for stored in sorted(self.objects)],
+        }
+
+
+#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
+_SCAN_TASKS, _EVIDENCE_TASKS = 32, 2
+
+
+def _tasks(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
+    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
+    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
+
+
+def _check_memory(block_bytes: int) -> None:
+    """Refuse a plan that does not fit the workers, before the first task."""
+    client = graph.active_client()
+    if client is None:
+        return
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        need = threads * block_bytes * BLOCKS_IN_MEMORY
+        if limit and need > 0.6 * limit:
+            fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
+            raise InputError(
+                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
+                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
+            )
+
+
+def _say(problems: passes.Problems, rows: int) -> str:
+    """One sentence about refused rows."""
+    kinds = [f"{problems.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if problems.counts[kind]]
+    first = ", ".join(str(row) for row, _ in problems.first)
+    return (
+        f"{problems.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}; the first are rows {first}."
+        f" Correct them, or leave them out with on_invalid='skip'"
+    )

@@ -1,0 +1,235 @@
+"""The exact order of the issues without sorting all scores: histograms, cut-off, parts.
+
+Issues are the first T examples in ascending (score, index). Scores become integers of the same order; a histogram of
+their leading bits tells in which bin the T-th lies and how many come before it. Bins become *parts*, each small enough
+to be sorted by one worker; a bin that holds more is split by its next bits, and a single score that too many share by
+index. Parts depend on the scores alone, so they are the same for any blocks, workers or order. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.unsignedinteger]
+
+#: Rows that one worker sorts and one Parquet part holds, about.
+ROWS_PER_PART = 1 << 21
+#: Examples that share one score are counted, and where needed split, by this many consecutive indices.
+TIE_ROWS = 1 << 20
+
+_DIGIT = 16
+
+
+@dataclass(frozen=True, order=True)
+class Bin:
+    """All keys from ``key`` on that share its bits above ``shift``."""
+
+    key: int
+    shift: int
+
+    @property
+    def stop(self) -> int:
+        """First key after the bin."""
+        return self.key + (1 << self.shift)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive examples of the ranking: those of keys in [key, stop), and of one key alone indices in [first, last).
+
+    ``rows`` are in it, of which the first ``take`` in order belong to the T lowest.
+    """
+
+    key: int
+    stop: int
+    first: int
+    last: int
+    rows: int
+    take: int
+
+
+def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
+    """Unsigned integers that order like the scores; NaN comes last.
+
+    Examples
+    --------
+    >>> sort_keys(np.array([-0.5, 0.0, 0.25, np.nan], np.float32)).argsort().tolist()
+    [0, 1, 2, 3]
+    """
+    scores = scores + scores.dtype.type(0)  # -0.0 is 0.0
+    bits = scores.view(f"u{scores.itemsize}")
+    sign = bits.dtype.type(1 << (8 * scores.itemsize - 1))
+    keys: Keys = np.where(bits & sign, ~bits, bits | sign)
+    keys[np.isnan(scores)] = ~bits.dtype.type(0)
+    return keys
+
+
+def whole_range(itemsize: int) -> Bin:
+    """The bin of all keys of ``itemsize`` bytes."""
+    return Bin(0, 8 * itemsize)
+
+
+def split(wide: Bin) -> int:
+    """Shift of the bins into which a histogram divides ``wide``."""
+    return max(0, wide.shift - _DIGIT)
+
+
+def histogram(keys: Keys, bins: Sequence[Bin]) -> Ints:
+    """How many keys lie in each of the ``2 ** 16`` (or fewer) equal pieces of each bin.
+
+    Parameters
+    ----------
+    keys : ndarray of unsigned integers, (n,)
+    bins : sequence of Bin
+
+    Returns
+    -------
+    ndarray of int64, (len(bins), 65536)
+    """
+    counts = np.zeros((len(bins), 1 << _DIGIT), np.int64)
+    for row, wide in enumerate(bins):
+        top = np.uint64(min(wide.stop, 1 << 64) - 1)
+        _histogram(keys, np.uint64(wide.key), top, np.uint64(split(wide)), counts[row])
+    return counts
+
+
+@nb.njit(nogil=True, cache=True)
+def _histogram(keys, first, last, shift, counts):
+    for i in range(keys.size):
+        key = np.uint64(keys[i])
+        if first <= key <= last:
+            counts[(key - first) >> shift] += 1
+
+
+def tie_counts(keys: Keys, start: int, rows: int, ties: Sequence[int]) -> Ints:
+    """Per tied key, how many of a block's examples have it, by index divided by :data:`TIE_ROWS`.
+
+    ``start`` is the index of the block's first example, ``rows`` the number of all examples.
+    """
+    counts = np.zeros((len(ties), -(-rows // TIE_ROWS)), np.int64)
+    for row, key in enumerate(ties):
+        where = (np.flatnonzero(keys == keys.dtype.type(key)) + start) // TIE_ROWS
+        counts[row] = np.bincount(where, minlength=counts.shape[1])
+    return counts
+
+
+@dataclass
+class CutOff:
+    """Search for the parts that hold the T lowest: ask for histograms until every part is small, then for ties.
+
+    Parameters
+    ----------
+    total : int
+        T, how many examples are wanted.
+    itemsize : int
+        Bytes of a score.
+    rows : int
+        Number of all examples.
+    rows_per_part : int
+        Examples a part should hold at most.
+    """
+
+    total: int
+    itemsize: int
+    rows: int
+    rows_per_part: int = ROWS_PER_PART
+
+    def __post_init__(self) -> None:
+        self._counts: dict[Bin, int] = {}
+        self._ties: dict[int, Ints] = {}
+
+    @property
+    def too_large(self) -> tuple[Bin, ...]:
+        """Bins that hold too many examples and can be split by a histogram: to be counted next."""
+        if not self._counts:
+            return (whole_range(self.itemsize),) if self.total else ()
+        return tuple(b for b, n in self._needed().items() if n > self.rows_per_part and b.shift)
+
+    @property
+    def tied(self) -> tuple[int, ...]:
+        """Single keys that too many examples share: to be counted by index, once nothing is :attr:`too_large`."""
+        return tuple(b.key for b, n in self._needed().items() if n > self.rows_per_part and b.key not in self._ties)
+
+    def add(self, bins: Sequence[Bin], counts: Ints) -> None:
+        """Take in the histogram of ``bins`` over all examples."""
+        for wide, row in zip(bins, counts, strict=True):
+            self._counts.pop(wide, None)
+            shift = split(wide)
+            for piece in np.flatnonzero(row):
+                self._counts[Bin(wide.key + (int(piece) << shift), shift)] = int(row[piece])
+
+    def add_ties(self, keys: Sequence[int], counts: Ints) -> None:
+        """Take in the tie counts of ``keys`` over all examples."""
+        self._ties.update(zip(keys, counts, strict=True))
+
+    def _needed(self) -> dict[Bin, int]:
+        """Bins in order, as far as the T-th example."""
+        needed, before = {}, 0
+        for piece in sorted(self._counts):
+            if before >= self.total:
+                break
+            needed[piece] = self._counts[piece]
+            before += self._counts[piece]
+        return needed
+
+    def parts(self) -> list[Part]:
+        """The ranking's parts in order; together they take exactly T examples."""
+        parts: list[Part] = []
+        left = self.total
+        for piece, count in self._needed().items():
+            if piece.key in self._ties and not piece.shift:
+                pieces = list(self._split_tie(piece, self._ties[piece.key]))
+            else:
+                pieces = [Part(piece.key, piece.stop, 0, self.rows, count, count)]
+            for new in pieces:
+                take = min(left, new.rows)
+                left -= take
+                if take == 0:
+                    break
+                last = parts[-1] if parts else None
+                whole = last is not None and last.last == new.last == self.rows and new.first == last.first == 0
+                if last is not None and whole and last.rows + new.rows <= self.rows_per_part:
+                    parts[-1] = Part(last.key, new.stop, 0, self.rows, last.rows + new.rows, last.take + take)
+                else:
+                    parts.append(Part(new.key, new.stop, new.first, new.last, new.rows, take))
+        return parts
+
+    def _split_tie(self, piece: Bin, counts: Ints) -> list[Part]:
+        """One key's examples, cut by index into pieces of about a part."""
+        cuts = np.flatnonzero(np.diff(np.cumsum(counts) // self.rows_per_part, prepend=0)) + 1
+        edges = [0, *cuts.tolist(), len(counts)]
+        split_parts = []
+        for low, high in zip(edges, edges[1:], strict=False):
+            rows = int(counts[low:high].sum())
+            if rows:
+                first, last = low * TIE_ROWS, min(high * TIE_ROWS, self.rows)
+                split_parts.append(Part(piece.key, piece.stop, first, last, rows, rows))
+        return split_parts
+
+
+def assign_parts(keys: Keys, start: int, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
+    """Part of each example of a block, -1 for none; ``start`` is the index of its first example."""
+    where = np.full(len(keys), -1, np.int64)
+    if not parts or not len(keys):
+        return where
+    low = np.flatnonzero(keys <= keys.dtype.type(parts[-1].stop - 1))
+    firsts = np.array([part.key for part in parts], keys.dtype)
+    found = np.searchsorted(firsts, keys[low], side="right") - 1
+    for number, part in enumerate(parts):
+        if part.stop == part.key + 1:  # several parts may share a single key: tell them apart by index
+            tied = low[keys[low] == keys.dtype.type(part.key)] + start
+            inside = (tied >= part.first) & (tied < part.last)
+            there = np.searchsorted(low, tied[inside] - start)
+            found[there] = number
+    firsts_index = np.array([part.first for part in parts])
+    lasts_index = np.array([part.last for part in parts])
+    index = low + start
+    found[(index < firsts_index[found]) | (index >= lasts_index[found])] = -1
+    where[low] = found
+    return where
