@@ -14,6 +14,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.evidence import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.thresholds import FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
@@ -41,14 +42,15 @@ class SparseCounts:
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, pairs: npt.NDArray[np.int64], num_classes: int) -> SparseCounts:
+    def of(cls, pairs: npt.NDArray[np.int64]) -> SparseCounts:
         """Count pairs; negative ones are left out."""
-        pairs = pairs[pairs >= 0]
-        if num_classes * num_classes <= 4 * len(pairs):
-            dense = np.bincount(pairs, minlength=num_classes * num_classes)
-            found = np.flatnonzero(dense)
-            return cls(found, dense[found])
-        return cls(*np.unique(pairs, return_counts=True))
+        return cls(*np.unique(pairs[pairs >= 0], return_counts=True))
+
+    @classmethod
+    def of_dense(cls, counts: npt.NDArray[np.int64]) -> SparseCounts:
+        """Take the counts of all pairs, (K * K,)."""
+        found = np.flatnonzero(counts)
+        return cls(found, counts[found])
 
     def __add__(self, other: SparseCounts) -> SparseCounts:
         pairs, where = np.unique(np.concatenate([self.pairs, other.pairs]), return_inverse=True)
@@ -110,50 +112,69 @@ def count_issues(
     unresolved : ndarray of bool, (n,)
         Rows whose place in the confident joint needs all of the row.
     """
-    num_classes = len(thresholds)
+    num_classes, rows = len(thresholds), len(columns["given"])
     confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
-    pairs = np.empty(len(columns["given"]) if joint else 0, np.int64)
+    unresolved = np.zeros(rows, bool)
+    dense = np.zeros(num_classes**2 if joint and num_classes <= _DENSE else 0, np.int64)
+    pairs = np.full(rows if joint and num_classes > _DENSE else 0, _NOT_COUNTED)
     limits = thresholds - FLOATING_POINT_COMPARISON
     given, top1, p_top1 = (columns[name] for name in ("given", "top1", "p_top1"))
-    others = (columns[name] for name in ("top2", "p_top2", "p_rest")) if joint else (top1[:0], p_top1[:0], p_top1[:0])
-    _count(given, top1, p_top1, *others, limits, limits.min(), confident, off_diagonal, pairs)
-    unresolved = pairs == _UNRESOLVED
-    if pred_probs is not None and unresolved.any():
-        for rows in _slices(unresolved):
-            pairs[rows] = _pairs_of_rows(pred_probs[rows], columns["given"][rows], limits)
-    counts = IssueCounts(confident, off_diagonal, SparseCounts.of(pairs, num_classes))
-    return counts, unresolved
+    others = (top1[:0], p_top1[:0], p_top1[:0])
+    if joint:
+        others = (columns["top2"], columns["p_top2"], columns.get("p_rest", p_top1[:0]))
+    room = _room(num_classes)
+    _count(given, top1, p_top1, *others, room, limits, limits.min(), confident, off_diagonal, dense, pairs, unresolved)
+    found = SparseCounts.of_dense(dense) if dense.size else SparseCounts.of(pairs)
+    if pred_probs is not None:
+        for some in _slices(unresolved):
+            found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+    return IssueCounts(confident, off_diagonal, found), unresolved
 
 
-_NOT_COUNTED, _UNRESOLVED = -1, -2
+# A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are sorted.
+_DENSE = 1000
+_NOT_COUNTED = -1
 
 
 @nb.njit(nogil=True, cache=True)
-def _count(given, top1, p_top1, top2, p_top2, p_rest, limits, lowest, confident, off_diagonal, pairs):
-    """Count every row; ``pairs``, unless empty, receives its place in the joint, or why it has none."""
-    num_classes, joint = limits.size, pairs.size > 0
+def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, confident, off_diagonal, dense, pairs, unresolved):
+    """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not empty."""
+    num_classes, joint = limits.size, dense.size + pairs.size > 0
     for i in range(given.size):
         label, best = np.int64(given[i]), np.int64(top1[i])
-        if joint:
-            pairs[i] = _NOT_COUNTED
         if label >= num_classes:
             continue
+        # One confident class or several: if the predicted class is among them, it is the likely one either way.
+        likely = best
         if p_top1[i] >= limits[best]:
             confident[label] += 1
-            if best != label:
-                off_diagonal[label] += 1
-            # One confident class or several: the most probable of them is the predicted class either way.
-            if joint:
-                pairs[i] = label * num_classes + best
+            off_diagonal[label] += best != label
+        elif not joint or p_top2[i] < lowest:
             continue
-        if not joint or p_top2[i] < lowest:
+        elif (p_rest[i] if p_rest.size else min(p_top2[i], room - p_top1[i] - p_top2[i])) >= lowest:
+            unresolved[i] = True
             continue
-        if p_rest[i] >= lowest:
-            pairs[i] = _UNRESOLVED
-            continue
-        second = np.int64(top2[i])
-        if p_top2[i] >= limits[second]:
-            pairs[i] = label * num_classes + second
+        else:
+            likely = np.int64(top2[i])
+            if p_top2[i] < limits[likely]:
+                continue
+        if dense.size:
+            dense[label * num_classes + likely] += 1
+        elif joint:
+            pairs[i] = label * num_classes + likely
+
+
+def bound_of_rest(columns: Columns, num_classes: int) -> Array:
+    """What the third largest probability is at most: itself where it was kept, else what the first two leave of the sum."""
+    if "p_rest" in columns:
+        return columns["p_rest"]
+    second = columns["p_top2"]
+    return np.minimum(second, _room(num_classes) - columns["p_top1"] - second)
+
+
+def _room(num_classes: int) -> float:
+    """What three classes of a valid row add up to at most; the others may be a little below 0."""
+    return 1.0 + ROW_SUM_TOLERANCE + PROBABILITY_TOLERANCE * num_classes if num_classes > 2 else 0.0
 
 
 def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDArray[np.int64]:
@@ -264,13 +285,14 @@ def _adjusted(
     unresolved = np.zeros(len(own), bool)
     if quality_score == "self_confidence":
         return own / total, unresolved
+    nothing = -np.inf if num_classes > 1 else -shift
     named = [
-        np.where(columns[top] == given, -shift, columns[p] - thresholds[columns[top]])
+        np.where(columns[top] == given, nothing, columns[p] - thresholds[columns[top]])
         for top, p in (("top1", "p_top1"), ("top2", "p_top2"))
     ]
     other = np.maximum(*named)
     if num_classes > 2:  # a class not named has at most p_rest, less the lowest threshold
-        unresolved = (columns["p_rest"] - thresholds.min() > other) & (given < num_classes)
+        unresolved = (bound_of_rest(columns, num_classes) - thresholds.min() > other) & (given < num_classes)
     if pred_probs is not None:
         for rows in _slices(unresolved):
             whole = pred_probs[rows] - thresholds

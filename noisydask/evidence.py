@@ -27,10 +27,13 @@ PROBABILITY_TOLERANCE = 1e-3
 ROW_SUM_TOLERANCE = 1e-2
 
 _BASE = ("given", "top1", "p_given", "p_top1")
-_SECOND = ("top2", "p_top2", "p_rest")
+_SECOND = ("top2", "p_top2")
+_THIRD = ("p_rest",)
+_FULL_BYTES = 22
 
 # Up to this many classes a float32 row is walked once with packed integers; above, vectorised passes win.
 _NARROW = 24
+_TILE_BYTES = 1 << 20
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 
@@ -70,6 +73,18 @@ class Evidence:
     counts: npt.NDArray[np.int64] = field(repr=False)
     fixed: npt.NDArray[np.int64] = field(repr=False)
 
+    @classmethod
+    def empty(cls, rows: int, num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]) -> Evidence:
+        """Room for the evidence of ``rows`` rows of an input of ``num_classes`` classes and ``dtype``."""
+        kinds = column_dtypes(num_classes, dtype, columns)
+        sums = np.zeros((2, num_classes), np.int64)
+        return cls({name: np.empty(rows, kind) for name, kind in kinds.items()}, np.zeros(rows, np.uint8), *sums)
+
+    def part(self, start: int, stop: int) -> Evidence:
+        """A view of consecutive rows, with sums of its own, at zero."""
+        columns = {name: column[start:stop] for name, column in self.columns.items()}
+        return Evidence(columns, self.problems[start:stop], np.zeros_like(self.counts), np.zeros_like(self.fixed))
+
 
 def class_dtype(num_classes: int) -> np.dtype[np.generic]:
     """Smallest unsigned integer that holds ``num_classes`` itself, the mark of a refused row.
@@ -95,24 +110,34 @@ def column_dtypes(num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
     return {name: kinds.get(name, probability) for name in columns}
 
 
-def columns_for(quality_score: str, adjust_pred_probs: bool, joint: bool = True) -> tuple[str, ...]:
+def columns_for(
+    num_classes: int, dtype: npt.DTypeLike, quality_score: str, adjust_pred_probs: bool, joint: bool = True
+) -> tuple[str, ...]:
     """Evidence columns that a job needs, with this score and with the confident joint or without.
+
+    Where a row is so short that its evidence would weigh a third of it, ``p_rest`` is left out: the other columns bound
+    it well enough (:func:`noisydask.confident.bound_of_rest`).
 
     Examples
     --------
-    >>> columns_for("self_confidence", False, joint=False)
+    >>> columns_for(10, "f4", "self_confidence", False, joint=False)
     ('given', 'top1', 'p_given', 'p_top1')
-    >>> columns_for("confidence_weighted_entropy", False)[-1]
-    'entropy'
+    >>> columns_for(1000, "f4", "confidence_weighted_entropy", False)[4:]
+    ('top2', 'p_top2', 'p_rest', 'entropy')
     """
     columns = _BASE
-    columns += _SECOND if joint or quality_score == "normalized_margin" else ()
+    if joint or quality_score == "normalized_margin":
+        columns += _SECOND
+        if num_classes * np.dtype(dtype).itemsize > 3 * _FULL_BYTES:
+            columns += _THIRD
     columns += ("p_sum",) if adjust_pred_probs else ()
     columns += ("entropy",) if quality_score == "confidence_weighted_entropy" else ()
     return columns
 
 
-def scan_rows(pred_probs: Array, labels: Array, columns: Iterable[str] = _BASE + _SECOND) -> Evidence:
+def scan_rows(
+    pred_probs: Array, labels: Array, columns: Iterable[str] = _BASE + _SECOND + _THIRD, into: Evidence | None = None
+) -> Evidence:
     """Evidence, checks and class sums of whole rows, each read once.
 
     Parameters
@@ -123,6 +148,8 @@ def scan_rows(pred_probs: Array, labels: Array, columns: Iterable[str] = _BASE +
         Given labels.
     columns : iterable of str
         Evidence columns wanted.
+    into : Evidence, optional
+        Filled and returned instead of a new one; its ``counts`` and ``fixed`` are added to.
 
     Returns
     -------
@@ -135,29 +162,22 @@ def scan_rows(pred_probs: Array, labels: Array, columns: Iterable[str] = _BASE +
     ([0, 2], [0.7, 0.3])
     """
     rows, num_classes = pred_probs.shape
-    kinds = column_dtypes(num_classes, pred_probs.dtype, columns)
-    out = {name: np.empty(rows, kind) for name, kind in kinds.items()}
-    problems = np.zeros(rows, np.uint8)
-    counts, fixed = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     if rows > MAX_ROWS:
         raise ValueError(f"scan_rows takes at most {MAX_ROWS:,} rows a call, not {rows:,}")
+    out = into or Evidence.empty(rows, num_classes, pred_probs.dtype, columns)
     probability = probability_dtype(pred_probs.dtype)
     unsigned = np.dtype(f"u{probability.itemsize}")
     limit = np.array(1.0 + PROBABILITY_TOLERANCE, probability).view(unsigned)[()]
-    step = _rows_per_call(pred_probs)
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
+    step = max(1, _TILE_BYTES // (num_classes * probability.itemsize))
+    # What needs no conversion is taken at once, the rest by tiles that stay in the cache.
+    ready = pred_probs.flags.c_contiguous and pred_probs.dtype == probability
+    for start in range(0, rows, max(1, rows) if ready else step):
+        part = slice(start, rows if ready else min(start + step, rows))
         tile = np.ascontiguousarray(pred_probs[part], dtype=probability)
-        given = labels[part].astype(np.int64, copy=False)
-        _scan(tile, tile.view(unsigned), limit, given, *_outputs(out, part, unsigned), problems[part], counts, fixed)
-    return Evidence(out, problems, counts, fixed)
-
-
-def _rows_per_call(pred_probs: Array) -> int:
-    """All rows at once, or, where they must be converted, as many as stay in a core's cache."""
-    if pred_probs.flags.c_contiguous and pred_probs.dtype == probability_dtype(pred_probs.dtype):
-        return max(1, len(pred_probs))
-    return max(1, (1 << 18) // pred_probs.shape[1])
+        given, problems = labels[part].astype(np.int64, copy=False), out.problems[part]
+        columns = _outputs(out.columns, part, unsigned)
+        _scan(tile, tile.view(unsigned), limit, given, step, *columns, problems, out.counts, out.fixed)
+    return out
 
 
 def _outputs(out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic]) -> tuple[Array, ...]:
@@ -171,156 +191,217 @@ def _outputs(out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic])
     return tuple(views[name] if name in views else absent[name] for name in order)
 
 
+# The kernels below work on tiles: arrays of their own for a few thousand rows, so that what one leaves for the next is
+# still in the cache. Inside a loop over rows no row is sliced: each slice would be a counted reference.
+
+
 @nb.njit(nogil=True, cache=True)
-def _top3_narrow(bits):
-    """Best two classes, largest and third largest value of a short row, its float32 seen as integers.
+def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total):
+    """Best two classes, largest and third largest value (as bits) and sum of short float32 rows.
 
     Non-negative floats order like their bits. Value and complement of the class share one integer, so that a plain
     maximum prefers the lower class among equals, and no branch depends on the data.
     """
-    first = second = third = np.uint64(0)
-    for k in range(bits.size):
-        key = (np.uint64(bits[k]) << _HIGH) | (_LOW - np.uint64(k))
-        top = max(first, key)
-        key = min(first, key)
-        mid = max(second, key)
-        key = min(second, key)
-        first, second, third = top, mid, max(third, key)
-    top1, top2 = np.int64(_LOW - (first & _LOW)), np.int64(_LOW - (second & _LOW))
-    return top1, top2 if bits.size > 1 else np.int64(0), first >> _HIGH, third >> _HIGH
+    rows, num_classes = bits.shape
+    for i in range(rows):
+        a = b = c = np.uint64(0)
+        added = 0.0
+        for k in range(num_classes):
+            added += pred_probs[i, k]
+            key = (np.uint64(bits[i, k]) << _HIGH) | (_LOW - np.uint64(k))
+            top = max(a, key)
+            key = min(a, key)
+            mid = max(b, key)
+            key = min(b, key)
+            a, b, c = top, mid, max(c, key)
+        top1[i], top2[i] = _LOW - (a & _LOW), _LOW - (b & _LOW)
+        largest[i], third[i], total[i] = a >> _HIGH, c >> _HIGH, added
 
 
-@nb.njit(nogil=True, cache=True)
-def _below(bits, value):
-    """First class that has ``value``, how many have it, and the largest value below it (three vectorised reductions)."""
-    zero, one, none = bits.dtype.type(0), bits.dtype.type(1), bits.dtype.type(bits.size)
+@nb.njit(nogil=True, cache=True, inline="always")
+def _below(bits, i, value):
+    """First class of row i that has ``value``, how many have it, the largest value below it: vectorised reductions."""
+    zero, one, none = bits.dtype.type(0), bits.dtype.type(1), bits.dtype.type(bits.shape[1])
     first, count, lower = none, zero, zero
-    for k in range(bits.size):
-        here = bits[k]
+    for k in range(bits.shape[1]):
+        here = bits[i, k]
         equal = here == value
         first = min(first, bits.dtype.type(k) if equal else none)
         count += one if equal else zero
         lower = max(lower, here if here < value else zero)
-    return np.int64(first), np.int64(count), lower
+    return first, count, lower
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _largest_and_sums(pred_probs, bits, largest, total):
+    """Largest value of each row, as bits, and its sum in any order: good enough to check a row."""
+    for i in range(bits.shape[0]):
+        most, added = bits.dtype.type(0), 0.0
+        for k in range(bits.shape[1]):
+            most = max(most, bits[i, k])
+        for k in range(bits.shape[1]):
+            added += pred_probs[i, k]
+        largest[i], total[i] = most, added
 
 
 @nb.njit(nogil=True, cache=True)
-def _top3_wide(bits):
-    """The same as :func:`_top3_narrow` for a long row (or float64), by passes that the compiler turns into SIMD."""
-    largest = bits.dtype.type(0)
-    for k in range(bits.size):
-        largest = max(largest, bits[k])
-    top1, equal, second = _below(bits, largest)
-    if equal == 1:
-        top2, equal, third = _below(bits, second)
-        return top1, top2 if bits.size > 1 else np.int64(0), largest, second if equal > 1 else third
-    top2 = top1 + 1
-    while bits[top2] != largest:
-        top2 += 1
-    return top1, top2, largest, largest if equal > 2 else second
+def _top3_wide(pred_probs, bits, top1, top2, largest, third, total):
+    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler turns into SIMD."""
+    _largest_and_sums(pred_probs, bits, largest, total)
+    for i in range(bits.shape[0]):
+        best = largest[i]
+        first, equal, second = _below(bits, i, best)
+        top1[i] = first
+        if equal == 1:
+            first, equal, below = _below(bits, i, second)
+            top2[i], third[i] = first, second if equal > 1 else below
+            continue
+        k = first + 1
+        while k < bits.shape[1] and bits[i, k] != best:
+            k += 1
+        top2[i], third[i] = k, best if equal > 2 else second
 
 
 @nb.njit(nogil=True, cache=True)
 def _top3_signed(row):
-    """The same for a row with tiny negative values, whose bits do not order; rare, so plain."""
+    """Best two classes and third largest value of a row with tiny negative values, whose bits do not order."""
     first = second = third = -np.inf
-    top1 = top2 = 0
+    a = b = 0
     for k in range(row.size):
         value = row[k]
         if value > first:
-            top1, top2 = k, top1
+            a, b = k, a
             first, second, third = value, first, second
         elif value > second:
-            top2 = k
+            b = k
             second, third = value, second
         elif value > third:
             third = value
-    return top1, top2, max(third, 0.0) if row.size < 3 else third
-
-
-@nb.njit(nogil=True, cache=True, fastmath={"reassoc"})
-def _row_sum(row):
-    """Sum in any order: good enough to check a row, vectorised."""
-    total = 0.0
-    for k in range(row.size):
-        total += row[k]
-    return total
+    return a, b, third if row.size > 2 else 0.0
 
 
 @nb.njit(nogil=True, cache=True)
-def _row_sum_in_order(row):
-    """Sum in float64 from left to right: the same bits on every machine, for what is kept."""
-    total = 0.0
-    for k in range(row.size):
-        total += row[k]
-    return total
+def _row_sums(pred_probs, p_sum):
+    """Sums in float64 from left to right: the same bits on every machine, for what is kept."""
+    for i in range(p_sum.size):
+        total = 0.0
+        for k in range(pred_probs.shape[1]):
+            total += pred_probs[i, k]
+        p_sum[i] = total
 
 
 @nb.njit(nogil=True, cache=True)
-def _normalized_entropy(row):
-    """Entropy of a row over the logarithm of its length (0 for one class)."""
-    total = 0.0
-    for k in range(row.size):
-        value = np.float64(row[k])
-        if value > 0.0:
-            total -= value * np.log(value)
-    return total / np.log(row.size) if row.size > 1 else 0.0
+def _normalized_entropies(pred_probs, entropy):
+    """Entropy of each row over the logarithm of its length (0 for one class)."""
+    scale = np.log(max(2, pred_probs.shape[1]))
+    for i in range(entropy.size):
+        total = 0.0
+        for k in range(pred_probs.shape[1]):
+            value = np.float64(pred_probs[i, k])
+            if value > 0.0:
+                total -= value * np.log(value)
+        entropy[i] = total / scale
 
 
 @nb.njit(nogil=True, cache=True)
-def _problem(row, total):
-    """What is wrong with the values of a row, if anything."""
+def _problem(row, total, label):
+    """What is wrong with a row, if anything."""
     for k in range(row.size):
         if not np.isfinite(row[k]):
             return NOT_FINITE
     for k in range(row.size):
         if row[k] < -PROBABILITY_TOLERANCE or row[k] > 1.0 + PROBABILITY_TOLERANCE:
             return OUT_OF_RANGE
-    return ROW_SUM if abs(total - 1.0) > ROW_SUM_TOLERANCE else NONE
+    if not abs(total - 1.0) <= ROW_SUM_TOLERANCE:
+        return ROW_SUM
+    return NONE if 0 <= label < row.size else LABEL
+
+
+@nb.njit(nogil=True, cache=True)
+def _suspects(largest, limit, total, labels, num_classes, suspect):
+    """Rows to look at closely: bits above those of 1 (negative, not finite, too large), a wrong sum or label."""
+    found = 0
+    for i in range(labels.size):
+        wrong = largest[i] > limit or not abs(total[i] - 1.0) <= ROW_SUM_TOLERANCE
+        if wrong or labels[i] < 0 or labels[i] >= num_classes:
+            suspect[found] = i
+            found += 1
+    return found
+
+
+@nb.njit(nogil=True, cache=True)
+def _add_to_classes(pred_probs, labels, problems, p_given, counts, fixed):
+    """Probability of the given label, and its class's count and sum, of the rows without problems."""
+    for i in range(labels.size):
+        if problems[i] == NONE:
+            label = labels[i]
+            p_given[i] = pred_probs[i, label]
+            counts[label] += 1
+            fixed[label] += np.int64(np.float64(pred_probs[i, label]) * FIXED_POINT)
+
+
+@nb.njit(nogil=True, cache=True)
+def _pick(pred_probs, classes, column):
+    """Probability of one class in each row."""
+    for i in range(column.size):
+        column[i] = pred_probs[i, classes[i]]
+
+
+@nb.njit(nogil=True, cache=True)
+def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy):
+    """Mark a row as refused: class K, zeros."""
+    given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
+    if top2.size:
+        top2[i], p_top2[i] = 0, 0
+    if p_rest.size:
+        p_rest[i] = 0
+    if p_sum.size:
+        p_sum[i] = 0
+    if entropy.size:
+        entropy[i] = 0
 
 
 @nb.njit(nogil=True, cache=True)
 def _scan(
-    pred_probs, bits, limit, labels, given, top1, top2, p_given, p_top1, p_top2, p_rest, rest_bits, p_sum, entropy,
-    problems, counts, fixed,
+    pred_probs, bits, limit, labels, step, given, top1, top2, p_given, p_top1, p_top2, p_rest, rest_bits, p_sum,
+    entropy, problems, counts, fixed,
 ):  # fmt: skip
-    """Fill the columns for every row of a C-contiguous tile; ``bits`` is the tile seen as unsigned integers."""
+    """Fill the columns, tile by tile of ``step`` rows; ``bits`` is ``pred_probs`` seen as unsigned integers."""
     rows, num_classes = pred_probs.shape
-    narrow = num_classes <= _NARROW and bits.itemsize == 4
-    for i in range(rows):
-        row, label, total = pred_probs[i], labels[i], _row_sum(pred_probs[i])
-        if narrow:
-            a, b, largest, third = _top3_narrow(bits[i])
+    first, second = np.empty(step, np.uint32), np.empty(step, np.uint32)
+    largest, third = np.empty(step, bits.dtype), np.empty(step, bits.dtype)
+    total, suspect = np.empty(step), np.empty(step, np.int64)
+    for low in range(0, rows, step):
+        high = min(low + step, rows)
+        x, label, a, b = pred_probs[low:high], labels[low:high], first[: high - low], second[: high - low]
+        if num_classes <= _NARROW and bits.itemsize == 4:
+            _top3_narrow(x, bits[low:high], a, b, largest, third, total)
         else:
-            a, b, largest, third = _top3_wide(bits[i])
-        signed = largest > limit  # negative, not finite or above 1: bits do not order, look at the values
-        if signed or not abs(total - 1.0) <= ROW_SUM_TOLERANCE or label < 0 or label >= num_classes:
-            problems[i] = _problem(row, total)
-            if problems[i] == NONE and (label < 0 or label >= num_classes):
-                problems[i] = LABEL
-            if problems[i] != NONE:
-                given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
-                if top2.size:
-                    top2[i], p_top2[i], p_rest[i] = 0, 0, 0
-                if p_sum.size:
-                    p_sum[i] = 0
-                if entropy.size:
-                    entropy[i] = 0
-                continue
-        p_rest_signed = 0.0
-        if signed:
-            a, b, p_rest_signed = _top3_signed(row)
-        given[i], top1[i], p_given[i], p_top1[i] = label, a, row[label], row[a]
+            _top3_wide(x, bits[low:high], a, b, largest, third, total)
+        found = _suspects(largest, limit, total, label, num_classes, suspect)
+        for i in suspect[:found]:
+            problems[low + i] = _problem(x[i], total[i], label[i])
+        given[low:high], top1[low:high] = label, a
+        if p_rest.size:
+            rest_bits[low:high] = third[: high - low]
+        for i in suspect[:found]:
+            a[i], b[i], rest = _top3_signed(x[i])
+            top1[low + i] = a[i]
+            if p_rest.size:
+                p_rest[low + i] = rest
+        _pick(x, a, p_top1[low:high])
         if top2.size:
-            top2[i] = b
-            p_top2[i] = row[b] if num_classes > 1 else 0
-            if signed:
-                p_rest[i] = p_rest_signed
-            else:
-                rest_bits[i] = third
+            if num_classes == 1:
+                b[:] = 0
+            top2[low:high] = b
+            _pick(x, b, p_top2[low:high])
+            if num_classes == 1:
+                p_top2[low:high] = 0
         if p_sum.size:
-            p_sum[i] = _row_sum_in_order(row)
+            _row_sums(x, p_sum[low:high])
         if entropy.size:
-            entropy[i] = _normalized_entropy(row)
-        counts[label] += 1
-        fixed[label] += np.int64(np.float64(row[label]) * FIXED_POINT)
+            _normalized_entropies(x, entropy[low:high])
+        _add_to_classes(x, label, problems[low:high], p_given[low:high], counts, fixed)
+        for i in suspect[:found]:
+            if problems[low + i] != NONE:
+                _refuse(low + i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy)

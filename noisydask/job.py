@@ -12,11 +12,11 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
-import zarr
 
 from noisydask import graph, passes, ranking, tables
 from noisydask.arrays import DaskRows
 from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
+from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import num_issues
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import Problem, column_dtypes, columns_for
@@ -24,7 +24,7 @@ from noisydask.inputs import Inputs
 from noisydask.progress import Reporter, listening
 from noisydask.results import LabelIssues
 from noisydask.settings import IssueSettings
-from noisydask.store import FORMAT_VERSION, Output, RunStore, StoredObject, storage_error, written_to
+from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 
 _WORDS = {
@@ -72,10 +72,8 @@ class IssueJob:
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
         run = output.start_run()
-        scoring = passes.Scoring(
-            thresholds, self.settings.quality_score, self.settings.adjust_pred_probs, self.joint,
-            self._score_array(run, data),
-        )  # fmt: skip
+        settings, scores = self.settings, self._score_array(run, data)
+        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, scores)
         counted, again = self._count(data, scoring)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
@@ -108,7 +106,8 @@ class IssueJob:
         rows, num_classes = probs.shape
         grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
         _check_memory(grid.block_bytes)
-        columns = columns_for(self.settings.quality_score, self.settings.adjust_pred_probs, self.joint)
+        settings = self.settings
+        columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
         evidence = output.create_evidence(grid, column_dtypes(num_classes, probs.dtype, columns))
         stored = {
             name: None if isinstance(given, DaskRows) else given
@@ -131,11 +130,11 @@ class IssueJob:
             raise InputError(_say(state.problems, grid.rows))
         return state
 
-    def _score_array(self, run: RunStore, data: passes.Dataset) -> zarr.Array[Any]:
+    def _score_array(self, run: RunStore, data: passes.Dataset) -> ChunkedArray:
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
-        rows, block_rows = data.grid.rows, min(data.grid.block_rows, data.grid.rows)
-        scores = run.create_array("label_quality.zarr", (rows,), (block_rows,), np.float64 if double else np.float32)
-        self.objects += written_to(scores)
+        dtype = np.float64 if double else np.float32
+        scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
+        self.objects.append(scores.create())
         return scores
 
     def _count(self, data: passes.Dataset, scoring: passes.Scoring) -> tuple[passes.CountState, tuple[int, ...]]:
@@ -168,18 +167,19 @@ class IssueJob:
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
         while bins := cut_off.too_large:
-            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, data=data, scores=scores), data))
+            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, scores=scores), data))
         if tied := cut_off.tied:
-            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, data=data, scores=scores), data))
+            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, scores=scores), data))
         parts = cut_off.parts()
         run.make_folder("issues")
         written = self._write_parts(data, scores, run, parts)
-        self._write_indices(run, written)
+        if len(written) > 1:
+            self._write_indices(run, written)
         self.objects += [stored for part in written for stored in part.objects]
         return written
 
     def _write_parts(
-        self, data: passes.Dataset, scores: zarr.Array[Any], run: RunStore, parts: list[ranking.Part]
+        self, data: passes.Dataset, scores: ChunkedArray, run: RunStore, parts: list[ranking.Part]
     ) -> list[tables.WrittenPart]:
         ids = self.inputs.ids
         selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
@@ -190,26 +190,24 @@ class IssueJob:
         names = self.inputs.class_names
         if len(parts) <= 1:
             part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-            finish = partial(tables.write_part, number=0, part=part, first_rank=1, run=run, class_names=names)
+            finish = partial(tables.write_only_part, part=part, run=run, class_names=names)
             return [graph.compute(graph.gather_frames("write", frames, finish))]
         kept = self._over_evidence("kept", partial(passes.kept, data=data, selection=selection), data)
         firsts = 1 + np.cumsum([0, *kept[:-1]])
         meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
         finish_part = partial(
-            tables.write_shuffled, parts=tuple(parts), first_ranks=tuple(firsts.tolist()), run=run, class_names=names
+            tables.write_shuffled_part, parts=tuple(parts), first_ranks=tuple(firsts.tolist()), run=run, class_names=names
         )
         table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
         return sorted(table["written"], key=lambda part: part.number)
 
     def _write_indices(self, run: RunStore, parts: list[tables.WrittenPart]) -> None:
         rows = sum(part.rows for part in parts)
-        indices = run.create_array("issue_indices.zarr", (rows,), (min(rows, tables.INDEX_CHUNK),), np.int64)
-        self.objects += written_to(indices)
+        indices = tables.index_array(run, rows)
+        self.objects.append(indices.create())
         chunks = range(-(-rows // tables.INDEX_CHUNK))
-        if chunks:
-            task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
-            numbers = graph.block_numbers(chunks, (1,) * len(chunks))
-            self.objects += graph.run_pass("indices", task, numbers)
+        task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
+        self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
 
     def _write_small(
         self, run: RunStore, scanned: passes.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset

@@ -14,14 +14,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zarr
 
 from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
+from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
 from noisydask.evidence import MAX_ROWS, Evidence, Problem, scan_rows
-from noisydask.ranking import Bin, Ints, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
-from noisydask.store import EvidenceStore, StoredObject, written_to
+from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
+from noisydask.store import EvidenceStore
 from noisydask.thresholds import ClassTotals
 
 Array = npt.NDArray[np.generic]
@@ -85,26 +85,25 @@ class ScanState:
 
 def scan(blocks: Sequence[int], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return _total(_scan_block(int(block), pred_probs, labels, data) for block in blocks)
+    return _total(_scan_block(block, pred_probs, labels, data) for block in blocks)
 
 
 def _scan_block(block: int, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     start, stop = data.grid.bounds(block)
     if labels is None:
         labels = cast(Rows, data.labels).read(start, stop)
-    found: list[Evidence] = []
+    found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
     for low, high in _reads(data, start, stop):
         rows = pred_probs[low - start : high - start] if pred_probs is not None else _rows(data).read(low, high)
-        found.append(scan_rows(rows, labels[low - start : high - start], data.columns))
-        totals += ClassTotals.of(found[-1].counts, found[-1].fixed)
-    columns = {name: _join([part.columns[name] for part in found]) for name in data.columns}
-    data.evidence.write(block, columns)
+        part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
+        totals += ClassTotals.of(part.counts, part.fixed)
+    data.evidence.write(block, found.columns)
     if data.pred_probs is not None:
         bytes_read = data.pred_probs.take_bytes_read()
     if data.notify:
         data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
-    return ScanState(totals, Problems.of(_join([part.problems for part in found]), start), bytes_read)
+    return ScanState(totals, Problems.of(found.problems, start), bytes_read)
 
 
 def _rows(data: Dataset) -> Rows:
@@ -119,10 +118,6 @@ def _reads(data: Dataset, start: int, stop: int) -> Iterable[tuple[int, int]]:
     return ((low, min(low + step, stop)) for low in range(start, stop, step))
 
 
-def _join(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
 def _total(states: Iterable[Any]) -> Any:
     return reduce(lambda one, other: one + other, states)
 
@@ -135,7 +130,7 @@ class Scoring:
     quality_score: str
     adjust_pred_probs: bool
     joint: bool
-    scores: zarr.Array[Any] = field(repr=False)
+    scores: ChunkedArray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -160,12 +155,12 @@ class CountState:
 
 def count(blocks: Sequence[int], data: Dataset, scoring: Scoring) -> CountState:
     """Count and score from the evidence; a block with rows that it cannot decide is only named."""
-    return _total(_count_block(int(block), None, data, scoring) for block in blocks)
+    return _total(_count_block(block, None, data, scoring) for block in blocks)
 
 
 def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     """Count and score blocks that the evidence left unresolved, reading them again."""
-    return _total(_resolve_block(int(block), pred_probs, data, scoring) for block in blocks)
+    return _total(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
 
 
 def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
@@ -177,37 +172,33 @@ def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring:
 
 
 def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    start, stop = data.grid.bounds(block)
     columns = data.evidence.read(block, data.columns)
     rows = cast(npt.NDArray[np.floating], pred_probs) if pred_probs is not None else None
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, rows)
     scores, open_scores = label_quality(
         columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows
     )
-    whole = whole_range(scores.itemsize)
     if rows is None and (open_rows.any() or open_scores.any()):
         empty = IssueCounts.zero(data.num_classes)
         return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))
-    scoring.scores[start:stop] = scores
-    keys = sort_keys(scores[~np.isnan(scores)])
-    return CountState(counts, histogram(keys, [whole]), (), written_to(scoring.scores))
+    written = scoring.scores.write_recorded(block, scores)
+    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
 
 
-def refine(blocks: Sequence[int], bins: tuple[Bin, ...], data: Dataset, scores: zarr.Array[Any]) -> Ints:
+def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
     """Histogram of bins that hold too many examples."""
-    return cast(Ints, _total(histogram(_keys(int(block), data, scores), bins) for block in blocks))
+    return cast(Ints, _total(histogram(_keys(block, scores), bins) for block in blocks))
 
 
-def tie(blocks: Sequence[int], ties: tuple[int, ...], data: Dataset, scores: zarr.Array[Any]) -> Ints:
+def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
-    grid = data.grid
-    counts = (tie_counts(_keys(int(b), data, scores), grid.bounds(int(b))[0], grid.rows, ties) for b in blocks)
+    rows = scores.shape[0]
+    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
     return cast(Ints, _total(counts))
 
 
-def _keys(block: int, data: Dataset, scores: zarr.Array[Any]) -> npt.NDArray[np.unsignedinteger]:
-    start, stop = data.grid.bounds(block)
-    return sort_keys(cast(npt.NDArray[np.floating], scores[start:stop]))
+def _keys(block: int, scores: ChunkedArray) -> Keys:
+    return sort_keys(cast(npt.NDArray[np.floating], scores.read(block)))
 
 
 @dataclass(frozen=True)
@@ -224,8 +215,8 @@ def refused(blocks: Sequence[int], data: Dataset) -> RowNumbers:
     """Rows that the scan refused."""
     found = []
     for block in blocks:
-        given = data.evidence.read(int(block), ("given",))["given"]
-        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(int(block))[0])
+        given = data.evidence.read(block, ("given",))["given"]
+        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(block)[0])
     return RowNumbers(np.concatenate(found))
 
 
@@ -234,29 +225,33 @@ class Selection:
     """Which examples are candidates, and what of them is written."""
 
     parts: tuple[Part, ...]
-    scores: zarr.Array[Any] = field(repr=False)
+    scores: ChunkedArray = field(repr=False)
     ids: Rows | None = None
 
 
 def select(blocks: Sequence[int], ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
-    """The examples of the ranking's parts, in the order of their index, as a table.
+    """The examples of the ranking's parts as a table, in the order of the ranking.
 
     ``ids`` is handed in only for a single block of a Dask graph.
     """
-    return pd.concat([_select_block(int(block), ids, data, selection) for block in blocks], ignore_index=True)
+    frame = pd.concat([_select_block(block, ids, data, selection) for block in blocks], ignore_index=True)
+    return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
 def _select_block(block: int, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
     start, stop = data.grid.bounds(block)
-    scores = cast(npt.NDArray[np.floating], selection.scores[start:stop])
-    part = assign_parts(sort_keys(scores), start, selection.parts)
-    rows = np.flatnonzero(part >= 0)
+    scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
+    keys = sort_keys(scores)
+    last = selection.parts[-1].last_key if selection.parts else -1
+    rows = np.flatnonzero(keys <= keys.dtype.type(last)) if last >= 0 else np.zeros(0, np.int64)
+    part = assign_parts(keys[rows], start + rows, selection.parts)
+    rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
     found = data.evidence.read(block, names) if len(rows) else {name: np.empty(0) for name in names}
     columns = {name: column[rows] for name, column in found.items()}
     if ids is None:
         ids = selection.ids.read(start, stop) if selection.ids is not None and len(rows) else np.arange(start, stop)
-    return candidates(part[rows], start + rows, ids[rows], scores[rows], columns, data.dtype)
+    return candidates(part, start + rows, ids[rows], scores[rows], columns, data.dtype)
 
 
 def candidates(
@@ -282,17 +277,20 @@ def kept(blocks: Sequence[int], data: Dataset, selection: Selection) -> Ints:
     """How many examples of each part stay: tells at which rank the next part begins."""
     total = np.zeros(len(selection.parts), np.int64)
     for block in blocks:
-        frame = _select_block(int(block), None, data, selection)
+        frame = _select_block(block, None, data, selection)
         total += np.bincount(frame["part"][frame["keep"]], minlength=len(total))
     return total
 
 
-def rank(frame: pd.DataFrame, part: Part, first_rank: int) -> pd.DataFrame:
+def rank(frame: pd.DataFrame, part: Part, first_rank: int, runs: bool) -> pd.DataFrame:
     """Put a part in order, take the examples that belong to the T lowest, drop those that agree, number the rest.
 
-    The frame must be complete; its rows may come in any order.
+    The frame must be complete. ``runs`` says that its rows are those of :func:`select`, in the order of the blocks: then
+    among equal scores they are in order already, and sorting merges a few sorted runs.
     """
-    frame = frame.sort_values(["label_quality", "index"], kind="stable", ignore_index=True).iloc[: part.take]
-    frame = frame[frame["keep"]].drop(columns=["part", "keep"], errors="ignore")
+    scores = frame["label_quality"].to_numpy()
+    order = np.argsort(scores, kind="stable") if runs else np.lexsort((frame["index"].to_numpy(), scores))
+    order = order[: part.take]
+    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]].drop(columns=["part", "keep"], errors="ignore")
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
     return frame.reset_index(drop=True)

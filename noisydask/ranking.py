@@ -34,20 +34,21 @@ class Bin:
     shift: int
 
     @property
-    def stop(self) -> int:
-        """First key after the bin."""
-        return self.key + (1 << self.shift)
+    def last_key(self) -> int:
+        """Last key of the bin."""
+        return self.key + (1 << self.shift) - 1
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive examples of the ranking: those of keys in [key, stop), and of one key alone indices in [first, last).
+    """Consecutive examples of the ranking: those of keys ``key`` to ``last_key``, and of a single key alone only those
+    whose index is in [first, last).
 
     ``rows`` are in it, of which the first ``take`` in order belong to the T lowest.
     """
 
     key: int
-    stop: int
+    last_key: int
     first: int
     last: int
     rows: int
@@ -62,12 +63,22 @@ def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
     >>> sort_keys(np.array([-0.5, 0.0, 0.25, np.nan], np.float32)).argsort().tolist()
     [0, 1, 2, 3]
     """
-    scores = scores + scores.dtype.type(0)  # -0.0 is 0.0
-    bits = scores.view(f"u{scores.itemsize}")
-    sign = bits.dtype.type(1 << (8 * scores.itemsize - 1))
-    keys: Keys = np.where(bits & sign, ~bits, bits | sign)
-    keys[np.isnan(scores)] = ~bits.dtype.type(0)
+    keys = np.empty(len(scores), f"u{scores.itemsize}")
+    _sort_keys(scores, scores.view(keys.dtype), keys.dtype.type(1 << (8 * scores.itemsize - 1)), keys)
     return keys
+
+
+@nb.njit(nogil=True, cache=True)
+def _sort_keys(scores, bits, sign, keys):
+    for i in range(scores.size):
+        if scores[i] > 0:
+            keys[i] = bits[i] | sign
+        elif scores[i] == 0:
+            keys[i] = sign  # -0.0 too
+        elif scores[i] < 0:
+            keys[i] = ~bits[i]
+        else:
+            keys[i] = ~(sign & ~sign)
 
 
 def whole_range(itemsize: int) -> Bin:
@@ -94,8 +105,7 @@ def histogram(keys: Keys, bins: Sequence[Bin]) -> Ints:
     """
     counts = np.zeros((len(bins), 1 << _DIGIT), np.int64)
     for row, wide in enumerate(bins):
-        top = np.uint64(min(wide.stop, 1 << 64) - 1)
-        _histogram(keys, np.uint64(wide.key), top, np.uint64(split(wide)), counts[row])
+        _histogram(keys, np.uint64(wide.key), np.uint64(wide.last_key), np.uint64(split(wide)), counts[row])
     return counts
 
 
@@ -186,7 +196,7 @@ class CutOff:
             if piece.key in self._ties and not piece.shift:
                 pieces = list(self._split_tie(piece, self._ties[piece.key]))
             else:
-                pieces = [Part(piece.key, piece.stop, 0, self.rows, count, count)]
+                pieces = [Part(piece.key, piece.last_key, 0, self.rows, count, count)]
             for new in pieces:
                 take = min(left, new.rows)
                 left -= take
@@ -195,9 +205,9 @@ class CutOff:
                 last = parts[-1] if parts else None
                 whole = last is not None and last.last == new.last == self.rows and new.first == last.first == 0
                 if last is not None and whole and last.rows + new.rows <= self.rows_per_part:
-                    parts[-1] = Part(last.key, new.stop, 0, self.rows, last.rows + new.rows, last.take + take)
+                    parts[-1] = Part(last.key, new.last_key, 0, self.rows, last.rows + new.rows, last.take + take)
                 else:
-                    parts.append(Part(new.key, new.stop, new.first, new.last, new.rows, take))
+                    parts.append(Part(new.key, new.last_key, new.first, new.last, new.rows, take))
         return parts
 
     def _split_tie(self, piece: Bin, counts: Ints) -> list[Part]:
@@ -209,27 +219,21 @@ class CutOff:
             rows = int(counts[low:high].sum())
             if rows:
                 first, last = low * TIE_ROWS, min(high * TIE_ROWS, self.rows)
-                split_parts.append(Part(piece.key, piece.stop, first, last, rows, rows))
+                split_parts.append(Part(piece.key, piece.last_key, first, last, rows, rows))
         return split_parts
 
 
-def assign_parts(keys: Keys, start: int, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
-    """Part of each example of a block, -1 for none; ``start`` is the index of its first example."""
-    where = np.full(len(keys), -1, np.int64)
-    if not parts or not len(keys):
-        return where
-    low = np.flatnonzero(keys <= keys.dtype.type(parts[-1].stop - 1))
-    firsts = np.array([part.key for part in parts], keys.dtype)
-    found = np.searchsorted(firsts, keys[low], side="right") - 1
+def assign_parts(keys: Keys, index: Ints, parts: Sequence[Part]) -> Ints:
+    """Part of each example, -1 for none; ``index`` are the examples' positions in the dataset, ascending."""
+    if not parts:
+        return np.full(len(keys), -1, np.int64)
+    firsts, stops, lows, highs = (
+        np.array([getattr(part, name) for part in parts], kind)
+        for name, kind in (("key", np.uint64), ("last_key", np.uint64), ("first", np.int64), ("last", np.int64))
+    )
+    found = np.searchsorted(firsts, keys.astype(np.uint64), side="right") - 1
     for number, part in enumerate(parts):
-        if part.stop == part.key + 1:  # several parts may share a single key: tell them apart by index
-            tied = low[keys[low] == keys.dtype.type(part.key)] + start
-            inside = (tied >= part.first) & (tied < part.last)
-            there = np.searchsorted(low, tied[inside] - start)
-            found[there] = number
-    firsts_index = np.array([part.first for part in parts])
-    lasts_index = np.array([part.last for part in parts])
-    index = low + start
-    found[(index < firsts_index[found]) | (index >= lasts_index[found])] = -1
-    where[low] = found
-    return where
+        if part.last_key == part.key:  # several parts may share a single key: tell them apart by index
+            found[(keys == keys.dtype.type(part.key)) & (index >= part.first) & (index < part.last)] = number
+    outside = (keys > stops[found]) | (index < lows[found]) | (index >= highs[found]) | (found < 0)
+    return np.where(outside, -1, found)

@@ -13,18 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
 from fsspec.implementations.local import LocalFileSystem
-from zarr.abc.store import Store
-from zarr.storage import StorePath, WrapperStore
 
 from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
+from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
 from noisydask.locations import Location, explain
 
@@ -34,95 +32,37 @@ FORMAT_VERSION = 1
 LATEST = "latest.json"
 
 
-@dataclass(frozen=True, order=True)
-class StoredObject:
-    """An object of a run: its path in the run, its bytes, and the CRC-32C of its content in hexadecimal."""
-
-    path: str
-    size: int
-    crc32c: str
-
-    @classmethod
-    def of(cls, path: str, content: bytes) -> StoredObject:
-        """Describe an object by its content."""
-        return cls(path, len(content), f"{google_crc32c.value(content):08x}")
-
-
-class RecordingStore(WrapperStore[Store]):
-    """A Zarr store that remembers what was written through it, by paths that begin with ``prefix``."""
-
-    def __init__(self, store: Store, prefix: str = "") -> None:
-        super().__init__(store)
-        self.prefix = prefix
-        self.written: dict[str, StoredObject] = {}
-
-    def _with_store(self, store: Store) -> RecordingStore:
-        return type(self)(store, self.prefix)
-
-    async def set(self, key: str, value: Any) -> None:
-        """Write a value and remember it."""
-        await self._store.set(key, value)
-        self._remember(key, value)
-
-    def set_sync(self, key: str, value: Any) -> None:
-        """Write a value and remember it (zarr 3.4 and later)."""
-        cast(Any, self._store).set_sync(key, value)
-        self._remember(key, value)
-
-    def _remember(self, key: str, value: Any) -> None:
-        path = f"{self.prefix}/{key}"
-        self.written[path] = StoredObject.of(path, value.to_bytes())
-
-    def take(self) -> tuple[StoredObject, ...]:
-        """What was written since the last call."""
-        taken = []
-        while self.written:  # item by item: other threads write at the same time
-            taken.append(self.written.popitem()[1])
-        return tuple(sorted(taken))
-
-
 @dataclass(frozen=True)
 class EvidenceStore:
     """The evidence on disk: one Zarr array a column, one chunk a block."""
 
-    grid: BlockGrid
-    arrays: Mapping[str, zarr.Array[Any]] = field(repr=False)
+    arrays: Mapping[str, ChunkedArray] = field(repr=False)
 
     def write(self, block: int, columns: Mapping[str, Array]) -> None:
         """Store a block; doing it twice leaves what doing it once does."""
-        start, stop = self.grid.bounds(block)
         for name, column in columns.items():
-            self.arrays[name][start:stop] = column
+            self.arrays[name].write(block, column)
 
     def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
         """Fetch columns of a block."""
-        start, stop = self.grid.bounds(block)
-        return {name: cast(Array, self.arrays[name][start:stop]) for name in names}
+        return {name: self.arrays[name].read(block) for name in names}
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """One run's folder: arrays and objects go in, each recorded."""
+    """One run's folder."""
 
     place: Location
     run: str
 
-    def create_array(
-        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: npt.DTypeLike
-    ) -> zarr.Array[Any]:
-        """Create an uncompressed array whose chunks are recorded as they are written."""
-        store = RecordingStore(zarr_store(self.place / name), name)
-        return zarr.create_array(
-            StorePath(store), shape=shape, chunks=tuple(max(1, n) for n in chunks), dtype=dtype, compressors=None,
-            fill_value=0, config={"write_empty_chunks": True},
-        )  # fmt: skip
+    def array(self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike) -> ChunkedArray:
+        """An array of the run, not yet created."""
+        return ChunkedArray(self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype))
 
-    def write_array(self, name: str, values: Array) -> tuple[StoredObject, ...]:
+    def write_array(self, name: str, values: Array) -> list[StoredObject]:
         """Write a small array in one chunk."""
-        array = self.create_array(name, values.shape, values.shape, values.dtype)
-        if values.size:
-            array[...] = values
-        return written_to(array)
+        array = self.array(name, values.shape, len(values), values.dtype)
+        return [array.create(), *([array.write_recorded(0, values)] if values.size else [])]
 
     def write(self, path: str, content: bytes) -> StoredObject:
         """Write an object."""
@@ -132,11 +72,6 @@ class RunStore:
     def make_folder(self, path: str) -> None:
         """Make a folder where the file system has such."""
         self.place.fs.makedirs((self.place / path).path, exist_ok=True)
-
-
-def written_to(array: zarr.Array[Any]) -> tuple[StoredObject, ...]:
-    """What was written through an array of :meth:`RunStore.create_array` in this process since the last call."""
-    return cast(RecordingStore, array.store).take()
 
 
 @dataclass(frozen=True)
@@ -152,19 +87,19 @@ class Output:
 
     def create_evidence(self, grid: BlockGrid, dtypes: Mapping[str, np.dtype[Any]]) -> EvidenceStore:
         """Make room for the evidence of all rows, in place of what was there."""
+        root = self.place / "evidence"
+        arrays = {
+            name: ChunkedArray(root, name, (grid.rows,), min(grid.block_rows, grid.rows), dtype)
+            for name, dtype in dtypes.items()
+        }
         try:
-            group = zarr.create_group(zarr_store(self.place / "evidence"), overwrite=True)
+            group = zarr.create_group(zarr_store(root), overwrite=True)
             group.attrs.update({"format_version": FORMAT_VERSION, **asdict(grid)})
-            arrays = {
-                name: group.create_array(
-                    name, shape=(grid.rows,), chunks=(min(grid.block_rows, grid.rows),), dtype=dtype, compressors=None,
-                    config={"write_empty_chunks": True},
-                )
-                for name, dtype in dtypes.items()
-            }  # fmt: skip
+            for array in arrays.values():
+                array.create()
         except Exception as error:
             raise InputError(_writing(error, self.place)) from error
-        return EvidenceStore(grid, arrays)
+        return EvidenceStore(arrays)
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""

@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import SparseCounts
 from noisydask.passes import candidates, rank
 from noisydask.ranking import Part
-from noisydask.store import RunStore, StoredObject, written_to
+from noisydask.store import RunStore
 
 Array = npt.NDArray[np.generic]
 
@@ -39,10 +40,9 @@ def part_name(number: int) -> str:
 
 
 def write_part(
-    frame: pd.DataFrame, number: int, part: Part, first_rank: int, run: RunStore, class_names: Sequence[str] | None
+    ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None
 ) -> WrittenPart:
-    """Rank the complete rows of a part and write them."""
-    ranked = rank(frame, part, first_rank)
+    """Write the rows of a part."""
     table = pa.Table.from_pandas(ranked, preserve_index=False).replace_schema_metadata(None)
     if class_names is not None:
         names = pa.array(list(class_names), pa.string())
@@ -50,27 +50,45 @@ def write_part(
             codes = pa.array(ranked[f"{side}_label"].to_numpy(np.int32))
             table = table.append_column(f"{side}_name", pa.DictionaryArray.from_arrays(codes, names))
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=False)
+    pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
     return WrittenPart(number, len(ranked), (run.write(part_name(number), buffer.getvalue()),))
 
 
-def write_shuffled(
+def write_only_part(
+    frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None
+) -> WrittenPart:
+    """Rank the candidates of a ranking of one part; write them and their indices."""
+    ranked = rank(frame, part, 1, runs=True)
+    written = write_part(ranked, 0, run, class_names)
+    indices, values = index_array(run, len(ranked)), ranked["index"].to_numpy()
+    chunks = range(-(-len(values) // INDEX_CHUNK))
+    objects = [indices.create(), *(indices.write_recorded(k, values[slice(*indices.bounds(k))]) for k in chunks)]
+    return WrittenPart(0, written.rows, written.objects + tuple(objects))
+
+
+def write_shuffled_part(
     frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore,
     class_names: Sequence[str] | None,
 ) -> pd.DataFrame:  # fmt: skip
-    """:func:`write_part` for a part whose number is the frame's index; returns what was written as a table's row."""
+    """Rank and write the candidates of the part whose number is the frame's index; what was written, as a table's row."""
     number = int(frame.index[0])
-    ordered = frame.reset_index(drop=True)
-    written = write_part(ordered, number, parts[number], first_ranks[number], run, class_names)
+    ranked = rank(frame.reset_index(drop=True), parts[number], first_ranks[number], runs=False)
+    written = write_part(ranked, number, run, class_names)
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
+def index_array(run: RunStore, rows: int) -> ChunkedArray:
+    """The array of the issues' indices."""
+    return run.array("issue_indices.zarr", (rows,), INDEX_CHUNK, np.int64)
+
+
 def write_indices(
-    chunks: Sequence[int], parts: Sequence[WrittenPart], run: RunStore, indices: Any
+    chunks: Sequence[int], parts: Sequence[WrittenPart], run: RunStore, indices: ChunkedArray
 ) -> tuple[StoredObject, ...]:
     """Write chunks of ``issue_indices.zarr`` from the parts that they span."""
+    written = []
     for chunk in chunks:
-        start, stop = chunk * INDEX_CHUNK, min((chunk + 1) * INDEX_CHUNK, indices.shape[0])
+        start, stop = indices.bounds(chunk)
         found, first = [], 0
         for part in parts:
             low, high = max(start - first, 0), min(stop - first, part.rows)
@@ -78,23 +96,25 @@ def write_indices(
                 with run.place.fs.open((run.place / part_name(part.number)).path, "rb") as file:
                     found.append(pq.read_table(file, columns=["index"]).column(0).to_numpy()[low:high])
             first += part.rows
-        indices[start:stop] = np.concatenate(found)
-    return written_to(indices)
+        written.append(indices.write_recorded(chunk, np.concatenate(found)))
+    return tuple(written)
 
 
-def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> tuple[StoredObject, ...]:
+def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[StoredObject]:
     """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab."""
     band = max(1, min(num_classes, (1 << 22) // num_classes))
-    array = run.create_array("confident_joint.zarr", (num_classes, num_classes), (band, num_classes), np.int64)
+    array = run.array("confident_joint.zarr", (num_classes, num_classes), band, np.int64)
+    written = [array.create()]
     given, likely = np.divmod(joint.pairs, num_classes)
-    for start in range(0, num_classes, band):
-        rows = np.zeros((min(band, num_classes - start), num_classes), np.int64)
-        here = slice(*np.searchsorted(given, [start, start + len(rows)]))
+    for chunk in range(-(-num_classes // band)):
+        start, stop = array.bounds(chunk)
+        rows = np.zeros((stop - start, num_classes), np.int64)
+        here = slice(*np.searchsorted(given, [start, stop]))
         rows[given[here] - start, likely[here]] = joint.counts[here]
-        diagonal = np.arange(len(rows)), np.arange(start, start + len(rows))
+        diagonal = np.arange(stop - start), np.arange(start, stop)
         rows[diagonal] = np.maximum(rows[diagonal], 1)
-        array[start : start + len(rows)] = rows
-    return written_to(array)
+        written.append(array.write_recorded(chunk, rows))
+    return written
 
 
 def empty_candidates(data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]) -> pd.DataFrame:
