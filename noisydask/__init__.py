@@ -4,8 +4,22 @@ The program reads predicted probabilities once, keeps a few numbers of each row 
 confident learning asks from them, exactly.
 """
 
+from importlib.metadata import version
+
+from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
-from noisydask.results import LabelIssues
+from noisydask.results import LabelIssues, open_run
 
-__all__ = ["InputError", "JobError", "LabelIssues", "NoisydaskError", "find_label_issues"]
+__version__ = version("noisydask")
+
+__all__ = [
+    "InputError",
+    "JobError",
+    "LabelInspector",
+    "LabelIssues",
+    "NoisydaskError",
+    "find_label_issues",
+    "find_label_issues_batched",
+    "open_run",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -19,7 +20,7 @@ from noisydask.thresholds import FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
-Columns = Mapping[str, Array]
+Columns = Mapping[str, npt.NDArray[Any]]
 
 QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 ESTIMATION_METHODS = ("off_diagonal", "off_diagonal_calibrated")
@@ -164,7 +165,7 @@ def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, conf
             pairs[i] = label * num_classes + likely
 
 
-def bound_of_rest(columns: Columns, num_classes: int) -> Array:
+def bound_of_rest(columns: Columns, num_classes: int) -> Floats:
     """What the third largest probability is at most: itself where it was kept, else what the first two leave of the sum."""
     if "p_rest" in columns:
         return columns["p_rest"]
@@ -252,7 +253,7 @@ def label_quality(
         Rows whose score the evidence alone does not give.
     """
     unresolved = np.zeros(len(columns["given"]), bool)
-    scores: Floats = columns["p_given"].copy()  # type: ignore[assignment]
+    scores: Floats = columns["p_given"].copy()
     refused = columns["given"] == len(thresholds)
     if adjust_pred_probs:
         scores, unresolved = _adjusted(columns, thresholds, quality_score, pred_probs)

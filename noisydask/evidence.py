@@ -125,7 +125,7 @@ def columns_for(
     >>> columns_for(1000, "f4", "confidence_weighted_entropy", False)[4:]
     ('top2', 'p_top2', 'p_rest', 'entropy')
     """
-    columns = _BASE
+    columns: tuple[str, ...] = _BASE
     if joint or quality_score == "normalized_margin":
         columns += _SECOND
         if num_classes * np.dtype(dtype).itemsize > 3 * _FULL_BYTES:
@@ -175,8 +175,8 @@ def scan_rows(
         part = slice(start, rows if ready else min(start + step, rows))
         tile = np.ascontiguousarray(pred_probs[part], dtype=probability)
         given, problems = labels[part].astype(np.int64, copy=False), out.problems[part]
-        columns = _outputs(out.columns, part, unsigned)
-        _scan(tile, tile.view(unsigned), limit, given, step, *columns, problems, out.counts, out.fixed)
+        filled = _outputs(out.columns, part, unsigned)
+        _scan(tile, tile.view(unsigned), limit, given, step, *filled, problems, out.counts, out.fixed)
     return out
 
 

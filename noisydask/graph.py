@@ -102,6 +102,12 @@ def compute(collection: Any) -> Any:
     return result
 
 
+def optimized(collection: Any) -> Any:
+    """The collection as it would be computed."""
+    (result,) = dask.optimize(collection)
+    return result
+
+
 def gather_frames(name: str, frames: da.Array, finish: Callable[[pd.DataFrame], Any]) -> Delayed:
     """All frames in one place, given to ``finish`` there."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -49,6 +48,7 @@ class IssueJob:
     joint: bool = True
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
 
     def run(self, output: Output) -> LabelIssues:
         """Scan, count, rank, write, publish."""
@@ -101,7 +101,6 @@ class IssueJob:
         self._last = now
 
     def _plan(self, output: Output) -> passes.Dataset:
-        self._last = time.monotonic()
         probs = self.inputs.pred_probs
         rows, num_classes = probs.shape
         grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
@@ -109,11 +108,12 @@ class IssueJob:
         settings = self.settings
         columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
         evidence = output.create_evidence(grid, column_dtypes(num_classes, probs.dtype, columns))
-        stored = {
-            name: None if isinstance(given, DaskRows) else given
-            for name, given in (("pred_probs", probs), ("labels", self.inputs.labels))
-        }
-        return passes.Dataset(grid, num_classes, probs.dtype, columns, evidence, **stored)
+        labels = self.inputs.labels
+        return passes.Dataset(
+            grid, num_classes, probs.dtype, columns, evidence,
+            pred_probs=None if isinstance(probs, DaskRows) else probs,
+            labels=None if isinstance(labels, DaskRows) else labels,
+        )  # fmt: skip
 
     def _scan(self, data: passes.Dataset) -> passes.ScanState:
         grid, blocks = data.grid, range(data.grid.num_blocks)

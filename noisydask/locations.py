@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -20,13 +21,14 @@ from noisydask.errors import InputError
 
 #: What an object store needs to be read rightly and fast; the user's own options win. A listing cache would hide what
 #: others wrote, and several ranges of one object in flight can mix two versions of it.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "s3": {
-        "use_listings_cache": False,
-        "max_concurrency": 1,
-        "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}},
-    }
+_S3_DEFAULTS: Mapping[str, Any] = {
+    "use_listings_cache": False,
+    "max_concurrency": 1,
+    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}},
 }
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+# A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
+_USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Location:
     Attributes
     ----------
     url : str
-        As given; may hold credentials, never shown.
+        May hold credentials, never shown.
     path : str
         The path as the file system wants it.
     options : mapping
@@ -50,15 +52,18 @@ class Location:
     @classmethod
     def of(cls, url: str, storage_options: Mapping[str, Any] | None, name: str) -> Location:
         """Parse a path or URL; ``name`` is what an error calls it."""
-        protocol = urlsplit(url).scheme if "://" in url else "file"
-        options = {**_DEFAULTS.get(protocol, {}), **(storage_options or {})}
+        where, options, protocol = shown(url), dict(storage_options or {}), url.partition("://")[0]
+        if protocol in ("s3", "s3a"):
+            url, credentials = _take_credentials(url)
+            options = {**_S3_DEFAULTS, **credentials, **options}
         try:
             fs, path = fsspec.core.url_to_fs(url, **options)
         except ImportError as error:
-            extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}.get(protocol, protocol)
+            extra = _EXTRAS.get(protocol, protocol)
             raise InputError(f"{name}: {protocol}:// needs a package: pip install 'noisydask[{extra}]'") from error
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name}: cannot use {shown(url)}: {type(error).__name__}: {error}") from error
+        except Exception as error:  # its text may quote the options
+            given = f", with the options {', '.join(options)}" if options else ""
+            raise InputError(f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})") from error
         return cls(url, path if isinstance(fs, LocalFileSystem) else path.rstrip("/"), options)
 
     @cached_property
@@ -83,50 +88,59 @@ def shown(url: str) -> str:
 
     Examples
     --------
-    >>> shown("s3://key:secret@bucket/a.zarr?token=1")
+    >>> shown("s3://key:secret/with+slash@bucket/a.zarr?token=1")
     's3://bucket/a.zarr'
     """
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
+
+
+def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """An S3 URL without its credentials, and these as the options that s3fs takes them by."""
+    found = _USER.search(url)
+    if found is None or found[1] is None:
+        return url, {}
+    return _USER.sub("://", url, count=1), {"key": unquote(found[1]), "secret": unquote(found[2])}
+
+
+def reason(error: BaseException) -> str | None:
+    """Why a store or file system failed, as far as its error tells; None where it is something else.
+
+    The text of errors is not passed on: a store's client may quote what it was configured with.
+    """
+    kind, text = type(error).__name__, str(error)
+    if isinstance(error, PermissionError) or "AccessDenied" in text or "Forbidden" in text or "SignatureDoes" in text:
+        return "access refused; check the credentials and the rights they have"
+    if "NoCredentials" in kind or "InvalidAccessKeyId" in text or "Unable to locate credentials" in text:
+        return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
+    if "Connect" in kind or "Timeout" in kind or isinstance(error, ConnectionError | TimeoutError):
+        return "the store cannot be reached; check the endpoint and the network"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left; free some or give another place"
+    if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
+        return "the bucket does not exist"
+    return None
 
 
 def explain(error: BaseException, place: Location, name: str) -> str:
-    """What an error of a store or format means, in one sentence for its user.
-
-    The text of unknown errors is not passed on: a store's client may quote what it was configured with.
-    """
-    kind, text = type(error).__name__, str(error)
-    where = f"{name} at {place.shown}"
-    if isinstance(error, PermissionError) or "AccessDenied" in text or "Forbidden" in text or "SignatureDoes" in text:
-        return f"{where}: access refused; check the credentials and the rights they have"
-    if "NoCredentials" in kind or "InvalidAccessKeyId" in text or "Unable to locate credentials" in text:
-        return f"{where}: no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
-    if "EndpointConnection" in kind or "ConnectTimeout" in kind or isinstance(error, ConnectionError | TimeoutError):
-        return f"{where}: the store cannot be reached; check the endpoint and the network"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}: no space left; free some or give another place"
-    if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
-        return f"{where}: the bucket does not exist"
-    if isinstance(error, FileNotFoundError | NotADirectoryError) or "NotFound" in kind:
-        return f"{where}: {_what_is_missing(place)}"
-    return f"{where}: cannot be read ({kind}); is it a Zarr array, a .npy file, or file.parquet#column?"
+    """What an error of a store or format means, in one sentence for its user."""
+    why = reason(error)
+    if why is None and (isinstance(error, FileNotFoundError | NotADirectoryError) or "NotFound" in type(error).__name__):
+        why = _what_is_missing(place)
+    if why is None:
+        why = f"cannot be read ({type(error).__name__}); is it a Zarr array, a .npy file, or file.parquet#column?"
+    return f"{name} at {place.shown}: {why}"
 
 
 def _what_is_missing(place: Location) -> str:
     """Which part of a place is not there."""
-    bucket = place.path.split("/", 1)[0]
     if isinstance(place.fs, LocalFileSystem) or "://" not in place.url:
         return "there is no array; check the path" if not place.fs.exists(place.path) else "that is not an array"
+    bucket = place.path.split("/", 1)[0]
     try:
         if place.fs.find(place.path, maxdepth=1):
             return "that is not an array; name the array inside it"
-        place.fs.ls(bucket)
-    except FileNotFoundError:
-        return f"the bucket {bucket!r} does not exist"
-    except PermissionError:
-        return "access refused; check the credentials and the rights they have"
+        if not place.fs.exists(bucket):
+            return f"the bucket {shown('://' + bucket)[3:]!r} does not exist"
     except Exception as error:
-        return f"nothing can be read there ({type(error).__name__})"
+        return reason(error) or f"nothing can be read there ({type(error).__name__})"
     return "there is no array; check the path"

@@ -94,8 +94,12 @@ def _scan_block(block: int, pred_probs: Array | None, labels: Array | None, data
         labels = cast(Rows, data.labels).read(start, stop)
     found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
-    for low, high in _reads(data, start, stop):
-        rows = pred_probs[low - start : high - start] if pred_probs is not None else _rows(data).read(low, high)
+    if pred_probs is None:
+        pieces = ((low, high, _rows(data).read(low, high)) for low, high in reads(_rows(data), start, stop))
+    else:
+        cuts = range(start, stop, MAX_ROWS)
+        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS]) for low in cuts)
+    for low, high, rows in pieces:
         part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
         totals += ClassTotals.of(part.counts, part.fixed)
     data.evidence.write(block, found.columns)
@@ -110,10 +114,10 @@ def _rows(data: Dataset) -> Rows:
     return cast(Rows, data.pred_probs)
 
 
-def _reads(data: Dataset, start: int, stop: int) -> Iterable[tuple[int, int]]:
-    """Ranges of whole chunks in which a block is read."""
-    chunk = data.pred_probs.chunk_rows if data.pred_probs is not None else 1
-    fitting = READ_BYTES // (data.num_classes * data.dtype.itemsize)
+def reads(pred_probs: Rows, start: int, stop: int) -> Iterable[tuple[int, int]]:
+    """Ranges of whole chunks in which rows are read."""
+    chunk = pred_probs.chunk_rows
+    fitting = READ_BYTES // (pred_probs.shape[1] * pred_probs.dtype.itemsize)
     step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
     return ((low, min(low + step, stop)) for low in range(start, stop, step))
 

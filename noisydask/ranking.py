@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numba as nb
 import numpy as np
@@ -215,7 +216,7 @@ class CutOff:
         cuts = np.flatnonzero(np.diff(np.cumsum(counts) // self.rows_per_part, prepend=0)) + 1
         edges = [0, *cuts.tolist(), len(counts)]
         split_parts = []
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             rows = int(counts[low:high].sum())
             if rows:
                 first, last = low * TIE_ROWS, min(high * TIE_ROWS, self.rows)

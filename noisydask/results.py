@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import dask.array as da
@@ -18,7 +19,7 @@ import zarr
 
 from noisydask.arrays import zarr_store
 from noisydask.graph import token
-from noisydask.store import RunStore
+from noisydask.store import Output, RunStore
 
 
 @dataclass(eq=False)
@@ -126,3 +127,21 @@ class LabelIssues:
 
     def _array(self, name: str) -> npt.NDArray[np.generic]:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
+
+
+def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None) -> LabelIssues:
+    """The published run of an output, as :func:`noisydask.find_label_issues` returned it.
+
+    Parameters
+    ----------
+    out : str or Path
+        Path or URL that a job was given as ``out``.
+    storage_options : mapping, optional
+        Passed to fsspec.
+
+    Raises
+    ------
+    InputError
+        If there is no finished run.
+    """
+    return LabelIssues(*Output.at(out, storage_options).open_run())

@@ -1,0 +1,32 @@
+# `make demo` and `make test` need Python 3.11 or later and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow check bench clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dashboard]"
+	touch $@
+
+demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
+	$(BIN)/noisydask demo
+
+test: $(VENV)/installed  ## set up, and run the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## measure; takes minutes and 15 GB of disk
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/noisydask bench
+
+clean:
+	rm -rf $(VENV) demo bench-data

@@ -1,0 +1,14 @@
+"""Submit the main job to a running Dask cluster: python jobs/find_label_issues.py CONFIG.yaml [options of noisydask run].
+
+The cluster is the config's, that of --scheduler or --scheduler-file, or that of the environment variable
+DASK_SCHEDULER_ADDRESS, which Dask's own deployments set.
+"""
+
+import os
+import sys
+
+from noisydask.cli import main
+
+if __name__ == "__main__":
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    sys.exit(main(["run", *sys.argv[1:], *(["--scheduler", address] if address else [])]))

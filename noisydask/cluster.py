@@ -1,0 +1,86 @@
+"""A configuration becomes a Dask client: of a running cluster, or of workers started here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from distributed import Client, LocalCluster
+
+from noisydask.config import ClusterConfig
+from noisydask.errors import InputError, JobError
+
+#: Seconds that a scheduler has to answer, and a cluster to get its first worker.
+CONNECT_SECONDS, WORKER_SECONDS = 15, 120
+#: What must be the same everywhere, since tasks and results travel as these packages write them.
+_SAME = ("python", "dask", "distributed", "numpy", "pandas", "zarr", "noisydask")
+
+
+@contextmanager
+def connect(config: ClusterConfig) -> Iterator[Client]:
+    """A client for the time of a job; workers that were started for it go with it.
+
+    Raises
+    ------
+    JobError
+        If the scheduler does not answer or has no workers.
+    InputError
+        If it runs other versions.
+    """
+    if config.scheduler or config.scheduler_file:
+        with _running(config) as client:
+            yield client
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
+        cluster = LocalCluster(
+            n_workers=config.workers, threads_per_worker=config.threads_per_worker, memory_limit=config.memory_limit,
+            processes=True, silence_logs=logging.CRITICAL, dashboard_address=":8787" if find_spec("bokeh") else None,
+        )  # fmt: skip
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _running(config: ClusterConfig) -> Iterator[Client]:
+    """A client of a cluster that somebody else started."""
+    where = config.scheduler or config.scheduler_file
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="distributed")  # we compare versions below
+            client = Client(config.scheduler, scheduler_file=config.scheduler_file, timeout=CONNECT_SECONDS)
+    except Exception as error:
+        raise JobError(f"no Dask scheduler answers at {where} ({type(error).__name__}); is it running?") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+        differing = list(_differences(client.get_versions(packages=["noisydask", "zarr"])))
+        if differing:
+            raise InputError(f"the cluster at {where} runs other versions than this client: {'; '.join(differing)}")
+        yield client
+
+
+def _differences(versions: dict[str, Any]) -> Iterator[str]:
+    """What differs between the client and the scheduler or a worker, a phrase a package."""
+    others = {"scheduler": versions["scheduler"], **versions["workers"]}
+    for package in _SAME:
+        here = _version(versions["client"], package)
+        for where, found in others.items():
+            there = _version(found, package)
+            # A scheduler needs none of our packages; only workers do.
+            if there != here and not (where == "scheduler" and there is None):
+                yield f"{package} {here} here, {there or 'missing'} on {where}"
+                break
+
+
+def _version(found: dict[str, Any], package: str) -> str | None:
+    if package == "python":
+        return ".".join(str(found["host"]["python"]).split(".")[:2])
+    version: str | None = found["packages"].get(package)
+    return version

