@@ -1,285 +1,30 @@
 """Anything array-like, a path or a URL becomes rows that tasks can read: the only module that opens inputs.
 
-Rows that live in a store (:class:`ZarrRows`, :class:`NpyRows`, :class:`ParquetColumn`) travel to the workers as a small
-description and are read there. Rows that live in memory or in a Dask graph (:class:`DaskRows`) reach the tasks as blocks
-of that graph.
+Rows that live in a store (:mod:`noisydask.rows`) are read by the tasks. Rows that live in memory or in a Dask graph
+(:class:`DaskRows`) reach the tasks as blocks of that graph.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
-from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore, StorePath, WrapperStore
+from zarr.storage import FsspecStore, LocalStore
 
-from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.locations import Location, explain, reason
+from noisydask.errors import InputError
+from noisydask.locations import Location, explain
+from noisydask.rows import NpyRows, ParquetColumn, Rows, ZarrRows
 
-Array = npt.NDArray[np.generic]
-
-
-class ByteCount:
-    """Bytes fetched, counted by several threads at once. A copy in another process starts from nothing."""
-
-    def __init__(self) -> None:
-        self._sizes: list[int] = []  # appended and popped, each of which is one step
-
-    def __reduce__(self) -> tuple[type[ByteCount], tuple[()]]:
-        return ByteCount, ()
-
-    def add(self, size: int) -> None:
-        """Count some bytes."""
-        self._sizes.append(size)
-
-    def take(self) -> int:
-        """Bytes counted since the last call."""
-        total = 0
-        while self._sizes:
-            total += self._sizes.pop()
-        return total
-
-
-@dataclass(kw_only=True)
-class Rows(ABC):
-    """Rows of an array in a store, read a range at a time.
-
-    Attributes
-    ----------
-    url : str
-        Where they are, without anything secret.
-    shape : tuple of int
-        Shape of the array.
-    dtype : dtype
-        Its type.
-    chunk_rows : int
-        Rows that the store keeps together.
-    """
-
-    url: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunk_rows: int = 1
-    fetched: ByteCount = field(default_factory=ByteCount, repr=False)
-
-    def read(self, start: int, stop: int) -> Array:
-        """Rows ``start`` to ``stop``."""
-        try:
-            return self._read(start, stop)
-        except NoisydaskError:
-            raise
-        except Exception as error:  # no InputError: the job was begun, the array was there
-            why = reason(error) or f"cannot be read any more ({type(error).__name__}); is it damaged, changed or gone?"
-            raise JobError(f"{self.url}: {why}") from error
-
-    @abstractmethod
-    def _read(self, start: int, stop: int) -> Array: ...
-
-    def take_bytes_read(self) -> int:
-        """Stored bytes fetched since the last call; a Parquet column, small beside the probabilities, counts none."""
-        return self.fetched.take()
-
-    def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input; nothing secret."""
-        return {"url": self.url, "shape": list(self.shape), "dtype": str(self.dtype), "chunk_rows": self.chunk_rows}
-
-
-class CountingStore(WrapperStore[Store]):
-    """A Zarr store that counts the bytes fetched through it."""
-
-    def __init__(self, store: Store, fetched: ByteCount) -> None:
-        super().__init__(store)
-        self.fetched = fetched
-
-    def _with_store(self, store: Store) -> CountingStore:
-        return CountingStore(store, self.fetched)
-
-    async def get(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch a value and count it."""
-        return self._counted(await self._store.get(*args, **kwargs))
-
-    def get_sync(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch a value and count it (zarr 3.4 and later)."""
-        return self._counted(cast(Any, self._store).get_sync(*args, **kwargs))
-
-    async def get_partial_values(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch values and count them."""
-        return [self._counted(value) for value in await self._store.get_partial_values(*args, **kwargs)]
-
-    def get_ranges(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch ranges of a value by :meth:`get` (zarr 3.4 and later), as a store does that is not wrapped."""
-        return cast(Any, Store).get_ranges(self, *args, **kwargs)
-
-    def _counted(self, value: Any) -> Any:
-        if value is not None:
-            self.fetched.add(len(value))
-        return value
-
-
-def _pipeline(array: zarr.Array[Any]) -> str | None:
-    """The fastest codec pipeline that is right for an array, of those installed; None for zarr's default.
-
-    Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one (zarr 3.4) and the
-    package ``zarrs`` 1.7 to 1.9 GB/s.
-    """
-    # The package reads local files only, and into C order only.
-    if isinstance(array.store, LocalStore) and array.order == "C" and find_spec("zarrs"):
-        return "zarrs.ZarrsCodecPipeline"
-    if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
-        return "zarr.core.codec_pipeline.FusedCodecPipeline"
-    return None
-
-
-@dataclass(kw_only=True)
-class ZarrRows(Rows):
-    """Rows of a Zarr array, format 2 or 3, chunked or sharded."""
-
-    array: zarr.Array[Any] = field(repr=False)
-    by_itself: bool
-
-    @classmethod
-    def of(cls, array: zarr.Array[Any], url: str) -> ZarrRows:
-        """Reopen an array for reading by the fastest pipeline, its bytes counted."""
-        if not array.shape:
-            raise InputError(f"{url} holds a single number, not rows")
-        pipeline, fetched = _pipeline(array), ByteCount()
-        by_itself = pipeline is not None and pipeline.startswith("zarrs")
-        place = StorePath(array.store if by_itself else CountingStore(array.store, fetched), array.path)
-        with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
-            again = zarr.open_array(place, mode="r", zarr_format=array.metadata.zarr_format)
-        fetched.take()  # the metadata is no row
-        return cls(
-            url=url, shape=array.shape, dtype=np.dtype(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
-            fetched=fetched, array=again, by_itself=by_itself,
-        )  # fmt: skip
-
-    def _read(self, start: int, stop: int) -> Array:
-        rows = cast(Array, self.array[start:stop])
-        if self.by_itself:
-            self._count_files(start, stop)
-        return rows
-
-    def _count_files(self, start: int, stop: int) -> None:
-        """What a pipeline fetched that reads files by itself."""
-        root = cast(LocalStore, self.array.store).root / self.array.path
-        grid = self.array.shards or self.array.chunks
-        ranges = [range(start // grid[0], -(-stop // grid[0]))]
-        ranges += [range(-(-n // size)) for n, size in zip(self.shape[1:], grid[1:], strict=True)]
-        for chunk in np.ndindex(*(len(r) for r in ranges)):
-            key = self.array.metadata.encode_chunk_key((chunk[0] + ranges[0].start, *chunk[1:]))
-            try:
-                self.fetched.add(os.stat(root / key).st_size)
-            except FileNotFoundError:
-                continue  # a chunk that is all fill value has no object
-
-
-@dataclass(kw_only=True)
-class NpyRows(Rows):
-    """Rows of a ``.npy`` file, mapped where it is local, else fetched by byte ranges."""
-
-    place: Location
-    offset: int
-
-    @classmethod
-    def open(cls, place: Location) -> NpyRows:
-        """Read the header of a file."""
-        with place.fs.open(place.path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(file)
-            offset = file.tell()
-        if dtype.hasobject:
-            raise InputError(f"{place.shown} holds Python objects, which are never loaded; store plain numbers or text")
-        if fortran and len(shape) > 1:
-            raise InputError(f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead")
-        rows = cls(url=place.shown, shape=shape, dtype=dtype, place=place, offset=offset)
-        size, needed = place.fs.size(place.path), offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size < needed:
-            raise InputError(f"{place.shown} is cut short: {size:,} bytes of {needed:,}")
-        return rows
-
-    @cached_property
-    def _mapped(self) -> Array | None:
-        if not isinstance(self.place.fs, LocalFileSystem):
-            return None
-        return np.memmap(self.place.path, self.dtype, "r", self.offset, self.shape) if self.shape[0] else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
-
-    def _read(self, start: int, stop: int) -> Array:
-        width = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        self.fetched.add((stop - start) * width)
-        if self._mapped is not None:
-            return self._mapped[start:stop]
-        data = self.place.fs.cat_file(self.place.path, self.offset + start * width, self.offset + stop * width)
-        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
-
-
-@dataclass(kw_only=True)
-class ParquetColumn(Rows):
-    """One column of a Parquet file or a folder of them (in the order of their names), read by row groups."""
-
-    place: Location
-    column: str
-    files: tuple[str, ...]
-    groups: tuple[tuple[int, int], ...]
-    first_rows: tuple[int, ...]
-
-    @classmethod
-    def open(cls, place: Location, column: str) -> ParquetColumn:
-        """Read the footers."""
-        import pyarrow.parquet as pq  # noqa: PLC0415  only jobs with such an input pay for it
-
-        files = sorted(f for f in place.fs.find(place.path) if f.endswith((".parquet", ".pq"))) or [place.path]
-        groups, first_rows, types = [], [0], set()
-        for number, file in enumerate(files):
-            with place.fs.open(file, "rb") as handle:
-                footer = pq.ParquetFile(handle)
-                if column not in footer.schema_arrow.names:
-                    names = ", ".join(footer.schema_arrow.names)
-                    raise InputError(f"{place.shown} has no column {column!r}; it has: {names}")
-                kind = footer.schema_arrow.field(column).type
-                types.add(getattr(kind, "value_type", kind))  # of a categorical column, the type of its values
-                for group in range(footer.num_row_groups):
-                    groups.append((number, group))
-                    first_rows.append(first_rows[-1] + footer.metadata.row_group(group).num_rows)
-        if len(types) > 1:
-            raise InputError(f"the files of {place.shown} hold {column!r} as {', '.join(sorted(map(str, types)))}")
-        return cls(
-            url=f"{place.shown}#{column}", shape=(first_rows[-1],), dtype=np.dtype(types.pop().to_pandas_dtype()),
-            place=place, column=column, files=tuple(files), groups=tuple(groups), first_rows=tuple(first_rows),
-        )  # fmt: skip
-
-    def _read(self, start: int, stop: int) -> Array:
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        parts = [np.empty(0, self.dtype)]
-        for where in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
-            first = self.first_rows[where]
-            if first >= stop:
-                break
-            number, group = self.groups[where]
-            with self.place.fs.open(self.files[number], "rb") as handle:
-                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(0)
-            if values.null_count:
-                raise InputError(f"{self.url} has empty cells, {values.null_count:,} of them in rows {first:,} and after")
-            parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
-        return np.concatenate(parts)
+__all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
 
 
 @dataclass
@@ -333,20 +78,21 @@ def open_rows(source: Any, name: str, storage_options: Mapping[str, Any] | None 
     if isinstance(source, da.Array):
         if any(np.isnan(source.shape)):
             raise InputError(f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first")
-        return DaskRows(source)
+        return DaskRows(source.astype(source.dtype.newbyteorder("="), copy=False))
     return _in_memory(source, name)
 
 
 def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     if isinstance(source, np.memmap) and _is_its_file(source):
         place = Location.of(str(source.filename), None, name)
-        return NpyRows(url=place.shown, shape=source.shape, dtype=source.dtype, place=place, offset=source.offset)
+        return NpyRows.at(place, source.shape, source.dtype, source.offset)
     try:
         array = np.asarray(source)
     except ValueError as error:
         raise InputError(f"{name} is no array: its rows differ in length") from error
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(f"{name} holds Python objects; give an array of numbers")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     # The content is not hashed for a name: it may be large, and one name is as good as another here.
     return DaskRows(da.from_array(array, chunks=-1, name=False))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
-from distributed import Client, LocalCluster
+from distributed import Client
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +30,8 @@ from noisydask import graph, passes
 from noisydask.arrays import Rows, open_rows
 from noisydask.bench_data import make_data, stored_bytes
 from noisydask.blocks import BlockGrid, plan_blocks
+from noisydask.cluster import connect
+from noisydask.config import ClusterConfig
 from noisydask.issues import find_label_issues
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
@@ -71,9 +73,7 @@ def _measure_shape(plan: Plan, rows: int, classes: int, console: Console) -> dic
     probs, labels = plan.folder / f"{name}-pred_probs.zarr", plan.folder / f"{name}-labels.zarr"
     out = plan.folder / "out"
     rounds: list[dict[str, float]] = []
-    with LocalCluster(
-        n_workers=plan.workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-    ) as cluster, Client(cluster) as client:  # fmt: skip
+    with connect(ClusterConfig(workers=plan.workers)) as client:
         source = cast(Rows, open_rows(str(probs), "pred_probs"))
         grid = plan_blocks(rows, classes * 4, source.chunk_rows)
         for number in range(plan.rounds + 1):  # the first compiles, fills the page cache, and is not counted
@@ -134,12 +134,10 @@ def _cleanlab(stem: Path, job_seconds: float, console: Console) -> dict[str, Any
 def _client_peak(plan: Plan, rows: int, console: Console) -> dict[str, Any]:
     """Peak memory of a client whose workers live elsewhere, for a dataset of two classes."""
     make_data(plan.folder, rows, 2, npy=False)
-    with LocalCluster(
-        n_workers=plan.workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-    ) as cluster:  # fmt: skip
+    with connect(ClusterConfig(workers=plan.workers)) as client:
         stem = plan.folder / f"{rows}x2"
         done = subprocess.run(  # noqa: S603  our own interpreter and code
-            [sys.executable, "-m", "noisydask.bench", cluster.scheduler_address, f"{stem}-labels.zarr",
+            [sys.executable, "-m", "noisydask.bench", client.scheduler.address, f"{stem}-labels.zarr",
              f"{stem}-pred_probs.zarr", str(plan.folder / "out")],
             check=True, capture_output=True, text=True,
         )  # fmt: skip

@@ -80,11 +80,12 @@ def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> plan_tasks(7, 2, 2)
-    (2, 2, 2, 1)
+    >>> plan_tasks(13, 2, 2)
+    (4, 3, 3, 3)
     >>> len(plan_tasks(100_000, 8, 2))
     6250
     """
     each = max(1, min(_BLOCKS_PER_TASK, -(-num_blocks // (per_slot * slots))))
-    whole, rest = divmod(num_blocks, each)
-    return (each,) * whole + ((rest,) if rest else ())
+    tasks = -(-num_blocks // each)
+    least, more = divmod(num_blocks, tasks)
+    return (least + 1,) * more + (least,) * (tasks - more)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from noisydask import __version__
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.cluster import connect
 from noisydask.config import IssuesConfig, Place, checked, read_config
-from noisydask.errors import InputError, NoisydaskError
+from noisydask.errors import NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.progress import Bar, Lines, Reporter, logger
 from noisydask.report.console import as_json, show_summary, show_top
@@ -188,8 +187,7 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
     names = config.read_class_names()
     with connect(config.cluster) as client:
         reporter = _reporter()
-        dashboard = client.dashboard_link if client.scheduler_info()["services"].get("dashboard") else None
-        reporter.phase(f"Dask dashboard: {dashboard or 'none; pip install noisydask[dashboard]'}")
+        reporter.phase(f"Dask dashboard: {client.dashboard_link}")
         found = find_label_issues(
             config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
             adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
@@ -229,20 +227,13 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of ours are one line and an exit status, tracebacks are for bugs."""
     try:
-        status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
         err_console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return InputError.exit_status
-    except click.ClickException as error:
-        error.show()
-        return InputError.exit_status
-    except (KeyboardInterrupt, click.Abort):
-        err_console.print("stopped", style="red")
-        return 130
-    return int(status or 0)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
 def entry() -> None:

@@ -196,8 +196,8 @@ def _outputs(out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic])
 
 
 @nb.njit(nogil=True, cache=True)
-def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total):
-    """Best two classes, largest and third largest value (as bits) and sum of short float32 rows.
+def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third):
+    """Best two classes, largest and (if wanted) third largest value, as bits, and sum of short float32 rows.
 
     Non-negative floats order like their bits. Value and complement of the class share one integer, so that a plain
     maximum prefers the lower class among equals, and no branch depends on the data.
@@ -211,9 +211,9 @@ def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total):
             key = (np.uint64(bits[i, k]) << _HIGH) | (_LOW - np.uint64(k))
             top = max(a, key)
             key = min(a, key)
-            mid = max(b, key)
-            key = min(b, key)
-            a, b, c = top, mid, max(c, key)
+            if want_third:
+                c = max(c, min(b, key))
+            a, b = top, max(b, key)
         top1[i], top2[i] = _LOW - (a & _LOW), _LOW - (b & _LOW)
         largest[i], third[i], total[i] = a >> _HIGH, c >> _HIGH, added
 
@@ -375,7 +375,7 @@ def _scan(
         high = min(low + step, rows)
         x, label, a, b = pred_probs[low:high], labels[low:high], first[: high - low], second[: high - low]
         if num_classes <= _NARROW and bits.itemsize == 4:
-            _top3_narrow(x, bits[low:high], a, b, largest, third, total)
+            _top3_narrow(x, bits[low:high], a, b, largest, third, total, p_rest.size > 0)
         else:
             _top3_wide(x, bits[low:high], a, b, largest, third, total)
         found = _suspects(largest, limit, total, label, num_classes, suspect)

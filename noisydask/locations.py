@@ -26,6 +26,8 @@ _S3_DEFAULTS: Mapping[str, Any] = {
     "max_concurrency": 1,
     "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}},
 }
+#: Codes of errors that tell of a full disk.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
@@ -114,7 +116,7 @@ def reason(error: BaseException) -> str | None:
         return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
     if "Connect" in kind or "Timeout" in kind or isinstance(error, ConnectionError | TimeoutError):
         return "the store cannot be reached; check the endpoint and the network"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return "no space left; free some or give another place"
     if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
         return "the bucket does not exist"

@@ -20,7 +20,7 @@ from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
 from noisydask.evidence import MAX_ROWS, Evidence, Problem, scan_rows
-from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
+from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
 from noisydask.store import EvidenceStore
 from noisydask.thresholds import ClassTotals
 
@@ -245,17 +245,16 @@ def select(blocks: Sequence[int], ids: Array | None, data: Dataset, selection: S
 def _select_block(block: int, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
-    keys = sort_keys(scores)
-    last = selection.parts[-1].last_key if selection.parts else -1
-    rows = np.flatnonzero(keys <= keys.dtype.type(last)) if last >= 0 else np.zeros(0, np.int64)
-    part = assign_parts(keys[rows], start + rows, selection.parts)
+    last = selection.parts[-1].last_key if selection.parts else 0
+    rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
+    part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
     found = data.evidence.read(block, names) if len(rows) else {name: np.empty(0) for name in names}
     columns = {name: column[rows] for name, column in found.items()}
-    if ids is None:
-        ids = selection.ids.read(start, stop) if selection.ids is not None and len(rows) else np.arange(start, stop)
-    return candidates(part, start + rows, ids[rows], scores[rows], columns, data.dtype)
+    if ids is None and selection.ids is not None and len(rows):
+        ids = selection.ids.read(start, stop)
+    return candidates(part, start + rows, start + rows if ids is None else ids[rows], scores[rows], columns, data.dtype)
 
 
 def candidates(

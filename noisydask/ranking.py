@@ -82,6 +82,20 @@ def _sort_keys(scores, bits, sign, keys):
             keys[i] = ~(sign & ~sign)
 
 
+def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
+    """The score whose sort key this is, or NaN if it is past all scores.
+
+    Examples
+    --------
+    >>> float(score_of(int(sort_keys(np.array([-0.25]))[0]), np.float64))
+    -0.25
+    """
+    width = 8 * np.dtype(dtype).itemsize
+    bits = key ^ (1 << (width - 1)) if key >> (width - 1) else ~key & ((1 << width) - 1)
+    score: np.floating = np.array(bits, f"u{width // 8}").view(dtype)[()]
+    return score
+
+
 def whole_range(itemsize: int) -> Bin:
     """The bin of all keys of ``itemsize`` bytes."""
     return Bin(0, 8 * itemsize)

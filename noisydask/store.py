@@ -8,6 +8,7 @@ replaced after that, in one step.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
-from noisydask.locations import Location, explain
+from noisydask.locations import NO_SPACE, Location, explain
 
 Array = npt.NDArray[np.generic]
 
@@ -98,7 +99,8 @@ class Output:
             for array in arrays.values():
                 array.create()
         except Exception as error:
-            raise InputError(_writing(error, self.place)) from error
+            full = isinstance(error, OSError) and error.errno in NO_SPACE
+            raise (JobError if full else InputError)(_writing(error, self.place)) from error
         return EvidenceStore(arrays)
 
     def start_run(self) -> RunStore:
@@ -120,10 +122,12 @@ class Output:
             manifest = json.loads(run.place.fs.cat_file((run.place / "manifest.json").path))
         except FileNotFoundError as error:
             raise InputError(f"no finished run at {self.place.shown}; is it the --out of a job?") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise InputError(explain(error, self.place, "out")) from error
-        if manifest["format_version"] != FORMAT_VERSION:
-            found = manifest["format_version"]
+        found = manifest.get("format_version")
+        if found != FORMAT_VERSION:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
         return run, manifest
 
@@ -140,21 +144,30 @@ class Output:
         self._replace(LATEST, json.dumps(pointer, indent=1).encode())
 
     def _generation(self) -> int:
-        path = (self.place / LATEST).path
+        """How often something was published here."""
         try:
-            return int(json.loads(self.place.fs.cat_file(path))["generation"])
+            return int(json.loads(self.place.fs.cat_file((self.place / LATEST).path))["generation"])
         except FileNotFoundError:
             return 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise JobError(f"{self.place.shown}: {LATEST} is damaged; move it away to publish again") from error
 
     def _replace(self, name: str, content: bytes) -> None:
-        """Replace an object in one step: a PUT is one; a local file is renamed into place."""
+        """Replace an object in one step: a PUT is one; a local file is written beside it and renamed."""
         path = (self.place / name).path
-        if isinstance(self.place.fs, LocalFileSystem):
-            with self.place.fs.open(path, "wb", autocommit=False) as file:
-                file.write(content)
-            file.commit()
-        else:
+        if not isinstance(self.place.fs, LocalFileSystem):
             self.place.fs.pipe_file(path, content)
+            return
+        beside = f"{path}.{secrets.token_hex(4)}"
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            if os.path.exists(beside):
+                os.remove(beside)
 
 
 def _writing(error: BaseException, place: Location) -> str:

@@ -76,7 +76,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def _cluster(workers: int) -> Iterator[LocalCluster]:
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    # Not None: that asks for port 8787, and warns where it is taken.
+    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
         yield cluster
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import zarr
 
 from noisydask.arrays import zarr_store
@@ -47,8 +49,8 @@ def make(rows: int = 1030, classes: int = 7, seed: int = 0, noise: float = 0.2, 
     probs /= probs.sum(1, keepdims=True)
     if digits is not None:
         probs = np.round(probs, digits)
-        probs[:, 0] += 1 - probs.sum(1)
-    return Data(labels, probs.clip(0, 1).astype(np.float32))
+        probs[np.arange(rows), probs.argmax(1)] += 1 - probs.sum(1)
+    return Data(labels, probs.astype(np.float32))
 
 
 def write_zarr(place: Place, values: Array, layout: str = "v3") -> str:
@@ -61,7 +63,7 @@ def write_zarr(place: Place, values: Array, layout: str = "v3") -> str:
     if how["zarr_format"] == 2:
         how["chunk_key_encoding"] = {"name": "v2", "separator": "."}
     store = zarr_store(Location.of(place.url, place.options, "test"))
-    zarr.create_array(store, data=values, **how)
+    zarr.create_array(store, data=values, overwrite=True, **how)
     return place.url
 
 
@@ -78,3 +80,14 @@ def chunk_bytes(place: Place) -> int:
     """Stored bytes of the chunks of a Zarr array, without its metadata."""
     metadata = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
     return sum(len(content) for path, content in place.objects().items() if not path.endswith(metadata))
+
+
+def write_parquet(place: Place, parts: list[Array], **how: Any) -> str:
+    """Store a column ``value`` as a Parquet file, or a folder of several; returns its URL."""
+    folder, _, name = place.url.rpartition("/")
+    for number, part in enumerate(parts):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"value": part, "other": np.arange(len(part))}), buffer, **how)
+        file = name if len(parts) == 1 else f"{name}/{number}.parquet"
+        type(place)(folder, place.options).write(file, buffer.getvalue())
+    return place.url

@@ -132,9 +132,7 @@ def test_counts_add_up_over_any_blocks(seed: int, classes: int, cuts: list[int])
     labels, probs, thresholds = make(seed, classes, np.float32)
     whole = count_issues(evidence_of(probs, labels), thresholds, True, probs)[0]
     edges = [0, *sorted(cuts), 150]
-    parts = [
-        count_issues(evidence_of(probs[a:b], labels[a:b]), thresholds, True, probs[a:b])[0] for a, b in pairwise(edges)
-    ]
+    parts = [count_issues(evidence_of(probs[a:b], labels[a:b]), thresholds, True, probs[a:b])[0] for a, b in pairwise(edges)]
     total = reduce(add, parts[::-1], IssueCounts.zero(classes))
     for name in ("confident", "off_diagonal"):
         np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
@@ -207,9 +205,7 @@ def test_entropy_score_is_cleanlabs_where_that_has_digits(seed: int, classes: in
 def test_adjusted_scores_are_cleanlabs(score: str, seed: int, classes: int, dtype: Any, names: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
     columns = evidence_of(probs, labels, names)
-    theirs = _compute_label_quality_scores(
-        labels, probs, method=score, adjust_pred_probs=True, confident_thresholds=thresholds
-    )
+    theirs = _compute_label_quality_scores(labels, probs, method=score, adjust_pred_probs=True, confident_thresholds=thresholds)
     scores, unresolved = label_quality(columns, thresholds, score, True, probs)
     np.testing.assert_allclose(scores, theirs, rtol=1e-9, atol=1e-12)
     known, again = label_quality(columns, thresholds, score, True)

@@ -31,7 +31,6 @@ from noisydask.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 Options = Mapping[str, Any] | None
-
 _FOR_THRESHOLDS = ("given", "top1", "p_given", "p_top1")
 
 
@@ -181,12 +180,11 @@ class LabelInspector:
         """
         thresholds, chosen = self.get_confident_thresholds(silent=True), self._settings
         batch = _Batch.of(labels, pred_probs, self.num_class)
-        kind = batch.pred_probs.dtype
-        columns = columns_for(self.num_class, kind, chosen.quality_score, chosen.adjust_pred_probs, joint=False)
+        score, adjust = chosen.quality_score, chosen.adjust_pred_probs
+        columns = columns_for(self.num_class, batch.pred_probs.dtype, score, adjust, joint=False)
         counts, class_counts, scores = self._counts, self.class_counts, []
         for found, rows in batch.scan(columns, self.examples_processed_quality):
-            quality = label_quality(found.columns, thresholds, chosen.quality_score, chosen.adjust_pred_probs, rows)
-            scores.append(quality[0])
+            scores.append(label_quality(found.columns, thresholds, score, adjust, rows)[0])
             if update_num_issues:
                 counts += count_issues(found.columns, thresholds, joint=False)[0]
                 class_counts = class_counts + found.counts
@@ -194,8 +192,7 @@ class LabelInspector:
         self._set_counts(counts, class_counts)
         self.examples_processed_quality += batch.rows
         if self.store_results:
-            # The caller may write into what it gets.
-            self._scores.append(together.copy())
+            self._scores.append(together.copy())  # the caller may write into what it gets
         return together
 
     def get_confident_thresholds(self, silent: bool = False) -> npt.NDArray[np.float64]:
