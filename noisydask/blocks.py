@@ -86,6 +86,6 @@ def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
     6250
     """
     each = max(1, min(_BLOCKS_PER_TASK, -(-num_blocks // (per_slot * slots))))
-    tasks = -(-num_blocks // each)
+    tasks = max(1, -(-num_blocks // each))
     least, more = divmod(num_blocks, tasks)
-    return (least + 1,) * more + (least,) * (tasks - more)
+    return (least + 1,) * more + (least,) * (tasks - more if least else 0)

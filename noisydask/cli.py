@@ -52,9 +52,7 @@ PredProbs = Annotated[str | None, _option("Predicted probabilities: path or URL 
 Out = Annotated[str | None, _option("Where the results go: path or URL.", _DATA)]
 Ids = Annotated[str | None, _option("A name for each example: path or URL, as for labels.", _DATA)]
 ClassNames = Annotated[str | None, _option("File with class names (one a line, or JSON), or a,b,c.", _DATA)]
-QualityScore = Annotated[
-    str | None, _option("self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW)
-]
+QualityScore = Annotated[str | None, _option("self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW)]
 Adjust = Annotated[
     bool | None, typer.Option("--adjust-pred-probs/--no-adjust-pred-probs", help="Account for class imbalance.",
                               rich_help_panel=_HOW)

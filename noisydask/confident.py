@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.evidence import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
+from noisydask.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.thresholds import FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
@@ -85,9 +85,7 @@ class IssueCounts:
         return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), SparseCounts(empty, empty))
 
     def __add__(self, other: IssueCounts) -> IssueCounts:
-        return IssueCounts(
-            self.confident + other.confident, self.off_diagonal + other.off_diagonal, self.joint + other.joint
-        )
+        return IssueCounts(self.confident + other.confident, self.off_diagonal + other.off_diagonal, self.joint + other.joint)
 
 
 def count_issues(

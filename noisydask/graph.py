@@ -61,9 +61,7 @@ def over_blocks(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *i
     given: list[Any] = []
     for array in inputs:
         given += [array, None if array is None else ("i", "k")[: array.ndim]]
-    return da.blockwise(
-        call, "i", numbers, "i", *given, name=token(name), dtype=object, meta=_OBJECT, align_arrays=False
-    )
+    return da.blockwise(call, "i", numbers, "i", *given, name=token(name), dtype=object, meta=_OBJECT, align_arrays=False)
 
 
 @dataclass

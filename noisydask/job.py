@@ -18,10 +18,11 @@ from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import num_issues
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.evidence import Problem, column_dtypes, columns_for
+from noisydask.evidence import column_dtypes, columns_for
 from noisydask.inputs import Inputs
 from noisydask.progress import Reporter, listening
 from noisydask.results import LabelIssues
+from noisydask.row_kernel import Problem
 from noisydask.settings import IssueSettings
 from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
@@ -281,5 +282,5 @@ def _say(problems: passes.Problems, rows: int) -> str:
     first = ", ".join(str(row) for row, _ in problems.first)
     return (
         f"{problems.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}; the first are rows {first}."
-        f" Correct them, or leave them out with on_invalid='skip'"
+        " Correct them, or leave them out (on_invalid='skip' of find_label_issues, --on-invalid skip)"
     )

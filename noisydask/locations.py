@@ -135,14 +135,12 @@ def explain(error: BaseException, place: Location, name: str) -> str:
 
 def _what_is_missing(place: Location) -> str:
     """Which part of a place is not there."""
-    if isinstance(place.fs, LocalFileSystem) or "://" not in place.url:
-        return "there is no array; check the path" if not place.fs.exists(place.path) else "that is not an array"
-    bucket = place.path.split("/", 1)[0]
     try:
-        if place.fs.find(place.path, maxdepth=1):
+        if place.fs.exists(place.path):
             return "that is not an array; name the array inside it"
-        if not place.fs.exists(bucket):
-            return f"the bucket {shown('://' + bucket)[3:]!r} does not exist"
+        bucket = place.path.split("/", 1)[0]
+        if place.url.partition("://")[0] in _EXTRAS and not place.fs.exists(bucket):
+            return f"the bucket {bucket!r} does not exist"
     except Exception as error:
         return reason(error) or f"nothing can be read there ({type(error).__name__})"
     return "there is no array; check the path"

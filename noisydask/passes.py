@@ -19,8 +19,9 @@ from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
-from noisydask.evidence import MAX_ROWS, Evidence, Problem, scan_rows
+from noisydask.evidence import MAX_ROWS, Evidence, scan_rows
 from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
+from noisydask.row_kernel import Problem
 from noisydask.store import EvidenceStore
 from noisydask.thresholds import ClassTotals
 
@@ -78,9 +79,7 @@ class ScanState:
     bytes_read: int
 
     def __add__(self, other: ScanState) -> ScanState:
-        return ScanState(
-            self.totals + other.totals, self.problems + other.problems, self.bytes_read + other.bytes_read
-        )
+        return ScanState(self.totals + other.totals, self.problems + other.problems, self.bytes_read + other.bytes_read)
 
 
 def scan(blocks: Sequence[int], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
@@ -179,9 +178,7 @@ def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: S
     columns = data.evidence.read(block, data.columns)
     rows = cast(npt.NDArray[np.floating], pred_probs) if pred_probs is not None else None
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, rows)
-    scores, open_scores = label_quality(
-        columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows
-    )
+    scores, open_scores = label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
     if rows is None and (open_rows.any() or open_scores.any()):
         empty = IssueCounts.zero(data.num_classes)
         return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))

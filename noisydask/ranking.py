@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import numba as nb
 import numpy as np
@@ -92,8 +93,7 @@ def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
     """
     width = 8 * np.dtype(dtype).itemsize
     bits = key ^ (1 << (width - 1)) if key >> (width - 1) else ~key & ((1 << width) - 1)
-    score: np.floating = np.array(bits, f"u{width // 8}").view(dtype)[()]
-    return score
+    return cast(np.floating, np.array([bits], f"u{width // 8}").view(dtype)[0])
 
 
 def whole_range(itemsize: int) -> Bin:

@@ -39,9 +39,7 @@ def part_name(number: int) -> str:
     return f"issues/part-{number:05d}.parquet"
 
 
-def write_part(
-    ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None
-) -> WrittenPart:
+def write_part(ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:
     """Write the rows of a part."""
     table = pa.Table.from_pandas(ranked, preserve_index=False).replace_schema_metadata(None)
     if class_names is not None:
@@ -54,9 +52,7 @@ def write_part(
     return WrittenPart(number, len(ranked), (run.write(part_name(number), buffer.getvalue()),))
 
 
-def write_only_part(
-    frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None
-) -> WrittenPart:
+def write_only_part(frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:
     """Rank the candidates of a ranking of one part; write them and their indices."""
     ranked = rank(frame, part, 1, runs=True)
     written = write_part(ranked, 0, run, class_names)

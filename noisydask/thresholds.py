@@ -1,6 +1,6 @@
 """Class totals of many blocks become confident thresholds: the mean probability of each class among those given it.
 
-The totals are integers (see :data:`noisydask.evidence.FIXED_POINT`), so they add up to the same bits in any order.
+The totals are integers (see :data:`noisydask.row_kernel.FIXED_POINT`), so they add up to the same bits in any order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.evidence import FIXED_POINT
+from noisydask.row_kernel import FIXED_POINT
 
 #: Subtracted from a threshold before a probability is compared with it, as cleanlab does.
 FLOATING_POINT_COMPARISON = 1e-6

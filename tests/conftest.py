@@ -30,8 +30,10 @@ class Place:
 
     def objects(self) -> dict[str, bytes]:
         """Every object below this place by its relative path."""
-        root = self.fs._strip_protocol(self.url).rstrip("/") + "/"
-        return {path.removeprefix(root): self.fs.cat_file(path) for path in self.fs.find(root)}
+        fs = self.fs
+        root = fs._strip_protocol(self.url).rstrip("/") + "/"
+        paths = fs.find(root)
+        return {path.removeprefix(root): content for path, content in (fs.cat(paths) if paths else {}).items()}
 
     def write(self, name: str, content: bytes) -> None:
         fs = self.fs

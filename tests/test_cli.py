@@ -34,7 +34,9 @@ def data(tmp_path: Path) -> Path:
     labels = truth.copy()
     labels[:9] = (labels[:9] + 1) % 3
     for name, values in (("labels", labels), ("pred_probs", pred_probs.astype("f4"))):
-        array = zarr.create_array(tmp_path / f"{name}.zarr", shape=values.shape, chunks=(100, 3)[: values.ndim], dtype=values.dtype)
+        array = zarr.create_array(
+            tmp_path / f"{name}.zarr", shape=values.shape, chunks=(100, 3)[: values.ndim], dtype=values.dtype
+        )
         array[...] = values
     np.save(tmp_path / "ids.npy", np.array([f"a[red]{k}\x1b" for k in range(400)]))
     (tmp_path / "names.txt").write_text("cat\ndog\n[bold]eel\x1b[31m\n")
@@ -72,7 +74,11 @@ def test_run_takes_a_config_and_the_command_line_wins(
     data: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = {name: str(data / f"{name}.zarr") for name in ("labels", "pred_probs")}
-    config |= {"out": {"url": str(data / "not-here")}, "cluster": {"workers": 7}, "estimation_method": "off_diagonal_calibrated"}
+    config |= {
+        "out": {"url": str(data / "not-here")},
+        "cluster": {"workers": 7},
+        "estimation_method": "off_diagonal_calibrated",
+    }
     (data / "job.yaml").write_text(yaml.safe_dump(config))
     assert main(["run", str(data / "job.yaml"), "--out", str(data / "here"), *on(one_worker)]) == 0
     assert not (data / "not-here").exists()

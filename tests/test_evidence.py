@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisydask import evidence
-from noisydask.evidence import FIXED_POINT, Problem, class_dtype, probability_dtype, scan_rows
+from noisydask.evidence import class_dtype, probability_dtype, scan_rows
+from noisydask.row_kernel import FIXED_POINT, PROBABILITY_TOLERANCE, Problem
 
 ALL = ("given", "top1", "top2", "p_given", "p_top1", "p_top2", "p_rest", "p_sum", "entropy")
 FLOATS = (np.float16, np.float32, np.float64)
@@ -209,7 +210,7 @@ def test_too_many_rows_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_sums_of_the_most_rows_stay_inside_63_bits() -> None:
-    assert evidence.MAX_ROWS * (1 + evidence.PROBABILITY_TOLERANCE) * FIXED_POINT < 2**63
+    assert evidence.MAX_ROWS * (1 + PROBABILITY_TOLERANCE) * FIXED_POINT < 2**63
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

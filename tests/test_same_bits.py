@@ -88,14 +88,12 @@ def test_local_schedulers(scheduler: str, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("workers", ["one_worker", "four_workers"])
-@pytest.mark.parametrize("setting", range(len(SETTINGS)))
-def test_worker_processes(
-    workers: str, setting: int, request: pytest.FixtureRequest, tmp_path: Path, expected: Any
-) -> None:
+@pytest.mark.parametrize("setting", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_worker_processes(workers: str, setting: int, request: pytest.FixtureRequest, tmp_path: Path, expected: Any) -> None:
     cluster: LocalCluster = request.getfixturevalue(workers)
     place, how = Place(str(tmp_path)), SETTINGS[setting]
     with Client(cluster):
-        for source, block_bytes in itertools.product(("v2", "sharded", "split", "npy", "dask"), (15_000, 60_000)):
+        for source, block_bytes in zip(("v2", "sharded", "split", "npy", "dask"), itertools.cycle((15_000, 60_000))):
             probs = SOURCES[source](place, DATA.pred_probs)
             found = noisydask.find_label_issues(DATA.labels, probs, block_bytes=block_bytes, **how)
             assert bits(found) == expected[setting], (source, block_bytes)

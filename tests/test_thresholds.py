@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.evidence import FIXED_POINT, MAX_ROWS, scan_rows
+from noisydask.evidence import MAX_ROWS, scan_rows
+from noisydask.row_kernel import FIXED_POINT
 from noisydask.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64])

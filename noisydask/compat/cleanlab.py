@@ -19,12 +19,13 @@ from rich.console import Console
 from noisydask.blocks import plan_blocks
 from noisydask.confident import IssueCounts, count_issues, label_quality, num_issues
 from noisydask.errors import InputError
-from noisydask.evidence import MAX_ROWS, Evidence, Problem, columns_for, scan_rows
+from noisydask.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
 from noisydask.inputs import Inputs
 from noisydask.issues import run_in_temporary_folder
 from noisydask.job import IssueJob
 from noisydask.passes import Problems
 from noisydask.progress import Bar, Silent
+from noisydask.row_kernel import Problem
 from noisydask.settings import IssueSettings
 from noisydask.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 

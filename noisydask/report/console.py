@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -50,19 +51,22 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
     if frame.empty:
         console.print("no label issues")
         return
-    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left")
+    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left", box=box.SIMPLE_HEAD)
+    numbers = {"label_quality": "quality", "given_prob": "P(given)", "suggested_prob": "P(suggested)"}
+    # What only repeats another column takes room from the names.
     named = not frame["id"].equals(frame["index"])
-    for name in ("rank", "index", *(["id"] if named else [])):
-        table.add_column(name, justify="right")
-    for name in ("given", "suggested"):
+    if frame["given_prob"].equals(frame["label_quality"].rename("given_prob")):
+        del numbers["given_prob"]
+    for name in ("rank", "index"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in (*(["id"] if named else []), "given", "suggested"):
         table.add_column(name, overflow="fold")
-    for name in ("quality", "P(given)", "P(suggested)"):
+    for name in numbers.values():
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         identity = [printable(row["id"])] if named else []
         labels = (printable(row.get(f"{side}_name", row[f"{side}_label"])) for side in ("given", "suggested"))
-        numbers = (f"{row[name]:.4f}" for name in ("label_quality", "given_prob", "suggested_prob"))
-        table.add_row(str(row["rank"]), str(row["index"]), *identity, *labels, *numbers)
+        table.add_row(str(row["rank"]), str(row["index"]), *identity, *labels, *(f"{row[name]:.4f}" for name in numbers))
     console.print(table)
 
 
