@@ -29,8 +29,8 @@ Array = npt.NDArray[np.generic]
 
 #: Rows named in an error at most.
 FIRST_ROWS = 10
-#: Decoded bytes that a local read takes at once: they stay in the cache until the kernel has seen them.
-READ_BYTES = 16 * 1024**2
+#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next read.
+READ_BYTES = 32 * 1024**2
 
 
 @dataclass(frozen=True)

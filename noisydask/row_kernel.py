@@ -76,9 +76,9 @@ def _below(bits, i, value):
 
 @nb.njit(nogil=True, cache=True, fastmath={"reassoc"})
 def _largest_and_sums(pred_probs, bits, largest, total):
-    """Largest value of each row, as bits, and its sum in any order: good enough to check a row."""
+    """Largest value of each row, as bits, and its sum in any order and in its own type: good enough to check a row."""
     for i in range(bits.shape[0]):
-        most, added = bits.dtype.type(0), 0.0
+        most, added = bits.dtype.type(0), pred_probs.dtype.type(0)
         for k in range(bits.shape[1]):
             most = max(most, bits[i, k])
         for k in range(bits.shape[1]):

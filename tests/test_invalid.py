@@ -99,7 +99,7 @@ def test_invalid_rows_are_refused_by_worker_processes(client: Client, s3_place: 
 def test_several_kinds_at_once_are_counted_apart() -> None:
     labels, probs = GOOD.labels.copy(), GOOD.pred_probs.copy()
     labels[100:120], probs[300:303] = 99, np.nan
-    with pytest.raises(InputError, match="23 of 900 rows are invalid: 3 with NaN.*; 20 with labels") as caught:
+    with pytest.raises(InputError, match=r"23 of 900 rows are invalid: 3 with NaN.*; 20 with labels") as caught:
         noisydask.find_label_issues(labels, probs, block_bytes=BLOCK_BYTES)
     assert f"the first are rows {', '.join(map(str, range(100, 110)))}." in str(caught.value)
 
@@ -200,11 +200,11 @@ def refused(says: str, **how: Any) -> None:
 @pytest.mark.parametrize("name", ["none.zarr", "none.npy", "none.parquet#a", "no/such/folder/none.zarr"])
 def test_missing_inputs(name: str, place: Place) -> None:
     place.write("other", b"1")
-    url = f"{place.url}/{name}"
+    url, options = f"{place.url}/{name}", {"labels": place.options, "pred_probs": place.options}
     refused(
         r"^labels at .*none\.\w+: there is no array; check the path$", labels=url, storage_options={"labels": place.options}
     )
-    refused("^pred_probs at .*: there is no array", pred_probs=url, storage_options={"pred_probs": place.options})
+    refused("^pred_probs at .*: there is no array", pred_probs=url, storage_options=options)
 
 
 @pytest.mark.usefixtures("quiet")
@@ -266,7 +266,7 @@ def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.F
     before = published(Place(str(small_disk)))
     free = int(subprocess.check_output(["stat", "-f", "-c", "%f", small_disk])) * 4096
     (small_disk / "filler").write_bytes(b"x" * max(0, free - left))
-    with pytest.raises(JobError, match="^out at .*: no space left; free some or give another place$") as caught:
+    with pytest.raises(JobError, match=r"^out at .*: no space left; free some or give another place$") as caught:
         noisydask.find_label_issues(large.labels, large.pred_probs, out=small_disk / "out", block_bytes=100_000)
     assert caught.value.exit_status == 1
     after = published(Place(str(small_disk)))

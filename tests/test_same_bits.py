@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,9 +49,9 @@ def bits(found: LabelIssues) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def expected() -> Iterator[list[dict[str, bytes]]]:
+def expected() -> list[dict[str, bytes]]:
     """The bits for each of :data:`SETTINGS`, from one block."""
-    yield [bits(noisydask.find_label_issues(DATA.labels, DATA.pred_probs, **how)) for how in SETTINGS]
+    return [bits(noisydask.find_label_issues(DATA.labels, DATA.pred_probs, **how)) for how in SETTINGS]
 
 
 @pytest.mark.parametrize("labels", ["numpy", "sharded", "dask"])

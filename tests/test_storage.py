@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -51,9 +50,9 @@ def reopen(place: Place) -> LabelIssues:
 
 
 @pytest.fixture(scope="module")
-def expected() -> Iterator[LabelIssues]:
+def expected() -> LabelIssues:
     """What the job finds in memory, on threads."""
-    yield noisydask.find_label_issues(DATA.labels, DATA.pred_probs, ids=IDS)
+    return noisydask.find_label_issues(DATA.labels, DATA.pred_probs, ids=IDS)
 
 
 def check_equal(found: LabelIssues, expected: LabelIssues) -> None:
