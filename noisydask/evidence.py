@@ -44,7 +44,8 @@ class Evidence:
     problems : ndarray of uint8, (n,)
         A :class:`noisydask.row_kernel.Problem` per row.
     counts, fixed : ndarray of int64, (K,)
-        Per class: number of valid rows given it, and the sum of their ``p_given`` times :data:`noisydask.row_kernel.FIXED_POINT`.
+        Per class: number of valid rows given it, and the sum of their ``p_given`` times
+        :data:`noisydask.row_kernel.FIXED_POINT`.
     """
 
     columns: dict[str, Array]
