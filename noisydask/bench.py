@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -29,13 +28,13 @@ from rich.table import Table
 from noisydask import graph, passes
 from noisydask.arrays import Rows, open_rows
 from noisydask.bench_data import make_data, stored_bytes
+from noisydask.bench_memory import forget_peak, peak
 from noisydask.blocks import BlockGrid, plan_blocks
 from noisydask.cluster import connect
 from noisydask.config import ClusterConfig
 from noisydask.issues import find_label_issues
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
-_MIB = 1024**2
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ def _measure_shape(plan: Plan, rows: int, classes: int, console: Console) -> dic
         grid = plan_blocks(rows, classes * 4, source.chunk_rows)
         for number in range(plan.rounds + 1):  # the first compiles, fills the page cache, and is not counted
             shutil.rmtree(out, ignore_errors=True)
-            idle = max(client.run(_forget_peak).values())
+            idle = max(client.run(forget_peak).values())
             floor = _timed(partial(read_all, source, grid))
-            client.run(_forget_peak)
+            client.run(forget_peak)
             found: list[Any] = []
             job = _timed(lambda into=found: into.append(find_label_issues(str(labels), str(probs), out=str(out))))
-            peak = max(client.run(_peak).values())
-            rounds.append({"floor": floor, "job": job, "idle": idle, "peak": peak})
+            most = max(client.run(peak).values())
+            rounds.append({"floor": floor, "job": job, "idle": idle, "peak": most})
             console.print(f"  round {number}: floor {floor:.2f} s, job {job:.2f} s", highlight=False)
         issues = found[0]
     counted = rounds[1:]
@@ -151,7 +150,7 @@ def _client_alone(address: str, labels: str, pred_probs: str, out: str) -> dict[
     with Client(address):
         found = find_label_issues(labels, pred_probs, out=out)
     return {
-        "client_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "client_peak_mib": peak() / 1024**2,
         "seconds": found.manifest["seconds"]["total"],
     }
 
@@ -173,18 +172,6 @@ def _timed(call: Any) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def _forget_peak() -> int:
-    """Set this process's peak memory to what it uses now, and return that."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> int:
-    """Peak memory of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def _cpu() -> str:

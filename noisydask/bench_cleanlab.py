@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 from cleanlab.experimental.label_issues_batched import find_label_issues_batched
 
+from noisydask.bench_memory import peak
+
 if __name__ == "__main__":
     start = time.perf_counter()
     found = find_label_issues_batched(labels_file=sys.argv[1], pred_probs_file=sys.argv[2], verbose=False)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cleanlab_seconds": seconds, "cleanlab_peak_mib": peak, "cleanlab_issues": len(found)}))
+    print(json.dumps({"cleanlab_seconds": seconds, "cleanlab_peak_mib": peak() / 1024**2, "cleanlab_issues": len(found)}))
