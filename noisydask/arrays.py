@@ -15,6 +15,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
@@ -31,7 +32,7 @@ __all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
 class DaskRows:
     """Rows of an array in memory or in a Dask graph; tasks receive its blocks."""
 
-    array: da.Array
+    array: da.Array | npt.NDArray[Any]
     chunk_rows: int = 1
 
     @property
@@ -93,8 +94,7 @@ def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(f"{name} holds Python objects; give an array of numbers")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    # The content is not hashed for a name: it may be large, and one name is as good as another here.
-    return DaskRows(da.from_array(array, chunks=-1, name=False))
+    return DaskRows(array)
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:

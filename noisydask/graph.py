@@ -19,6 +19,7 @@ import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from dask.delayed import Delayed, delayed
 from dask.layers import ArrayValuesDep
@@ -41,10 +42,14 @@ def block_numbers(blocks: Sequence[int], tasks: Sequence[int]) -> ArrayValuesDep
     return ArrayValuesDep((tuple(tasks),), ranges)
 
 
-def block_rows(array: da.Array, grid: BlockGrid, blocks: Sequence[int] | None = None) -> da.Array:
+def block_rows(array: da.Array | npt.NDArray[Any], grid: BlockGrid, blocks: Sequence[int] | None = None) -> da.Array:
     """Whole rows of an array, one chunk a block; only some of the blocks where they are named."""
     chunks = {0: grid.block_rows} | dict.fromkeys(range(1, array.ndim), -1)
-    rows = array.rechunk(chunks)
+    if isinstance(array, np.ndarray):
+        # The content is not hashed for a name: it may be large, and one name is as good as another here.
+        rows = da.from_array(array, chunks=tuple(chunks.values()), name=False)
+    else:
+        rows = array.rechunk(chunks)
     return rows if blocks is None else rows.blocks[list(blocks)]
 
 

@@ -46,6 +46,9 @@ class Inputs:
         storage_options: Mapping[str, Mapping[str, Any]],
     ) -> Inputs:  # fmt: skip
         """Open all inputs."""
+        for name, source in (("labels", labels), ("pred_probs", pred_probs)):
+            if source is None:
+                raise InputError(f"{name} is missing: give an array, a path or a URL")
         opened = {
             name: open_rows(source, name, storage_options.get(name))
             for name, source in (("labels", labels), ("pred_probs", pred_probs), ("ids", ids))

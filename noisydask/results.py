@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
@@ -111,16 +112,18 @@ class LabelIssues:
             Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``, ``label_quality``,
             ``given_prob``, ``suggested_prob``, and ``given_name``, ``suggested_name`` where class names were given.
         """
-        frames: list[pd.DataFrame] = []
+        tables: list[pa.Table] = []
         left = self.num_issues if top is None else top
         for name in self.manifest["parts"]:
             path = posixpath.join(self.run.place.path, name)
             with self.run.place.fs.open(path, "rb") as file:
-                frames.append(pq.read_table(file).to_pandas().head(left))
-            left -= len(frames[-1])
+                tables.append(pq.read_table(file).slice(0, left))
+            left -= len(tables[-1])
             if left <= 0:
                 break
-        return pd.concat(frames, ignore_index=True)
+        # Names are text, whether they came in one part or in several with a dictionary each.
+        text = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in tables[0].schema]
+        return pa.concat_tables(table.cast(pa.schema(text)) for table in tables).to_pandas()
 
     def _open(self, name: str) -> zarr.Array[Any]:
         return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")

@@ -183,7 +183,7 @@ def test_arrays_in_memory(values: Any) -> None:
         rows = open_rows(source, "values")
         assert isinstance(rows, DaskRows)
         assert rows.dtype.isnative
-        np.testing.assert_array_equal(rows.array.compute(), np.asarray(source))
+        np.testing.assert_array_equal(np.asarray(rows.array), np.asarray(source))
     assert open_rows(values, "values").dtype == native.dtype
     assert open_rows(list("abc"), "ids").shape == (3,)
 
@@ -204,7 +204,7 @@ def test_memmap_that_is_not_its_file(tmp_path: Path) -> None:
     for array in (np.load(tmp_path / "p.npy", mmap_mode="r")[10:], private):
         rows = open_rows(array, "pred_probs")
         assert isinstance(rows, DaskRows)
-        np.testing.assert_array_equal(rows.array.compute(), np.asarray(array))
+        np.testing.assert_array_equal(np.asarray(rows.array), np.asarray(array))
 
 
 @pytest.mark.parametrize(
