@@ -7,7 +7,6 @@ written. Everyone else reads the arrays with Zarr.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,8 +114,3 @@ class ChunkedArray:
                 file.write(content)
         else:
             self.root.fs.pipe_file(path, bytes(content))
-
-
-def created(arrays: Iterable[ChunkedArray]) -> list[StoredObject]:
-    """Create arrays."""
-    return [array.create() for array in arrays]
