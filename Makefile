@@ -14,7 +14,7 @@ demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
 	$(BIN)/noisydask demo
 
 test: $(VENV)/installed  ## set up, and run the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
