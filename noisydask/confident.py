@@ -141,9 +141,7 @@ def count_issues(
     return IssueCounts(confident, off_diagonal, found), unresolved
 
 
-def resolve_joint(
-    unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats
-) -> SparseCounts:
+def resolve_joint(unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats) -> SparseCounts:
     """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
     limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
     for some in _slices(unresolved):
