@@ -6,8 +6,9 @@ not known here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, cast
 
@@ -19,10 +20,14 @@ from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
+from noisydask.errors import JobError
 from noisydask.evidence import MAX_ROWS, Evidence, scan_rows
+from noisydask.evidence_store import EvidenceStore
+from noisydask.fingerprints import of_labels
 from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
+from noisydask.receipts import BlockSource, Receipt, StoredBlock, Why
 from noisydask.row_kernel import Problem
-from noisydask.store import EvidenceStore
+from noisydask.rows import read_rows
 from noisydask.thresholds import ClassTotals
 
 Array = npt.NDArray[np.generic]
@@ -44,6 +49,7 @@ class Dataset:
     evidence: EvidenceStore
     pred_probs: Rows | None = None
     labels: Rows | None = None
+    skip_unreadable: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
 
 
@@ -58,7 +64,8 @@ class Problems:
     def of(cls, problems: npt.NDArray[np.uint8], start: int) -> Problems:
         """Refused rows of a block whose first row is ``start``."""
         rows = np.flatnonzero(problems)
-        first = tuple((start + int(row), int(problems[row])) for row in rows[:FIRST_ROWS])
+        invalid = rows[problems[rows] != Problem.UNREADABLE]
+        first = tuple((start + int(row), int(problems[row])) for row in invalid[:FIRST_ROWS])
         return cls(np.bincount(problems[rows], minlength=len(Problem)), first)
 
     @property
@@ -66,47 +73,129 @@ class Problems:
         """Number of refused rows."""
         return int(self.counts.sum())
 
+    @property
+    def unreadable(self) -> int:
+        """Number of those that could not be read; they are not named."""
+        return int(self.counts[Problem.UNREADABLE])
+
     def __add__(self, other: Problems) -> Problems:
         return Problems(self.counts + other.counts, tuple(sorted(self.first + other.first))[:FIRST_ROWS])
 
 
 @dataclass(frozen=True)
 class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read."""
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, blocks reused."""
 
     totals: ClassTotals
     problems: Problems
     bytes_read: int
+    why: Counter[str]
+    reused: tuple[StoredBlock, ...] = ()
 
     def __add__(self, other: ScanState) -> ScanState:
-        return ScanState(self.totals + other.totals, self.problems + other.problems, self.bytes_read + other.bytes_read)
+        return ScanState(
+            self.totals + other.totals,
+            self.problems + other.problems,
+            self.bytes_read + other.bytes_read,
+            self.why + other.why,
+            self.reused + other.reused,
+        )
 
 
-def scan(blocks: Sequence[int], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return _total(_scan_block(block, pred_probs, labels, data) for block in blocks)
+    return _total(_scan_or_reuse(block, pred_probs, labels, data) for block in blocks)
 
 
-def _scan_block(block: int, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
-    start, stop = data.grid.bounds(block)
+def _scan_or_reuse(source: BlockSource, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+    """Leave a block alone whose receipt stands for it; read it, and write its receipt, where there is none such."""
+    start, stop = data.grid.bounds(source.number)
+    unread = source.missing
     if labels is None:
-        labels = cast(Rows, data.labels).read(start, stop)
+        labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
+        unread += more
+    content = of_labels(labels) if source.fingerprint is not None else ""
+    old = data.evidence.read_receipt(source.number) if source.receipt else None
+    unread += lost_labels(source, old, data)
+    why = source.why
+    if old is not None and source.fingerprint is not None:
+        found = old.refusal(source.fingerprint, content, stop - start, data.columns)
+        if found is None and not unread:
+            return _reused(source.number, old, data)
+        why = found or Why.SOURCE
+    state, checksums = _scan_block(source.number, pred_probs, labels, unread, data)
+    if source.fingerprint is not None and not state.problems.unreadable:
+        if why == Why.COLUMNS and old is not None:  # the same rows: what else is known of them stays true
+            checksums = {**old.checksums, **checksums}
+        receipt = Receipt(
+            source.fingerprint, content, stop - start, _num_rows(source.unstored_labels), checksums, state.totals,
+            tuple(state.problems.counts.tolist()), state.problems.first,
+        )  # fmt: skip
+        data.evidence.write_receipt(source.number, receipt)
+    return replace(state, why=Counter([why]))
+
+
+def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
+    if data.notify:
+        data.notify(receipt.rows, 0)
+    problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
+    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns})
+    return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
+
+
+def lost_labels(source: BlockSource, old: Receipt | None, data: Dataset) -> tuple[tuple[int, int], ...]:
+    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless they are left out."""
+    if old is None or _num_rows(source.unstored_labels) <= old.unstored_labels:
+        return ()
+    if data.skip_unreadable:
+        return source.unstored_labels
+    low, high = source.unstored_labels[0]
+    raise JobError(
+        f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored at the last run and is gone;"
+        " if these labels are the fill value now, run once with full=True (--full)"
+    )
+
+
+def _num_rows(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(high - low for low, high in ranges)
+
+
+def _scan_block(
+    block: int, pred_probs: Array | None, labels: Array, unread: tuple[tuple[int, int], ...], data: Dataset
+) -> tuple[ScanState, dict[str, str]]:
+    """The scan of a block, of which some rows are not to be had; and the checksums of its evidence."""
+    start, stop = data.grid.bounds(block)
+    labels = without(labels, unread, start)
     found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
     if pred_probs is None:
-        pieces = ((low, high, _rows(data).read(low, high)) for low, high in reads(_rows(data), start, stop))
+        cuts = reads(_rows(data), start, stop)
+        pieces = ((low, high, *read_rows(_rows(data), low, high, data.skip_unreadable)) for low, high in cuts)
     else:
-        cuts = range(start, stop, MAX_ROWS)
-        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS]) for low in cuts)
-    for low, high, rows in pieces:
+        firsts = range(start, stop, MAX_ROWS)
+        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS], ()) for low in firsts)
+    for low, high, rows, more in pieces:
         part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
         totals += ClassTotals.of(part.counts, part.fixed)
-    data.evidence.write(block, found.columns)
+        unread += more
+    for low, high in unread:
+        found.problems[low - start : high - start] = Problem.UNREADABLE
+    checksums = data.evidence.write(block, found.columns)
     if data.pred_probs is not None:
         bytes_read = data.pred_probs.take_bytes_read()
     if data.notify:
         data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
-    return ScanState(totals, Problems.of(found.problems, start), bytes_read)
+    return ScanState(totals, Problems.of(found.problems, start), bytes_read, Counter()), checksums
+
+
+def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Array:
+    """Labels with those of unreadable rows made impossible, so that the scan refuses the rows."""
+    if not unread:
+        return labels
+    marked = labels.astype(np.int64)
+    for low, high in unread:
+        marked[low - start : high - start] = -1
+    return marked
 
 
 def _rows(data: Dataset) -> Rows:
@@ -145,6 +234,7 @@ class CountState:
     unresolved: tuple[int, ...] = ()
     objects: tuple[StoredObject, ...] = ()
     bytes_read: int = 0
+    damaged: tuple[int, ...] = ()
 
     def __add__(self, other: CountState) -> CountState:
         return CountState(
@@ -153,11 +243,12 @@ class CountState:
             self.unresolved + other.unresolved,
             self.objects + other.objects,
             self.bytes_read + other.bytes_read,
+            self.damaged + other.damaged,
         )
 
 
-def count(blocks: Sequence[int], data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score from the evidence; a block with rows that it cannot decide is only named."""
+def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
+    """Count and score from the evidence; a block with rows that it cannot decide, or that is damaged, is only named."""
     return _total(_count_block(block, None, data, scoring) for block in blocks)
 
 
@@ -168,14 +259,16 @@ def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scor
 
 def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     if pred_probs is None:
-        pred_probs = _rows(data).read(*data.grid.bounds(block))
-    state = _count_block(block, pred_probs, data, scoring)
+        pred_probs, _ = read_rows(_rows(data), *data.grid.bounds(block), data.skip_unreadable)
+    state = _count_block(StoredBlock(block), pred_probs, data, scoring)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
     return CountState(state.counts, state.histogram, (), state.objects, again)
 
 
-def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    columns = data.evidence.read(block, data.columns)
+def _count_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+    block, columns = stored.number, _columns(stored, data)
+    if columns is None:
+        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
     rows = cast(npt.NDArray[np.floating], pred_probs) if pred_probs is not None else None
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, rows)
     scores, open_scores = label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
@@ -184,6 +277,13 @@ def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: S
         return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))
     written = scoring.scores.write_recorded(block, scores)
     return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
+
+
+def _columns(stored: StoredBlock, data: Dataset) -> dict[str, Array] | None:
+    """The evidence of a block; None where it is not what its receipt says."""
+    if stored.checksums is None:
+        return data.evidence.read(stored.number, data.columns)
+    return data.evidence.read_checked(stored.number, data.columns, stored.checksums)
 
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
