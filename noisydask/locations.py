@@ -126,8 +126,12 @@ def reason(error: BaseException) -> str | None:
 
 
 def is_transport(error: BaseException) -> bool:
-    """Whether an error comes from a disk or a store's client, and so perhaps not again; else from decoding what it gave."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS
+    """Whether an error comes from a disk or a store's client, and so perhaps not again; else from decoding what it gave.
+
+    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a number or a class.
+    """
+    bare = type(error) is OSError and error.errno is None
+    return (isinstance(error, OSError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def explain(error: BaseException, place: Location, name: str) -> str:

@@ -304,7 +304,7 @@ def test_refused_rows_are_refused_again_without_reading(tmp_path: Path) -> None:
     opened(place / "p.zarr")[[3, 500]] = np.nan
     said = set()
     for _ in range(2):
-        with pytest.raises(InputError, match="2 of 1,030 rows are invalid.* 3, 500") as caught:
+        with pytest.raises(InputError, match=r"2 of 1,030 rows are invalid.* 3, 500") as caught:
             run(place)
         said.add(str(caught.value))
     assert len(said) == 1

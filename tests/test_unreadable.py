@@ -93,7 +93,7 @@ def test_probabilities(layout: str, way: str, place: Place) -> None:
 def test_labels(way: str, place: Place) -> None:
     store(place)
     spoil(place, "l.zarr/c/3", way)
-    with pytest.raises(JobError, match="l.zarr: chunk c/3, rows 300 to 399 cannot be read"):
+    with pytest.raises(JobError, match=r"l.zarr: chunk c/3, rows 300 to 399 cannot be read"):
         run(place)
     check_left_out(run(place, on_unreadable="skip"), 300, 400)
 
@@ -107,7 +107,7 @@ def test_a_checksum_that_fails(tmp_path: Path) -> None:
     )  # fmt: skip
     content = place.objects()["p.zarr/c/6/0"]
     place.write("p.zarr/c/6/0", content[:100] + bytes([content[100] ^ 1]) + content[101:])
-    with pytest.raises(JobError, match="p.zarr: chunk c/6/0, rows 600 to 699 cannot be read"):
+    with pytest.raises(JobError, match=r"p.zarr: chunk c/6/0, rows 600 to 699 cannot be read"):
         run(place)
     check_left_out(run(place, on_unreadable="skip"), 600, 700)
 
@@ -192,7 +192,7 @@ def test_labels_whose_fill_value_is_no_class_are_lost(tmp_path: Path) -> None:
     sorted_labels(place, -1)
     assert run(place).manifest["blocks"]["scanned"] == 6
     spoil(place, "l.zarr/c/10", "removed")
-    with pytest.raises(JobError, match="labels at .*chunk c/10, rows 500 to 549 cannot be read: it is not stored"):
+    with pytest.raises(JobError, match=r"labels at .*chunk c/10, rows 500 to 549 cannot be read: it is not stored"):
         run(place)
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 50
 
@@ -202,7 +202,7 @@ def test_missing_ids_are_refused(tmp_path: Path) -> None:
     store(place)
     ids = write_zarr(place / "ids.zarr", np.arange(1, 1031))
     spoil(place, "ids.zarr/c/2", "removed")
-    with pytest.raises(JobError, match="ids at .*chunk c/2, rows 200 to 299 cannot be read: it is not stored"):
+    with pytest.raises(JobError, match=r"ids at .*chunk c/2, rows 200 to 299 cannot be read: it is not stored"):
         run(place, ids=ids)
 
 
