@@ -98,7 +98,10 @@ def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) 
 
 def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inputs: da.Array | None) -> Any:
     """Do a pass and return its state, on the active client or scheduler."""
-    return compute(tree(name, over_blocks(name, task, numbers, *inputs))).state
+    states = over_blocks(name, task, numbers, *inputs)
+    if states.numblocks[0] <= _SPLIT_EVERY:  # so few are added here: a task for it would cost more than it does
+        return reduce(add, dask.compute(*states.to_delayed()))
+    return compute(tree(name, states)).state
 
 
 def compute(collection: Any) -> Any:

@@ -19,7 +19,15 @@ import pandas as pd
 from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
-from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
+from noisydask.confident import (
+    IssueCounts,
+    SparseCounts,
+    agrees,
+    count_issues,
+    dense_joint,
+    label_quality,
+    resolve_joint,
+)
 from noisydask.errors import JobError
 from noisydask.evidence import MAX_ROWS, Evidence, scan_rows
 from noisydask.evidence_store import EvidenceStore
@@ -248,33 +256,53 @@ class CountState:
 
 
 def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score from the evidence; a block with rows that it cannot decide, or that is damaged, is only named."""
-    return _total(_count_block(block, None, data, scoring) for block in blocks)
+    """Count and score from the evidence; a block with rows that it cannot decide is named, to be completed later.
+
+    So is a block whose evidence is damaged, of which nothing is counted.
+    """
+    joint = dense_joint(data.num_classes) if scoring.joint else None
+    state: CountState = _total(_count_block(block, data, scoring, joint) for block in blocks)
+    if joint is None:
+        return state
+    counts = replace(state.counts, joint=state.counts.joint + SparseCounts.of_dense(joint))
+    return replace(state, counts=counts)
+
+
+def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None) -> CountState:
+    block, columns = stored.number, _columns(stored, data)
+    if columns is None:
+        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
+    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
+    scores, open_scores = _scores(columns, scoring, None)
+    if open_rows.any() or open_scores.any():
+        return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+    return _scored(block, counts, scores, scoring)
 
 
 def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score blocks that the evidence left unresolved, reading them again."""
+    """What :func:`count` left open of the blocks that it named, from their rows."""
     return _total(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
 
 
 def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     if pred_probs is None:
         pred_probs, _ = read_rows(_rows(data), *data.grid.bounds(block), data.skip_unreadable)
-    state = _count_block(StoredBlock(block), pred_probs, data, scoring)
+    rows, columns = cast(npt.NDArray[np.floating], pred_probs), data.evidence.read(block, data.columns)
+    counts = IssueCounts.zero(data.num_classes)
+    if scoring.joint:
+        _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
+        counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
+    scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
-    return CountState(state.counts, state.histogram, (), state.objects, again)
+    return replace(_scored(block, counts, scores, scoring), bytes_read=again)
 
 
-def _count_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    block, columns = stored.number, _columns(stored, data)
-    if columns is None:
-        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
-    rows = cast(npt.NDArray[np.floating], pred_probs) if pred_probs is not None else None
-    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, rows)
-    scores, open_scores = label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
-    if rows is None and (open_rows.any() or open_scores.any()):
-        empty = IssueCounts.zero(data.num_classes)
-        return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))
+def _scores(columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None) -> Any:
+    return label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
+
+
+def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], scoring: Scoring) -> CountState:
+    """Keep a block's scores."""
     written = scoring.scores.write_recorded(block, scores)
     return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
 
