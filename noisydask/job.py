@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from noisydask import graph, passes, ranking, tables
+from noisydask import graph, passes, ranking, scanning, tables
 from noisydask.arrays import DaskRows
 from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
 from noisydask.chunks import ChunkedArray, StoredObject
@@ -139,7 +139,7 @@ class IssueJob:
         receipts = set() if fresh else evidence.receipts()
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
-    def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> passes.ScanState:
+    def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
         """Read the blocks whose receipts do not stand for them."""
         grid, blocks = data.grid, [source.number for source in sources]
         some = blocks if len(blocks) < grid.num_blocks else None
@@ -151,13 +151,13 @@ class IssueJob:
         size = rows * data.num_classes * data.dtype.itemsize
         self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(blocks):,} blocks")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
-            task = partial(passes.scan, data=replace(data, notify=notify))
-            state: passes.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+            task = partial(scanning.scan, data=replace(data, notify=notify))
+            state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
         self.scanned += state.why
         self.bytes_read += state.bytes_read
         return state
 
-    def _check(self, problems: passes.Problems, rows: int) -> None:
+    def _check(self, problems: scanning.Problems, rows: int) -> None:
         invalid = problems.total - problems.unreadable
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
             raise InputError(_say(problems, rows))
@@ -251,7 +251,7 @@ class IssueJob:
         self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
 
     def _write_small(
-        self, run: RunStore, scanned: passes.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
+        self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
     ) -> None:
         """Write what has the size of the classes, and the refused rows."""
         totals = scanned.totals
@@ -324,7 +324,7 @@ def _check_memory(block_bytes: int) -> None:
             )
 
 
-def _say(problems: passes.Problems, rows: int) -> str:
+def _say(problems: scanning.Problems, rows: int) -> str:
     """One sentence about refused rows."""
     kinds = [f"{problems.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if problems.counts[kind]]
     first = f"; the first are rows {', '.join(str(row) for row, _ in problems.first)}" if problems.first else ""
