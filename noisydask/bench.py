@@ -26,7 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask import graph, passes
+from noisydask import graph, scanning
 from noisydask.arrays import Rows, open_rows
 from noisydask.bench_data import make_data, stored_bytes
 from noisydask.bench_memory import forget_peak, peak
@@ -115,7 +115,7 @@ def read_all(source: Rows, grid: BlockGrid) -> int:
 
 def _read_blocks(blocks: Sequence[int], source: Rows, grid: BlockGrid) -> int:
     for block in blocks:
-        for low, high in passes.reads(source, *grid.bounds(block)):
+        for low, high in scanning.reads(source, *grid.bounds(block)):
             source.read(low, high)
     return source.take_bytes_read()
 

@@ -59,6 +59,8 @@ Adjust = Annotated[
 ]  # fmt: skip
 Method = Annotated[str | None, _option("off_diagonal or off_diagonal_calibrated.", _HOW)]
 OnInvalid = Annotated[str | None, _option("Invalid rows: raise (stop) or skip (leave out).", _HOW)]
+OnUnreadable = Annotated[str | None, _option("Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW)]
+Full = Annotated[bool | None, typer.Option("--full", help="Read everything again.", rich_help_panel=_HOW)]
 BlockBytes = Annotated[int | None, _option(f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW)]
 Scheduler = Annotated[str | None, _option("Address of a running Dask scheduler.", _WHERE)]
 SchedulerFile = Annotated[str | None, _option("File that names a running Dask scheduler.", _WHERE)]
@@ -76,6 +78,7 @@ def issues(
     labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
     class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
     estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
+    on_unreadable: OnUnreadable = None, full: Full = None,
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
@@ -91,6 +94,7 @@ def run(
     labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
     class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
     estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
+    on_unreadable: OnUnreadable = None, full: Full = None,
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
@@ -190,6 +194,7 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
             config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
             adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
             ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
+            on_unreadable=config.on_unreadable, full=config.full,
             block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
             storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
         )  # fmt: skip

@@ -65,6 +65,8 @@ class IssuesConfig(_Strict):
     adjust_pred_probs: bool = False
     estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
     on_invalid: Literal["raise", "skip"] = "raise"
+    on_unreadable: Literal["raise", "skip"] = "raise"
+    full: bool = False
     block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     cluster: ClusterConfig = ClusterConfig()
 

@@ -27,6 +27,8 @@ from dask.layers import ArrayValuesDep
 from noisydask.blocks import BlockGrid
 
 _SPLIT_EVERY = 8
+#: How often a failed task is tried again, for a store that fails for longer than its client retries.
+_RETRIES = 2
 _OBJECT = np.empty((0,), dtype=object)
 
 
@@ -35,8 +37,8 @@ def token(name: str) -> str:
     return f"noisydask-{name}-{secrets.token_hex(8)}"
 
 
-def block_numbers(blocks: Sequence[int], tasks: Sequence[int]) -> ArrayValuesDep:
-    """Block numbers of each task, as an argument of a blockwise graph: no tasks of their own."""
+def block_numbers(blocks: Sequence[Any], tasks: Sequence[int]) -> ArrayValuesDep:
+    """Block numbers of each task, or what else names a block, as an argument of a blockwise graph: no tasks of their own."""
     ends = list(accumulate(tasks, initial=0))
     ranges = {(k,): tuple(blocks[low:high]) for k, (low, high) in enumerate(pairwise(ends))}
     return ArrayValuesDep((tuple(tasks),), ranges)
@@ -103,8 +105,8 @@ def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inpu
 
 
 def compute(collection: Any) -> Any:
-    """Compute on the active client or scheduler."""
-    (result,) = dask.compute(collection)
+    """Compute on the active client, which tries a task that fails a few times, or on the active scheduler."""
+    (result,) = dask.compute(collection, **({"retries": _RETRIES} if active_client() is not None else {}))
     return result
 
 

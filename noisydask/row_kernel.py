@@ -31,10 +31,11 @@ class Problem(IntEnum):
     OUT_OF_RANGE = 2
     ROW_SUM = 3
     LABEL = 4
+    UNREADABLE = 5
 
 
 # The kernel needs plain integers.
-NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (int(problem) for problem in Problem)
+NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (int(problem) for problem in Problem if problem != Problem.UNREADABLE)
 
 
 @nb.njit(nogil=True, cache=True)

@@ -10,6 +10,7 @@ from noisydask.confident import ESTIMATION_METHODS, QUALITY_SCORES
 from noisydask.errors import InputError
 
 ON_INVALID = ("raise", "skip")
+ON_UNREADABLE = ("raise", "skip")
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class IssueSettings:
 
     Attributes
     ----------
-    quality_score, estimation_method, on_invalid : str
-        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`.
+    quality_score, estimation_method, on_invalid, on_unreadable : str
+        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`, :data:`ON_UNREADABLE`.
     adjust_pred_probs : bool
         Subtract class thresholds from the probabilities before scoring.
     block_bytes : int
         Decoded bytes of a block.
+    full : bool
+        Read all, whatever evidence is there.
     """
 
     quality_score: str = "self_confidence"
@@ -31,11 +34,14 @@ class IssueSettings:
     estimation_method: str = "off_diagonal"
     on_invalid: str = "raise"
     block_bytes: int = DEFAULT_BLOCK_BYTES
+    on_unreadable: str = "raise"
+    full: bool = False
 
     def __post_init__(self) -> None:
         _one_of("quality_score", self.quality_score, QUALITY_SCORES)
         _one_of("estimation_method", self.estimation_method, ESTIMATION_METHODS)
         _one_of("on_invalid", self.on_invalid, ON_INVALID)
+        _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
         if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
             raise InputError("adjust_pred_probs works with self_confidence and normalized_margin only")
         if self.block_bytes < 1:

@@ -1,4 +1,4 @@
-"""The output: evidence, runs, manifest, and the pointer that makes a run visible. The only module that writes.
+"""The output: evidence, runs, manifest, and the pointer that makes a run visible.
 
 ``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``; every object written into
 it is recorded with its size and checksum, the manifest that names them all is written last, and ``OUT/latest.json`` is
@@ -11,42 +11,25 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
+from noisydask.evidence_store import EvidenceStore, open_evidence
 from noisydask.locations import NO_SPACE, Location, explain
 
 Array = npt.NDArray[np.generic]
 
 FORMAT_VERSION = 1
 LATEST = "latest.json"
-
-
-@dataclass(frozen=True)
-class EvidenceStore:
-    """The evidence on disk: one Zarr array a column, one chunk a block."""
-
-    arrays: Mapping[str, ChunkedArray] = field(repr=False)
-
-    def write(self, block: int, columns: Mapping[str, Array]) -> None:
-        """Store a block; doing it twice leaves what doing it once does."""
-        for name, column in columns.items():
-            self.arrays[name].write(block, column)
-
-    def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
-        """Fetch columns of a block."""
-        return {name: self.arrays[name].read(block) for name in names}
 
 
 @dataclass(frozen=True)
@@ -86,22 +69,15 @@ class Output:
         """Name an output; nothing is touched."""
         return cls(Location.of(str(url), storage_options, "out"))
 
-    def create_evidence(self, grid: BlockGrid, dtypes: Mapping[str, np.dtype[Any]]) -> EvidenceStore:
-        """Make room for the evidence of all rows, in place of what was there."""
-        root = self.place / "evidence"
-        arrays = {
-            name: ChunkedArray(root, name, (grid.rows,), min(grid.block_rows, grid.rows), dtype)
-            for name, dtype in dtypes.items()
-        }
+    def open_evidence(
+        self, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+    ) -> tuple[EvidenceStore, str | None]:
+        """The evidence store of this output, as :func:`noisydask.evidence_store.open_evidence` leaves it."""
         try:
-            group = zarr.create_group(zarr_store(root), overwrite=True)
-            group.attrs.update({"format_version": FORMAT_VERSION, **asdict(grid)})
-            for array in arrays.values():
-                array.create()
+            return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
         except Exception as error:
             full = isinstance(error, OSError) and error.errno in NO_SPACE
             raise (JobError if full else InputError)(_writing(error, self.place)) from error
-        return EvidenceStore(arrays)
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""

@@ -10,7 +10,7 @@ import pytest
 import noisydask
 
 ROOT = Path(noisydask.__file__).parent
-PURE = ("evidence", "row_kernel", "thresholds", "confident", "ranking", "blocks", "settings")
+PURE = ("evidence", "row_kernel", "thresholds", "confident", "ranking", "blocks", "settings", "receipts")
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
@@ -75,7 +75,8 @@ def test_no_module_imports_one_that_imports_it(module: str) -> None:
 
 
 def test_passes_know_no_dask() -> None:
-    assert not {name.split(".")[0] for name in imported("passes")} & {"dask", "distributed"}
+    for module in ("passes", "scanning"):
+        assert not {name.split(".")[0] for name in imported(module)} & {"dask", "distributed"}
 
 
 def test_only_graph_builds_graphs() -> None:
@@ -86,6 +87,19 @@ def test_only_graph_builds_graphs() -> None:
 
 
 def test_jobs_are_above_everything_that_they_use() -> None:
-    below = {"graph", "store", "arrays", "passes", "locations", "progress", "errors", *PURE}
+    below = {
+        "graph",
+        "store",
+        "arrays",
+        "passes",
+        "scanning",
+        "sources",
+        "fingerprints",
+        "evidence_store",
+        "locations",
+        "progress",
+        "errors",
+        *PURE,
+    }
     for module in below:
         assert not reachable(module) & {"issues", "job", "compat.cleanlab", "cli"}, module
