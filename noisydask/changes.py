@@ -206,13 +206,13 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     for name in _COMPARED:
         differs |= same & (both[name] != both[f"{name}_before"]).fillna(False).to_numpy(bool)
     kind = np.select([both["_merge"] == "right_only", both["_merge"] == "left_only", differs], KINDS, "")
-    both.insert(0, "change", pd.Categorical(kind, categories=[*KINDS, ""]))
+    both.insert(0, "change", kind.astype(object))
     both.insert(1, "why", pd.Series(pd.NA, index=both.index, dtype=object))
     both["index"] = both["index"].fillna(both["index_before"])
     both = both[both["change"] != ""].drop(columns=["_merge", "nth", "index_before"])
     order = both["rank"].fillna(both["rank_before"]).to_numpy(np.int64)
-    both = both.iloc[np.lexsort((both["index"].to_numpy(np.int64), order, both["change"].cat.codes))]
-    return both.reset_index(drop=True).astype({"change": str})
+    kinds = pd.Categorical(both["change"], categories=KINDS).codes
+    return both.iloc[np.lexsort((both["index"].to_numpy(np.int64), order, kinds))].reset_index(drop=True)
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
@@ -288,8 +288,8 @@ def _added(states: list[ChangeState], top: int) -> ChangeState:
     table = pd.concat([state.table for state in states], ignore_index=True)
     objects = tuple(stored for state in states for stored in state.objects)
     return ChangeState(
-        sum((state.classes for state in states), np.int64(0)),
-        sum((state.reasons for state in states), np.int64(0)),
+        np.sum([state.classes for state in states], axis=0),
+        np.sum([state.reasons for state in states], axis=0),
         _first(table, top),
         objects,
     )

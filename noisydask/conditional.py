@@ -39,7 +39,7 @@ _MEMORY = threading.Lock()
 MUTEX = ".mutex"
 
 
-class Conflict(Exception):
+class ConflictError(Exception):
     """Somebody else has written the document; ``found`` is what lies there now."""
 
     def __init__(self, found: Seen | None) -> None:
@@ -47,7 +47,7 @@ class Conflict(Exception):
         self.found = found
 
 
-class IgnoredCondition(Exception):
+class IgnoredConditionError(Exception):
     """The store did a write that it had to refuse."""
 
 
@@ -250,7 +250,7 @@ class Document:
 
         Raises
         ------
-        Conflict
+        ConflictError
             If something else lies there; nothing was written.
         """
         mine = secrets.token_hex(16)
@@ -265,7 +265,7 @@ class Document:
             if found is not None and found.write_id == mine:
                 return found
             if (found.tag if found else None) != wanted:
-                raise Conflict(found) from failed
+                raise ConflictError(found) from failed
             if isinstance(failed, PermissionError) or attempt == _TRIES - 1:
                 raise failed
             _pause(attempt)
@@ -278,11 +278,11 @@ class Document:
 
         Raises
         ------
-        IgnoredCondition
+        IgnoredConditionError
             If the store does one of them, or knows no conditions.
         """
         if isinstance(self._objects, _PlainObjects):
-            raise IgnoredCondition("no conditional writes are known of this kind of store")
+            raise IgnoredConditionError("no conditional writes are known of this kind of store")
         for tag, header in ((None, "If-None-Match"), (f'"{"0" * 32}"', "If-Match")):
             try:
                 self._objects.put(held.content, tag)
@@ -290,7 +290,7 @@ class Document:
                 if not _refused(error):
                     raise
             else:
-                raise IgnoredCondition(f"it ignores {header}")
+                raise IgnoredConditionError(f"it ignores {header}")
 
 
 def _refused(error: Exception) -> bool:

@@ -123,10 +123,7 @@ def find_label_issues(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above
     )
     job = IssueJob(inputs, settings, reporter or Silent(), publish=publish)
-    if out is not None:
-        found = job.run(Output.at(out, options.get("out")))
-    else:
-        found = run_in_temporary_folder(job)
+    found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
     check_gate(found, publish)
     return found
 

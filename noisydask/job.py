@@ -50,7 +50,7 @@ class IssueJob:
     reporter: Reporter
     absent: float = NEVER
     joint: bool = True
-    publish: PublishSettings = PublishSettings()
+    publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from noisydask.conditional import Conflict, Document, IgnoredCondition, Seen, knows_no_conditions
+from noisydask.conditional import ConflictError, Document, IgnoredConditionError, Seen, knows_no_conditions
 from noisydask.errors import InputError, JobError, LockedError, NoisydaskError
 from noisydask.locations import Location, cannot_write
 from noisydask.settings import MAX_LEASE_SECONDS
@@ -62,7 +62,7 @@ class Lock:
     _document: Document = field(init=False)
     _since: str = field(init=False, default="")
     _held: Seen | None = field(init=False, default=None)
-    _lost: Conflict | None = field(init=False, default=None)
+    _lost: ConflictError | None = field(init=False, default=None)
     _alone: threading.Lock = field(init=False, default_factory=threading.Lock)
     _stop: threading.Event = field(init=False, default_factory=threading.Event)
     _thread: threading.Thread | None = field(init=False, default=None)
@@ -78,7 +78,7 @@ class Lock:
     def __enter__(self) -> Lock:
         try:
             self._acquire()
-        except (NoisydaskError, Conflict):
+        except (NoisydaskError, ConflictError):
             raise
         except Exception as error:
             raise cannot_write(error, self.root) from error
@@ -116,10 +116,10 @@ class Lock:
         """
         try:
             self._renew()
-        except Conflict as error:
+        except ConflictError as error:
             self._lost = error
         except Exception as error:
-            raise JobError(f"the lock of {self.root.shown} cannot be renewed ({type(error).__name__})") from error
+            raise JobError(str(cannot_write(error, self.root))) from error
         self.check()
 
     def _acquire(self) -> None:
@@ -130,9 +130,9 @@ class Lock:
         try:
             self._take(seen)
             self._document.check_conditions(self._mine())
-        except Conflict as error:
+        except ConflictError as error:
             raise LockedError(_holder(self.root, error.found)) from error
-        except IgnoredCondition as error:
+        except IgnoredConditionError as error:
             self._without_conditions(str(error))
         except Exception as error:
             if not knows_no_conditions(error):
@@ -196,7 +196,7 @@ class Lock:
         while not self._stop.wait(self.lease_seconds / 3):
             try:
                 self._renew()
-            except Conflict as error:
+            except ConflictError as error:
                 self._lost = error
                 return
             except Exception as error:

@@ -7,19 +7,23 @@ same and the lock is still ours, so a driver that slept while another published 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from noisydask.conditional import Conflict, Document, Seen
+from noisydask.conditional import ConflictError, Document, Seen
 from noisydask.errors import InputError, JobError, LockedError
 from noisydask.lock import Lock
 from noisydask.progress import Reporter
+from noisydask.retention import clean_up
 from noisydask.settings import PublishSettings
 from noisydask.status import StatusReporter
 from noisydask.store import FORMAT_VERSION, LATEST, MANIFEST, Output, RunStore, storage_error
+
+logger = logging.getLogger("noisydask")
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,21 @@ class Publication:
         }
         try:
             self._latest.write(pointer, self._seen)
-        except Conflict as error:
+        except ConflictError as error:
             raise LockedError(
                 f"another run was published at {self.output.place.shown} while this one worked; nothing was replaced"
             ) from error
         except Exception as error:
             raise storage_error(error, self.output.place) from error
+        self._clean_up()
         return whole
+
+    def _clean_up(self) -> None:
+        """Remove what is no longer kept; the run is published, whatever happens here."""
+        try:
+            clean_up(self.output, self.settings)
+        except Exception as error:
+            logger.warning("old runs of %s were not removed (%s)", self.output.place.shown, type(error).__name__)
 
 
 @contextmanager

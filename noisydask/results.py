@@ -132,9 +132,7 @@ class LabelIssues:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
 
-def open_run(
-    out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None
-) -> LabelIssues:
+def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None) -> LabelIssues:
     """The published run of an output, as :func:`noisydask.find_label_issues` returned it.
 
     Parameters
