@@ -10,6 +10,7 @@ examples are added. Pure: NumPy and Numba only.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ class CurveSums:
 
 def _carry(limbs: Ints) -> Ints:
     """Bring all limbs but the last into 0 to 2 ** 40, in place."""
-    for low, high in zip(limbs[:-1], limbs[1:], strict=True):
+    for low, high in pairwise(limbs):
         high += low >> LIMB_BITS
         low &= (1 << LIMB_BITS) - 1
     return limbs
@@ -211,9 +212,8 @@ def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
     if high - low >= _SPAN:
         values, codes = np.unique(labels, return_inverse=True)
         return values.astype(np.int64), codes.astype(np.int32)
-    shifted = (
-        (labels - labels.dtype.type(low)).astype(np.int32) if low >= 0 else (labels.astype(np.int64) - low).astype(np.int32)
-    )
+    wide = labels.astype(np.int64) if low < 0 else labels
+    shifted = (wide - wide.dtype.type(low)).astype(np.int32)
     there = np.bincount(shifted, minlength=1) > 0
     table = (np.cumsum(there) - 1).astype(np.int32)
     return np.flatnonzero(there) + low, table[shifted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,10 +134,10 @@ def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int
     row_cuts = sorted({0, rows, *(c % rows for c in data.draw(cuts))})
     column_cuts = sorted({0, width, *(c % width for c in data.draw(cuts))})
     parts, states = [], []
-    for low, high in zip(row_cuts, row_cuts[1:], strict=False):
+    for low, high in pairwise(row_cuts):
         values, codes = label_codes(labels[low:high])
         part, sums = ExampleStates.empty(high - low, "f4"), CurveSums.zero(values, 0)
-        for start, stop in zip(column_cuts, column_cuts[1:], strict=False):
+        for start, stop in pairwise(column_cuts):
             more = CurveSums.zero(values, stop - start)
             advance(part, losses[low:high, start:stop], 0.1, more, codes)
             sums = sums.then(more)
@@ -179,7 +180,7 @@ def test_sums_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("width", [1, 9, 100])
 def test_refused_losses_are_named_and_change_nothing(width: int) -> None:
-    losses, labels = made(100, width, 0.0, 3, np.float64)
+    losses, _ = made(100, width, 0.0, 3, np.float64)
     clean = losses.copy()
     for row, bad in ((3, -1e-9), (50, np.inf), (99, 1e300), (98, -np.inf)):
         losses[row, width // 2], clean[row, width // 2] = bad, np.nan
