@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from noisydask.chunks import StoredObject
 from noisydask.loss_examples import (
-    EXAMPLE, LABEL, TOLD, Analysis, Examples, LossPart, RowProblems, crossed_at, ema_frame, joined, read_column, read_losses,
-    write_losses,
+    EXAMPLE, LABEL, TOLD, Analysis, Examples, LossPart, RowProblems, crossed_at, read_column, read_losses, write_losses,
 )  # fmt: skip
+from noisydask.loss_table import LossColumns
 from noisydask.ranking import Bin, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.store import RunStore
 from noisydask.table_sums import TableSums
@@ -29,6 +32,8 @@ Ints = npt.NDArray[np.int64]
 
 #: The folder of a run that holds the examples with their losses.
 LOSSES = "losses"
+#: Candidates whose curves are kept.
+HEAD = 20
 #: Columns by which candidates are put in order after their metric; the last two tell apart what is named alike.
 TIES = (*EXAMPLE, "file", "row")
 
@@ -123,16 +128,50 @@ class LossSelection:
         return pd.DataFrame(where | columns | chosen | {"crossed_at": crossed})
 
 
-def rank_candidates(frame: pd.DataFrame, part: Part, first_rank: int) -> pd.DataFrame:
-    """Put a part of the ranking in order, take the examples that belong to it, number them.
+def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+    """A table of :meth:`LossSelection.select` without rows."""
+    keys = columns.meta(text_ids)
+    ints = pd.Series(dtype=np.int64)
+    told = {name: ints if name == "num_losses" else pd.Series(dtype=np.float64) for name in TOLD}
+    names = [name for name in ("id", LABEL, "subset", "ann_id") if name in keys]
+    where = dict.fromkeys(("part", "file", "row"), ints)
+    return pd.DataFrame(where | {name: keys[name] for name in names} | told | {"crossed_at": ints})
 
-    ``file`` and ``row`` are left in: where each example's losses lie.
-    """
+
+@dataclass(frozen=True)
+class CandidatePart:
+    """A part of the ranking that lies in the run; ``head`` says of its first rows in which file and row their losses lie."""
+
+    number: int
+    rows: int
+    written: StoredObject
+    head: tuple[tuple[int, int], ...]
+
+
+def candidates_name(number: int) -> str:
+    """Path of a part of the ranking in its run."""
+    return f"candidates/part-{number:05d}.parquet"
+
+
+def rank_candidates(frame: pd.DataFrame, number: int, part: Part, first_rank: int, run: RunStore) -> CandidatePart:
+    """Put a part of the ranking in order, take the examples that belong to it, number and write them."""
     by = ["metric", *(name for name in TIES if name in frame)]
     frame = frame.sort_values(by, ascending=[False, *(True for _ in by[1:])], kind="stable", ignore_index=True)
-    frame = frame.iloc[: part.take].drop(columns=["part"], errors="ignore")
+    frame = frame.iloc[: part.take]
+    head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
+    frame = frame.drop(columns=["part", "file", "row"], errors="ignore")
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
-    return frame
+    buffer = BytesIO()
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
+    return CandidatePart(number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head)
+
+
+def rank_shuffled(frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore) -> pd.DataFrame:
+    """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written, as a table's row."""
+    number = int(frame.index[0])
+    written = rank_candidates(frame.reset_index(drop=True), number, parts[number], first_ranks[number], run)
+    return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
 def find_examples(numbers: Sequence[int], ids: Any, parts: Sequence[LossPart], run: RunStore) -> tuple[Examples, ...]:
@@ -145,7 +184,12 @@ def find_examples(numbers: Sequence[int], ids: Any, parts: Sequence[LossPart], r
     return tuple(found)
 
 
-__all__ = [
-    "LOSSES", "TIES", "GatherState", "Gathering", "LossSelection", "StoredObject", "ema_frame", "find_examples", "joined",
-    "rank_candidates", "refine",
-]  # fmt: skip
+def examples_at(
+    numbers: Sequence[int], places: Sequence[tuple[int, int]], parts: Sequence[LossPart], run: RunStore
+) -> tuple[tuple[int, Examples], ...]:
+    """Examples by file and row, each with its position in ``places``."""
+    found = []
+    for number in numbers:
+        examples = read_losses(parts[number], run)
+        found += [(k, examples.take(np.array([row]))) for k, (file, row) in enumerate(places) if file == number]
+    return tuple(found)
