@@ -106,10 +106,33 @@ class Examples:
         firsts = order[starts[:-1]]
         keys = {name: rows[name].to_numpy()[firsts] for name in (*names, LABEL) if name in rows}
         found = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
-        labels = rows[LABEL].to_numpy()[order] if LABEL in rows else None
-        return found, found._problems(new, labels)
+        return found, found._problems(rows[LABEL].to_numpy()[order] if LABEL in rows else None)
 
-    def _problems(self, new: npt.NDArray[np.bool_], labels: Ints | None) -> RowProblems:
+    @classmethod
+    def of_series(
+        cls, keys: Mapping[str, Array], counts: Ints, iterations: Ints, losses: Floats
+    ) -> tuple[Examples, RowProblems]:
+        """Put the losses of each example in order and check them; ``counts`` says how many each has.
+
+        Examples stay in their order; losses that are NaN are left out, and examples without any other.
+        """
+        example, some = np.repeat(np.arange(len(counts)), counts), ~np.isnan(losses)
+        example, iterations, losses = example[some], iterations[some], losses[some]
+        order = np.lexsort((iterations, example))
+        counts = np.bincount(example, minlength=len(counts))
+        starts = np.concatenate([[0], np.cumsum(counts[counts > 0])])
+        found = cls({k: v[counts > 0] for k, v in keys.items()}, starts, iterations[order], losses[order])
+        return found, found._problems(None)
+
+    def sorted(self) -> Examples:
+        """The examples in ascending order; those that are named alike stay in their order."""
+        columns = [_codes(pd.Series(self.keys[name])) for name in EXAMPLE if name in self.keys]
+        return self.take(np.lexsort(columns[::-1]))
+
+    def _problems(self, labels: Ints | None) -> RowProblems:
+        """What is wrong with each row; ``labels`` are those of the rows."""
+        new = np.zeros(len(self.losses), bool)
+        new[self.starts[:-1]] = True
         same = ~new[1:]
         wrong = np.zeros((len(RowProblem), len(new)), bool)
         wrong[RowProblem.NEGATIVE] = self.losses < 0

@@ -5,11 +5,12 @@ Where the statistics of a Parquet dataset show that no id lies in two units, exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
+from itertools import islice, pairwise, takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +26,8 @@ from noisydask.loss_table import LossColumns, checked_rows, is_text
 _FOOTER_THREADS = 16
 #: Bytes of CSV by which its first rows are looked at.
 _HEAD = 1 << 16
+#: Rows read, of those there are, at most, where a table needs no shuffle.
+_READ_TWICE = 1.5
 _PARQUET, _PLAIN_CSV, _PACKED_CSV = (".parquet", ".pq"), (".csv",), (".csv.gz", ".csv.bz2", ".csv.zst", ".csv.xz")
 #: How an empty cell of a number is written.
 _EMPTY = ["", "nan", "NaN", "NAN", "NA", "null", "NULL", "None"]
@@ -44,7 +47,21 @@ class Piece:
     stop: int | None = None
 
 
-Unit = tuple[Piece, ...]
+@dataclass(frozen=True)
+class Unit:
+    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and below ``high``."""
+
+    pieces: tuple[Piece, ...]
+    low: Any = None
+    high: Any = None
+
+    def rows_of(self, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+        """The rows that belong to this unit."""
+        if self.low is not None:
+            frame = frame[frame[column] >= self.low]
+        if self.high is not None:
+            frame = frame[frame[column] < self.high]
+        return frame
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class LossFiles:
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""
-        pieces = self.units[unit]
+        pieces = self.units[unit].pieces
         try:
             if pieces[0].rows is None:
                 frame = pd.concat([self._csv(piece) for piece in pieces], ignore_index=True)
@@ -118,11 +135,12 @@ class LossFiles:
         except Exception as error:
             why = reason(error) or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
             raise JobError(f"table at {self.place.shown}: {why}") from error
-        return checked_rows(frame, self.columns, self.text_ids)
+        rows = checked_rows(frame, self.columns, self.text_ids)
+        return self.units[unit].rows_of(rows, "id")
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
-        files = {piece.file for unit in self.units for piece in unit}
+        files = {piece.file for unit in self.units for piece in unit.pieces}
         return {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
 
     def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
@@ -175,11 +193,12 @@ def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], b
     pieces = [piece for found, _ in footers for piece in found]
     row_bytes = columns.row_bytes(text_ids)
     block_rows = max(1, block_bytes // row_bytes)
-    apart = _apart(pieces, block_rows)
-    units = _packed(apart or [(piece,) for piece in pieces], block_rows)
     rows = sum(piece.rows or 0 for piece in pieces)
-    whole = apart is not None or len(units) <= 1
-    return LossFiles(place, columns, units, whole, rows, text_ids, rows * row_bytes)
+    units = _by_ids(pieces, block_rows)
+    whole = units is not None
+    if units is None:
+        units = _in_order(pieces, block_rows)
+    return LossFiles(place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes)
 
 
 def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piece], bool]:
@@ -212,38 +231,49 @@ def _bounds(statistics: Any) -> tuple[Any, Any] | None:
     return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
 
 
-def _apart(pieces: Sequence[Piece], block_rows: int) -> list[Unit] | None:
-    """Pieces put together where their ids overlap; None where that is too many rows, or not known."""
+def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
+    """Units of about a block that share no id; None where ids lie so that too much would be read twice.
+
+    The rows of a table that is sorted by id lie in row groups of which one ends with the id that the next begins with:
+    such a row group is read for both units.
+    """
     if any(piece.ids is None for piece in pieces):
         return None
-    units: list[list[Piece]] = []
-    last: Any = None
-    for piece in sorted(pieces, key=lambda piece: piece.ids or ()):
-        low, high = piece.ids or (None, None)
-        if units and low <= last:
-            units[-1].append(piece)
-            last = max(last, high)
-        else:
-            units.append([piece])
-            last = high
-    if any(len(unit) > 1 and sum(piece.rows or 0 for piece in unit) > block_rows for unit in units):
-        return None
-    return [tuple(unit) for unit in units]
+    bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
+    bounds.sort(key=lambda found: found[:2])
+    cuts: list[Any] = [None]
+    filled = 0
+    for low, _, piece in bounds:
+        if filled and filled + (piece.rows or 0) > block_rows and low != cuts[-1]:
+            cuts.append(low)
+            filled = 0
+        filled += piece.rows or 0
+    units: list[Unit] = []
+    first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
+    for low, high in pairwise([*cuts, None]):
+        while low is not None and bounds[first][1] < low:
+            first += 1  # it lies below all that is still to come
+        found = takewhile(lambda bound, high=high: high is None or bound[0] < high, islice(bounds, first, None))
+        inside = tuple(piece for _, last, piece in found if low is None or last >= low)
+        left -= sum(piece.rows or 0 for piece in inside)
+        if left < 0:
+            return None
+        units.append(Unit(inside, low, high))
+    return tuple(units)
 
 
-def _packed(units: Iterable[Unit], block_rows: int) -> tuple[Unit, ...]:
-    """Small units put together to about a block."""
+def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
+    """Units of about a block, in the order of the files."""
     packed: list[list[Piece]] = []
     filled = 0
-    for unit in units:
-        rows = sum(piece.rows or 0 for piece in unit)
-        if packed and filled + rows <= block_rows:
-            packed[-1].extend(unit)
-            filled += rows
+    for piece in pieces:
+        if packed and filled + (piece.rows or 0) <= block_rows:
+            packed[-1].append(piece)
         else:
-            packed.append(list(unit))
-            filled = rows
-    return tuple(tuple(unit) for unit in packed)
+            packed.append([piece])
+            filled = 0
+        filled += piece.rows or 0
+    return tuple(Unit(tuple(unit)) for unit in packed)
 
 
 def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int) -> LossFiles:
@@ -260,8 +290,9 @@ def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], bloc
         if len(first):
             texts.add(is_text(first[columns.id].dtype, columns.id))
         if file.endswith(_PACKED_CSV):
-            units.append((Piece(file),))
+            units.append(Unit((Piece(file),)))
         else:  # a row takes about as many bytes as text as it does as numbers
-            units += [(Piece(file, low, stop=min(low + block_bytes, size)),) for low in range(0, size, block_bytes)]
+            cuts = range(0, size, block_bytes)
+            units += [Unit((Piece(file, low, stop=min(low + block_bytes, size)),)) for low in cuts]
     text_ids = True in texts  # of files that differ, those with text decide
     return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, sum(sizes.values()))
