@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from noisydask.report.names import plain
 from noisydask.results import LabelIssues
 
 
@@ -22,7 +23,7 @@ def printable(value: Any) -> Text:
     >>> printable("[bold]a\x1b[31m").plain
     '[bold]a�[31m'
     """
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(value)))
+    return Text(plain(value))
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
