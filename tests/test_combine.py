@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import Place
-from distributed import Client
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import make, write_npy
@@ -185,15 +185,17 @@ def test_many_parts_are_one_ranking(
 
 
 @pytest.mark.parametrize("on", ["index", "id"])
-def test_the_same_bits_on_worker_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Client, on: str) -> None:
+def test_the_same_bits_on_worker_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, four_workers: LocalCluster, on: str
+) -> None:
     data, metric = signals(2000, 5, None)
     ids = write_npy(Place(str(tmp_path)) / "ids.npy", np.arange(2000) * 7)
     issues_of(data, tmp_path / "i", ids=ids)
     out = dynamics_of(metric, tmp_path / "d", np.arange(2000) * 7)
-    small_parts(monkeypatch, tie_rows=ranking.TIE_ROWS)
-    with dask.config.set(scheduler="synchronous"):
-        here = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "here")
-    there = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "there")
+    small_parts(monkeypatch, tie_rows=ranking.TIE_ROWS)  # workers know no other
+    here = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "here")
+    with Client(four_workers):
+        there = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "there")
     assert here.manifest["objects"] == there.manifest["objects"]
     assert len(here.manifest["parts"]) > 5
 
