@@ -6,19 +6,24 @@ confident learning asks from them, exactly.
 
 from importlib.metadata import version
 
+from noisydask.combine import combine
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
+from noisydask.consensus import Consensus
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
-from noisydask.results import LabelIssues, open_run
+from noisydask.results import LabelIssues
+from noisydask.runs import open_run
 
 __version__ = version("noisydask")
 
 __all__ = [
+    "Consensus",
     "InputError",
     "JobError",
     "LabelInspector",
     "LabelIssues",
     "NoisydaskError",
+    "combine",
     "find_label_issues",
     "find_label_issues_batched",
     "open_run",

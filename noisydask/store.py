@@ -74,6 +74,10 @@ class RunStore:
         """Make a folder where the file system has such."""
         self.place.fs.makedirs((self.place / path).path, exist_ok=True)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it."""
+        self.place.fs.rm((self.place / path).path, recursive=True)
+
 
 @dataclass(frozen=True)
 class Output:
