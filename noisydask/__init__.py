@@ -8,9 +8,11 @@ from importlib.metadata import version
 
 from noisydask.combine import combine
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
+from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
 from noisydask.consensus import Consensus
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import DatasetError, InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.recorder import LossRecorder
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
 
@@ -18,10 +20,14 @@ __version__ = version("noisydask")
 
 __all__ = [
     "Consensus",
+    "DatasetError",
     "InputError",
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LossDynamicsAnalyzer",
+    "LossRecorder",
+    "NoisyLabelCandidate",
     "NoisydaskError",
     "combine",
     "find_label_issues",

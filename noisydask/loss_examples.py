@@ -64,6 +64,21 @@ class RowProblems:
         return RowProblems(counts, tuple(sorted({*self.first, *other.first}))[:FIRST_ROWS])
 
 
+_WORDS = {
+    RowProblem.NEGATIVE: "negative losses",
+    RowProblem.TOO_LARGE: f"infinite losses, or above {LARGEST_LOSS:.4g}",
+    RowProblem.DUPLICATE: "duplicate iterations of an example",
+    RowProblem.LABEL: "another label than the row before of the same example",
+}
+
+
+def say_problems(problems: RowProblems, rows: int) -> str:
+    """One sentence about refused rows."""
+    kinds = [f"{count:,} with {_WORDS[kind]}" for kind, count in zip(RowProblem, problems.counts, strict=True) if count]
+    first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
+    return f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct them, or leave them out"
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Examples with their losses.

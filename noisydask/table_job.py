@@ -15,18 +15,11 @@ from noisydask import graph, ranking, table_passes
 from noisydask.blocks import plan_tasks
 from noisydask.errors import InputError
 from noisydask.locations import Location
-from noisydask.loss_examples import LARGEST_LOSS, Examples, RowProblem, RowProblems, ema_frame
+from noisydask.loss_examples import Examples, ema_frame, say_problems
 from noisydask.loss_files import LossFiles
 from noisydask.loss_table import LossColumns, checked_rows, is_text
 from noisydask.store import RunStore
 from noisydask.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
-
-_WORDS = {
-    RowProblem.NEGATIVE: "negative losses",
-    RowProblem.TOO_LARGE: f"infinite losses, or above {LARGEST_LOSS:.4g}",
-    RowProblem.DUPLICATE: "duplicate iterations of an example",
-    RowProblem.LABEL: "another label than the row before of the same example",
-}
 
 
 class LossSource(Protocol):
@@ -188,7 +181,7 @@ def rank_examples(source: LossSource, alpha: float, top_k: int | None, run: RunS
     run.make_folder(table_passes.LOSSES)
     state = source.gather(Gathering(alpha, run))
     if state.problems.total:
-        raise InputError(_say(state.problems, state.rows))
+        raise InputError(say_problems(state.problems, state.rows))
     if not state.examples:
         raise InputError("the table holds no recorded loss: there is nothing to look at")
     mean = state.sums.sums.mean()
@@ -242,10 +235,3 @@ def _curves_at(places: Sequence[tuple[int, int]], state: GatherState, alpha: flo
     for position, example in found:
         curves[position] = ema_frame(example, alpha, iterations)[0]
     return curves
-
-
-def _say(problems: RowProblems, rows: int) -> str:
-    """One sentence about refused rows."""
-    kinds = [f"{count:,} with {_WORDS[kind]}" for kind, count in zip(RowProblem, problems.counts, strict=True) if count]
-    first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
-    return f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct them, or leave them out"

@@ -20,7 +20,17 @@ import pyarrow.parquet as pq
 
 from noisydask.chunks import StoredObject
 from noisydask.loss_examples import (
-    EXAMPLE, LABEL, TOLD, Analysis, Examples, LossPart, RowProblems, crossed_at, read_column, read_losses, write_losses,
+    EXAMPLE,
+    LABEL,
+    TOLD,
+    Analysis,
+    Examples,
+    LossPart,
+    RowProblems,
+    crossed_at,
+    read_column,
+    read_losses,
+    write_losses,
 )  # fmt: skip
 from noisydask.loss_table import LossColumns
 from noisydask.ranking import Bin, Part, assign_parts, histogram, sort_keys, whole_range
