@@ -9,6 +9,8 @@ from importlib.metadata import version
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.loss_results import LossDynamics, open_loss_dynamics
+from noisydask.losses import analyze_loss_dynamics
 from noisydask.results import LabelIssues, open_run
 
 __version__ = version("noisydask")
@@ -18,8 +20,11 @@ __all__ = [
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LossDynamics",
     "NoisydaskError",
+    "analyze_loss_dynamics",
     "find_label_issues",
     "find_label_issues_batched",
+    "open_loss_dynamics",
     "open_run",
 ]
