@@ -12,6 +12,8 @@ from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
 from noisydask.consensus import Consensus
 from noisydask.errors import DatasetError, InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.loss_results import LossDynamics, open_loss_dynamics
+from noisydask.losses import analyze_loss_dynamics
 from noisydask.recorder import LossRecorder
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
@@ -25,12 +27,15 @@ __all__ = [
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LossDynamics",
     "LossDynamicsAnalyzer",
     "LossRecorder",
     "NoisyLabelCandidate",
     "NoisydaskError",
+    "analyze_loss_dynamics",
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
+    "open_loss_dynamics",
     "open_run",
 ]

@@ -190,6 +190,12 @@ def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta:
         return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
 
 
+def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:
+    """A table whose partitions are made by calls, in order."""
+    made = [delayed(part, pure=False)(dask_key_name=token("part")) for part in parts]
+    return dd.from_delayed(made, meta=meta, verify_meta=False)
+
+
 def slots() -> int:
     """Threads that work for us: those of the active client, or of this machine."""
     client = active_client()
