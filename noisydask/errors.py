@@ -17,3 +17,7 @@ class InputError(NoisydaskError, ValueError):
     """What was asked for cannot be done: wrong usage, configuration or input data."""
 
     exit_status = 2
+
+
+class DatasetError(InputError):
+    """A Datumaro dataset was not made for the analysis of loss dynamics."""
