@@ -131,9 +131,7 @@ class DatumaroFiles:
         for infos, file in zip(found, self.files, strict=True):
             for name in ("purpose", "task"):
                 if infos.get(name) != found[0].get(name):
-                    raise DatasetError(
-                        f"{name} is {found[0].get(name)!r} in {self.files[0]} and {infos.get(name)!r} in {file}"
-                    )
+                    raise DatasetError(f"{name} is {found[0].get(name)!r} in {self.files[0]} and {infos.get(name)!r} in {file}")
         return found[0]
 
     def labels(self) -> list[Category]:

@@ -136,7 +136,6 @@ def shuffle_frames(
         return parts.map_partitions(finish, meta=pd.DataFrame({"written": pd.Series(dtype=object)}))
 
 
-<<<<<<< HEAD
 def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:
     """Partitions of a Dask frame; of a frame in memory, slices of so many rows."""
     if isinstance(frame, pd.DataFrame):
@@ -178,7 +177,8 @@ def total(name: str, states: Sequence[Delayed]) -> Any:
 def is_frame(source: Any) -> bool:
     """Whether this is a frame of pandas or Dask."""
     return isinstance(source, pd.DataFrame | dd.DataFrame)
-=======
+
+
 def together(*frames: da.Array) -> da.Array:
     """The frames of several passes, one after the other."""
     return da.concatenate(frames)
@@ -188,7 +188,6 @@ def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta:
     """A table of which each part is read when it is asked for."""
     with dask.config.set({"dataframe.convert-string": False}):
         return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
->>>>>>> report
 
 
 def slots() -> int:

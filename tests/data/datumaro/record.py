@@ -1,7 +1,7 @@
 """Writes the small datasets of this folder and records what Datumaro makes of them, in an environment that has it::
 
-    pip install "datumaro==1.10.0" "numpy<2"
-    python record.py
+pip install "datumaro==1.10.0" "numpy<2"
+python record.py
 """
 
 from __future__ import annotations
