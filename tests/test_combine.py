@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from layouts import make, write_npy
 
 import noisydask
 from noisydask import ranking
+from noisydask.cli import main
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.results import LabelIssues
@@ -257,3 +259,26 @@ def test_labels_with_any_score(tmp_path: Path, how: dict[str, Any]) -> None:
     issues_of(data, tmp_path / "i", **how)
     frame = noisydask.combine(tmp_path / "i", dynamics_of(metric, tmp_path / "d")).to_dataframe()
     np.testing.assert_array_equal(frame["given_label"], data.labels[frame["index"]])
+
+
+def test_the_command(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    data, metric = signals(300, 9, None)
+    ids = np.array([f"[red]{k}\x1b[31m" for k in range(300)])
+    stored = write_npy(Place(str(tmp_path)) / "ids.npy", ids)
+    issues = issues_of(data, tmp_path / "i", ids=stored)
+    dynamics_of(metric, tmp_path / "d", ids, dense=False)
+    where = ["--scheduler", one_worker.scheduler_address]
+    given = ["combine", str(tmp_path / "i"), str(tmp_path / "d"), "--out", str(tmp_path / "c")]
+    assert main([*given, "--top", "40", *where]) == 0
+    shown = capfd.readouterr().out
+    assert "[red]" in shown
+    assert "\x1b" not in shown
+    expected = brute_force(issues.label_quality.compute(), metric)
+    check(noisydask.open_run(tmp_path / "c"), expected.head(40))
+    assert main(["show", str(tmp_path / "c"), "--top", "4", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [row["index"] for row in found["top"]] == expected["index"][:4].tolist()
+    assert found["counts"]["ranked"] == 40
+    assert main([*given, "--on", "index", *where]) == 2
+    assert main([*given, "--workers", "0"]) == 2
+    assert "Traceback" not in capfd.readouterr().err
