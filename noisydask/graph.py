@@ -196,7 +196,6 @@ def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) 
     return dd.from_delayed(made, meta=meta, verify_meta=False)
 
 
-
 def slots() -> int:
     """Threads that work for us: those of the active client, or of this machine."""
     client = active_client()

@@ -21,6 +21,8 @@ from conftest import Place
 
 from noisydask import InputError, JobError, LossRecorder
 
+GONE = r"losses cannot be written to .*: FileNotFoundError"
+
 
 def table(place: Place) -> pd.DataFrame:
     """All rows of a place, in the order of the files' names."""
@@ -35,7 +37,9 @@ def recorder(place: Place, **how: Any) -> LossRecorder:
 
 def script(code: str, place: Place, *arguments: str) -> list[str]:
     """A command that runs ``code`` with a ``recorder`` on a place."""
-    head = f"import sys, os, numpy as np; from noisydask import LossRecorder; options = {place.options!r}; url = {place.url!r}\n"
+    head = (
+        f"import sys, os, numpy as np; from noisydask import LossRecorder; options = {place.options!r}; url = {place.url!r}\n"
+    )
     return [sys.executable, "-c", head + code, *arguments]
 
 
@@ -131,7 +135,7 @@ def test_failures_are_told_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None
     to = recorder(place)
     to.record(0, [1, 2], [0.5, 0.25])
     shutil.rmtree(place.url)
-    with pytest.raises(JobError, match="losses cannot be written to .*: FileNotFoundError"):
+    with pytest.raises(JobError, match=GONE):
         to.flush()
     os.mkdir(place.url)
     to.record(1, [1, 2], [0.5, 0.25])
@@ -139,7 +143,7 @@ def test_failures_are_told_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None
     assert table(place)["iteration"].tolist() == [0, 0, 1, 1]
     shutil.rmtree(place.url)
     to.record(2, [1], [0.5])
-    with pytest.raises(JobError, match="losses cannot be written to .*: FileNotFoundError"):
+    with pytest.raises(JobError, match=GONE):
         to.close()
 
 
@@ -147,9 +151,13 @@ def test_training_waits_for_a_store_that_is_slow_and_hears_of_one_that_fails(tmp
     place = Place(str(tmp_path / "losses"))
     to = recorder(place, flush_rows=1)
     shutil.rmtree(place.url)
-    with pytest.raises(JobError, match="losses cannot be written to .*: FileNotFoundError"):
+
+    def train() -> None:
         for iteration in range(10**6):
             to.record(iteration, [1], [0.5])
+
+    with pytest.raises(JobError, match=GONE):
+        train()
     os.mkdir(place.url)
     to.close()
     found = table(place)["iteration"].tolist()
