@@ -80,12 +80,24 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             raise InputError(f"the cluster at {where} runs other versions than this client: {'; '.join(differing)}")
         watch = _Watch(client)
         try:
-            with watch:
+            with watch, _quietly():
                 yield client
         except Exception as error:
             if not watch.deserted:
                 raise
             raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave it to our error to say that a connection is lost: the client's log has tracebacks of it."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class _Watch:

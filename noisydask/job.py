@@ -67,6 +67,8 @@ class IssueJob:
         except Exception as error:
             if isinstance(error, OSError) or reason(error) is not None:
                 raise storage_error(error, output.place) from error
+            if getattr(error, "reason", None) == "scheduler-connection-lost":
+                raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
             if type(error).__module__.startswith("distributed"):
                 raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
             raise
