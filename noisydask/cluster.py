@@ -70,7 +70,7 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             )
     except Exception as error:
         raise JobError(f"no Dask scheduler answers at {where} ({type(error).__name__}); is it running?") from error
-    with client:
+    with _quietly(), client:  # its end is when it logs
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
@@ -80,7 +80,7 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             raise InputError(f"the cluster at {where} runs other versions than this client: {'; '.join(differing)}")
         watch = _Watch(client)
         try:
-            with watch, _quietly():
+            with watch:
                 yield client
         except Exception as error:
             if not watch.deserted:
