@@ -327,6 +327,8 @@ def failures_told(place: Location) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost":
+            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
