@@ -182,8 +182,9 @@ def _cpu() -> str:
 
 def table(figures: dict[str, Any]) -> Table:
     """The figures as a table; ``bytes`` are those read over those stored, ``blocks`` a worker's peak memory over idle."""
-    shown = Table(title=f"{figures['machine']['cpu']}, {figures['workers']} workers", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("shape", "floor s", "job s", "ratio", "bytes", "blocks", "cleanlab", "faster"):
+    title = f"{figures['machine']['cpu']}, {figures['workers']} workers"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    for name in ("shape", "floor", "job", "ratio", "bytes", "blocks", "cleanlab", "faster"):
         shown.add_column(name, justify="right", no_wrap=True)
     for f in figures["shapes"]:
         theirs = (
@@ -191,8 +192,8 @@ def table(figures: dict[str, Any]) -> Table:
         )
         shown.add_row(
             f"{f['examples']:,} x {f['classes']:,}",
-            f"{f['floor_seconds']:.2f}",
-            f"{f['job_seconds']:.2f}",
+            f"{f['floor_seconds']:.2f} s",
+            f"{f['job_seconds']:.2f} s",
             f"{f['ratio_to_floor']:.2f}x",
             f"{f['bytes_read_ratio']:.2f}x",
             f"{f['worker_peak_over_idle_blocks']:.1f}",

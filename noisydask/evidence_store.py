@@ -112,7 +112,8 @@ def open_evidence(
         group = zarr.create_group(zarr_store(root), overwrite=True)
         for array in arrays.values():
             array.create()
-        root.fs.makedirs((root / "receipts").path, exist_ok=True)
+        if isinstance(root.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+            root.fs.makedirs((root / "receipts").path, exist_ok=True)
         group.attrs.update(kind)  # last: what has no kind is made anew
         return store, differing or ("it was not asked for" if fresh and found else None)
     for name, array in arrays.items():

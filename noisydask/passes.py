@@ -69,6 +69,7 @@ class Scoring:
     adjust_pred_probs: bool
     joint: bool
     scores: ChunkedArray = field(repr=False)
+    given: ChunkedArray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: In
     scores, open_scores = _scores(columns, scoring, None)
     if open_rows.any() or open_scores.any():
         return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
-    return _scored(block, counts, scores, scoring)
+    return _scored(block, counts, scores, columns["given"], scoring)
 
 
 def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
@@ -132,17 +133,17 @@ def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring:
         counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
     scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
-    return replace(_scored(block, counts, scores, scoring), bytes_read=again)
+    return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)
 
 
 def _scores(columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None) -> Any:
     return label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
 
 
-def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], scoring: Scoring) -> CountState:
-    """Keep a block's scores."""
-    written = scoring.scores.write_recorded(block, scores)
-    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
+def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], given: Array, scoring: Scoring) -> CountState:
+    """Keep a block's scores and given labels."""
+    written = scoring.scores.write_recorded(block, scores), scoring.given.write_recorded(block, given)
+    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
 
 
 def _columns(stored: StoredBlock, data: Dataset) -> dict[str, Array] | None:

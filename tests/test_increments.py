@@ -55,7 +55,7 @@ def results(place: Place, found: LabelIssues, out: str = "out") -> dict[str, byt
     """All objects of a run but the manifest."""
     objects = (place / out / "runs" / found.run.run).objects()
     assert len(objects) > 10
-    return {name: content for name, content in objects.items() if name != "manifest.json"}
+    return {name: content for name, content in objects.items() if name not in ("manifest.json", "status.json")}
 
 
 def remove(place: Place, path: str) -> None:
