@@ -41,3 +41,7 @@ class LockedError(NoisydaskError, RuntimeError):
     """Another run holds the lock of the output, or has taken it over."""
 
     exit_status = 4
+
+
+class DatasetError(InputError):
+    """A Datumaro dataset was not made for the analysis of loss dynamics."""

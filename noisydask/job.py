@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +25,12 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import columns_for
 from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.inputs import Inputs
+<<<<<<< HEAD
 from noisydask.locations import reason
 from noisydask.problems import Problems
+=======
+from noisydask.locations import Location, reason
+>>>>>>> main
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
 from noisydask.receipts import BlockSource, StoredBlock, Why
@@ -62,18 +67,9 @@ class IssueJob:
     def run(self, output: Output) -> LabelIssues:
         """Scan, count, rank, write, publish."""
         started = datetime.now(UTC)
-        try:
-            with publishing(output, self.publish, self.reporter) as publication:
-                self.reporter = publication.reporter
-                return self._run(publication, started)
-        except NoisydaskError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) or reason(error) is not None:
-                raise storage_error(error, output.place) from error
-            if type(error).__module__.startswith("distributed"):
-                raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
-            raise
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+            self.reporter = publication.reporter
+            return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LabelIssues:
         output, run = publication.output, publication.run
@@ -127,7 +123,7 @@ class IssueJob:
         self.snapshots = snapshots({"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids})
         rows, num_classes = probs.shape
         grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
-        _check_memory(grid.block_bytes)
+        check_memory(grid.block_bytes)
         settings = self.settings
         skip = settings.on_unreadable == "skip"
         sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)
@@ -152,7 +148,7 @@ class IssueJob:
         given = [self.inputs.pred_probs, self.inputs.labels]
         arrays = [graph.block_rows(rows.array, grid, some) if isinstance(rows, DaskRows) else None for rows in given]
         alone = any(array is not None for array in arrays)
-        numbers = graph.block_numbers(sources, _tasks(len(blocks), _SCAN_TASKS, alone))
+        numbers = graph.block_numbers(sources, tasks_of(len(blocks), SCAN_TASKS, alone))
         rows = sum(stop - start for start, stop in map(grid.bounds, blocks))
         size = rows * data.num_classes * data.dtype.itemsize
         self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(blocks):,} blocks")
@@ -185,12 +181,12 @@ class IssueJob:
         self.reporter.phase("counting from the evidence")
         task, checksums = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in reused}
         stored = [checksums.get(block, StoredBlock(block)) for block in range(data.grid.num_blocks)]
-        state = graph.run_pass("count", task, graph.block_numbers(stored, _tasks(len(stored), _EVIDENCE_TASKS)))
+        state = graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
         if damaged := sorted(state.damaged):
             # Their receipts vouch for their class totals, not for what has become of their evidence since.
             self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged])
             stored = [StoredBlock(block) for block in damaged]
-            state += graph.run_pass("count", task, graph.block_numbers(stored, _tasks(len(stored), _EVIDENCE_TASKS)))
+            state += graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
         again = tuple(sorted(state.unresolved))
         if again:
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
@@ -204,7 +200,7 @@ class IssueJob:
 
     def _over_evidence(self, name: str, task: Any, data: passes.Dataset) -> Any:
         """A pass over all blocks that reads no probabilities."""
-        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS)
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
         numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
         return graph.run_pass(name, task, numbers)
 
@@ -234,7 +230,7 @@ class IssueJob:
         ids = self.inputs.ids
         selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
         array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
-        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS, array is not None)
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
         numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
         frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
         names = self.inputs.class_names
@@ -278,27 +274,18 @@ class IssueJob:
         self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int
     ) -> dict[str, Any]:
         """Everything there is to know of a run."""
-        packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
         inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
         more = {name: describe(snapshot, counts["classes"], name) for name, snapshot in self.snapshots.items()}
-        finished = datetime.now(UTC)
-        return {
-            "format_version": FORMAT_VERSION,
-            "run": run.run,
+        names = self.inputs.class_names
+        return common_manifest(run, started, self.timings, self.objects) | {
             "job": "issues",
-            "started": started.isoformat(),
-            "finished": finished.isoformat(),
-            "seconds": self.timings | {"total": round((finished - started).total_seconds(), 4)},
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
             "blocks": self._blocks(counts["blocks"]),
-            "class_names": list(self.inputs.class_names) if self.inputs.class_names is not None else None,
+            "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
-            "threads": graph.slots(),
-            "versions": {"python": python_version()} | {name: version(name) for name in packages},
             "parts": [tables.part_name(number) for number in range(num_parts)],
-            "objects": [asdict(stored) for stored in sorted(self.objects)],
         }
 
     def _blocks(self, total: int) -> dict[str, Any]:
@@ -308,16 +295,49 @@ class IssueJob:
         return {"scanned": scanned, "reused": total - scanned, "why": why, "evidence_not_used": self.rebuilt}
 
 
+def common_manifest(
+    run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
+) -> dict[str, Any]:
+    """What a manifest says of a run of any job."""
+    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+    finished = datetime.now(UTC)
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": run.run,
+        "started": started.isoformat(),
+        "finished": finished.isoformat(),
+        "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
+        "threads": graph.slots(),
+        "versions": {"python": python_version()} | {name: version(name) for name in packages},
+        "objects": [asdict(stored) for stored in sorted(objects)],
+    }
+
+
+@contextmanager
+def failures_told(place: Location) -> Iterator[None]:
+    """Failures of the cluster and of the output's store become errors that are told in one sentence."""
+    try:
+        yield
+    except NoisydaskError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or reason(error) is not None:
+            raise storage_error(error, place) from error
+        if type(error).__module__.startswith("distributed"):
+            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
+        raise
+
+
 #: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
-_SCAN_TASKS, _EVIDENCE_TASKS = 32, 2
+SCAN_TASKS, EVIDENCE_TASKS = 32, 2
 
 
-def _tasks(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
+def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
     """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
     return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
 
 
-def _check_memory(block_bytes: int) -> None:
+def check_memory(block_bytes: int) -> None:
     """Refuse a plan that does not fit the workers, before the first task."""
     client = graph.active_client()
     if client is None:
