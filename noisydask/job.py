@@ -25,12 +25,8 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import columns_for
 from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.inputs import Inputs
-<<<<<<< HEAD
-from noisydask.locations import reason
-from noisydask.problems import Problems
-=======
 from noisydask.locations import Location, reason
->>>>>>> main
+from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
 from noisydask.receipts import BlockSource, StoredBlock, Why
