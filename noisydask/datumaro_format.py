@@ -136,11 +136,11 @@ class DatumaroFiles:
 
     def labels(self) -> list[Category]:
         """Labels of the dataset."""
-        found = ((self._header(file).get("categories") or {}).get("label") or {} for file in self.files)
-        labels = next((about.get("labels") for about in found if about.get("labels")), [])
-        return [
-            Category(label["name"], label.get("parent") or "", frozenset(label.get("attributes") or ())) for label in labels
-        ]
+        for file in self.files:
+            labels = ((self._header(file).get("categories") or {}).get("label") or {}).get("labels")
+            if labels:
+                return [Category(x["name"], x.get("parent") or "", frozenset(x.get("attributes") or ())) for x in labels]
+        return []
 
     def batches(self, key: str) -> Iterator[Batch]:
         """All annotations, file by file."""
