@@ -11,6 +11,8 @@ from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.loss_results import LossDynamics, open_loss_dynamics
+from noisydask.losses import analyze_loss_dynamics
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
 
@@ -22,9 +24,12 @@ __all__ = [
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LossDynamics",
     "NoisydaskError",
+    "analyze_loss_dynamics",
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
+    "open_loss_dynamics",
     "open_run",
 ]

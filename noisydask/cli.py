@@ -21,7 +21,7 @@ from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checke
 from noisydask.errors import NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report import console, console_consensus
+from noisydask.report import console, console_consensus, console_dynamics
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 out_console = Console()
 err_console = Console(stderr=True)
 #: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {"issues": console, "combine": console_consensus}
+_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 

@@ -24,14 +24,16 @@ from noisydask.dynamics_kernel import (
     LossProblem,
     advance_dense,
     advance_ragged,
+    crossings_dense,
     crossings_ragged,
+    curves_dense,
     curves_ragged,
     order_by_code,
 )  # fmt: skip
 
 __all__ = [
-    "LARGEST_LOSS", "CurveSums", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings", "ema_curves",
-    "label_codes", "table_crossings", "table_curves",
+    "LARGEST_LOSS", "Crossings", "CurveSums", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
+    "ema_curves", "label_codes", "table_crossings", "table_curves",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -316,21 +318,50 @@ def advance_table(
     return problems
 
 
-def _as_table(losses: Array) -> tuple[Ints, Array, npt.NDArray[np.int32]]:
-    """Whole rows as :func:`advance_table` takes them."""
-    rows, width = losses.shape
-    steps = np.tile(np.arange(width, dtype=np.int32), rows)
-    return np.arange(rows + 1) * width, np.ascontiguousarray(losses, loss_dtype(losses.dtype)).ravel(), steps
-
-
 def ema_curves(losses: Array, alpha: float) -> Floats:
     """EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not recorded."""
-    return table_curves(*_as_table(losses), alpha, losses.shape[1])
+    curves = np.full(losses.shape, np.nan)
+    curves_dense(np.ascontiguousarray(losses, loss_dtype(losses.dtype)), alpha, curves)
+    return curves
+
+
+@dataclass
+class Crossings:
+    """Search for the first iteration at which examples' EMA lies above the mean curve, piece by piece of the iterations.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of a new loss.
+    mean : ndarray of float64, (T,)
+        The mean curve.
+    ema : ndarray of float64, (n,)
+        After the iterations so far, of examples that have not crossed yet.
+    found : ndarray of int64, (n,)
+        Position of the iteration; -1 where none was found yet.
+    """
+
+    alpha: float
+    mean: Floats
+    ema: Floats
+    found: Ints
+
+    @classmethod
+    def of(cls, examples: int, alpha: float, mean: Floats) -> Crossings:
+        """Nothing looked at yet."""
+        return cls(alpha, mean, np.zeros(examples), np.full(examples, -1, np.int64))
+
+    def look(self, losses: Array, rows: Ints, first: int, where: slice = slice(None)) -> None:
+        """Look at iterations from ``first`` on: ``rows`` of ``losses`` are the examples at ``where``."""
+        tile = np.ascontiguousarray(losses, loss_dtype(losses.dtype))
+        crossings_dense(tile, rows, first, self.alpha, self.mean, self.ema[where], self.found[where])
 
 
 def crossings(losses: Array, alpha: float, mean: Floats) -> Ints:
     """First position of the iterations at which each row's EMA lies above the mean curve; -1 where none does."""
-    return table_crossings(*_as_table(losses), alpha, mean)
+    search = Crossings.of(len(losses), alpha, mean)
+    search.look(losses, np.arange(len(losses)), 0)
+    return search.found
 
 
 def table_curves(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, iterations: int) -> Floats:
@@ -343,5 +374,5 @@ def table_curves(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alph
 def table_crossings(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats) -> Ints:
     """As :func:`crossings`, of examples of :func:`advance_table`."""
     found = np.full(len(starts) - 1, -1, np.int64)
-    crossings_ragged(starts, losses, steps, alpha, mean, found)
+    crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(found)), found)
     return found

@@ -254,14 +254,40 @@ def curves_ragged(starts, losses, steps, alpha, curves):
 
 
 @nb.njit(nogil=True, cache=True)
-def crossings_ragged(starts, losses, steps, alpha, mean, found):
-    """First iteration at which each example's EMA lies above the mean curve; what never does is left as it is."""
+def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
+    """First iteration at which each example's EMA lies above the mean curve, where none was found before."""
     for i in range(starts.size - 1):
-        ema = 0.0
         for j in range(starts[i], starts[i + 1]):
             value = np.float64(losses[j])
-            if value >= 0.0:
-                ema = (1.0 - alpha) * ema + alpha * value
-                if ema > mean[steps[j]]:
+            if found[i] < 0 and value >= 0.0:
+                ema[i] = (1.0 - alpha) * ema[i] + alpha * value
+                if ema[i] > mean[steps[j]]:
                     found[i] = steps[j]
-                    break
+
+
+@nb.njit(nogil=True, cache=True)
+def crossings_dense(losses, rows, first, alpha, mean, ema, found):
+    """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and ``found`` are of these rows."""
+    for k in range(rows.size):
+        now = ema[k]
+        for j in range(losses.shape[1]):
+            if found[k] >= 0:
+                break
+            value = np.float64(losses[rows[k], j])
+            if value >= 0.0:
+                now = (1.0 - alpha) * now + alpha * value
+                if now > mean[first + j]:
+                    found[k] = first + j
+        ema[k] = now
+
+
+@nb.njit(nogil=True, cache=True)
+def curves_dense(losses, alpha, curves):
+    """EMA of whole rows at each iteration; what is not recorded is left as it is."""
+    for i in range(losses.shape[0]):
+        now = 0.0
+        for j in range(losses.shape[1]):
+            value = np.float64(losses[i, j])
+            if value >= 0.0:
+                now = (1.0 - alpha) * now + alpha * value
+                curves[i, j] = now

@@ -1,0 +1,105 @@
+"""The native function of the job on training losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from noisydask.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.dynamics_job import DynamicsJob
+from noisydask.errors import InputError
+from noisydask.issues import run_in_temporary_folder
+from noisydask.loss_inputs import LossInputs
+from noisydask.loss_results import LossDynamics
+from noisydask.progress import Reporter, Silent
+from noisydask.settings import LossSettings
+from noisydask.store import Output
+
+
+def analyze_loss_dynamics(
+    losses: Any = None,
+    *,
+    iters: Any = None,
+    labels: Any = None,
+    ids: Any = None,
+    table: Any = None,
+    id_column: str = "id",
+    iteration_column: str = "iteration",
+    loss_column: str = "loss",
+    label_column: str | None = None,
+    subset_column: str | None = None,
+    ann_id_column: str | None = None,
+    datumaro: Any = None,
+    alpha: float = 0.001,
+    tracking_loss_type: str | None = None,
+    top_k: int | None = None,
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    full: bool = False,
+    out: str | Path | None = None,
+    storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+    reporter: Reporter | None = None,
+) -> LossDynamics:
+    """Rank examples by the exponential moving average (EMA) of their training losses, highest first.
+
+    For each example over its own recorded losses in order of iteration, ``ema = (1 - alpha) * ema + alpha * loss``, from 0.
+    Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021; the numbers of Datumaro's ``LossDynamicsAnalyzer``.
+
+    Parameters
+    ----------
+    losses : str, Path or array-like, (N, T), float16, float32 or float64
+        Losses, NaN where not recorded: Zarr (2, 3, sharded) or ``.npy`` by path or URL; or a Zarr array, NumPy array, memmap
+        or Dask array. None may be negative or infinite.
+    iters : optional, (T,), integers
+        The iterations, ascending; 0 to T - 1 where not given. Given in the same ways, as are:
+    labels : optional, (N,), integers
+        A label for each example, for mean curves by label.
+    ids : optional, (N,)
+        A name for each example; integers or text.
+    alpha : float
+        Weight of a new loss.
+    top_k : int, optional
+        How many candidates are ranked; all examples with a loss where not given. A few thousand cost nothing; for long
+        rankings the losses are read a second time, to see where each candidate crosses the mean curve.
+    block_bytes : int
+        Decoded bytes of a block; a worker holds about three. Changes no result.
+    full : bool
+        Read all iterations, also those that an earlier run into ``out`` has read.
+    out : str or Path, optional
+        Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that the
+        workers must share, and go with the returned object.
+    storage_options : mapping of name to mapping, optional
+        fsspec options for ``losses``, ``iters``, ``labels``, ``ids`` and ``out``, by these names.
+    reporter : Reporter, optional
+        Shows progress (:mod:`noisydask.progress`); silent by default.
+
+    Returns
+    -------
+    LossDynamics
+
+    Raises
+    ------
+    InputError
+        If an input is missing, malformed or invalid; one sentence that says what, how many and where.
+    JobError
+        If the cluster or a store fails.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> losses = np.array([[2.0, 1.0], [3.0, 4.0]], np.float32)
+    >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
+    [1.25, 1.875]
+    """
+    settings = LossSettings(float(alpha), top_k, int(block_bytes))
+    options = storage_options or {}
+    if sum(source is not None for source in (losses, table, datumaro)) != 1:
+        raise InputError("give one of losses, table and datumaro")
+    if losses is None:
+        raise InputError("only losses=, a dense array, is read by this version")
+    job = DynamicsJob(
+        LossInputs.open(losses, iters, labels, ids, options), settings, reporter or Silent(), out is not None, full
+    )
+    if out is not None:
+        return job.run(Output.at(out, options.get("out")))
+    return run_in_temporary_folder(job)
