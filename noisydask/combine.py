@@ -20,8 +20,9 @@ from noisydask.combine_sources import Inputs
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
+from noisydask.job import failures_told
 from noisydask.progress import Reporter, Silent
-from noisydask.store import FORMAT_VERSION, Output, RunStore, failures_told
+from noisydask.store import FORMAT_VERSION, Output, RunStore
 from noisydask.tables import WrittenPart
 
 #: Tasks of a thread in a pass that counts.
