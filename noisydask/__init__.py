@@ -8,11 +8,13 @@ from importlib.metadata import version
 
 from noisydask.combine import combine
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
+from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
 from noisydask.consensus import Consensus
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import DatasetError, InputError, JobError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.loss_results import LossDynamics, open_loss_dynamics
 from noisydask.losses import analyze_loss_dynamics
+from noisydask.recorder import LossRecorder
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
 
@@ -20,11 +22,15 @@ __version__ = version("noisydask")
 
 __all__ = [
     "Consensus",
+    "DatasetError",
     "InputError",
     "JobError",
     "LabelInspector",
     "LabelIssues",
     "LossDynamics",
+    "LossDynamicsAnalyzer",
+    "LossRecorder",
+    "NoisyLabelCandidate",
     "NoisydaskError",
     "analyze_loss_dynamics",
     "combine",

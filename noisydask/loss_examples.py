@@ -64,6 +64,21 @@ class RowProblems:
         return RowProblems(counts, tuple(sorted({*self.first, *other.first}))[:FIRST_ROWS])
 
 
+_WORDS = {
+    RowProblem.NEGATIVE: "negative losses",
+    RowProblem.TOO_LARGE: f"infinite losses, or above {LARGEST_LOSS:.4g}",
+    RowProblem.DUPLICATE: "duplicate iterations of an example",
+    RowProblem.LABEL: "another label than the row before of the same example",
+}
+
+
+def say_problems(problems: RowProblems, rows: int) -> str:
+    """One sentence about refused rows."""
+    kinds = [f"{count:,} with {_WORDS[kind]}" for kind, count in zip(RowProblem, problems.counts, strict=True) if count]
+    first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
+    return f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct them, or leave them out"
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Examples with their losses.
@@ -257,22 +272,22 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
     return LossPart(name, len(found), run.write(name, buffer.getvalue()))
 
 
-def read_losses(part: LossPart, run: RunStore) -> Examples:
+def read_losses(name: str, run: RunStore) -> Examples:
     """The examples of a part."""
-    table = _read(part, run, None)
-    iterations, losses = (_chunk(table, name) for name in ("iterations", "losses"))
+    table = _read(name, run, None)
+    iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
     starts = iterations.offsets.to_numpy().astype(np.int64)
-    keys = {name: _values(table, name) for name in (*EXAMPLE, LABEL) if name in table.column_names}
+    keys = {column: _values(table, column) for column in (*EXAMPLE, LABEL) if column in table.column_names}
     return Examples(keys, starts, iterations.values.to_numpy(), losses.values.to_numpy())
 
 
-def read_column(part: LossPart, run: RunStore, name: str) -> Array:
+def read_column(part: str, run: RunStore, name: str) -> Array:
     """One column of a part."""
     return _values(_read(part, run, [name]), name)
 
 
-def _read(part: LossPart, run: RunStore, columns: list[str] | None) -> pa.Table:
-    with run.place.fs.open((run.place / part.name).path, "rb") as file:
+def _read(part: str, run: RunStore, columns: list[str] | None) -> pa.Table:
+    with run.place.fs.open((run.place / part).path, "rb") as file:
         return pq.read_table(file, columns=columns)
 
 

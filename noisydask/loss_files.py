@@ -5,12 +5,14 @@ Where the statistics of a Parquet dataset show that no id lies in two units, exa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from itertools import islice, pairwise, takewhile
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -166,7 +168,7 @@ def _parse(source: Any, columns: LossColumns, text_ids: bool, **how: Any) -> pd.
     """CSV as a table; only a loss may be empty."""
     texts = [columns.subset, columns.id if text_ids else None]
     kinds = {name: str for name in texts if name is not None}
-    frame = pd.read_csv(source, dtype=kinds, keep_default_na=False, na_values={columns.loss: _EMPTY}, **how)  # type: ignore[call-overload]
+    frame = pd.read_csv(source, dtype=kinds, keep_default_na=False, na_values={columns.loss: _EMPTY}, **how)
     return frame.replace({name: {"": None} for name in kinds}) if kinds else frame
 
 
@@ -253,8 +255,8 @@ def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None
     for low, high in pairwise([*cuts, None]):
         while low is not None and bounds[first][1] < low:
             first += 1  # it lies below all that is still to come
-        found = takewhile(lambda bound, high=high: high is None or bound[0] < high, islice(bounds, first, None))
-        inside = tuple(piece for _, last, piece in found if low is None or last >= low)
+        until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
+        inside = tuple(piece for _, last, piece in bounds[first:until] if low is None or last >= low)
         left -= sum(piece.rows or 0 for piece in inside)
         if left < 0:
             return None

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError
-from noisydask.locations import Location, explain
+from noisydask.locations import Location, reason
 
 Array = npt.NDArray[Any]
 
@@ -331,4 +331,4 @@ def _write(place: Location, batch: _Batch) -> None:
 
 
 def _explain(error: BaseException, place: Location) -> str:
-    return explain(error, place, "losses").replace("cannot be read", "cannot be written").partition("; is it a Zarr")[0]
+    return f"losses cannot be written to {place.shown}: {reason(error) or type(error).__name__}"

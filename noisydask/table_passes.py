@@ -20,7 +20,17 @@ import pyarrow.parquet as pq
 
 from noisydask.chunks import StoredObject
 from noisydask.loss_examples import (
-    EXAMPLE, LABEL, TOLD, Analysis, Examples, LossPart, RowProblems, crossed_at, read_column, read_losses, write_losses,
+    EXAMPLE,
+    LABEL,
+    TOLD,
+    Analysis,
+    Examples,
+    LossPart,
+    RowProblems,
+    crossed_at,
+    read_column,
+    read_losses,
+    write_losses,
 )  # fmt: skip
 from noisydask.loss_table import LossColumns
 from noisydask.ranking import Bin, Part, assign_parts, histogram, sort_keys, whole_range
@@ -54,6 +64,12 @@ class GatherState:
         none = np.zeros(0, np.int64)
         return cls(TableSums.zero(none, none), np.zeros((1, 1 << 16), np.int64))
 
+    @classmethod
+    def refused(cls, problems: RowProblems, rows: int) -> GatherState:
+        """The state where nothing was taken in."""
+        empty = cls.zero()
+        return cls(empty.sums, empty.histogram, problems, rows)
+
     @property
     def examples(self) -> int:
         """Number of examples."""
@@ -77,8 +93,7 @@ class Gathering:
         """Take in all rows of some examples, in any order."""
         examples, problems = Examples.of_rows(rows)
         if problems.total:
-            empty = GatherState.zero()
-            return GatherState(empty.sums, empty.histogram, problems, len(rows))
+            return GatherState.refused(problems, len(rows))
         return self.gather(examples, f"{number:05d}")
 
     def gather(self, examples: Examples, name: str) -> GatherState:
@@ -91,9 +106,9 @@ class Gathering:
         return GatherState(found.sums, counts, rows=len(examples.losses), parts=(part,))
 
 
-def refine(numbers: Sequence[int], bins: tuple[Bin, ...], parts: Sequence[LossPart], run: RunStore) -> Ints:
+def refine(numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore) -> Ints:
     """Histogram of bins of the metric that hold too many examples."""
-    keys = (sort_keys(-read_column(parts[number], run, "metric")) for number in numbers)
+    keys = (sort_keys(-read_column(losses[number], run, "metric")) for number in numbers)
     return _total(histogram(key, bins) for key in keys)
 
 
@@ -109,7 +124,7 @@ class LossSelection:
     alpha: float
     iterations: Ints
     mean: Floats
-    parts: tuple[LossPart, ...]
+    losses: tuple[str, ...]
     run: RunStore
 
     def select(self, numbers: Sequence[int]) -> pd.DataFrame:
@@ -117,10 +132,10 @@ class LossSelection:
         return pd.concat([self._select(number) for number in numbers], ignore_index=True)
 
     def _select(self, number: int) -> pd.DataFrame:
-        told = {name: read_column(self.parts[number], self.run, name) for name in TOLD}
+        told = {name: read_column(self.losses[number], self.run, name) for name in TOLD}
         part = assign_parts(sort_keys(-told["metric"]), np.zeros(len(told["metric"]), np.int64), self.ranked)
         rows = np.flatnonzero(part >= 0)
-        examples = read_losses(self.parts[number], self.run).take(rows)
+        examples = read_losses(self.losses[number], self.run).take(rows)
         columns = {name: examples.keys[name] for name in ("id", LABEL, "subset", "ann_id") if name in examples.keys}
         crossed = crossed_at(examples, self.alpha, self.iterations, self.mean)
         chosen = {name: values[rows] for name, values in told.items()}
@@ -174,22 +189,22 @@ def rank_shuffled(frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Seque
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
-def find_examples(numbers: Sequence[int], ids: Any, parts: Sequence[LossPart], run: RunStore) -> tuple[Examples, ...]:
+def find_examples(numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore) -> tuple[Examples, ...]:
     """All examples of some ids."""
     found = []
     for number in numbers:
-        rows = np.flatnonzero(pd.Series(read_column(parts[number], run, "id")).isin(ids).to_numpy())
+        rows = np.flatnonzero(pd.Series(read_column(losses[number], run, "id")).isin(ids).to_numpy())
         if len(rows):
-            found.append(read_losses(parts[number], run).take(rows))
+            found.append(read_losses(losses[number], run).take(rows))
     return tuple(found)
 
 
 def examples_at(
-    numbers: Sequence[int], places: Sequence[tuple[int, int]], parts: Sequence[LossPart], run: RunStore
+    numbers: Sequence[int], places: Sequence[tuple[int, int]], losses: Sequence[str], run: RunStore
 ) -> tuple[tuple[int, Examples], ...]:
     """Examples by file and row, each with its position in ``places``."""
     found = []
     for number in numbers:
-        examples = read_losses(parts[number], run)
+        examples = read_losses(losses[number], run)
         found += [(k, examples.take(np.array([row]))) for k, (file, row) in enumerate(places) if file == number]
     return tuple(found)
