@@ -34,7 +34,6 @@ class Consensus:
     @property
     def ranking(self) -> Table:
         """The ranking as a lazy Dask table, columns as in :meth:`to_dataframe`."""
-
         rows, names = int(self.manifest["counts"]["ranked"]), self.manifest["parts"]
         parts = [partial(read_parts, self.run, [name], rows) for name in names]
         return lazy_frame(parts, read_parts(self.run, names, 0))
