@@ -13,10 +13,12 @@ from platform import python_version
 from typing import Any
 
 from noisydask import combine_passes as passes
+from noisydask import combine_tables as tables
 from noisydask import graph, ranking
 from noisydask.blocks import plan_tasks
-from noisydask.combine_passes import CONSENSUS, METRIC, QUALITY, Blocks, Pieces
+from noisydask.combine_passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.combine_sources import Inputs
+from noisydask.combine_tables import Pieces
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
@@ -128,16 +130,16 @@ class CombineJob:
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
-        finish = partial(passes.write_at_once, join=join, top=self.top, run=run, class_names=self.inputs.class_names)
+        finish = partial(tables.write_at_once, join=join, top=self.top, run=run, class_names=self.inputs.class_names)
         frames = self._frames(self.inputs.sources)
         if join:
             frames = graph.together(frames, self._dynamics_frames())
-        written: passes.WrittenAtOnce = graph.compute(graph.gather_frames("combine", frames, finish))
+        written: tables.WrittenAtOnce = graph.compute(graph.gather_frames("combine", frames, finish))
         self._timed("combine")
         return written.total, [written.part]
 
     def _in_parts(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
-        run.make_folder(passes.SCRATCH)
+        run.make_folder(tables.SCRATCH)
         source: Blocks = self.inputs.sources
         if self.inputs.on == "id":
             source = self._join(run)
@@ -148,14 +150,14 @@ class CombineJob:
             if not total:
                 return 0, []
             self.reporter.phase(f"ranking {total:,} examples by {column}")
-            finish = partial(passes.write_ranked, column=column, parts=parts, total=total, run=run)
+            finish = partial(tables.write_ranked, column=column, parts=parts, total=total, run=run)
             source = _pieces(run, self._in_order(source, column, parts, finish))
             self._timed(column)
         parts, total = self._parts(source, CONSENSUS, self.top)
         self.reporter.phase("ranking by both")
-        finish = partial(passes.write_part, parts=parts, run=run, class_names=self.inputs.class_names)
+        finish = partial(tables.write_part, parts=parts, run=run, class_names=self.inputs.class_names)
         written = _in_number(self._in_order(source, CONSENSUS, parts, finish))
-        run.remove_folder(passes.SCRATCH)
+        run.remove_folder(tables.SCRATCH)
         self._timed(CONSENSUS)
         return total, written
 
@@ -164,7 +166,7 @@ class CombineJob:
         num_parts = -(-self.inputs.rows // ranking.ROWS_PER_PART)
         step = partial(passes.to_id_parts, num_parts=num_parts)
         frames = graph.together(self._frames(self.inputs.sources, step), self._dynamics_frames(step))
-        finish = partial(passes.write_joined, run=run)
+        finish = partial(tables.write_joined, run=run)
         return _pieces(run, graph.shuffle_frames(frames, step(self.inputs.sources.empty()), num_parts, finish))
 
     def _parts(self, source: Blocks, column: str, top: int | None) -> tuple[list[ranking.Part], int]:
@@ -221,7 +223,7 @@ class CombineJob:
             },
             "threads": graph.slots(),
             "versions": {"python": python_version()} | {name: version(name) for name in packages},
-            "parts": [passes.part_name(part.number) for part in parts],
+            "parts": [tables.part_name(part.number) for part in parts],
             "objects": [asdict(stored) for part in parts for stored in part.objects],
         }  # fmt: skip
 
