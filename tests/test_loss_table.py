@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +63,7 @@ def sorted_parquet(place: Place, frame: pd.DataFrame) -> str:
 
 def csv(place: Place, frame: pd.DataFrame) -> str:
     place.write("a.csv", frame[:1900].to_csv(index=False).encode())
-    place.write("b.csv.gz", __import__("gzip").compress(frame[1900:].to_csv(index=False).encode()))
+    place.write("b.csv.gz", gzip.compress(frame[1900:].to_csv(index=False).encode()))
     return place.url
 
 
@@ -198,7 +200,7 @@ def test_any_partitioning(seed: int, cuts: list[int], groups: int, block_bytes: 
     frame = frame.sort_values("id", kind="stable") if by_id else frame.sample(frac=1, random_state=seed)
     with tempfile.TemporaryDirectory() as folder, dask.config.set(scheduler="synchronous"):
         edges = [0, *sorted(cuts), len(frame)]
-        for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+        for number, (low, high) in enumerate(itertools.pairwise(edges)):
             put(Place(folder), f"{number}.parquet", frame[low:high], row_group_size=groups)
         assert bits(analyze(folder, block_bytes)) == whole
 
@@ -309,14 +311,14 @@ def test_what_is_no_table(table: Any, said: str, tmp_path: Path) -> None:
 
 def test_what_is_no_file(place: Place) -> None:
     options = {"table": place.options}
-    with pytest.raises(InputError, match="table at .*: there is no table; check the path|has no Parquet or CSV file"):
+    with pytest.raises(InputError, match=r"table at .*: there is no table; check the path|has no Parquet or CSV file"):
         noisydask.analyze_loss_dynamics(table=f"{place.url}/nothing", storage_options=options)
     place.write("both/a.csv", b"id,iteration,loss\n")
     put(place, "both/a.parquet", GOOD)
     with pytest.raises(InputError, match="both Parquet and CSV"):
         noisydask.analyze_loss_dynamics(table=f"{place.url}/both", storage_options=options)
     place.write("damaged/a.parquet", b"PAR1 and nothing")
-    with pytest.raises(InputError, match="table at .* cannot be read"):
+    with pytest.raises(InputError, match=r"table at .* cannot be read"):
         noisydask.analyze_loss_dynamics(table=f"{place.url}/damaged", storage_options=options)
     place.write("words/a.csv", b"id,iteration,loss\n1,0,0.5\n2,x,0.5\n")
     with pytest.raises(InputError, match="'iteration' of the table holds"):
