@@ -20,8 +20,9 @@ from noisydask.combine import combine as both_jobs
 from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checked_cluster, read_config
 from noisydask.errors import NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.losses import analyze_loss_dynamics
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report import console, console_consensus
+from noisydask.report import console, console_consensus, console_dynamics
 from noisydask.results import LabelIssues
 from noisydask.runs import open_run
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 out_console = Console()
 err_console = Console(stderr=True)
 #: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {"issues": console, "combine": console_consensus}
+_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
@@ -161,13 +162,21 @@ def demo(
 ) -> None:
     """Find labels that were flipped on purpose in scikit-learn's handwritten digits."""
     from noisydask import demo as job  # noqa: PLC0415  needs scikit-learn, which only the demo does
+    from noisydask import demo_losses  # noqa: PLC0415
 
     job.make_data(folder)
+    demo_losses.record_losses(folder)
     if data_only:
         return
     config = checked(job.options(folder))
     found = _run_and_show(config)
     out_console.print(job.verdict(folder, found), highlight=False)
+    with _connected(config.cluster) as reporter:
+        dynamics = analyze_loss_dynamics(**demo_losses.options(folder), reporter=reporter)
+        both = both_jobs(found, dynamics, out=folder / "both", reporter=reporter)
+    _show(dynamics, 5)
+    _show(both, 5)
+    out_console.print(demo_losses.verdict(folder, both), highlight=False)
 
 
 @app.command()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -14,15 +13,18 @@ from platform import python_version
 from typing import Any
 
 from noisydask import combine_passes as passes
+from noisydask import combine_tables as tables
 from noisydask import graph, ranking
 from noisydask.blocks import plan_tasks
-from noisydask.combine_passes import CONSENSUS, METRIC, QUALITY, Blocks, Pieces
+from noisydask.combine_passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.combine_sources import Inputs
+from noisydask.combine_tables import Pieces
 from noisydask.consensus import Consensus
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
+from noisydask.job import failures_told
 from noisydask.progress import Reporter, Silent
-from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
+from noisydask.store import FORMAT_VERSION, Output, RunStore
 from noisydask.tables import WrittenPart
 
 #: Tasks of a thread in a pass that counts.
@@ -99,7 +101,7 @@ class CombineJob:
     def run(self, output: Output) -> Consensus:
         """Join, rank, write, publish."""
         started = datetime.now(UTC)
-        with _told(output):
+        with failures_told(output.place):
             run = output.start_run()
             run.make_folder("candidates")
             self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
@@ -118,16 +120,16 @@ class CombineJob:
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
-        finish = partial(passes.write_at_once, join=join, top=self.top, run=run, class_names=self.inputs.class_names)
+        finish = partial(tables.write_at_once, join=join, top=self.top, run=run, class_names=self.inputs.class_names)
         frames = self._frames(self.inputs.sources)
         if join:
             frames = graph.together(frames, self._dynamics_frames())
-        written: passes.WrittenAtOnce = graph.compute(graph.gather_frames("combine", frames, finish))
+        written: tables.WrittenAtOnce = graph.compute(graph.gather_frames("combine", frames, finish))
         self._timed("combine")
         return written.total, [written.part]
 
     def _in_parts(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
-        run.make_folder(passes.SCRATCH)
+        run.make_folder(tables.SCRATCH)
         source: Blocks = self.inputs.sources
         if self.inputs.on == "id":
             source = self._join(run)
@@ -138,14 +140,14 @@ class CombineJob:
             if not total:
                 return 0, []
             self.reporter.phase(f"ranking {total:,} examples by {column}")
-            finish = partial(passes.write_ranked, column=column, parts=parts, total=total, run=run)
+            finish = partial(tables.write_ranked, column=column, parts=parts, total=total, run=run)
             source = _pieces(run, self._in_order(source, column, parts, finish))
             self._timed(column)
         parts, total = self._parts(source, CONSENSUS, self.top)
         self.reporter.phase("ranking by both")
-        finish = partial(passes.write_part, parts=parts, run=run, class_names=self.inputs.class_names)
+        finish = partial(tables.write_part, parts=parts, run=run, class_names=self.inputs.class_names)
         written = _in_number(self._in_order(source, CONSENSUS, parts, finish))
-        run.remove_folder(passes.SCRATCH)
+        run.remove_folder(tables.SCRATCH)
         self._timed(CONSENSUS)
         return total, written
 
@@ -154,7 +156,7 @@ class CombineJob:
         num_parts = -(-self.inputs.rows // ranking.ROWS_PER_PART)
         step = partial(passes.to_id_parts, num_parts=num_parts)
         frames = graph.together(self._frames(self.inputs.sources, step), self._dynamics_frames(step))
-        finish = partial(passes.write_joined, run=run)
+        finish = partial(tables.write_joined, run=run)
         return _pieces(run, graph.shuffle_frames(frames, step(self.inputs.sources.empty()), num_parts, finish))
 
     def _parts(self, source: Blocks, column: str, top: int | None) -> tuple[list[ranking.Part], int]:
@@ -211,7 +213,7 @@ class CombineJob:
             },
             "threads": graph.slots(),
             "versions": {"python": python_version()} | {name: version(name) for name in packages},
-            "parts": [passes.part_name(part.number) for part in parts],
+            "parts": [tables.part_name(part.number) for part in parts],
             "objects": [asdict(stored) for part in parts for stored in part.objects],
         }  # fmt: skip
 
@@ -224,18 +226,3 @@ def _pieces(run: RunStore, written: graph.Table) -> Pieces:
 def _in_number(written: graph.Table) -> list[Any]:
     """What was written of each part."""
     return sorted(graph.compute(written)["written"], key=lambda one: one.number)
-
-
-@contextmanager
-def _told(output: Output) -> Iterator[None]:
-    """Failures of stores and clusters in one sentence."""
-    try:
-        yield
-    except NoisydaskError:
-        raise
-    except OSError as error:
-        raise storage_error(error, output.place) from error
-    except Exception as error:
-        if type(error).__module__.startswith("distributed"):
-            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
-        raise

@@ -1,4 +1,4 @@
-"""What a task does to join two rankings: reads both sides of a block, joins by id, sorts a part, numbers its rows.
+"""What a task does to join two rankings: reads both sides of a block, counts keys, joins by id, sorts a part.
 
 Everything is a *frame*, a row an example. Dask is not known here, storage is handed in.
 """
@@ -14,18 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask import ranking
 from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
-from noisydask.chunks import StoredObject
 from noisydask.confident import label_quality
 from noisydask.errors import InputError
 from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
 from noisydask.store import RunStore
-from noisydask.tables import WrittenPart, named, write_table
 
 Array = npt.NDArray[Any]
 Step = Callable[[pd.DataFrame], pd.DataFrame]
@@ -34,7 +31,6 @@ Step = Callable[[pd.DataFrame], pd.DataFrame]
 QUALITY, METRIC, CONSENSUS = "label_quality", "metric", "consensus"
 #: Where the first two leave the ranks.
 RANKS = {QUALITY: "quality_rank", METRIC: "metric_rank"}
-SCRATCH = "scratch"
 _IDS_SHOWN = 3
 
 
@@ -125,34 +121,6 @@ class Sources:
         return pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Examples in Parquet files of the run that are removed before it is published."""
-
-    run: RunStore
-    names: tuple[str, ...]
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of files."""
-        return len(self.names)
-
-    def read(self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None) -> pd.DataFrame:
-        """Examples of a file."""
-        with self.run.place.fs.open((self.run.place / self.names[block]).path, "rb") as file:
-            return _frame(pq.read_table(file, columns=None if columns is None else list(columns)))
-
-    def empty(self) -> pd.DataFrame:
-        """A frame without rows, of the types of those with."""
-        with self.run.place.fs.open((self.run.place / self.names[0]).path, "rb") as file:
-            return _frame(pq.read_schema(file).empty_table())
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas()
-    return frame.assign(id=as_ids(frame["id"].to_numpy())) if "id" in frame else frame
-
-
 def as_ids(ids: Array) -> Array:
     """Ids as both sides have them: 64-bit integers, or text."""
     return ids.astype(np.int64 if ids.dtype.kind in "iu" else object)
@@ -237,90 +205,3 @@ def with_consensus(frame: pd.DataFrame, total: int) -> pd.DataFrame:
     return frame.assign(
         quality_percentile=quality / last, metric_percentile=metric / last, consensus=(quality + metric) / (2 * last)
     )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A scratch file that was written."""
-
-    number: int
-    name: str
-    rows: int
-
-
-def write_joined(frame: pd.DataFrame, run: RunStore) -> pd.DataFrame:
-    """Join the rows of a part by id and keep them."""
-    return _kept(joined(frame.reset_index(drop=True)), frame, "joined", run)
-
-
-def write_ranked(frame: pd.DataFrame, column: str, parts: Sequence[Part], total: int, run: RunStore) -> pd.DataFrame:
-    """Put a part in the order of a job, give its rows their ranks and keep them; after the second job, the consensus."""
-    if frame.empty:
-        return _kept(frame, frame, column, run)
-    number = int(frame.index[0])
-    ranked, first = in_order(frame, column), sum(part.rows for part in parts[:number])
-    ranked[RANKS[column]] = np.arange(first, first + len(ranked))
-    if column == METRIC:
-        ranked = with_consensus(ranked, total).drop(columns=list(RANKS.values()))
-    return _kept(ranked, frame, column, run)
-
-
-def _kept(rows: pd.DataFrame, part: pd.DataFrame, name: str, run: RunStore) -> pd.DataFrame:
-    """Write a scratch file, if there is anything to write; what was written, as a table's row."""
-    pieces = []
-    if len(rows):
-        number = int(part.index[0])
-        pieces = [Piece(number, f"{SCRATCH}/{name}-{number:05d}.parquet", len(rows))]
-        write_table(pa.Table.from_pandas(rows, preserve_index=False), pieces[0].name, run)
-    return pd.DataFrame({"written": pd.Series(pieces, dtype=object)})
-
-
-def part_name(number: int) -> str:
-    """Path of a part of the consensus in its run."""
-    return f"candidates/part-{number:05d}.parquet"
-
-
-def _write_final(rows: pd.DataFrame, number: int, first: int, run: RunStore, names: Sequence[str] | None) -> WrittenPart:
-    """Number rows that are in order, and write them as part of the consensus."""
-    rows = rows.assign(rank=np.arange(first, first + len(rows)))
-    labels = [name for name in ("given_label", "suggested_label") if name in rows]
-    columns = ["rank", "index", "id", *labels, CONSENSUS, QUALITY, METRIC, "quality_percentile", "metric_percentile"]
-    table = named(rows[columns], names if labels else None)
-    return WrittenPart(number, len(rows), (write_table(table, part_name(number), run),))
-
-
-def write_part(frame: pd.DataFrame, parts: Sequence[Part], run: RunStore, class_names: Sequence[str] | None) -> pd.DataFrame:
-    """Put a part of the consensus in order and write it; what was written, as a table's row."""
-    written = []
-    if len(frame):
-        number = int(frame.index[0])
-        rows = in_order(frame, CONSENSUS).head(parts[number].take)
-        first = 1 + sum(part.take for part in parts[:number])
-        written = [_write_final(rows, number, first, run, class_names)]
-    return pd.DataFrame({"written": pd.Series(written, dtype=object)})
-
-
-@dataclass(frozen=True)
-class WrittenAtOnce:
-    """A consensus of one part, and how many examples both jobs know."""
-
-    total: int
-    part: WrittenPart
-
-    @property
-    def objects(self) -> tuple[StoredObject, ...]:
-        """What was written."""
-        return self.part.objects
-
-
-def write_at_once(
-    frame: pd.DataFrame, join: bool, top: int | None, run: RunStore, class_names: Sequence[str] | None
-) -> WrittenAtOnce:
-    """All of the job, for examples that fit one worker."""
-    frame = joined(frame) if join else frame
-    total = len(frame)
-    for column, rank in RANKS.items():
-        frame = in_order(frame, column)
-        frame[rank] = np.arange(total)
-    frame = in_order(with_consensus(frame, total), CONSENSUS).head(total if top is None else top)
-    return WrittenAtOnce(total, _write_final(frame, 0, 1, run, class_names))

@@ -184,12 +184,6 @@ def together(*frames: da.Array) -> da.Array:
     return da.concatenate(frames)
 
 
-def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta: pd.DataFrame) -> dd.DataFrame:
-    """A table of which each part is read when it is asked for."""
-    with dask.config.set({"dataframe.convert-string": False}):
-        return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
-
-
 def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:
     """A table whose partitions are made by calls, in order."""
     made = [delayed(part, pure=False)(dask_key_name=token("part")) for part in parts]

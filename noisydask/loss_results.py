@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -58,7 +57,7 @@ class LossDynamics:
         return int(self.manifest["counts"]["candidates"])
 
     @property
-    def ranking(self) -> dd.DataFrame:
+    def ranking(self) -> graph.Table:
         """All candidates as a lazy Dask DataFrame, a partition a Parquet part, in order of rank."""
         return graph.lazy_frame([partial(_read_part, self.run, name) for name in self.manifest["parts"]], self.top_k(0))
 

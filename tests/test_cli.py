@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_version_and_help() -> None:
 def test_demo_finds_most_flipped_labels(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "noisydask", "demo", "--folder", "demo"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -185,3 +186,11 @@ def test_demo_finds_most_flipped_labels(tmp_path: Path) -> None:
     hits = np.isin(issues.indices, flipped).sum()
     assert hits > 0.8 * len(flipped)
     assert f"{hits} of the {len(flipped)} flipped labels were found" in " ".join(done.stdout.split())
+    both = noisydask.open_run(tmp_path / "demo" / "both").to_dataframe()
+    columns = ("quality_percentile", "metric_percentile", "consensus")
+    quality, losses, consensus = (
+        int(np.isin(both.sort_values([name, "index"])["index"][: len(flipped)], flipped).sum()) for name in columns
+    )
+    assert consensus >= max(quality, losses) > 0.8 * len(flipped)
+    for name, found in (("label quality", quality), ("EMA of the loss", losses), ("both", consensus)):
+        assert re.search(rf"{name} +{found} \(", done.stdout)

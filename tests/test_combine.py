@@ -10,7 +10,6 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from conftest import Place
 from distributed import Client, LocalCluster
@@ -24,8 +23,6 @@ from noisydask.cli import main
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.results import LabelIssues
-from noisydask.store import Output
-from noisydask.tables import write_table
 
 Array = np.ndarray[Any, Any]
 
@@ -35,27 +32,12 @@ def issues_of(data: Any, out: Path, **how: Any) -> LabelIssues:
 
 
 def dynamics_of(metric: Array, out: Path, ids: Any = None, dense: bool = True, top_k: int | None = None) -> Path:
-    """A run of the dynamics job as it is laid out, of metrics that the test chose."""
-    output = Output.at(out)
-    run = output.start_run()
-    known = np.flatnonzero(~np.isnan(metric))
-    order = known[np.lexsort((known, -metric[known]))][:top_k]
-    frame = pd.DataFrame({"rank": np.arange(1, len(order) + 1), "index": order, "metric": metric[order]})
-    frame["id"] = order if ids is None else np.asarray(ids)[order]
-    parts = []
-    for number, rows in enumerate(np.array_split(np.arange(len(order)), 3)):
-        parts.append(f"candidates/part-{number:05d}.parquet")
-        run.make_folder("candidates")
-        table = frame.iloc[rows] if dense else frame.iloc[rows].drop(columns="index")
-        write_table(pa.Table.from_pandas(table, preserve_index=False), parts[-1], run)
-    objects = run.write_array("ema.zarr", metric) if dense else []
-    manifest = {
-        "format_version": 1, "run": run.run, "job": "dynamics", "settings": {"top_k": top_k}, "parts": parts,
-        "counts": {"examples": len(metric), "candidates": len(order)},
-        "inputs": {"losses": {}} | ({} if ids is None else {"ids": {}}),
-        "objects": [{"path": stored.path} for stored in objects],
-    }  # fmt: skip
-    output.publish(run, manifest)
+    """A run of the dynamics job that gives these metrics: of one loss each, taken as it is."""
+    if dense:
+        noisydask.analyze_loss_dynamics(metric[:, None], ids=ids, alpha=1.0, top_k=top_k, out=out)
+    else:
+        table = pd.DataFrame({"id": ids, "iteration": 0, "loss": metric})
+        noisydask.analyze_loss_dynamics(table=table, alpha=1.0, top_k=top_k, out=out)
     return out
 
 
@@ -87,7 +69,7 @@ def signals(rows: int, seed: int, digits: int | None) -> tuple[Any, Array]:
     data = make(rows=rows, seed=seed, digits=digits)
     rng = np.random.default_rng(seed)
     given = data.pred_probs[np.arange(rows), data.labels]
-    metric = -np.log(np.clip(given, 1e-3, 1)).astype(float) + rng.normal(0, 0.5, rows)
+    metric = np.abs(-np.log(np.clip(given, 1e-3, 1)).astype(float) + rng.normal(0, 0.5, rows))
     if digits is not None:
         metric = np.round(metric, digits - 1)
     metric[rng.random(rows) < 0.1] = np.nan

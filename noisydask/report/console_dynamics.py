@@ -17,7 +17,7 @@ from noisydask.report.curves import sparkline
 from noisydask.store import RunStore
 
 _CURVE_WIDTH = 20
-_NUMBERS = {"metric": "EMA of loss", "last_loss": "last loss", "num_losses": "losses", "crossed_at": "above mean at"}
+_NUMBERS = {"metric": "EMA", "last_loss": "last loss", "num_losses": "losses", "crossed_at": "above mean"}
 
 
 class Candidates(Protocol):
@@ -60,7 +60,7 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
         table.add_column(name, overflow="fold")
     for name in _NUMBERS.values():
         table.add_column(name, justify="right")
-    table.add_column("EMA", no_wrap=True)
+    table.add_column("curve", no_wrap=True)
     for place, row in enumerate(frame.to_dict("records")):
         crossed = {"crossed_at": "never"} if row["crossed_at"] < 0 else {}
         numbers = (crossed.get(name) or f"{row[name]:.4g}" for name in _NUMBERS)
