@@ -232,6 +232,7 @@ def bench(
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
     cleanlab: Annotated[bool, typer.Option(help="Measure cleanlab too.")] = True,
     client: Annotated[bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")] = False,
+    table_rows: Annotated[list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
@@ -239,6 +240,10 @@ def bench(
 
     figures = job.measure(job.Plan(tuple(shape or job.SHAPES), folder, rounds, workers, cleanlab, client), err_console)
     out_console.print(job.table(figures))
+    if table_rows:
+        from noisydask.bench_table import measure_table  # noqa: PLC0415
+
+        figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 

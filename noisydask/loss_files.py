@@ -244,11 +244,11 @@ def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None
     bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
     bounds.sort(key=lambda found: found[:2])
     cuts: list[Any] = [None]
-    filled = 0
+    filled, start = 0, bounds[0][0] if bounds else None
     for low, _, piece in bounds:
-        if filled and filled + (piece.rows or 0) > block_rows and low != cuts[-1]:
+        if filled + (piece.rows or 0) > block_rows and low != start:
             cuts.append(low)
-            filled = 0
+            filled, start = 0, low
         filled += piece.rows or 0
     units: list[Unit] = []
     first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
@@ -257,8 +257,9 @@ def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None
             first += 1  # it lies below all that is still to come
         until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
         inside = tuple(piece for _, last, piece in bounds[first:until] if low is None or last >= low)
-        left -= sum(piece.rows or 0 for piece in inside)
-        if left < 0:
+        rows = sum(piece.rows or 0 for piece in inside)
+        left -= rows
+        if left < 0 or (len(inside) > 2 and rows > 2 * block_rows):
             return None
         units.append(Unit(inside, low, high))
     return tuple(units)

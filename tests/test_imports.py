@@ -23,6 +23,7 @@ PURE = (
     "dynamics",
     "dynamics_kernel",
     "transpose",
+    "table_sums",
 )
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
