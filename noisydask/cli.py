@@ -7,20 +7,23 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from noisydask import __version__
-from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.cluster import connect
-from noisydask.config import IssuesConfig, Place, checked, read_config
+from noisydask.config import Config, DynamicsConfig, IssuesConfig, checked, read_config
 from noisydask.errors import NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.loss_results import LossDynamics
+from noisydask.losses import analyze_loss_dynamics
+from noisydask.options import DYNAMICS, ISSUES, StorageOptions, merged, takes
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report.console import as_json, show_summary, show_top
-from noisydask.results import LabelIssues, open_run
+from noisydask.report.console import as_json, show_candidates, show_dynamics, show_summary, show_top
+from noisydask.results import LabelIssues
+from noisydask.store import Output
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,
@@ -30,75 +33,25 @@ out_console = Console()
 err_console = Console(stderr=True)
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise typer.BadParameter("not valid JSON") from None
-    if not isinstance(value, dict):
-        raise typer.BadParameter("not a JSON object")
-    return value
-
-
-_DATA, _HOW, _WHERE, _STORAGE = "Data", "Method", "Cluster", "Storage"
-
-
-def _option(text: str, panel: str, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=panel, **more)
-
-
-Labels = Annotated[str | None, _option("Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA)]
-PredProbs = Annotated[str | None, _option("Predicted probabilities: path or URL (.zarr, .npy).", _DATA)]
-Out = Annotated[str | None, _option("Where the results go: path or URL.", _DATA)]
-Ids = Annotated[str | None, _option("A name for each example: path or URL, as for labels.", _DATA)]
-ClassNames = Annotated[str | None, _option("File with class names (one a line, or JSON), or a,b,c.", _DATA)]
-QualityScore = Annotated[str | None, _option("self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW)]
-Adjust = Annotated[
-    bool | None, typer.Option("--adjust-pred-probs/--no-adjust-pred-probs", help="Account for class imbalance.",
-                              rich_help_panel=_HOW)
-]  # fmt: skip
-Method = Annotated[str | None, _option("off_diagonal or off_diagonal_calibrated.", _HOW)]
-OnInvalid = Annotated[str | None, _option("Invalid rows: raise (stop) or skip (leave out).", _HOW)]
-BlockBytes = Annotated[int | None, _option(f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW)]
-Scheduler = Annotated[str | None, _option("Address of a running Dask scheduler.", _WHERE)]
-SchedulerFile = Annotated[str | None, _option("File that names a running Dask scheduler.", _WHERE)]
-Workers = Annotated[int | None, _option("Worker processes to start here [one a core].", _WHERE)]
-Threads = Annotated[int | None, _option("Threads of each of them [1].", _WHERE)]
-MemoryLimit = Annotated[str | None, _option("Memory of each of them, such as 4GiB [auto].", _WHERE)]
-Options = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for all URLs, such as"
-                    ' \'{"profile": "x"}\'.', rich_help_panel=_STORAGE)]  # fmt: skip
-OneOption = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for this URL alone.",
-                      rich_help_panel=_STORAGE)]  # fmt: skip
-
-
 @app.command()
-def issues(
-    labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
-    class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
-    estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
-    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
-    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
-    labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None,
-) -> None:  # fmt: skip
+@takes(ISSUES)
+def issues(**given: Any) -> None:
     """Find the label issues of a dataset."""
-    _run_and_show(_merged({}, locals()))
+    _run_and_show(merged({"job": "issues"}, given))
 
 
 @app.command()
-def run(
-    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
-    labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
-    class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
-    estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
-    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
-    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
-    labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None,
-) -> None:  # fmt: skip
+@takes(DYNAMICS)
+def dynamics(**given: Any) -> None:
+    """Rank examples by the moving average of their training losses."""
+    _run_and_show(merged({"job": "dynamics"}, given))
+
+
+@app.command()
+@takes({**ISSUES, **DYNAMICS})
+def run(config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any) -> None:
     """Run the job of a configuration file; options given here win over the file's."""
-    given = {name: value for name, value in locals().items() if name != "config"}
-    _run_and_show(_merged(read_config(config), given))
+    _run_and_show(merged(read_config(config), given))
 
 
 @app.command()
@@ -106,16 +59,16 @@ def show(
     out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
     top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
     as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    storage_options: Options = None,
+    storage_options: StorageOptions = None,
 ) -> None:
-    """Show the published run of an output: summary and worst labels."""
-    found = open_run(out, storage_options=storage_options)
+    """Show the published run of an output: summary and worst labels, or first candidates."""
+    place = Output.at(out, storage_options)
+    run, manifest = place.open_run()
+    found = LossDynamics(run, manifest) if manifest["job"] == "dynamics" else LabelIssues(run, manifest)
     if as_machine:
         print(json.dumps(as_json(found, top), indent=1))
         return
-    show_summary(out_console, found)
-    if top:
-        show_top(out_console, found, top)
+    _show(found, top)
 
 
 @app.command()
@@ -129,14 +82,14 @@ def demo(
     job.make_data(folder)
     if data_only:
         return
-    config = checked(job.options(folder))
-    found = _run_and_show(config)
-    out_console.print(job.verdict(folder, found), highlight=False)
+    found = _run_and_show(checked(job.options(folder)))
+    out_console.print(job.verdict(folder, cast(LabelIssues, found)), highlight=False)
 
 
 @app.command()
 def bench(
     shape: Annotated[list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")] = None,
+    dynamics: Annotated[list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")] = None,
     folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path("bench-data"),
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 5,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
@@ -147,55 +100,36 @@ def bench(
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
     from noisydask import bench as job  # noqa: PLC0415  needs extras that only the benchmark does
 
-    figures = job.measure(job.Plan(tuple(shape or job.SHAPES), folder, rounds, workers, cleanlab, client), err_console)
+    shapes = tuple(shape or (() if dynamics else job.SHAPES))
+    plan = job.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
+    figures = job.measure(plan, err_console)
     out_console.print(job.table(figures))
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def _merged(values: dict[str, Any], given: dict[str, Any]) -> IssuesConfig:
-    """Options of a file with those of the command line on top, checked."""
-    values = dict(values)
-    cluster = dict(values.get("cluster") or {})
-    where = {"scheduler", "scheduler_file", "workers"}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in where | {"threads_per_worker", "memory_limit"}:
-            # Another way to the workers replaces the file's.
-            cluster = {k: v for k, v in cluster.items() if not (name in where and k in where)} | {name: value}
-        elif name.endswith("_options") and name != "storage_options":
-            place = values.get(name.removesuffix("_options"))
-            url = place.get("url") if isinstance(place, dict) else place
-            values[name.removesuffix("_options")] = {"url": url, "storage_options": value}
-        elif name == "class_names":
-            values[name] = value.split(",") if "," in value and not Path(value).exists() else {"url": value}
-        elif name in ("labels", "pred_probs", "ids", "out") and isinstance(values.get(name), dict):
-            values[name] = values[name] | {"url": value}
-        else:
-            values[name] = value
-    if cluster:
-        values["cluster"] = cluster
-    return checked(values)
-
-
-def _run_and_show(config: IssuesConfig) -> LabelIssues:
-    """Run the main job of a configuration and print what it found."""
-    places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
-    names = config.read_class_names()
+def _run_and_show(config: Config) -> LabelIssues | LossDynamics:
+    """Run the job of a configuration and print what it found."""
+    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
     with connect(config.cluster) as client:
         reporter = _reporter()
         reporter.phase(f"Dask dashboard: {client.dashboard_link}")
-        found = find_label_issues(
-            config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
-            adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
-            ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
-            block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
-            storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
-        )  # fmt: skip
-    show_summary(out_console, found)
-    show_top(out_console, found, 10)
+        if isinstance(config, DynamicsConfig):
+            found: LabelIssues | LossDynamics = analyze_loss_dynamics(**config.arguments(), reporter=reporter)
+        else:
+            found = find_label_issues(**config.arguments(), class_names=names, reporter=reporter)
+    _show(found, 10)
     return found
+
+
+def _show(found: LabelIssues | LossDynamics, top: int) -> None:
+    if isinstance(found, LossDynamics):
+        show_dynamics(out_console, found)
+        show_candidates(out_console, found, top)
+        return
+    show_summary(out_console, found)
+    if top:
+        show_top(out_console, found, top)
 
 
 def _reporter() -> Reporter:

@@ -52,25 +52,41 @@ class ClusterConfig(_Strict):
         return self
 
 
-class IssuesConfig(_Strict):
-    """Everything the main job can be told."""
+class _JobConfig(_Strict):
+    """What every job can be told."""
 
-    labels: AnyPlace
-    pred_probs: AnyPlace
     out: AnyPlace
     ids: AnyPlace | None = None
-    class_names: list[str] | AnyPlace | None = None
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
-    adjust_pred_probs: bool = False
-    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
-    on_invalid: Literal["raise", "skip"] = "raise"
     block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     cluster: ClusterConfig = ClusterConfig()
 
     def options_of(self, place: Place) -> dict[str, Any]:
         """Storage options of a place: the common ones, and its own on top."""
         return {**self.storage_options, **place.storage_options}
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the job's function."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NO_ARGUMENTS}
+        places = {name: value for name, value in given.items() if isinstance(value, Place)}
+        urls = {name: place.url for name, place in places.items()}
+        return {**given, **urls, "storage_options": {name: self.options_of(place) for name, place in places.items()}}
+
+
+_NO_ARGUMENTS = ("job", "cluster", "storage_options", "class_names")
+
+
+class IssuesConfig(_JobConfig):
+    """Everything the main job can be told."""
+
+    job: Literal["issues"] = "issues"
+    labels: AnyPlace
+    pred_probs: AnyPlace
+    class_names: list[str] | AnyPlace | None = None
+    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
+    on_invalid: Literal["raise", "skip"] = "raise"
 
     def read_class_names(self) -> list[str] | None:
         """Names of the classes: those given, or those of a file, a JSON list or one a line."""
@@ -83,6 +99,37 @@ class IssuesConfig(_Strict):
         except (OSError, ValueError) as error:
             raise InputError(f"class_names: cannot read the file ({type(error).__name__})") from error
         return [str(name) for name in names]
+
+
+class DynamicsConfig(_JobConfig):
+    """Everything the job on training losses can be told: exactly one of losses, table and datumaro."""
+
+    job: Literal["dynamics"] = "dynamics"
+    losses: AnyPlace | None = None
+    iters: AnyPlace | None = None
+    labels: AnyPlace | None = None
+    table: AnyPlace | None = None
+    id_column: str = "id"
+    iteration_column: str = "iteration"
+    loss_column: str = "loss"
+    label_column: str | None = None
+    subset_column: str | None = None
+    ann_id_column: str | None = None
+    datumaro: AnyPlace | None = None
+    alpha: float = Field(default=0.001, gt=0, le=1)
+    tracking_loss_type: str | None = None
+    top_k: int | None = Field(default=None, ge=1)
+    full: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DynamicsConfig:
+        if sum(source is not None for source in (self.losses, self.table, self.datumaro)) != 1:
+            raise ValueError("give one of losses, table and datumaro")
+        return self
+
+
+Config = IssuesConfig | DynamicsConfig
+_CONFIGS: dict[Any, type[IssuesConfig] | type[DynamicsConfig]] = {"issues": IssuesConfig, "dynamics": DynamicsConfig}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -100,8 +147,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def checked(values: Mapping[str, Any]) -> IssuesConfig:
-    """Check options from a file or command line.
+def checked(values: Mapping[str, Any]) -> Config:
+    """Check options from a file or command line, those of the job that ``job`` names (``issues`` where it does not).
 
     Examples
     --------
@@ -111,8 +158,11 @@ def checked(values: Mapping[str, Any]) -> IssuesConfig:
     Traceback (most recent call last):
     noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
     """
+    name = values.get("job", "issues")
+    if not isinstance(name, str) or name not in _CONFIGS:
+        raise InputError(f"job: must be one of {', '.join(_CONFIGS)}")
     try:
-        return IssuesConfig.model_validate(values)
+        return _CONFIGS[name].model_validate(values)
     except ValidationError as error:
         found = {".".join(str(part) for part in e["loc"] if not str(part).startswith("function-")): e["msg"]
                  for e in error.errors(include_input=False, include_url=False)}  # fmt: skip
