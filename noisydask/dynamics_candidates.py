@@ -81,7 +81,7 @@ def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, ind
         start, stop = data.grid.bounds(block)
         height = stop - start if data.losses is None else data.losses.chunk_rows
         here = index[slice(*np.searchsorted(index, [start, stop]))]
-        for chunk in np.unique((here - start) // height):
+        for chunk in np.unique((here - start) // height).tolist():
             ends = start + chunk * height, min(start + (chunk + 1) * height, stop)
             for low, high, _, tile in tiles(*ends, losses, data, spans(0, last, data.width)):
                 for row in index[slice(*np.searchsorted(index, [low, high]))]:

@@ -169,11 +169,13 @@ def chunked(place: Place, losses: Array, chunk: int) -> Any:
     return zarr.create_array(store, data=losses, chunks=(100, chunk), overwrite=True)
 
 
-@pytest.mark.parametrize("top_k", [50, None])
+@pytest.mark.parametrize(("top_k", "block_bytes"), [(50, 5_000), (50, 20_000), (None, 5_000), (None, 20_000)])
 @pytest.mark.parametrize("chunk", [1, 5])
-def test_appended_iterations_cost_their_columns(place: Place, chunk: int, top_k: int | None, expected: Any) -> None:
+def test_appended_iterations_cost_their_columns(
+    place: Place, chunk: int, top_k: int | None, block_bytes: int, expected: Any
+) -> None:
     array, options = chunked(place / "l.zarr", LOSSES[:, :16], chunk), dict.fromkeys(("losses", "out"), place.options)
-    how: dict[str, Any] = {"top_k": top_k, "out": (place / "out").url, "storage_options": options, "block_bytes": 5_000}
+    how: dict[str, Any] = {"top_k": top_k, "out": (place / "out").url, "storage_options": options, "block_bytes": block_bytes}
     run((place / "l.zarr").url, iters=ITERS[:16], **how)
     array.resize(LOSSES.shape)
     array[:, 16:] = LOSSES[:, 16:]
@@ -183,6 +185,19 @@ def test_appended_iterations_cost_their_columns(place: Place, chunk: int, top_k:
     whole = run((place / "l.zarr").url, full=True, **how)
     assert whole.manifest["counts"]["iterations_read"] == WIDTH
     assert found.manifest["bytes_read"]["losses"] < 0.6 * whole.manifest["bytes_read"]["losses"]
+
+
+def test_candidates_that_stay_are_not_read_again(tmp_path: Path) -> None:
+    losses = LOSSES.copy()
+    losses[:900:100] += 1000
+    array = chunked(Place(str(tmp_path / "l.zarr")), losses[:, :16], 4)
+    how: dict[str, Any] = {"out": tmp_path / "out", "top_k": 9}
+    run(tmp_path / "l.zarr", iters=ITERS[:16], **how)
+    array.resize(LOSSES.shape)
+    array[:, 16:] = losses[:, 16:]
+    found = run(tmp_path / "l.zarr", **how)
+    assert found.manifest["bytes_read"]["losses_again"] == 0
+    assert bits(found) == bits(run(losses, top_k=9))
 
 
 @pytest.mark.parametrize("change", ["losses", "labels", "alpha", "iters", "receipt", "half a receipt"])
