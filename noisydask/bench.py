@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,17 @@ from rich.table import Table
 
 from noisydask import graph, scanning
 from noisydask.arrays import Rows, open_rows
-from noisydask.bench_data import make_data, stored_bytes
+from noisydask.bench_data import make_data, make_losses, stored_bytes
 from noisydask.bench_memory import forget_peak, peak
 from noisydask.blocks import BlockGrid, plan_blocks
 from noisydask.cluster import connect
 from noisydask.config import ClusterConfig
 from noisydask.issues import find_label_issues
+from noisydask.losses import analyze_loss_dynamics
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
+#: Candidates of a measured ranking of losses.
+TOP_K = 1000
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Plan:
     """What to measure."""
 
     shapes: tuple[str, ...]
+    dynamics: tuple[str, ...]
     folder: Path
     rounds: int
     workers: int
@@ -56,6 +60,7 @@ def measure(plan: Plan, console: Console) -> dict[str, Any]:
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "workers": plan.workers,
         "shapes": [],
+        "dynamics": [],
         "graph": _graph(100_000),
     }
     for shape in plan.shapes:
@@ -63,47 +68,71 @@ def measure(plan: Plan, console: Console) -> dict[str, Any]:
         console.print(f"data of {rows:,} x {classes:,}", highlight=False)
         make_data(plan.folder, rows, classes)
         figures["shapes"].append(_measure_shape(plan, rows, classes, console))
+    for shape in plan.dynamics:
+        rows, iterations = (int(n) for n in shape.lower().split("x"))
+        console.print(f"losses of {rows:,} x {iterations:,}", highlight=False)
+        make_losses(plan.folder, rows, iterations)
+        figures["dynamics"].append(_measure_dynamics(plan, rows, iterations, console))
     if plan.client:
         figures["client"] = [_client_peak(plan, rows, console) for rows in (10**6, 10**7, 10**8)]
     return figures
 
 
 def _measure_shape(plan: Plan, rows: int, classes: int, console: Console) -> dict[str, Any]:
-    name = f"{rows}x{classes}"
-    probs, labels = plan.folder / f"{name}-pred_probs.zarr", plan.folder / f"{name}-labels.zarr"
-    out = plan.folder / "out"
+    stem = plan.folder / f"{rows}x{classes}"
+    probs, labels, out = f"{stem}-pred_probs.zarr", f"{stem}-labels.zarr", str(plan.folder / "out")
+    issues, figure = _interleaved(plan, probs, lambda: find_label_issues(labels, probs, out=out), console)
+    figure |= {
+        "classes": classes,
+        "issues": issues.num_issues,
+        "bytes_read_ratio": issues.manifest["bytes_read"]["pred_probs"] / stored_bytes(Path(probs)),
+    }
+    if plan.cleanlab:
+        figure |= _cleanlab(stem, figure["job_seconds"], console)
+    return figure
+
+
+def _measure_dynamics(plan: Plan, rows: int, iterations: int, console: Console) -> dict[str, Any]:
+    """The job on losses: states are kept for the next run, and the curves of ten labels made."""
+    stem = plan.folder / f"{rows}x{iterations}-dynamics"
+    losses, labels, out = f"{stem}-losses.zarr", f"{stem}-labels.zarr", str(plan.folder / "out")
+    found, figure = _interleaved(
+        plan, losses, lambda: analyze_loss_dynamics(losses, labels=labels, top_k=TOP_K, out=out), console
+    )
+    return figure | {
+        "iterations": iterations,
+        "candidates": found.num_candidates,
+        "bytes_read_ratio": found.manifest["bytes_read"]["losses"] / stored_bytes(Path(losses)),
+    }
+
+
+def _interleaved(plan: Plan, array: str, job: Callable[[], Any], console: Console) -> tuple[Any, dict[str, Any]]:
+    """Measure the read floor of an array and a job that reads it, in rounds; what the job returned last, and the figures."""
     rounds: list[dict[str, float]] = []
     with connect(ClusterConfig(workers=plan.workers)) as client:
-        source = cast(Rows, open_rows(str(probs), "pred_probs"))
-        grid = plan_blocks(rows, classes * 4, source.chunk_rows)
+        source = cast(Rows, open_rows(array, "array"))
+        grid = plan_blocks(source.shape[0], source.shape[1] * source.dtype.itemsize, source.chunk_rows)
         for number in range(plan.rounds + 1):  # the first compiles, fills the page cache, and is not counted
-            shutil.rmtree(out, ignore_errors=True)
+            shutil.rmtree(plan.folder / "out", ignore_errors=True)
             idle = max(client.run(forget_peak).values())
             floor = _timed(partial(read_all, source, grid))
             client.run(forget_peak)
             found: list[Any] = []
-            job = _timed(lambda into=found: into.append(find_label_issues(str(labels), str(probs), out=str(out))))
+            seconds = _timed(lambda into=found: into.append(job()))
             most = max(client.run(peak).values())
-            rounds.append({"floor": floor, "job": job, "idle": idle, "peak": most})
-            console.print(f"  round {number}: floor {floor:.2f} s, job {job:.2f} s", highlight=False)
-        issues = found[0]
+            rounds.append({"floor": floor, "job": seconds, "idle": idle, "peak": most})
+            console.print(f"  round {number}: floor {floor:.2f} s, job {seconds:.2f} s", highlight=False)
     counted = rounds[1:]
-    figure = {
-        "examples": rows,
-        "classes": classes,
+    return found[0], {
+        "examples": source.shape[0],
         "floor_seconds": median(r["floor"] for r in counted),
         "job_seconds": median(r["job"] for r in counted),
         "ratio_to_floor": median(r["job"] / r["floor"] for r in counted),
         "ratios": [round(r["job"] / r["floor"], 3) for r in counted],
-        "phases": issues.manifest["seconds"],
-        "issues": issues.num_issues,
-        "bytes_read_ratio": issues.manifest["bytes_read"]["pred_probs"] / stored_bytes(probs),
+        "phases": found[0].manifest["seconds"],
         "worker_peak_over_idle_blocks": max(r["peak"] - r["idle"] for r in counted) / grid.block_bytes,
         "block_bytes": grid.block_bytes,
     }
-    if plan.cleanlab:
-        figure |= _cleanlab(plan.folder / name, figure["job_seconds"], console)
-    return figure
 
 
 def read_all(source: Rows, grid: BlockGrid) -> int:
@@ -186,12 +215,12 @@ def table(figures: dict[str, Any]) -> Table:
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
     for name in ("shape", "floor", "job", "ratio", "bytes", "blocks", "cleanlab", "faster"):
         shown.add_column(name, justify="right", no_wrap=True)
-    for f in figures["shapes"]:
+    for f in figures["shapes"] + figures["dynamics"]:
         theirs = (
             [f"{f['cleanlab_seconds']:.1f} s", f"{f['times_faster_than_cleanlab']:.1f}x"] if "cleanlab_seconds" in f else []
         )
         shown.add_row(
-            f"{f['examples']:,} x {f['classes']:,}",
+            f"{f['examples']:,} x {f['classes']:,}" if "classes" in f else f"losses {f['examples']:,} x {f['iterations']:,}",
             f"{f['floor_seconds']:.2f} s",
             f"{f['job_seconds']:.2f} s",
             f"{f['ratio_to_floor']:.2f}x",

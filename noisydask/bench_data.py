@@ -1,4 +1,5 @@
-"""Data for the benchmark: a model that is mostly right and mostly sure, and labels of which 3 % are wrong.
+"""Data for the benchmark: a model that is mostly right and mostly sure, and labels of which 3 % are wrong; and the losses
+of a model in training, which fall for most examples.
 
 3 % is about the mean share of label errors that Northcutt, Athalye and Mueller found in ten test sets (2021).
 """
@@ -35,6 +36,38 @@ def make_data(folder: Path, rows: int, classes: int, npy: bool = True) -> None:
         for _ in pool.map(_fill, ((str(stem), low, min(low + chunk, rows), classes, npy) for low in range(0, rows, chunk))):
             pass
     done.touch()
+
+
+def make_losses(folder: Path, rows: int, iterations: int) -> None:
+    """Write ``losses`` (float32) and ``labels`` of ten classes as Zarr with default compression, once."""
+    stem = folder / f"{rows}x{iterations}-dynamics"
+    done = Path(f"{stem}.done")
+    if done.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    chunk = max(1, min(rows, _CHUNK_BYTES // (4 * iterations)))
+    zarr.create_array(f"{stem}-losses.zarr", shape=(rows, iterations), chunks=(chunk, iterations), dtype="f4", overwrite=True)
+    zarr.create_array(f"{stem}-labels.zarr", shape=(rows,), chunks=(chunk,), dtype="u1", overwrite=True)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        parts = ((str(stem), low, min(low + chunk, rows), iterations) for low in range(0, rows, chunk))
+        for _ in pool.map(_fill_losses, parts):
+            pass
+    done.touch()
+
+
+def losses_of(low: int, high: int, iterations: int) -> npt.NDArray[np.float32]:
+    """Losses of rows ``low`` to ``high``; those of wrong labels stay high."""
+    rng = np.random.default_rng([iterations, low])
+    wrong = rng.random((high - low, 1), dtype=np.float32) < WRONG
+    scale = np.where(wrong, 3.0, 2.3 * np.exp(-np.linspace(0, 4, iterations))).astype(np.float32)
+    return rng.standard_exponential((high - low, iterations), dtype=np.float32) * scale
+
+
+def _fill_losses(part: tuple[str, int, int, int]) -> None:
+    stem, low, high, iterations = part
+    zarr.open_array(f"{stem}-losses.zarr", mode="r+")[low:high] = losses_of(low, high, iterations)
+    labels = np.random.default_rng(low).integers(0, 10, high - low)
+    zarr.open_array(f"{stem}-labels.zarr", mode="r+")[low:high] = labels
 
 
 def stored_bytes(array: Path) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,19 +15,21 @@ import dask
 import typer
 from rich.console import Console
 
-from noisydask import __version__
-from noisydask.blocks import DEFAULT_BLOCK_BYTES
+from noisydask import __version__, graph, nightly
 from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
 from noisydask.combine import combine as both_jobs
-from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checked_cluster, read_config
+from noisydask.config import ClusterConfig, Config, IssuesConfig, checked, checked_cluster, read_config
 from noisydask.errors import GateError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.losses import analyze_loss_dynamics
+from noisydask.nightly_config import NightlyConfig
+from noisydask.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
+from noisydask.overrides import merged, merged_cluster, merged_night
 from noisydask.progress import Bar, Lines, Reporter, logger
 from noisydask.report import console, console_consensus, console_dynamics
 from noisydask.report.changes import changes_as_json, show_changes
-from noisydask.results import LabelIssues
+from noisydask.report.console import printable
 from noisydask.runs import open_run
 from noisydask.store import Output
 
@@ -41,98 +44,49 @@ _SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "comb
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise typer.BadParameter("not valid JSON") from None
-    if not isinstance(value, dict):
-        raise typer.BadParameter("not a JSON object")
-    return value
-
-
-_DATA, _HOW, _WHERE, _STORAGE, _RUNS = "Data", "Method", "Cluster", "Storage", "Runs"
-
-
-def _option(text: str, panel: str, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=panel, **more)
-
-
-Labels = Annotated[str | None, _option("Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA)]
-PredProbs = Annotated[str | None, _option("Predicted probabilities: path or URL (.zarr, .npy).", _DATA)]
-Out = Annotated[str | None, _option("Where the results go: path or URL.", _DATA)]
-Ids = Annotated[str | None, _option("A name for each example: path or URL, as for labels.", _DATA)]
-ClassNames = Annotated[str | None, _option("File with class names (one a line, or JSON), or a,b,c.", _DATA)]
-QualityScore = Annotated[str | None, _option("self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW)]
-Adjust = Annotated[
-    bool | None, typer.Option("--adjust-pred-probs/--no-adjust-pred-probs", help="Account for class imbalance.",
-                              rich_help_panel=_HOW)
-]  # fmt: skip
-Method = Annotated[str | None, _option("off_diagonal or off_diagonal_calibrated.", _HOW)]
-OnInvalid = Annotated[str | None, _option("Invalid rows: raise (stop) or skip (leave out).", _HOW)]
-OnUnreadable = Annotated[str | None, _option("Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW)]
-Full = Annotated[bool | None, typer.Option("--full", help="Read everything again.", rich_help_panel=_HOW)]
-BlockBytes = Annotated[int | None, _option(f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW)]
-LeaseSeconds = Annotated[float | None, _option("A lock not renewed for so long is taken over [60].", _RUNS)]
-KeepRuns = Annotated[int | None, _option("Newest runs that are kept [10].", _RUNS)]
-KeepDays = Annotated[float | None, _option("Runs younger than that are kept too [0].", _RUNS)]
-GraceSeconds = Annotated[float | None, _option("Nothing younger is removed [3600].", _RUNS)]
-FailAbove = Annotated[float | None, _option("Exit with 3 if more than this share of examples are issues.", _RUNS)]
-FailNewAbove = Annotated[int | None, _option("Exit with 3 if more issues than this are new.", _RUNS)]
-Unsafe = Annotated[
-    bool | None, typer.Option("--allow-unsafe-store/--no-allow-unsafe-store", rich_help_panel=_RUNS,
-                              help="Go on where the store keeps no conditional writes.")
-]  # fmt: skip
-Scheduler = Annotated[str | None, _option("Address of a running Dask scheduler.", _WHERE)]
-SchedulerFile = Annotated[str | None, _option("File that names a running Dask scheduler.", _WHERE)]
-Workers = Annotated[int | None, _option("Worker processes to start here [one a core].", _WHERE)]
-Threads = Annotated[int | None, _option("Threads of each of them [1].", _WHERE)]
-MemoryLimit = Annotated[str | None, _option("Memory of each of them, such as 4GiB [auto].", _WHERE)]
-TlsCa = Annotated[str | None, _option("Certificate authority of a scheduler that speaks TLS.", _WHERE)]
-TlsCert = Annotated[str | None, _option("Our certificate for it.", _WHERE)]
-TlsKey = Annotated[str | None, _option("Our key for it.", _WHERE)]
-Options = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for all URLs, such as"
-                    ' \'{"profile": "x"}\'.', rich_help_panel=_STORAGE)]  # fmt: skip
-OneOption = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for this URL alone.",
-                      rich_help_panel=_STORAGE)]  # fmt: skip
-
-
 @app.command()
-def issues(
-    labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
-    class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
-    estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
-    on_unreadable: OnUnreadable = None, full: Full = None,
-    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
-    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
-    labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None, tls_ca_file: TlsCa = None, tls_client_cert: TlsCert = None,
-    tls_client_key: TlsKey = None, keep_runs: KeepRuns = None, keep_days: KeepDays = None,
-    grace_seconds: GraceSeconds = None, lease_seconds: LeaseSeconds = None, allow_unsafe_store: Unsafe = None,
-    fail_above: FailAbove = None, fail_new_above: FailNewAbove = None,
-) -> None:  # fmt: skip
+@takes(ISSUES)
+def issues(**given: Any) -> None:
     """Find the label issues of a dataset."""
-    _run_and_show(_merged({}, locals()))
+    _run_and_show(merged({"job": "issues"}, given))
 
 
 @app.command()
-def run(
-    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
-    labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
-    class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
-    estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
-    on_unreadable: OnUnreadable = None, full: Full = None,
-    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
-    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
-    labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None, tls_ca_file: TlsCa = None, tls_client_cert: TlsCert = None,
-    tls_client_key: TlsKey = None, keep_runs: KeepRuns = None, keep_days: KeepDays = None,
-    grace_seconds: GraceSeconds = None, lease_seconds: LeaseSeconds = None, allow_unsafe_store: Unsafe = None,
-    fail_above: FailAbove = None, fail_new_above: FailNewAbove = None,
-) -> None:  # fmt: skip
-    """Run the job of a configuration file; options given here win over the file's."""
-    given = {name: value for name, value in locals().items() if name != "config"}
-    _run_and_show(_merged(read_config(config), given))
+@takes(DYNAMICS)
+def dynamics(**given: Any) -> None:
+    """Rank examples by the moving average of their training losses."""
+    _run_and_show(merged({"job": "dynamics"}, given))
+
+
+@app.command()
+@takes(COMBINE)
+def combine(
+    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
+    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    **given: Any,
+) -> None:
+    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
+    if given["out"] is None:
+        raise typer.BadParameter("where the consensus goes is missing", param_hint="--out")
+    cluster = checked_cluster(merged_cluster({}, given))
+    common = given["storage_options"] or {}
+    options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
+    own = ("on", "ids", "top", "out", "keep_runs", "keep_days", "grace_seconds", "lease_seconds", "allow_unsafe_store")
+    how = {name: given[name] for name in own if given[name] is not None}
+    with _connected(cluster) as reporter:
+        found = both_jobs(issues_out, dynamics_out, **how, storage_options=options, reporter=reporter)
+    _show(found, 10)
+
+
+@app.command()
+@takes({**ISSUES, **DYNAMICS})
+def run(config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any) -> None:
+    """Run the jobs of a configuration file; options given here win over the file's."""
+    values = read_config(config)
+    if values.get("job") == "nightly":
+        _run_night(merged_night(values, given))
+    else:
+        _run_and_show(merged(values, given))
 
 
 @app.command()
@@ -142,7 +96,7 @@ def diff(
     after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
     top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
     as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    storage_options: Options = None,
+    storage_options: StorageOptions = None,
 ) -> None:
     """Show what changed between two runs: issues that are new, gone and moved."""
     with dask.config.set(scheduler="threads"):
@@ -158,46 +112,14 @@ def show(
     out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
     top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
     as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    storage_options: Options = None,
+    storage_options: StorageOptions = None,
 ) -> None:
-    """Show the published run of an output: summary and worst labels."""
+    """Show the published run of an output: summary and worst labels, or first candidates."""
     found = open_run(out, storage_options=storage_options)
-    shown = _SHOWN[found.manifest["job"]]
     if as_machine:
-        print(json.dumps(shown.as_json(found, top), indent=1))
+        print(json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1))
         return
     _show(found, top)
-
-
-def _show(found: Any, top: int) -> None:
-    """Print the summary and the worst labels of a run."""
-    shown = _SHOWN[found.manifest["job"]]
-    shown.show_summary(out_console, found)
-    if top:
-        shown.show_top(out_console, found, top)
-
-
-@app.command()
-def combine(
-    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
-    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
-    out: Annotated[str, _option("Where the consensus goes: path or URL.", _DATA)],
-    on: Annotated[str | None, _option("Join by id or index [id where both have ids].", _HOW)] = None,
-    ids: Annotated[str | None, _option("Ids of the issues run, where it does not tell: path or URL.", _DATA)] = None,
-    top: Annotated[int | None, _option("How many examples to rank [all].", _HOW)] = None,
-    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
-    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
-    issues_options: OneOption = None, dynamics_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None,
-) -> None:  # fmt: skip
-    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
-    given = locals()
-    names = ("scheduler", "scheduler_file", "workers", "threads_per_worker", "memory_limit")
-    cluster = checked_cluster({name: given[name] for name in names if given[name] is not None})
-    each = {name: {**(storage_options or {}), **(given[f"{name}_options"] or {})} for name in _COMBINED}
-    with _connected(cluster) as reporter:
-        found = both_jobs(issues_out, dynamics_out, on=on, ids=ids, top=top, out=out, storage_options=each, reporter=reporter)
-    _show(found, 10)
 
 
 @app.command()
@@ -217,9 +139,9 @@ def demo(
     found = _run_and_show(config)
     out_console.print(job.verdict(folder, found), highlight=False)
     with _connected(config.cluster) as reporter:
-        dynamics = analyze_loss_dynamics(**demo_losses.options(folder), reporter=reporter)
-        both = both_jobs(found, dynamics, out=folder / "both", reporter=reporter)
-    _show(dynamics, 5)
+        ranked = analyze_loss_dynamics(**demo_losses.options(folder), reporter=reporter)
+        both = both_jobs(found, ranked, out=folder / "both", reporter=reporter)
+    _show(ranked, 5)
     _show(both, 5)
     out_console.print(demo_losses.verdict(folder, both), highlight=False)
 
@@ -227,6 +149,7 @@ def demo(
 @app.command()
 def bench(
     shape: Annotated[list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")] = None,
+    dynamics: Annotated[list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")] = None,
     folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path("bench-data"),
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 5,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
@@ -237,71 +160,59 @@ def bench(
 ) -> None:
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
     from noisydask import bench as job  # noqa: PLC0415  needs extras that only the benchmark does
+    from noisydask.bench_table import measure_table  # noqa: PLC0415
 
-    figures = job.measure(job.Plan(tuple(shape or job.SHAPES), folder, rounds, workers, cleanlab, client), err_console)
+    shapes = tuple(shape or (() if dynamics or table_rows else job.SHAPES))
+    plan = job.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
+    figures = job.measure(plan, err_console)
     out_console.print(job.table(figures))
     if table_rows:
-        from noisydask.bench_table import measure_table  # noqa: PLC0415
-
         figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def _merged(values: dict[str, Any], given: dict[str, Any]) -> IssuesConfig:
-    """Options of a file with those of the command line on top, checked."""
-    values = dict(values)
-    cluster = dict(values.get("cluster") or {})
-    where = {"scheduler", "scheduler_file", "workers"}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in where | {"threads_per_worker", "memory_limit", "tls_ca_file", "tls_client_cert", "tls_client_key"}:
-            # Another way to the workers replaces the file's.
-            cluster = {k: v for k, v in cluster.items() if not (name in where and k in where)} | {name: value}
-        elif name.endswith("_options") and name != "storage_options":
-            place = values.get(name.removesuffix("_options"))
-            url = place.get("url") if isinstance(place, dict) else place
-            values[name.removesuffix("_options")] = {"url": url, "storage_options": value}
-        elif name == "class_names":
-            values[name] = value.split(",") if "," in value and not Path(value).exists() else {"url": value}
-        elif name in ("labels", "pred_probs", "ids", "out") and isinstance(values.get(name), dict):
-            values[name] = values[name] | {"url": value}
-        else:
-            values[name] = value
-    if cluster:
-        values["cluster"] = cluster
-    return checked(values)
-
-
-def _run_and_show(config: IssuesConfig) -> LabelIssues:
-    """Run the main job of a configuration and print what it found."""
-    places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
-    names = config.read_class_names()
+def _run_and_show(config: Config) -> Any:
+    """Run the job of a configuration and print what it found."""
+    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
     with _connected(config.cluster) as reporter:
-        found, gate = _gated(
-            config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
-            adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
-            ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
-            on_unreadable=config.on_unreadable, full=config.full,
-            block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
-            storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
-            allow_unsafe_store=config.allow_unsafe_store, lease_seconds=config.lease_seconds, keep_runs=config.keep_runs,
-            keep_days=config.keep_days, grace_seconds=config.grace_seconds, fail_above=config.fail_above,
-            fail_new_above=config.fail_new_above,
-        )  # fmt: skip
-    _show(found, 10)
-    if gate is not None:
-        raise gate
-    return found
+        if isinstance(config, IssuesConfig):
+            return _find_and_show(config, names, reporter)
+        return _show(analyze_loss_dynamics(**config.arguments(), reporter=reporter), 10)
 
 
-def _gated(*inputs: Any, **how: Any) -> tuple[LabelIssues, GateError | None]:
-    """Run the main job; a run that the quality gate does not let pass is shown all the same."""
+def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> Any:
+    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is shown all the same."""
     try:
-        return find_label_issues(*inputs, **how), None
+        return _show(find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10)
     except GateError as error:
-        return error.issues, error
+        _show(error.issues, 10)
+        raise
+
+
+def _run_night(config: NightlyConfig) -> None:
+    """Run the jobs of a night and print what became of each; ends with the worst of their statuses."""
+    with _connected(config.cluster) as reporter:
+        jobs: dict[str, Callable[[Any], object]] = {
+            "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
+            "dynamics": lambda section: _show(analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10),
+            "combine": lambda section: _show(both_jobs(**section.arguments(), reporter=reporter), 10),
+        }
+        steps = [nightly.Step(name, partial(jobs[name], section), config.needs(name)) for name, section in config.sections()]
+        outcomes = nightly.run_night(steps, graph.is_connected)
+    for outcome in outcomes:
+        out_console.print(printable(f"{outcome.name}: {outcome.why}"), style="red" if outcome.status else None, soft_wrap=True)
+    if status := nightly.worst(outcomes):
+        raise typer.Exit(status)
+
+
+def _show(found: Any, top: int) -> Any:
+    """Print the summary and the worst labels of a run; the run."""
+    shown = _SHOWN[found.manifest["job"]]
+    shown.show_summary(out_console, found)
+    if top:
+        shown.show_top(out_console, found, top)
+    return found
 
 
 @contextmanager
@@ -342,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
-        err_console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
         return error.exit_status
     except SystemExit as ended:
         return int(ended.code or 0)

@@ -28,7 +28,6 @@ from noisydask.dynamics_kernel import (
     crossings_ragged,
     curves_dense,
     curves_ragged,
-    order_by_code,
 )  # fmt: skip
 
 __all__ = [
@@ -43,6 +42,8 @@ Ints = npt.NDArray[np.int64]
 #: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
 _ROWS_BETWEEN_CARRIES = 1 << 21
 _PLAIN_LIMIT = 1 << 20
+#: Rows that are worked on together: as many as stay in a core's cache, or so many for each label.
+_WINDOW_BYTES, _WINDOW_LABELS = 1 << 18, 64
 #: Labels whose values lie this close together are told apart by a table.
 _SPAN = 1 << 20
 
@@ -256,19 +257,17 @@ def advance(
     unsigned = np.dtype(f"u{kind.itemsize}")
     limit = np.array(_PLAIN_LIMIT, kind).view(unsigned)[()]
     problems = np.zeros(len(losses), np.uint8)
+    window = max(_WINDOW_BYTES // max(1, losses.shape[1] * kind.itemsize), _WINDOW_LABELS * len(sums.labels))
     if not losses.size:
         return problems
     for start in range(0, len(losses), _ROWS_BETWEEN_CARRIES):
         rows = slice(start, start + _ROWS_BETWEEN_CARRIES)
         sums.room_for(len(losses[rows]))
         s, x = states.part(rows), losses[rows]
-        if codes is None:
-            order, edges = np.arange(len(x)), np.array([0, len(x)])
-        else:
-            order, edges = order_by_code(codes[rows], len(sums.labels))
+        here = codes[rows] if codes is not None else np.zeros(0, np.int32)
         advance_dense(
-            x, x.view(unsigned), limit, order, edges, alpha, s.ema, s.total, s.squares, s.first, s.last, s.smallest,
-            s.smallest.view(unsigned), s.count, problems[rows], sums.limbs, sums.counts,
+            x, x.view(unsigned), limit, here, len(sums.labels), window, alpha, s.ema, s.total, s.squares, s.first, s.last,
+            s.smallest, s.smallest.view(unsigned), s.count, problems[rows], sums.limbs, sums.counts,
         )  # fmt: skip
     return problems
 

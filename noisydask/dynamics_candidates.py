@@ -6,7 +6,7 @@ Tasks over blocks like those of :mod:`noisydask.dynamics_passes`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -14,48 +14,24 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.dynamics import Crossings, ExampleStates
-from noisydask.dynamics_passes import LossData, StateStore, column_cuts, tiles
+from noisydask.dynamics_passes import LossData, StateStore, spans, tiles
 from noisydask.ranking import Ints, Part, assign_parts, score_of, sort_keys
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of candidates after the scan.
-
-    Attributes
-    ----------
-    mean : ndarray of float64, (T,)
-        The mean curve, to find where their EMA crosses it.
-    cross : bool
-        Whether that is asked, at the price of reading their rows again.
-    """
-
-    mean: Floats
-    cross: bool
-
-
-def details(
-    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
-    index: Ints,
-) -> Table:  # fmt: skip
-    """Label, name and crossing of the examples at ``index``, ascending, of blocks that hold some.
-
-    The column ``again`` adds up to the bytes of losses that were read for them.
-    """
+def details(blocks: Sequence[int], labels: Array | None, ids: Array | None, data: LossData, index: Ints) -> Table:
+    """Label and name of the examples at ``index``, ascending, of blocks that hold some."""
     found = []
     for block in blocks:
         start, stop = data.grid.bounds(block)
         low, high = np.searchsorted(index, [start, stop])
-        found.append(_details(block, index[low:high] - start, losses, labels, ids, data, wanted))
+        found.append(_details(block, index[low:high] - start, labels, ids, data))
     return Table(pd.concat(found, ignore_index=True))
 
 
-def _details(
-    block: int, rows: Ints, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted
-) -> pd.DataFrame:
+def _details(block: int, rows: Ints, labels: Array | None, ids: Array | None, data: LossData) -> pd.DataFrame:
     start, stop = data.grid.bounds(block)
     if ids is None and data.ids is not None and len(rows):
         ids = data.ids.read(start, stop)
@@ -64,21 +40,16 @@ def _details(
         labels = data.labels.read(start, stop)
     if data.labelled:
         columns["label"] = labels[rows].astype(np.int64) if labels is not None else rows
-    again = np.zeros(len(rows), np.int64)
-    if wanted.cross:
-        columns["crossed"] = _crossings(start, stop, rows, losses, data, wanted.mean)
-        again[:1] = data.losses.take_bytes_read() if data.losses is not None else 0
-    return pd.DataFrame(columns | {"again": again})
+    return pd.DataFrame(columns)
 
 
 def _crossings(start: int, stop: int, rows: Ints, losses: Array | None, data: LossData, mean: Floats) -> Ints:
     """Position of the iteration at which each row's EMA first lies above the mean curve."""
     search = Crossings.of(len(rows), data.alpha, mean)
     if len(rows):
-        whole = replace(data, first=0, keep=0)
-        for low, high, cut, tile in tiles(start, stop, losses, whole, column_cuts(whole)):
+        for low, high, span, tile in tiles(start, stop, losses, data, spans(0, data.shape[1], data.width)):
             here = slice(*np.searchsorted(rows, [low - start, high - start]))
-            search.look(tile, rows[here] - (low - start), cut[0], here)
+            search.look(tile, rows[here] - (low - start), span[0], here)
     return search.found
 
 
@@ -103,39 +74,44 @@ class ChosenRows:
         return ChosenRows({**self.losses, **other.losses}, self.bytes_read + other.bytes_read)
 
 
-def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints) -> ChosenRows:
-    """Losses of the examples at ``index``, few and ascending, of blocks that hold some."""
-    whole = replace(data, first=0, keep=0)
+def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints, last: int) -> ChosenRows:
+    """Losses of the examples at ``index``, few and ascending, before iteration ``last``, of blocks that hold some."""
     found: dict[int, list[Array]] = {}
     for block in blocks:
         start, stop = data.grid.bounds(block)
-        for low, high, _, tile in tiles(start, stop, losses, whole, column_cuts(whole)):
-            for row in index[slice(*np.searchsorted(index, [low, high]))]:
-                found.setdefault(int(row), []).append(tile[row - low].copy())
+        height = stop - start if data.losses is None else data.losses.chunk_rows
+        here = index[slice(*np.searchsorted(index, [start, stop]))]
+        for chunk in np.unique((here - start) // height).tolist():
+            ends = start + chunk * height, min(start + (chunk + 1) * height, stop)
+            for low, high, _, tile in tiles(*ends, losses, data, spans(0, last, data.width)):
+                for row in index[slice(*np.searchsorted(index, [low, high]))]:
+                    found.setdefault(int(row), []).append(tile[row - low].copy())
     again = data.losses.take_bytes_read() if data.losses is not None else 0
     return ChosenRows({row: np.concatenate(parts) for row, parts in found.items()}, again)
 
 
 def select(
-    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
+    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
     """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
-    return pd.concat([_select_block(block, losses, labels, ids, data, wanted, parts) for block in blocks], ignore_index=True)
+    return pd.concat([_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks], ignore_index=True)
 
 
 def _select_block(
-    block: int, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
+    block: int, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
-    start, _ = data.grid.bounds(block)
+    start, stop = data.grid.bounds(block)
     states = cast(StateStore, data.final or data.kept).read(block)
     scores = -states.metric
     last = parts[-1].last_key if parts else 0
     rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
     part = assign_parts(sort_keys(scores[rows]), start + rows, parts)
     rows, part = rows[part >= 0], part[part >= 0]
-    return candidates(states.part(rows), _details(block, rows, losses, labels, ids, data, wanted)).assign(part=part)
+    told = _details(block, rows, labels, ids, data).assign(crossed=_crossings(start, stop, rows, losses, data, mean), again=0)
+    told.loc[:0, "again"] = data.losses.take_bytes_read() if data.losses is not None else 0
+    return candidates(states.part(rows), told).assign(part=part)
 
 
 def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:

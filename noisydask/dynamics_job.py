@@ -18,7 +18,7 @@ from noisydask.arrays import DaskRows
 from noisydask.blocks import plan_blocks
 from noisydask.chunks import StoredObject
 from noisydask.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
-from noisydask.dynamics_state import Fingerprint, StateFolder, fingerprint, objects_of
+from noisydask.dynamics_state import Earlier, Fingerprint, StateFolder, fingerprint, objects_of
 from noisydask.errors import InputError
 from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, check_memory, common_manifest, failures_told, tasks_of
 from noisydask.loss_inputs import LossInputs
@@ -74,24 +74,27 @@ class DynamicsJob:
         run, folder = publication.run, StateFolder(publication.output.place / "evidence-dynamics")
         listed = objects_of(self.inputs.losses) if self.lasting else None
         now = fingerprint(self.inputs, self.settings.alpha, listed)
-        data, sums, name = self._plan(run, folder, now)
+        data, earlier, name = self._plan(run, folder, now)
         self._timed("start")
         scanned = self._scan(data)
-        sums = scanned.sums if sums is None else sums.then(scanned.sums)
+        sums = scanned.sums if earlier is None else earlier.sums.then(scanned.sums)
         self._timed("scan")
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
-        wanted = asked.Wanted(sums.mean(), not data.keeps_rows)
+        mean = sums.mean()
         self.reporter.phase(f"ranking {candidates:,} candidates")
         if data.top:
-            parts, again = self._write_top(data, scanned.top, wanted, run)
+            rows, again = self._rows_of(data, scanned.top, earlier)
+            parts = self._write_top(data, scanned.top, rows, mean, run)
         else:
-            parts, again = self._write_ranking(data, scanned.histogram, candidates, wanted, run)
+            rows = None
+            parts, again = self._write_ranking(data, scanned.histogram, candidates, mean, run)
         self._timed("rank")
-        again += self._write_curves(data, scanned.top, parts, run)
-        self._write_small(run, sums, wanted.mean)
+        again += self._write_curves(data, rows, parts, run)
+        self._write_small(run, sums, mean)
         manifest = publication.publish(self._manifest(run, started, data, sums, scanned, parts, again))
         if now is not None and name is not None and data.kept and objects_of(self.inputs.losses) == listed:
-            folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept)
+            kept_rows = None if rows is None else (scanned.top.index, rows[:, : data.keep])
+            folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept, kept_rows)
         folder.tidy()
         return LossDynamics(run, manifest, self.inputs)
 
@@ -102,14 +105,14 @@ class DynamicsJob:
 
     def _plan(
         self, run: RunStore, folder: StateFolder, now: Fingerprint | None
-    ) -> tuple[passes.LossData, CurveSums | None, str | None]:
-        """What the passes need, the sums of the iterations that need not be read, the folder of the new states."""
+    ) -> tuple[passes.LossData, Earlier | None, str | None]:
+        """What the passes need, what an earlier run left, the folder of the new states."""
         losses, labels, ids = self.inputs.losses, self.inputs.labels, self.inputs.ids
         rows, iterations = losses.shape
         width = read_width(losses, self.settings.block_bytes)
         grid = plan_blocks(rows, width * losses.dtype.itemsize, losses.chunk_rows, self.settings.block_bytes)
-        found = folder.find(now) if now is not None and not self.full else None
-        before, sums, first, block_rows = found or (None, None, 0, grid.block_rows)
+        earlier = folder.find(now) if now is not None and not self.full else None
+        first, block_rows = (earlier.iterations, earlier.block_rows) if earlier else (0, grid.block_rows)
         grid = replace(grid, block_rows=block_rows)
         check_memory(grid.block_bytes)
         top_k = self.settings.top_k
@@ -122,11 +125,12 @@ class DynamicsJob:
         self.objects.append(metric.create())
         data = passes.LossData(
             grid, (rows, iterations), losses.dtype, self.settings.alpha, width, metric, top=top_k or 0 if few else 0,
-            first=first, keep=keep, before=before, kept=kept, final=final, labelled=labels is not None,
+            first=first, keep=keep, before=earlier.states if earlier else None, kept=kept, final=final,
+            labelled=labels is not None,
             losses=None if isinstance(losses, DaskRows) else losses, labels=None if isinstance(labels, DaskRows) else labels,
             ids=None if isinstance(ids, DaskRows) else ids,
         )  # fmt: skip
-        return data, sums, name
+        return data, earlier, name
 
     def _over(self, name: str, task: Any, data: passes.LossData, blocks: Any, per_slot: int, *given: Any) -> Any:
         """A pass over some blocks; what lies in memory or a Dask graph of ``given`` is handed to the tasks."""
@@ -156,31 +160,44 @@ class DynamicsJob:
     def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // data.grid.block_rows).tolist())
 
+    def _rows_of(self, data: passes.LossData, top: passes.Top, earlier: Earlier | None) -> tuple[npt.NDArray[Any], int]:
+        """All losses of the few candidates, in the order of the ranking; the bytes read for those that were not kept."""
+        known = earlier.rows if earlier and data.keeps_rows else {}
+        last = data.first if data.keeps_rows else data.shape[1]
+        missing = np.sort([index for index in top.index if int(index) not in known]).astype(np.int64)
+        if not last or not len(top.index):
+            return top.losses, 0
+        bytes_read = 0
+        if len(missing):
+            task = partial(asked.chosen_rows, data=data, index=missing, last=last)
+            found = self._state_of("rows", task, data, self._blocks_of(data, missing), EVIDENCE_TASKS, self.inputs.losses)
+            known, bytes_read = {**known, **found.losses}, found.bytes_read
+        before = np.stack([known[index] for index in top.index.tolist()])
+        return np.concatenate([before, top.losses], axis=1) if data.keeps_rows else before, bytes_read
+
     def _write_top(
-        self, data: passes.LossData, top: passes.Top, wanted: asked.Wanted, run: RunStore
-    ) -> tuple[list[CandidatePart], int]:
-        """Write the few candidates that the scan found."""
+        self, data: passes.LossData, top: passes.Top, rows: npt.NDArray[Any], mean: Floats, run: RunStore
+    ) -> list[CandidatePart]:
+        """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         run.make_folder("candidates")
         if not len(top.index):
-            return [], 0
+            return []
         order = np.argsort(top.index)
         index = top.index[order]
-        task = partial(asked.details, data=data, wanted=wanted, index=index)
-        given = (self.inputs.losses if wanted.cross else None, self.inputs.labels, self.inputs.ids)
-        found = self._state_of("details", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, *given)
+        task = partial(asked.details, data=data, index=index)
+        blocks = self._blocks_of(data, index)
+        found = self._state_of("details", task, data, blocks, EVIDENCE_TASKS, self.inputs.labels, self.inputs.ids)
         told = found.rows.sort_values("index", ignore_index=True)
-        if not wanted.cross:
-            told["crossed"] = crossings(top.losses[order], data.alpha, wanted.mean)
+        told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
         frame = asked.candidates(top.states.part(order), told)
-        written = loss_tables.write_part(frame, 0, 1, len(frame), self.inputs.iterations, run)
-        return self._recorded(written), written.bytes_read
+        return self._recorded(loss_tables.write_part(frame, 0, 1, len(frame), self.inputs.iterations, run))
 
     def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
         self.objects += [stored for part in parts for stored in part.objects]
         return list(parts)
 
     def _write_ranking(
-        self, data: passes.LossData, histogram: Any, total: int, wanted: asked.Wanted, run: RunStore
+        self, data: passes.LossData, histogram: Any, total: int, mean: Floats, run: RunStore
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.make_folder("candidates")
@@ -196,7 +213,7 @@ class DynamicsJob:
             counts = self._state_of("tie", partial(tie, ties=tied, scores=scores), data, blocks, EVIDENCE_TASKS)
             cut_off.add_ties(tied, counts)
         parts = tuple(cut_off.parts())
-        task = partial(asked.select, data=data, wanted=wanted, parts=parts)
+        task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
         frames = self._over("select", task, data, blocks, EVIDENCE_TASKS, *given)
         iterations = self.inputs.iterations
@@ -213,12 +230,14 @@ class DynamicsJob:
             written = sorted(table["written"], key=lambda part: part.number)
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
-    def _write_curves(self, data: passes.LossData, top: passes.Top, parts: list[CandidatePart], run: RunStore) -> int:
-        """Write the curves of the first candidates; the bytes read for them."""
-        bytes_read, losses = 0, top.losses[:CURVES]
-        if not data.keeps_rows and parts:
-            index = top.index[:CURVES] if data.top else loss_tables.first_indices(run, CURVES)
-            task = partial(asked.chosen_rows, data=data, index=np.sort(index))
+    def _write_curves(
+        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], run: RunStore
+    ) -> int:
+        """Write the curves of the first candidates, of whom ``rows`` are the losses where known; the bytes read for them."""
+        bytes_read, losses = 0, np.zeros((0, data.shape[1])) if rows is None else rows[:CURVES]
+        if rows is None and parts:
+            index = loss_tables.first_indices(run, CURVES)
+            task = partial(asked.chosen_rows, data=data, index=np.sort(index), last=data.shape[1])
             found = self._state_of("curves", task, data, self._blocks_of(data, index), 1, self.inputs.losses)
             losses, bytes_read = np.stack([found.losses[row] for row in index.tolist()]), found.bytes_read
         curves = ema_curves(losses.reshape(-1, data.shape[1]), data.alpha)

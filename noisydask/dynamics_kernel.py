@@ -87,22 +87,44 @@ def _note(losses, i, first, last, smallest, count):
 
 
 @nb.njit(nogil=True, cache=True)
-def _look(losses, bits, limit, rows, ema, first, last, smallest, smallest_bits, count, problems):
-    """Take in number, first, last and smallest of the losses of a tile; say which loop the tile needs."""
-    kind, width = 0, losses.shape[1]
-    for k in range(rows.size):
-        i = rows[k]
+def _there(losses, bits, limit, i):
+    """Number of losses of a row that is as it should be but for gaps; -1 where there is more to it."""
+    there = gaps = np.int64(0)
+    for j in range(losses.shape[1]):
+        there += np.int64(bits[i, j] < limit)
+        gaps += np.int64(losses[i, j] != losses[i, j])
+    return there if there + gaps == losses.shape[1] else -1
+
+
+@nb.njit(nogil=True, cache=True)
+def _ends(losses, i):
+    """First and last loss of a row that has any."""
+    a, b = 0, losses.shape[1] - 1
+    while losses[i, a] != losses[i, a]:
+        a += 1
+    while losses[i, b] != losses[i, b]:
+        b -= 1
+    return losses[i, a], losses[i, b]
+
+
+@nb.njit(nogil=True, cache=True)
+def _look(losses, bits, limit, start, stop, ema, first, last, smallest, smallest_bits, count, problems, kinds):
+    """Take in number, first, last and smallest of the losses of rows; say which loop each needs."""
+    width = losses.shape[1]
+    for i in range(start, stop):
         low, high = _extremes(bits, i)
-        if high < limit and ema[i] < _PLAIN:
-            if count[i] == 0:
-                first[i], smallest_bits[i] = losses[i, 0], low
-            count[i] += width
-            last[i] = losses[i, width - 1]
-            smallest_bits[i] = min(smallest_bits[i], low)
-        else:
+        there = width if high < limit else _there(losses, bits, limit, i)
+        if there < 0 or ema[i] >= _PLAIN:
             problems[i], huge = _note(losses, i, first, last, smallest, count)
-            kind = max(kind, _HUGE if huge or ema[i] >= _PLAIN else _GAPS)
-    return kind
+            kinds[i - start] = _HUGE if huge or ema[i] >= _PLAIN else _GAPS
+            continue
+        kinds[i - start] = 0 if there == width else _GAPS
+        if there:
+            begin, last[i] = _ends(losses, i)
+            if count[i] == 0:
+                first[i], smallest_bits[i] = begin, low
+            count[i] += there
+            smallest_bits[i] = min(smallest_bits[i], low)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -133,17 +155,17 @@ def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low,
         above, below, there = np.int64(0), np.int64(0), np.int64(0)
         for k in range(lanes):
             value = np.float64(x[s, k])
-            valid = value >= 0.0 and value <= LARGEST_LOSS
-            now = keep * ema[k] + alpha * value if valid else ema[k]
-            ema[k] = now
-            distance = value - first[k] if valid else 0.0
+            valid = (value >= 0.0) & (value <= LARGEST_LOSS)
+            before, after, distance = ema[k], keep * ema[k] + alpha * value, value - first[k]
+            distance = distance if valid else 0.0
+            ema[k] = after if valid else before
             total[k] += distance
             squares[k] += distance * distance
-            now = now if valid else 0.0
+            now = after if valid else 0.0
             rounded = now + _HIGH
             above += np.float64(rounded).view(np.int64)
             below += np.float64((now - (rounded - _HIGH)) + _LOW).view(np.int64)
-            there += 1 if valid else 0
+            there += np.int64(valid)
         high[s] += above - lanes * _HIGH_BITS
         low[s] += below - lanes * _LOW_BITS
         counts[s] += there
@@ -183,39 +205,58 @@ def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts
 
 
 @nb.njit(nogil=True, cache=True)
+def _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code):
+    """Advance a few rows of one code; ``tile`` is room for their states and turned losses."""
+    width, lanes = losses.shape[1], rows.size
+    e, s1, s2, origin, turned, x = tile
+    for k in range(lanes):
+        i = rows[k]
+        e[k], s1[k], s2[k], origin[k] = ema[i], total[i], squares[i], first[i]
+    for j in range(0, width, _STEPS):
+        steps = min(_STEPS, width - j)
+        turn(bits, rows, j, steps, turned)
+        high, low, seen = limbs[1, code, j:], limbs[0, code, j:], counts[code, j:]
+        if kind == _GAPS:
+            _advance_gaps(x, steps, lanes, alpha, e, origin, s1, s2, high, low, seen)
+        else:
+            _advance_plain(x, steps, lanes, alpha, e, origin, s1, s2, high, low)
+            seen[:steps] += lanes
+    for k in range(lanes):
+        i = rows[k]
+        ema[i], total[i], squares[i] = e[k], s1[k], s2[k]
+
+
+@nb.njit(nogil=True, cache=True)
 def advance_dense(
-    losses, bits, limit, order, edges, alpha, ema, total, squares, first, last, smallest, smallest_bits, count, problems,
-    limbs, counts,
+    losses, bits, limit, codes, num_codes, window, alpha, ema, total, squares, first, last, smallest, smallest_bits, count,
+    problems, limbs, counts,
 ):  # fmt: skip
     """Advance the states of whole rows by consecutive iterations; ``bits`` is ``losses`` seen as unsigned integers.
 
-    ``order[edges[c]:edges[c + 1]]`` are the rows of code c; ``limbs`` (5, codes, t) and ``counts`` (codes, t) are added to.
+    Rows are walked over by windows, which stay in the cache; in each, rows of one code are taken together. ``codes`` is
+    empty where all have code 0. ``limbs`` (5, codes, t) and ``counts`` (codes, t) are added to.
     """
-    width = losses.shape[1]
     turned = np.empty((_STEPS, _LANES), bits.dtype)
-    x = turned.view(losses.dtype)
-    e, s1, s2, origin = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), np.empty(_LANES)
-    for code in range(edges.size - 1):
-        for start in range(edges[code], edges[code + 1], _LANES):
-            rows = order[start : min(start + _LANES, edges[code + 1])]
-            lanes = rows.size
-            kind = _look(losses, bits, limit, rows, ema, first, last, smallest, smallest_bits, count, problems)
-            if kind == _HUGE:
-                _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code)
-                continue
-            for k in range(lanes):
-                e[k], s1[k], s2[k], origin[k] = ema[rows[k]], total[rows[k]], squares[rows[k]], first[rows[k]]
-            for j in range(0, width, _STEPS):
-                steps = min(_STEPS, width - j)
-                turn(bits, rows, j, steps, turned)
-                high, low, seen = limbs[1, code, j:], limbs[0, code, j:], counts[code, j:]
-                if kind == _GAPS:
-                    _advance_gaps(x, steps, lanes, alpha, e, origin, s1, s2, high, low, seen)
+    tile = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), turned, turned.view(losses.dtype)
+    kinds = np.empty(min(window, ema.size), np.uint8)
+    for begin in range(0, ema.size, window):
+        end = min(begin + window, ema.size)
+        _look(losses, bits, limit, begin, end, ema, first, last, smallest, smallest_bits, count, problems, kinds)
+        if codes.size:
+            order, edges = order_by_code(codes[begin:end], num_codes)
+        else:
+            order, edges = np.arange(end - begin), np.array([0, end - begin])
+        for code in range(edges.size - 1):
+            for start in range(edges[code], edges[code + 1], _LANES):
+                rows = order[start : min(start + _LANES, edges[code + 1])]
+                kind = 0
+                for k in range(rows.size):
+                    kind = max(kind, kinds[rows[k]])
+                    rows[k] += begin
+                if kind == _HUGE:
+                    _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code)
                 else:
-                    _advance_plain(x, steps, lanes, alpha, e, origin, s1, s2, high, low)
-                    seen[:steps] += lanes
-            for k in range(lanes):
-                ema[rows[k]], total[rows[k]], squares[rows[k]] = e[k], s1[k], s2[k]
+                    _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code)
 
 
 @nb.njit(nogil=True, cache=True)

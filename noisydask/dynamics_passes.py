@@ -93,8 +93,8 @@ class LossData:
 
     @property
     def keeps_rows(self) -> bool:
-        """Whether the losses of candidates are kept on the way, so that none are read again."""
-        return bool(self.top) and self.first == 0 and self.width == self.shape[1]
+        """Whether the new losses of candidates are kept on the way, so that none are read again."""
+        return bool(self.top) and self.width >= self.shape[1] - self.first
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Top:
     @classmethod
     def none(cls, data: LossData) -> Top:
         """Of no examples."""
-        width = data.shape[1] if data.keeps_rows else 0
+        width = data.shape[1] - data.first if data.keeps_rows else 0
         return cls(data.top, np.zeros(0, np.int64), ExampleStates.empty(0, data.dtype), np.zeros((0, width), data.dtype))
 
     def with_rows(self, start: int, states: ExampleStates, losses: Array) -> Top:
@@ -164,19 +164,21 @@ def _scan_block(block: int, losses: Array | None, labels: Array | None, data: Lo
     values, codes = _labels(start, stop, labels, data)
     states = data.before.read(block) if data.before else ExampleStates.empty(stop - start, data.dtype)
     kept = ExampleStates.empty(stop - start, data.dtype) if data.kept else None
-    cuts = column_cuts(data)
-    sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
+    wanted = spans(data.first, data.shape[1], data.width)
+    sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for span in wanted for cut in _cut(span, data.keep)}
     problems = np.zeros(stop - start, np.uint8)
-    for low, high, cut, tile in tiles(start, stop, losses, data, cuts):
+    for low, high, span, tile in tiles(start, stop, losses, data, wanted):
         rows = slice(low - start, high - start)
         part = states.part(rows)
-        problems[rows] |= advance(part, tile, data.alpha, sums[cut], None if codes is None else codes[rows])
-        if kept is not None and cut[1] == data.keep:
-            for name, column in part.columns().items():
-                kept.columns()[name][rows] = column
+        for cut in _cut(span, data.keep):
+            columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
+            problems[rows] |= advance(part, columns, data.alpha, sums[cut], None if codes is None else codes[rows])
+            if kept is not None and cut[1] == data.keep:
+                for name, column in part.columns().items():
+                    kept.columns()[name][rows] = column
         if data.keeps_rows:
             top = top.with_rows(low, part, tile)
-    if data.top and not data.keeps_rows:
+    if data.top and not (data.keeps_rows and wanted):
         top = top.with_rows(start, states, np.zeros((stop - start, 0), data.dtype))
     if data.kept and kept is not None:
         data.kept.write(block, kept)
@@ -215,31 +217,28 @@ def _labels(start: int, stop: int, labels: Array | None, data: LossData) -> tupl
     return values, codes
 
 
-def column_cuts(data: LossData) -> list[tuple[int, int]]:
-    """Ranges of the new iterations that are worked on at once, in order."""
-    edges = {*range(data.first, data.shape[1], data.width), data.shape[1]}
-    edges |= {data.keep} if data.first < data.keep else set()
-    return list(pairwise(sorted(edges)))
+def spans(first: int, last: int, width: int) -> list[tuple[int, int]]:
+    """Ranges of the iterations from ``first`` on that are read at once, in order."""
+    return [(low, min(low + width, last)) for low in range(first, last, width)]
+
+
+def _cut(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
+    """A range, in two where ``at`` lies inside."""
+    return list(pairwise(sorted({*span, at}))) if span[0] < at < span[1] else [span]
 
 
 def tiles(
-    start: int, stop: int, losses: Array | None, data: LossData, cuts: Sequence[tuple[int, int]]
+    start: int, stop: int, losses: Array | None, data: LossData, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
     """Losses of rows ``start`` to ``stop``: first row and the one after the last, iterations, values; each read once."""
-    first, last = (cuts[0][0], cuts[-1][1]) if cuts else (0, 0)
-    if losses is not None:
-        yield from ((start, stop, cut, losses[:, slice(*cut)]) for cut in cuts)
-    elif cuts and last - first <= data.width:
-        rows = _window(data, first, last)
-        for low, high in reads(rows, start, stop):
-            values = rows.read(low, high)
-            yield from ((low, high, cut, values[:, cut[0] - first : cut[1] - first]) for cut in cuts)
-    else:
-        for cut in cuts:
-            rows = _window(data, *cut)
-            yield from ((low, high, cut, rows.read(low, high)) for low, high in reads(rows, start, stop))
+    for span in wanted:
+        if losses is not None:
+            yield start, stop, span, losses[:, slice(*span)]
+        else:
+            rows = _window(data, *span)
+            yield from ((low, high, span, rows.read(low, high)) for low, high in reads(rows, start, stop))
 
 
 def _window(data: LossData, first: int, last: int) -> Rows:
     rows = cast(Rows, data.losses)
-    return rows if (first, last) == (0, data.shape[1]) else cast(ZarrRows, rows).columns(first, last)
+    return rows if (first, last) == (0, rows.shape[1]) else cast(ZarrRows, rows).columns(first, last)

@@ -34,6 +34,8 @@ Ints = npt.NDArray[np.int64]
 #: Of the states and their receipt; another version is not read.
 STATE_VERSION = 1
 _RECEIPT = "receipt.json"
+#: What is kept beside the states: sums of the EMA, losses of the candidates.
+_SMALL = ("labels", "limbs", "counts", "candidates", "losses")
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,36 @@ def _digest(*parts: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What an earlier run left of the first iterations.
+
+    Attributes
+    ----------
+    states : StateStore
+        Of all examples after these iterations.
+    sums : CurveSums
+        Of these iterations.
+    iterations, block_rows : int
+        How many they are; rows of a block of the states.
+    rows : mapping of int to ndarray, (iterations,)
+        Losses of the candidates that run had, by position.
+    """
+
+    states: StateStore
+    sums: CurveSums
+    iterations: int
+    block_rows: int
+    rows: Mapping[int, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class StateFolder:
     """The place of states under an output."""
 
     place: Location
 
-    def find(self, now: Fingerprint) -> tuple[StateStore, CurveSums, int, int] | None:
-        """States and sums that the receipt names, their iterations and block rows, if they are those of the inputs."""
+    def find(self, now: Fingerprint) -> Earlier | None:
+        """What the receipt names, if it is of the first iterations of these inputs."""
         try:
             receipt = json.loads(self.place.fs.cat_file((self.place / _RECEIPT).path))
             if receipt["version"] != STATE_VERSION or not now.begins_with(receipt) or not receipt["columns"]:
@@ -108,10 +133,12 @@ class StateFolder:
             root = self.place / receipt["folder"]
             dtypes = ExampleStates.dtypes(receipt["dtype"])
             store = _store(root, receipt["examples"], receipt["block_rows"], dtypes)
-            labels, limbs, counts = (_read(root / f"{name}.zarr") for name in ("labels", "limbs", "counts"))
+            labels, limbs, counts, index, rows = (_read(root / f"{name}.zarr") for name in _SMALL)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return store, CurveSums(labels, limbs, counts), len(receipt["columns"]) * now.chunk_columns, receipt["block_rows"]
+        iterations = len(receipt["columns"]) * now.chunk_columns
+        known = dict(zip(index.tolist(), rows, strict=True))
+        return Earlier(store, CurveSums(labels, limbs, counts), iterations, receipt["block_rows"], known)
 
     def create(self, examples: int, block_rows: int, dtype: np.dtype[Any]) -> tuple[str, StateStore]:
         """Make room for states in a new folder."""
@@ -121,12 +148,17 @@ class StateFolder:
             array.create()
         return name, store
 
-    def keep(self, name: str, sums: CurveSums, now: Fingerprint, iterations: int, like: StateStore) -> None:
+    def keep(
+        self, name: str, sums: CurveSums, now: Fingerprint, iterations: int, like: StateStore,
+        rows: tuple[Ints, npt.NDArray[Any]] | None,
+    ) -> None:  # fmt: skip
         """Say that the states in a folder are those of the inputs after so many iterations."""
         run = RunStore(self.place / name, name)
-        for part, values in (("labels", sums.labels), ("limbs", sums.limbs), ("counts", sums.counts)):
-            run.write_array(f"{part}.zarr", np.ascontiguousarray(values))
         ema, last = like.arrays["ema"], like.arrays["last"]
+        index, losses = rows or (np.zeros(0, np.int64), np.zeros((0, iterations), last.dtype))
+        small = (sums.labels, sums.limbs, sums.counts, index, losses)
+        for part, values in zip(_SMALL, small, strict=True):
+            run.write_array(f"{part}.zarr", np.ascontiguousarray(values))
         receipt = {
             "version": STATE_VERSION, "folder": name, "common": now.common,
             "columns": list(now.columns[: iterations // now.chunk_columns]), "examples": ema.shape[0],
