@@ -19,7 +19,7 @@ from noisydask.config import IssuesConfig, Place, checked, read_config
 from noisydask.errors import NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report.console import as_json, show_summary, show_top
+from noisydask.report.console import as_json, printable, show_summary, show_top
 from noisydask.results import LabelIssues, open_run
 
 app = typer.Typer(
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
-        err_console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
         return error.exit_status
     except SystemExit as ended:
         return int(ended.code or 0)

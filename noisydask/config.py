@@ -80,7 +80,7 @@ class IssuesConfig(_Strict):
             with fsspec.open(self.class_names.url, "rt", encoding="utf-8", **self.options_of(self.class_names)) as file:
                 text = file.read()
             names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"class_names: cannot read the file ({type(error).__name__})") from error
         return [str(name) for name in names]
 
@@ -91,7 +91,7 @@ def read_config(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also text that is no UTF-8, or nested without end
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise InputError(f"the config {path} is not valid YAML{line}") from error

@@ -17,6 +17,7 @@ from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.errors import InputError
 from noisydask.inputs import Inputs
 from noisydask.job import IssueJob
+from noisydask.locations import refuse_overlap
 from noisydask.progress import Reporter, Silent
 from noisydask.results import LabelIssues
 from noisydask.settings import IssueSettings
@@ -97,6 +98,7 @@ def find_label_issues(
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
     job = IssueJob(inputs, settings, reporter or Silent())
     if out is not None:
+        refuse_overlap(str(out), inputs.urls())
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)
 

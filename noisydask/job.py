@@ -11,6 +11,7 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
+from distributed.system import MEMORY_LIMIT
 
 from noisydask import graph, passes, ranking, tables
 from noisydask.arrays import DaskRows
@@ -264,6 +265,8 @@ def _check_memory(block_bytes: int) -> None:
     """Refuse a plan that does not fit the workers, before the first task."""
     client = graph.active_client()
     if client is None:
+        if block_bytes > MEMORY_LIMIT:
+            raise InputError(f"a block of {block_bytes:,} bytes does not fit the memory of this machine, {MEMORY_LIMIT:,} bytes")
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         limit, threads = worker["memory_limit"], worker["nthreads"]

@@ -6,6 +6,7 @@ Credentials stay in here: what is shown, logged, hashed or written of a location
 from __future__ import annotations
 
 import errno
+import os
 import posixpath
 import re
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ _S3_DEFAULTS: Mapping[str, Any] = {
 }
 #: Codes of errors that tell of a full disk.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+#: What jobs write and replace below their output.
+WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
+_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
@@ -82,6 +86,9 @@ class Location:
         return shown(self.url)
 
     def __truediv__(self, name: str) -> Location:
+        # Names come from pointers and manifests too: none may lead out, nor chain to another file system.
+        if "::" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise InputError(f"{name!r} names nothing inside {self.shown}")
         return Location(posixpath.join(self.url.rstrip("/"), name), posixpath.join(self.path, name), self.options)
 
 
@@ -94,6 +101,49 @@ def shown(url: str) -> str:
     's3://bucket/a.zarr'
     """
     return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether a path or URL names the same place as another, or one inside it; links in paths are followed.
+
+    Examples
+    --------
+    >>> is_inside("s3://bucket/a.zarr/out", "s3a://bucket/a.zarr/"), is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
+    (True, False)
+    """
+    low, high = _plain(inner), _plain(outer)
+    return low == high or low.startswith(high.rstrip("/") + "/")
+
+
+def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
+    """Refuse an output that lies in an input, or an input that lies in what a job writes and replaces there.
+
+    Parameters
+    ----------
+    out : str
+        Path or URL of the output.
+    inputs : mapping of name to str
+        Paths or URLs of the inputs, by what an error calls them.
+
+    Raises
+    ------
+    InputError
+        If the job could damage an input.
+    """
+    for name, url in inputs.items():
+        if is_inside(out, url):
+            raise InputError(f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give another place")
+        if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
+            raise InputError(f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out another place")
+
+
+def _plain(url: str) -> str:
+    """One spelling of a place, for comparison."""
+    url = shown(url.rpartition("::")[2]).partition("#")[0]
+    protocol, found, path = url.partition("://")
+    if not found or protocol in ("file", "local"):
+        return f"file://{os.path.realpath(path if found else url)}"
+    return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
 
 
 def _take_credentials(url: str) -> tuple[str, dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -115,8 +114,7 @@ class LabelIssues:
         tables: list[pa.Table] = []
         left = self.num_issues if top is None else top
         for name in self.manifest["parts"]:
-            path = posixpath.join(self.run.place.path, name)
-            with self.run.place.fs.open(path, "rb") as file:
+            with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
                 tables.append(pq.read_table(file).slice(0, left))
             left -= len(tables[-1])
             if left <= 0:

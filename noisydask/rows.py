@@ -10,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -204,7 +205,9 @@ class NpyRows(Rows):
             raise InputError(f"{place.shown} holds Python objects, which are never loaded; store plain numbers or text")
         if fortran and len(shape) > 1:
             raise InputError(f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead")
-        size, needed = place.fs.size(place.path), offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size, needed = place.fs.size(place.path), offset + prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0:
+            raise InputError(f"the header of {place.shown} claims the shape {shape}")
         if size < needed:
             raise InputError(f"{place.shown} is cut short: {size:,} bytes of {needed:,}")
         return cls.at(place, shape, dtype, offset)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ Array = npt.NDArray[np.generic]
 
 FORMAT_VERSION = 1
 LATEST = "latest.json"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,11 @@ class Output:
         """
         try:
             latest = json.loads(self.place.fs.cat_file((self.place / LATEST).path))
-            run = RunStore(self.place / "runs" / latest["run"], latest["run"])
+            run = RunStore(self.place / "runs" / _run_name(latest["run"]), latest["run"])
             manifest = json.loads(run.place.fs.cat_file((run.place / "manifest.json").path))
         except FileNotFoundError as error:
             raise InputError(f"no finished run at {self.place.shown}; is it the --out of a job?") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise InputError(explain(error, self.place, "out")) from error
@@ -168,6 +170,13 @@ class Output:
         finally:
             if os.path.exists(beside):
                 os.remove(beside)
+
+
+def _run_name(value: str) -> str:
+    """The name of a run, if it is one that :meth:`Output.start_run` gives."""
+    if not _RUN.fullmatch(value):
+        raise ValueError(f"{value!r} is not the name of a run")
+    return value
 
 
 def _writing(error: BaseException, place: Location) -> str:

@@ -154,8 +154,9 @@ def test_what_is_not_a_run(place: Place) -> None:
         place.write("out/latest.json", content)
         with pytest.raises(InputError, match="damaged"):
             reopen(place)
-    place.write("out/runs/x/manifest.json", b'{"format_version": 99}')
-    place.write("out/latest.json", b'{"run": "x", "generation": 1, "format_version": 99}')
+    name = "20260101T020304Z-0123abcd"
+    place.write(f"out/runs/{name}/manifest.json", b'{"format_version": 99}')
+    place.write("out/latest.json", json.dumps({"run": name, "generation": 1, "format_version": 99}).encode())
     with pytest.raises(InputError, match="has format 99, this noisydask reads 1"):
         reopen(place)
 
