@@ -21,5 +21,6 @@ if __name__ == "__main__":
         queue=None, account=None, cores=4, processes=4, memory="16GiB", walltime="02:00:00", local_directory="/tmp",
         job_script_prologue=["export MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824"],
     ) as cluster:  # fmt: skip
-        cluster.adapt(minimum_jobs=1, maximum_jobs=8)
+        cluster.adapt(minimum_jobs=8, maximum_jobs=8)
+        cluster.wait_for_workers(1)  # however long the queue is
         sys.exit(main(["run", *sys.argv[1:], "--scheduler", cluster.scheduler_address]))
