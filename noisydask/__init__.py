@@ -7,17 +7,19 @@ confident learning asks from them, exactly.
 from importlib.metadata import version
 
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import GateError, InputError, JobError, LockedError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.results import LabelIssues, open_run
 
 __version__ = version("noisydask")
 
 __all__ = [
+    "GateError",
     "InputError",
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LockedError",
     "NoisydaskError",
     "find_label_issues",
     "find_label_issues_batched",

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import dask
 import typer
 from rich.console import Console
 
 from noisydask import __version__
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
 from noisydask.config import IssuesConfig, Place, checked, read_config
-from noisydask.errors import NoisydaskError
+from noisydask.errors import GateError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.progress import Bar, Lines, Reporter, logger
+from noisydask.report.changes import changes_as_json, show_changes
 from noisydask.report.console import as_json, printable, show_summary, show_top
 from noisydask.results import LabelIssues, open_run
+from noisydask.store import Output
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,
@@ -40,7 +44,7 @@ def _json(text: str) -> dict[str, Any]:
     return value
 
 
-_DATA, _HOW, _WHERE, _STORAGE = "Data", "Method", "Cluster", "Storage"
+_DATA, _HOW, _WHERE, _STORAGE, _RUNS = "Data", "Method", "Cluster", "Storage", "Runs"
 
 
 def _option(text: str, panel: str, **more: Any) -> Any:
@@ -60,11 +64,24 @@ Adjust = Annotated[
 Method = Annotated[str | None, _option("off_diagonal or off_diagonal_calibrated.", _HOW)]
 OnInvalid = Annotated[str | None, _option("Invalid rows: raise (stop) or skip (leave out).", _HOW)]
 BlockBytes = Annotated[int | None, _option(f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW)]
+LeaseSeconds = Annotated[float | None, _option("A lock not renewed for so long is taken over [60].", _RUNS)]
+KeepRuns = Annotated[int | None, _option("Newest runs that are kept [10].", _RUNS)]
+KeepDays = Annotated[float | None, _option("Runs younger than that are kept too [0].", _RUNS)]
+GraceSeconds = Annotated[float | None, _option("Nothing younger is removed [3600].", _RUNS)]
+FailAbove = Annotated[float | None, _option("Exit with 3 if more than this share of examples are issues.", _RUNS)]
+FailNewAbove = Annotated[int | None, _option("Exit with 3 if more issues than this are new.", _RUNS)]
+Unsafe = Annotated[
+    bool | None, typer.Option("--allow-unsafe-store/--no-allow-unsafe-store", rich_help_panel=_RUNS,
+                              help="Go on where the store keeps no conditional writes.")
+]  # fmt: skip
 Scheduler = Annotated[str | None, _option("Address of a running Dask scheduler.", _WHERE)]
 SchedulerFile = Annotated[str | None, _option("File that names a running Dask scheduler.", _WHERE)]
 Workers = Annotated[int | None, _option("Worker processes to start here [one a core].", _WHERE)]
 Threads = Annotated[int | None, _option("Threads of each of them [1].", _WHERE)]
 MemoryLimit = Annotated[str | None, _option("Memory of each of them, such as 4GiB [auto].", _WHERE)]
+TlsCa = Annotated[str | None, _option("Certificate authority of a scheduler that speaks TLS.", _WHERE)]
+TlsCert = Annotated[str | None, _option("Our certificate for it.", _WHERE)]
+TlsKey = Annotated[str | None, _option("Our key for it.", _WHERE)]
 Options = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for all URLs, such as"
                     ' \'{"profile": "x"}\'.', rich_help_panel=_STORAGE)]  # fmt: skip
 OneOption = Annotated[Any, typer.Option(parser=_json, metavar="JSON", help="fsspec options for this URL alone.",
@@ -79,7 +96,10 @@ def issues(
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None,
+    out_options: OneOption = None, tls_ca_file: TlsCa = None, tls_client_cert: TlsCert = None,
+    tls_client_key: TlsKey = None, keep_runs: KeepRuns = None, keep_days: KeepDays = None,
+    grace_seconds: GraceSeconds = None, lease_seconds: LeaseSeconds = None, allow_unsafe_store: Unsafe = None,
+    fail_above: FailAbove = None, fail_new_above: FailNewAbove = None,
 ) -> None:  # fmt: skip
     """Find the label issues of a dataset."""
     _run_and_show(_merged({}, locals()))
@@ -94,11 +114,32 @@ def run(
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
-    out_options: OneOption = None,
+    out_options: OneOption = None, tls_ca_file: TlsCa = None, tls_client_cert: TlsCert = None,
+    tls_client_key: TlsKey = None, keep_runs: KeepRuns = None, keep_days: KeepDays = None,
+    grace_seconds: GraceSeconds = None, lease_seconds: LeaseSeconds = None, allow_unsafe_store: Unsafe = None,
+    fail_above: FailAbove = None, fail_new_above: FailNewAbove = None,
 ) -> None:  # fmt: skip
     """Run the job of a configuration file; options given here win over the file's."""
     given = {name: value for name, value in locals().items() if name != "config"}
     _run_and_show(_merged(read_config(config), given))
+
+
+@app.command()
+def diff(
+    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
+    before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
+    after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
+    top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
+    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage_options: Options = None,
+) -> None:
+    """Show what changed between two runs: issues that are new, gone and moved."""
+    with dask.config.set(scheduler="threads"):
+        changes = compare_runs(Output.at(out, storage_options), before, after, top)
+    if as_machine:
+        print(json.dumps(changes_as_json(changes), indent=1))
+    else:
+        show_changes(out_console, changes)
 
 
 @app.command()
@@ -161,7 +202,7 @@ def _merged(values: dict[str, Any], given: dict[str, Any]) -> IssuesConfig:
     for name, value in given.items():
         if value is None:
             continue
-        if name in where | {"threads_per_worker", "memory_limit"}:
+        if name in where | {"threads_per_worker", "memory_limit", "tls_ca_file", "tls_client_cert", "tls_client_key"}:
             # Another way to the workers replaces the file's.
             cluster = {k: v for k, v in cluster.items() if not (name in where and k in where)} | {name: value}
         elif name.endswith("_options") and name != "storage_options":
@@ -186,16 +227,29 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
     with connect(config.cluster) as client:
         reporter = _reporter()
         reporter.phase(f"Dask dashboard: {client.dashboard_link}")
-        found = find_label_issues(
+        found, gate = _gated(
             config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
             adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
             ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
             block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
             storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
+            allow_unsafe_store=config.allow_unsafe_store, lease_seconds=config.lease_seconds, keep_runs=config.keep_runs,
+            keep_days=config.keep_days, grace_seconds=config.grace_seconds, fail_above=config.fail_above,
+            fail_new_above=config.fail_new_above,
         )  # fmt: skip
     show_summary(out_console, found)
     show_top(out_console, found, 10)
+    if gate is not None:
+        raise gate
     return found
+
+
+def _gated(*inputs: Any, **how: Any) -> tuple[LabelIssues, GateError | None]:
+    """Run the main job; a run that the quality gate does not let pass is shown all the same."""
+    try:
+        return find_label_issues(*inputs, **how), None
+    except GateError as error:
+        return error.issues, error
 
 
 def _reporter() -> Reporter:

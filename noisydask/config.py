@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.errors import InputError
+from noisydask.settings import MAX_LEASE_SECONDS
 
 
 class _Strict(BaseModel):
@@ -43,12 +44,18 @@ class ClusterConfig(_Strict):
     workers: int | None = Field(default=None, ge=1)
     threads_per_worker: int = Field(default=1, ge=1)
     memory_limit: str = "auto"
+    tls_ca_file: str | None = None
+    tls_client_cert: str | None = None
+    tls_client_key: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> ClusterConfig:
         ways = [self.scheduler, self.scheduler_file, self.workers]
         if sum(way is not None for way in ways) > 1:
             raise ValueError("give one of scheduler, scheduler_file and workers")
+        tls = [self.tls_ca_file, self.tls_client_cert, self.tls_client_key]
+        if any(tls) and not (all(tls) and (self.scheduler or self.scheduler_file)):
+            raise ValueError("tls_ca_file, tls_client_cert and tls_client_key go together, with a scheduler")
         return self
 
 
@@ -66,6 +73,13 @@ class IssuesConfig(_Strict):
     estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
     on_invalid: Literal["raise", "skip"] = "raise"
     block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    allow_unsafe_store: bool = False
+    lease_seconds: float = Field(default=60, ge=1, le=MAX_LEASE_SECONDS)
+    keep_runs: int = Field(default=10, ge=1)
+    keep_days: float = Field(default=0, ge=0)
+    grace_seconds: float = Field(default=3600, ge=0)
+    fail_above: float | None = Field(default=None, ge=0, le=1)
+    fail_new_above: int | None = Field(default=None, ge=0)
     cluster: ClusterConfig = ClusterConfig()
 
     def options_of(self, place: Place) -> dict[str, Any]:

@@ -16,15 +16,18 @@ from distributed.system import MEMORY_LIMIT
 from noisydask import graph, passes, ranking, tables
 from noisydask.arrays import DaskRows
 from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
+from noisydask.changes import since
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import num_issues
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import column_dtypes, columns_for
 from noisydask.inputs import Inputs
+from noisydask.locations import reason
 from noisydask.progress import Reporter, listening
+from noisydask.publish import Publication, publishing
 from noisydask.results import LabelIssues
 from noisydask.row_kernel import Problem
-from noisydask.settings import IssueSettings
+from noisydask.settings import IssueSettings, PublishSettings
 from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 
@@ -48,6 +51,7 @@ class IssueJob:
     reporter: Reporter
     absent: float = NEVER
     joint: bool = True
+    publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
@@ -56,26 +60,27 @@ class IssueJob:
         """Scan, count, rank, write, publish."""
         started = datetime.now(UTC)
         try:
-            manifest = self._run(output, started)
+            with publishing(output, self.publish, self.reporter) as publication:
+                self.reporter = publication.reporter
+                return self._run(publication, started)
         except NoisydaskError:
             raise
-        except OSError as error:
-            raise storage_error(error, output.place) from error
         except Exception as error:
+            if isinstance(error, OSError) or reason(error) is not None:
+                raise storage_error(error, output.place) from error
             if type(error).__module__.startswith("distributed"):
                 raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
             raise
-        return manifest
 
-    def _run(self, output: Output, started: datetime) -> LabelIssues:
+    def _run(self, publication: Publication, started: datetime) -> LabelIssues:
+        output, run = publication.output, publication.run
         data = self._plan(output)
         self._timed("start")
         scanned = self._scan(data)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
-        run = output.start_run()
-        settings, scores = self.settings, self._score_array(run, data)
-        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, scores)
+        settings, arrays = self.settings, self._row_arrays(run, data)
+        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays)
         counted, again = self._count(data, scoring)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
@@ -94,8 +99,17 @@ class IssueJob:
         self._timed("write")
         bytes_read = {"pred_probs": scanned.bytes_read, "pred_probs_again": counted.bytes_read}
         manifest = self._manifest(run, started, counts, bytes_read, len(parts))
-        output.publish(run, manifest)
-        return LabelIssues(run, manifest)
+        manifest = self._with_changes(manifest, publication)
+        return LabelIssues(run, publication.publish(manifest))
+
+    def _with_changes(self, manifest: dict[str, Any], publication: Publication) -> dict[str, Any]:
+        """The manifest with what changed since the run before."""
+        previous = publication.previous()
+        if previous is None or previous[1].get("job") != manifest["job"]:
+            return manifest | {"changes": None}
+        self.reporter.phase("comparing with the run before")
+        changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+        return manifest | {"changes": changes, "objects": manifest["objects"] + [asdict(stored) for stored in objects]}
 
     def _timed(self, phase: str) -> None:
         now = time.monotonic()
@@ -132,12 +146,15 @@ class IssueJob:
             raise InputError(_say(state.problems, grid.rows))
         return state
 
-    def _score_array(self, run: RunStore, data: passes.Dataset) -> ChunkedArray:
+    def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
+        """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
         scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
-        self.objects.append(scores.create())
-        return scores
+        given_dtype = data.evidence.arrays["given"].dtype
+        given = run.array("given_labels.zarr", (data.grid.rows,), data.grid.block_rows, given_dtype)
+        self.objects += [scores.create(), given.create()]
+        return scores, given
 
     def _count(self, data: passes.Dataset, scoring: passes.Scoring) -> tuple[passes.CountState, tuple[int, ...]]:
         """Count all blocks; read again those that hold rows which the evidence cannot decide."""

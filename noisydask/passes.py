@@ -134,6 +134,7 @@ class Scoring:
     adjust_pred_probs: bool
     joint: bool
     scores: ChunkedArray = field(repr=False)
+    given: ChunkedArray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: S
     if rows is None and (open_rows.any() or open_scores.any()):
         empty = IssueCounts.zero(data.num_classes)
         return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))
-    written = scoring.scores.write_recorded(block, scores)
-    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
+    written = scoring.scores.write_recorded(block, scores), scoring.given.write_recorded(block, columns["given"])
+    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
 
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:

@@ -130,7 +130,7 @@ class LabelIssues:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
 
-def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None) -> LabelIssues:
+def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None) -> LabelIssues:
     """The published run of an output, as :func:`noisydask.find_label_issues` returned it.
 
     Parameters
@@ -139,10 +139,12 @@ def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None) 
         Path or URL that a job was given as ``out``.
     storage_options : mapping, optional
         Passed to fsspec.
+    run : str, optional
+        An older run by its name, as long as it is kept.
 
     Raises
     ------
     InputError
         If there is no finished run.
     """
-    return LabelIssues(*Output.at(out, storage_options).open_run())
+    return LabelIssues(*Output.at(out, storage_options).open_run(run))

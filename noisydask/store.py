@@ -1,14 +1,12 @@
-"""The output: evidence, runs, manifest, and the pointer that makes a run visible. The only module that writes.
+"""The output: evidence and runs.
 
 ``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``; every object written into
-it is recorded with its size and checksum, the manifest that names them all is written last, and ``OUT/latest.json`` is
-replaced after that, in one step.
+it is recorded with its size and checksum. :mod:`noisydask.publish` makes a run visible.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -26,13 +24,14 @@ from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
-from noisydask.locations import NO_SPACE, Location, explain
+from noisydask.locations import Location, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
 FORMAT_VERSION = 1
-LATEST = "latest.json"
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
+#: Names of runs: the time and a random tail.
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ class RunStore:
 
     def make_folder(self, path: str) -> None:
         """Make a folder where the file system has such."""
-        self.place.fs.makedirs((self.place / path).path, exist_ok=True)
+        if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+            self.place.fs.makedirs((self.place / path).path, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -101,30 +101,39 @@ class Output:
             for array in arrays.values():
                 array.create()
         except Exception as error:
-            full = isinstance(error, OSError) and error.errno in NO_SPACE
-            raise (JobError if full else InputError)(_writing(error, self.place)) from error
+            raise cannot_write(error, self.place) from error
         return EvidenceStore(arrays)
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        return RunStore(self.place / "runs" / run, run)
+        return RunStore(self.place / RUNS / run, run)
 
-    def open_run(self) -> tuple[RunStore, dict[str, Any]]:
-        """The published run and its manifest.
+    def run_store(self, run: Any) -> RunStore:
+        """The folder of a run; ValueError if that cannot be a run's name."""
+        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+            raise ValueError(f"no run is called {run!r}")
+        return RunStore(self.place / RUNS / run, run)
+
+    def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
+        """A finished run and its manifest: the published one, or another by its name.
 
         Raises
         ------
         InputError
             If there is none.
         """
+        if name is not None and not RUN_NAME.fullmatch(name):
+            raise InputError(f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd")
         try:
-            latest = json.loads(self.place.fs.cat_file((self.place / LATEST).path))
-            run = RunStore(self.place / "runs" / _run_name(latest["run"]), latest["run"])
-            manifest = json.loads(run.place.fs.cat_file((run.place / "manifest.json").path))
+            run = self.run_store(name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"])
+            manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            if manifest.get("run", run.run) != run.run:
+                raise ValueError("it is the manifest of another run")
         except FileNotFoundError as error:
-            raise InputError(f"no finished run at {self.place.shown}; is it the --out of a job?") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            which = f"no finished run {name or ''}".rstrip()
+            raise InputError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise InputError(explain(error, self.place, "out")) from error
@@ -133,56 +142,7 @@ class Output:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
         return run, manifest
 
-    def publish(self, run: RunStore, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, then let readers see the run."""
-        content = json.dumps(manifest, indent=1, allow_nan=False).encode()
-        written = run.write("manifest.json", content)
-        pointer = {
-            "run": run.run,
-            "generation": self._generation() + 1,
-            "format_version": FORMAT_VERSION,
-            "manifest": asdict(written),
-        }
-        self._replace(LATEST, json.dumps(pointer, indent=1).encode())
 
-    def _generation(self) -> int:
-        """How often something was published here."""
-        try:
-            return int(json.loads(self.place.fs.cat_file((self.place / LATEST).path))["generation"])
-        except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{self.place.shown}: {LATEST} is damaged; move it away to publish again") from error
-
-    def _replace(self, name: str, content: bytes) -> None:
-        """Replace an object in one step: a PUT is one; a local file is written beside it and renamed."""
-        path = (self.place / name).path
-        if not isinstance(self.place.fs, LocalFileSystem):
-            self.place.fs.pipe_file(path, content)
-            return
-        beside = f"{path}.{secrets.token_hex(4)}"
-        try:
-            with open(beside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            if os.path.exists(beside):
-                os.remove(beside)
-
-
-def _run_name(value: str) -> str:
-    """The name of a run, if it is one that :meth:`Output.start_run` gives."""
-    if not _RUN.fullmatch(value):
-        raise ValueError(f"{value!r} is not the name of a run")
-    return value
-
-
-def _writing(error: BaseException, place: Location) -> str:
-    return explain(error, place, "out").replace("cannot be read", "cannot be written")
-
-
-def storage_error(error: OSError, place: Location) -> JobError:
+def storage_error(error: BaseException, place: Location) -> JobError:
     """A failure to write in the middle of a job."""
-    return JobError(_writing(error, place))
+    return JobError(str(cannot_write(error, place)))
