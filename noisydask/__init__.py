@@ -6,14 +6,18 @@ confident learning asks from them, exactly.
 
 from importlib.metadata import version
 
+from noisydask.combine import combine
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
+from noisydask.consensus import Consensus
 from noisydask.errors import GateError, InputError, JobError, LockedError, NoisydaskError
 from noisydask.issues import find_label_issues
-from noisydask.results import LabelIssues, open_run
+from noisydask.results import LabelIssues
+from noisydask.runs import open_run
 
 __version__ = version("noisydask")
 
 __all__ = [
+    "Consensus",
     "GateError",
     "InputError",
     "JobError",
@@ -21,6 +25,7 @@ __all__ = [
     "LabelIssues",
     "LockedError",
     "NoisydaskError",
+    "combine",
     "find_label_issues",
     "find_label_issues_batched",
     "open_run",

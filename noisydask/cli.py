@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,16 @@ from noisydask import __version__
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
-from noisydask.config import IssuesConfig, Place, checked, read_config
+from noisydask.combine import combine as both_jobs
+from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checked_cluster, read_config
 from noisydask.errors import GateError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.progress import Bar, Lines, Reporter, logger
+from noisydask.report import console, console_consensus
 from noisydask.report.changes import changes_as_json, show_changes
-from noisydask.report.console import as_json, printable, show_summary, show_top
-from noisydask.results import LabelIssues, open_run
+from noisydask.report.console import printable
+from noisydask.results import LabelIssues
+from noisydask.runs import open_run
 from noisydask.store import Output
 
 app = typer.Typer(
@@ -32,6 +36,9 @@ app = typer.Typer(
 )  # fmt: skip
 out_console = Console()
 err_console = Console(stderr=True)
+#: What shows a run, by its job.
+_SHOWN: dict[str, Any] = {"issues": console, "combine": console_consensus}
+_COMBINED = ("issues", "dynamics", "ids", "out")
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -151,12 +158,42 @@ def show(
 ) -> None:
     """Show the published run of an output: summary and worst labels."""
     found = open_run(out, storage_options=storage_options)
+    shown = _SHOWN[found.manifest["job"]]
     if as_machine:
-        print(json.dumps(as_json(found, top), indent=1))
+        print(json.dumps(shown.as_json(found, top), indent=1))
         return
-    show_summary(out_console, found)
+    _show(found, top)
+
+
+def _show(found: Any, top: int) -> None:
+    """Print the summary and the worst labels of a run."""
+    shown = _SHOWN[found.manifest["job"]]
+    shown.show_summary(out_console, found)
     if top:
-        show_top(out_console, found, top)
+        shown.show_top(out_console, found, top)
+
+
+@app.command()
+def combine(
+    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
+    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    out: Annotated[str, _option("Where the consensus goes: path or URL.", _DATA)],
+    on: Annotated[str | None, _option("Join by id or index [id where both have ids].", _HOW)] = None,
+    ids: Annotated[str | None, _option("Ids of the issues run, where it does not tell: path or URL.", _DATA)] = None,
+    top: Annotated[int | None, _option("How many examples to rank [all].", _HOW)] = None,
+    scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
+    threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
+    issues_options: OneOption = None, dynamics_options: OneOption = None, ids_options: OneOption = None,
+    out_options: OneOption = None,
+) -> None:  # fmt: skip
+    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
+    given = locals()
+    names = ("scheduler", "scheduler_file", "workers", "threads_per_worker", "memory_limit")
+    cluster = checked_cluster({name: given[name] for name in names if given[name] is not None})
+    each = {name: {**(storage_options or {}), **(given[f"{name}_options"] or {})} for name in _COMBINED}
+    with _connected(cluster) as reporter:
+        found = both_jobs(issues_out, dynamics_out, on=on, ids=ids, top=top, out=out, storage_options=each, reporter=reporter)
+    _show(found, 10)
 
 
 @app.command()
@@ -224,9 +261,7 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
     """Run the main job of a configuration and print what it found."""
     places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
     names = config.read_class_names()
-    with connect(config.cluster) as client:
-        reporter = _reporter()
-        reporter.phase(f"Dask dashboard: {client.dashboard_link}")
+    with _connected(config.cluster) as reporter:
         found, gate = _gated(
             config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
             adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
@@ -237,8 +272,7 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
             keep_days=config.keep_days, grace_seconds=config.grace_seconds, fail_above=config.fail_above,
             fail_new_above=config.fail_new_above,
         )  # fmt: skip
-    show_summary(out_console, found)
-    show_top(out_console, found, 10)
+    _show(found, 10)
     if gate is not None:
         raise gate
     return found
@@ -250,6 +284,15 @@ def _gated(*inputs: Any, **how: Any) -> tuple[LabelIssues, GateError | None]:
         return find_label_issues(*inputs, **how), None
     except GateError as error:
         return error.issues, error
+
+
+@contextmanager
+def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
+    """A client for the time of a job, and what shows its progress."""
+    with connect(cluster) as client:
+        reporter = _reporter()
+        reporter.phase(f"Dask dashboard: {client.dashboard_link}")
+        yield reporter
 
 
 def _reporter() -> Reporter:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -125,8 +126,21 @@ def checked(values: Mapping[str, Any]) -> IssuesConfig:
     Traceback (most recent call last):
     noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
     """
-    try:
+    with _told():
         return IssuesConfig.model_validate(values)
+
+
+def checked_cluster(values: Mapping[str, Any]) -> ClusterConfig:
+    """Check where to run."""
+    with _told():
+        return ClusterConfig.model_validate(values)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with options, in one sentence."""
+    try:
+        yield
     except ValidationError as error:
         found = {".".join(str(part) for part in e["loc"] if not str(part).startswith("function-")): e["msg"]
                  for e in error.errors(include_input=False, include_url=False)}  # fmt: skip

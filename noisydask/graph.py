@@ -26,6 +26,9 @@ from dask.layers import ArrayValuesDep
 
 from noisydask.blocks import BlockGrid
 
+Frames = da.Array
+Table = dd.DataFrame
+
 _SPLIT_EVERY = 8
 _OBJECT = np.empty((0,), dtype=object)
 
@@ -125,12 +128,23 @@ def shuffle_frames(
 ) -> dd.DataFrame:
     """Bring the rows of each part together by Dask's shuffle; ``finish`` makes one row of objects of a part.
 
-    The frames have a column ``part``, 0 to ``num_parts - 1``, none of them empty.
+    The frames have a column ``part``, 0 to ``num_parts - 1``.
     """
     with dask.config.set({"dataframe.convert-string": False}):
         table = dd.from_delayed(list(frames.to_delayed()), meta=meta, verify_meta=False)
         parts = table.set_index("part", divisions=tuple(range(num_parts + 1)))
         return parts.map_partitions(finish, meta=pd.DataFrame({"written": pd.Series(dtype=object)}))
+
+
+def together(*frames: da.Array) -> da.Array:
+    """The frames of several passes, one after the other."""
+    return da.concatenate(frames)
+
+
+def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta: pd.DataFrame) -> dd.DataFrame:
+    """A table of which each part is read when it is asked for."""
+    with dask.config.set({"dataframe.convert-string": False}):
+        return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
 
 
 def slots() -> int:

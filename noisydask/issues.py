@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import dask
 
@@ -141,7 +141,22 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
         raise GateError(f"{changes['new']:,} issues are new, above fail_new_above ({settings.fail_new_above:,})", found)
 
 
-def run_in_temporary_folder(job: IssueJob) -> LabelIssues:
+class _Results(Protocol):
+    """What a job returns."""
+
+    def remove_with_me(self, remove: Callable[[], None]) -> None: ...
+
+
+_R = TypeVar("_R", bound=_Results, covariant=True)
+
+
+class _Job(Protocol[_R]):
+    """What runs on an output."""
+
+    def run(self, output: Output) -> _R: ...
+
+
+def run_in_temporary_folder(job: _Job[_R]) -> _R:
     """Run a job whose results go with the returned object."""
     with_me = _temporary_folder()
     try:

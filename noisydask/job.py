@@ -283,7 +283,7 @@ def _check_memory(block_bytes: int) -> None:
     client = graph.active_client()
     if client is None:
         if block_bytes > MEMORY_LIMIT:
-            raise InputError(f"a block of {block_bytes:,} bytes does not fit the memory of this machine, {MEMORY_LIMIT:,} bytes")
+            raise InputError(f"a block of {block_bytes:,} bytes does not fit this machine's memory, {MEMORY_LIMIT:,} bytes")
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         limit, threads = worker["memory_limit"], worker["nthreads"]

@@ -76,6 +76,10 @@ class RunStore:
         if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
             self.place.fs.makedirs((self.place / path).path, exist_ok=True)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it."""
+        self.place.fs.rm((self.place / path).path, recursive=True)
+
 
 @dataclass(frozen=True)
 class Output:

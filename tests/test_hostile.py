@@ -151,8 +151,8 @@ def test_an_npy_header_without_end(tmp_path: Path) -> None:
     ("shape", "chunks", "says"),
     [
         ((10**15, 5), (10**3, 5), "blocks, more than"),
-        ((10**12, 5), (10**12, 5), "does not fit the memory"),
-        ((4, 10**15), (4, 10**15), "does not fit the memory"),
+        ((10**12, 5), (10**12, 5), "memory"),
+        ((4, 10**15), (4, 10**15), "memory"),
         ((10**30, 5), (10**3, 5), "."),
         ((-4, 5), (4, 5), "."),
         ((4, 5), (0, 5), "."),

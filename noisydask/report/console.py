@@ -1,7 +1,8 @@
-"""A run on a terminal: its summary, its worst labels."""
+"""A run of the main job on a terminal: its summary, its worst labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from noisydask.report.names import plain
 from noisydask.results import LabelIssues
 
 
@@ -22,7 +24,7 @@ def printable(value: Any) -> Text:
     >>> printable("[bold]a\x1b[31m").plain
     '[bold]a�[31m'
     """
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(value)))
+    return Text(plain(value))
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
@@ -38,6 +40,11 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
         ("time", f"{seconds['total']:.1f} s"),
         ("run", issues.run.place.shown),
     ]
+    show_lines(console, lines)
+
+
+def show_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """Print names and what they are called; those that have nothing to say are left out."""
     table = Table.grid(padding=(0, 2))
     for name, text in lines:
         if text:
