@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +15,15 @@ import dask
 import typer
 from rich.console import Console
 
-from noisydask import __version__
+from noisydask import __version__, graph, nightly
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
 from noisydask.combine import combine as both_jobs
 from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checked_cluster, read_config
-from noisydask.errors import GateError, NoisydaskError
+from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.issues import find_label_issues
+from noisydask.nightly_config import CombineConfig, NightlyConfig, checked_night
 from noisydask.progress import Bar, Lines, Reporter, logger
 from noisydask.report import console, console_consensus
 from noisydask.report.changes import changes_as_json, show_changes
@@ -38,6 +40,9 @@ out_console = Console()
 err_console = Console(stderr=True)
 #: What shows a run, by its job.
 _SHOWN: dict[str, Any] = {"issues": console, "combine": console_consensus}
+#: Ways to the workers, of which a config has one; and all options of the cluster.
+_WAYS = ("scheduler", "scheduler_file", "workers")
+_CLUSTER = (*_WAYS, "threads_per_worker", "memory_limit", "tls_ca_file", "tls_client_cert", "tls_client_key")
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
@@ -127,8 +132,12 @@ def run(
     fail_above: FailAbove = None, fail_new_above: FailNewAbove = None,
 ) -> None:  # fmt: skip
     """Run the job of a configuration file; options given here win over the file's."""
-    given = {name: value for name, value in locals().items() if name != "config"}
-    _run_and_show(_merged(read_config(config), given))
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    values = read_config(config)
+    if values.get("job") == "nightly":
+        _run_night(_merged_night(values, given))
+    else:
+        _run_and_show(_merged(values, given))
 
 
 @app.command()
@@ -234,15 +243,11 @@ def bench(
 def _merged(values: dict[str, Any], given: dict[str, Any]) -> IssuesConfig:
     """Options of a file with those of the command line on top, checked."""
     values = dict(values)
-    cluster = dict(values.get("cluster") or {})
-    where = {"scheduler", "scheduler_file", "workers"}
+    cluster = _merged_cluster(values, given)
     for name, value in given.items():
-        if value is None:
+        if value is None or name in _CLUSTER:
             continue
-        if name in where | {"threads_per_worker", "memory_limit", "tls_ca_file", "tls_client_cert", "tls_client_key"}:
-            # Another way to the workers replaces the file's.
-            cluster = {k: v for k, v in cluster.items() if not (name in where and k in where)} | {name: value}
-        elif name.endswith("_options") and name != "storage_options":
+        if name.endswith("_options") and name != "storage_options":
             place = values.get(name.removesuffix("_options"))
             url = place.get("url") if isinstance(place, dict) else place
             values[name.removesuffix("_options")] = {"url": url, "storage_options": value}
@@ -257,21 +262,42 @@ def _merged(values: dict[str, Any], given: dict[str, Any]) -> IssuesConfig:
     return checked(values)
 
 
+def _merged_cluster(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Where to run, by a file and the command line: another way to the workers replaces the file's."""
+    cluster = dict(values.get("cluster") or {})
+    given = {name: given[name] for name in _CLUSTER if given.get(name) is not None}
+    if any(name in given for name in _WAYS):
+        cluster = {name: value for name, value in cluster.items() if name not in _WAYS}
+    return cluster | given
+
+
+def _merged_night(values: dict[str, Any], given: dict[str, Any]) -> NightlyConfig:
+    """The options of a night: what all jobs share may be given on the command line."""
+    own = [name for name in given if name not in (*_CLUSTER, "storage_options")]
+    if own:
+        raise InputError(f"--{own[0].replace('_', '-')} belongs to one job: say it in its section of the config")
+    values = values | {"cluster": _merged_cluster(values, given)}
+    return checked_night(values | {name: given[name] for name in ("storage_options",) if name in given})
+
+
 def _run_and_show(config: IssuesConfig) -> LabelIssues:
     """Run the main job of a configuration and print what it found."""
-    places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
     names = config.read_class_names()
     with _connected(config.cluster) as reporter:
-        found, gate = _gated(
-            config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
-            adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
-            ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
-            block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
-            storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
-            allow_unsafe_store=config.allow_unsafe_store, lease_seconds=config.lease_seconds, keep_runs=config.keep_runs,
-            keep_days=config.keep_days, grace_seconds=config.grace_seconds, fail_above=config.fail_above,
-            fail_new_above=config.fail_new_above,
-        )  # fmt: skip
+        return _find_and_show(config, names, reporter)
+
+
+def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> LabelIssues:
+    """Run the main job on the cluster at hand."""
+    places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
+    found, gate = _gated(
+        config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
+        adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
+        ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
+        block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
+        storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
+        fail_above=config.fail_above, fail_new_above=config.fail_new_above, **config.publishing(),
+    )  # fmt: skip
     _show(found, 10)
     if gate is not None:
         raise gate
@@ -284,6 +310,32 @@ def _gated(*inputs: Any, **how: Any) -> tuple[LabelIssues, GateError | None]:
         return find_label_issues(*inputs, **how), None
     except GateError as error:
         return error.issues, error
+
+
+def _combine_and_show(config: CombineConfig, reporter: Reporter) -> None:
+    """Join two rankings on the cluster at hand."""
+    places = {name: place for name in _COMBINED if isinstance(place := getattr(config, name), Place)}
+    found = both_jobs(
+        config.issues and config.issues.url, config.dynamics and config.dynamics.url, on=config.on,
+        ids=config.ids and config.ids.url, top=config.top, out=config.out.url, reporter=reporter,
+        storage_options={name: config.options_of(place) for name, place in places.items()}, **config.publishing(),
+    )  # fmt: skip
+    _show(found, 10)
+
+
+def _run_night(config: NightlyConfig) -> None:
+    """Run the jobs of a night and print what became of each; ends with the worst of their statuses."""
+    with _connected(config.cluster) as reporter:
+        jobs: dict[str, Callable[[Any], object]] = {
+            "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
+            "combine": lambda section: _combine_and_show(section, reporter),
+        }
+        steps = [nightly.Step(name, partial(jobs[name], section), config.needs(name)) for name, section in config.sections()]
+        outcomes = nightly.run_night(steps, graph.is_connected)
+    for outcome in outcomes:
+        out_console.print(printable(f"{outcome.name}: {outcome.why}"), style="red" if outcome.status else None, soft_wrap=True)
+    if status := nightly.worst(outcomes):
+        raise typer.Exit(status)
 
 
 @contextmanager

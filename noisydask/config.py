@@ -17,13 +17,13 @@ from noisydask.errors import InputError
 from noisydask.settings import MAX_LEASE_SECONDS
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     """Unknown keys are refused; values do not change; errors never quote a value, which may be secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Place(_Strict):
+class Place(Strict):
     """A path or URL with the storage options that it needs."""
 
     url: str
@@ -37,7 +37,7 @@ def _as_place(value: Any) -> Any:
 AnyPlace = Annotated[Place, BeforeValidator(_as_place)]
 
 
-class ClusterConfig(_Strict):
+class ClusterConfig(Strict):
     """Where to run: a scheduler that is there, by address or file, or workers of our own on this machine."""
 
     scheduler: str | None = None
@@ -60,32 +60,42 @@ class ClusterConfig(_Strict):
         return self
 
 
-class IssuesConfig(_Strict):
-    """Everything the main job can be told."""
+class PublishConfig(Strict):
+    """Where the runs of a job go; how they are locked, published and kept."""
 
-    labels: AnyPlace
-    pred_probs: AnyPlace
     out: AnyPlace
-    ids: AnyPlace | None = None
-    class_names: list[str] | AnyPlace | None = None
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
-    adjust_pred_probs: bool = False
-    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
-    on_invalid: Literal["raise", "skip"] = "raise"
-    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     allow_unsafe_store: bool = False
     lease_seconds: float = Field(default=60, ge=1, le=MAX_LEASE_SECONDS)
     keep_runs: int = Field(default=10, ge=1)
     keep_days: float = Field(default=0, ge=0)
     grace_seconds: float = Field(default=3600, ge=0)
-    fail_above: float | None = Field(default=None, ge=0, le=1)
-    fail_new_above: int | None = Field(default=None, ge=0)
-    cluster: ClusterConfig = ClusterConfig()
+
+    def publishing(self) -> dict[str, Any]:
+        """How runs are locked, published and kept, as the functions of the jobs take it."""
+        names = ("allow_unsafe_store", "lease_seconds", "keep_runs", "keep_days", "grace_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def options_of(self, place: Place) -> dict[str, Any]:
         """Storage options of a place: the common ones, and its own on top."""
         return {**self.storage_options, **place.storage_options}
+
+
+class IssuesConfig(PublishConfig):
+    """Everything the main job can be told."""
+
+    labels: AnyPlace
+    pred_probs: AnyPlace
+    ids: AnyPlace | None = None
+    class_names: list[str] | AnyPlace | None = None
+    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
+    on_invalid: Literal["raise", "skip"] = "raise"
+    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    fail_above: float | None = Field(default=None, ge=0, le=1)
+    fail_new_above: int | None = Field(default=None, ge=0)
+    cluster: ClusterConfig = ClusterConfig()
 
     def read_class_names(self) -> list[str] | None:
         """Names of the classes: those given, or those of a file, a JSON list or one a line."""
@@ -126,18 +136,18 @@ def checked(values: Mapping[str, Any]) -> IssuesConfig:
     Traceback (most recent call last):
     noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
     """
-    with _told():
+    with told():
         return IssuesConfig.model_validate(values)
 
 
 def checked_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     """Check where to run."""
-    with _told():
+    with told():
         return ClusterConfig.model_validate(values)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """What is wrong with options, in one sentence."""
     try:
         yield

@@ -160,3 +160,9 @@ def active_client() -> Any | None:
     get = dask.base.get_scheduler(collections=[da.zeros(1)])
     owner = getattr(get, "__self__", None)
     return owner if hasattr(owner, "scheduler_info") else None
+
+
+def is_connected() -> bool:
+    """Whether there is a client, and its scheduler has not gone."""
+    client = active_client()
+    return client is not None and client.status == "running"

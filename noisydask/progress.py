@@ -85,7 +85,8 @@ class Lines:
 
         def advance(more_rows: int, more_bytes: int) -> None:
             nonlocal done, read, last
-            done, read, now = done + more_rows, read + more_bytes, time.monotonic()
+            # What a dead worker did is done again, and told twice.
+            done, read, now = min(rows, done + more_rows), read + more_bytes, time.monotonic()
             if now - last < self.every and done < rows:
                 return
             last, rate = now, read / max(now - start, 1e-9)

@@ -111,7 +111,10 @@ def make_bucket(place: Place) -> None:
 
 
 def start_cluster(hosts: Hosts, folder: Path) -> Client:
-    """A scheduler that gives a silent worker up after five seconds, and three workers; a client that only looks."""
+    """A scheduler that gives a silent worker up after five seconds, and three workers; a client that only looks.
+
+    A worker that was given up ends when it hears of it; its host starts it again, as Kubernetes or systemd would.
+    """
     address = f"tcp://{hosts.addresses['scheduler']}:{PORT}"
     # The environment of this process is that of the hosts, but for what Dask is told here.
     environment = ["env", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL=5s"]
@@ -121,7 +124,8 @@ def start_cluster(hosts: Hosts, folder: Path) -> Client:
     for name in WORKERS:
         worker = [*dask, "distributed.cli.dask_worker", address, "--host", hosts.addresses[name], "--nworkers", "1"]
         worker += ["--nthreads", "1", "--memory-limit", "2GiB", "--no-dashboard", "--local-directory", str(folder / name)]
-        hosts.start(name, worker, folder / f"{name}.txt")
+        again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "worker"]
+        hosts.start(name, [*again, *worker], folder / f"{name}.txt")
     client = Client(address, timeout=60, set_as_default=False)
     client.wait_for_workers(len(WORKERS), timeout=60)
     return client
