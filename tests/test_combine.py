@@ -23,8 +23,11 @@ from noisydask import ranking
 from noisydask.cli import main
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
+from noisydask.progress import Silent
+from noisydask.publish import publishing
 from noisydask.results import LabelIssues
-from noisydask.store import Output
+from noisydask.settings import PublishSettings
+from noisydask.store import Output, RunStore
 from noisydask.tables import write_table
 
 Array = np.ndarray[Any, Any]
@@ -36,8 +39,13 @@ def issues_of(data: Any, out: Path, **how: Any) -> LabelIssues:
 
 def dynamics_of(metric: Array, out: Path, ids: Any = None, dense: bool = True, top_k: int | None = None) -> Path:
     """A run of the dynamics job as it is laid out, of metrics that the test chose."""
-    output = Output.at(out)
-    run = output.start_run()
+    with publishing(Output.at(out), PublishSettings(), Silent()) as publication:
+        publication.publish(_laid_out(publication.run, metric, ids, dense, top_k))
+    return out
+
+
+def _laid_out(run: RunStore, metric: Array, ids: Any, dense: bool, top_k: int | None) -> dict[str, Any]:
+    """Write the objects of the run; its manifest."""
     known = np.flatnonzero(~np.isnan(metric))
     order = known[np.lexsort((known, -metric[known]))][:top_k]
     frame = pd.DataFrame({"rank": np.arange(1, len(order) + 1), "index": order, "metric": metric[order]})
@@ -49,14 +57,12 @@ def dynamics_of(metric: Array, out: Path, ids: Any = None, dense: bool = True, t
         table = frame.iloc[rows] if dense else frame.iloc[rows].drop(columns="index")
         write_table(pa.Table.from_pandas(table, preserve_index=False), parts[-1], run)
     objects = run.write_array("ema.zarr", metric) if dense else []
-    manifest = {
+    return {
         "format_version": 1, "run": run.run, "job": "dynamics", "settings": {"top_k": top_k}, "parts": parts,
         "counts": {"examples": len(metric), "candidates": len(order)},
         "inputs": {"losses": {}} | ({} if ids is None else {"ids": {}}),
         "objects": [{"path": stored.path} for stored in objects],
     }  # fmt: skip
-    output.publish(run, manifest)
-    return out
 
 
 def brute_force(quality: Array, metric: Array) -> pd.DataFrame:
