@@ -32,6 +32,8 @@ FORMAT_VERSION = 1
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+#: Names of what lies in the evidence: its metadata, the chunks of its columns, the receipts of its blocks.
+_EVIDENCE_NAME = re.compile(r"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|receipts/\d+\.json")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Output:
             name: ChunkedArray(root, name, (grid.rows,), min(grid.block_rows, grid.rows), dtype)
             for name, dtype in dtypes.items()
         }
+        refuse_foreign(root)
         try:
             group = zarr.create_group(zarr_store(root), overwrite=True)
             group.attrs.update({"format_version": FORMAT_VERSION, **asdict(grid)})
@@ -145,6 +148,21 @@ class Output:
         if found != FORMAT_VERSION:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
         return run, manifest
+
+
+def refuse_foreign(evidence: Location) -> None:
+    """Refuse a place for evidence that holds anything whose name is none of evidence's: it would be deleted."""
+    prefix = evidence.path.rstrip("/") + "/"
+    try:
+        found = evidence.fs.find(evidence.path)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise cannot_write(error, evidence) from error
+    foreign = [path for path in found if not _EVIDENCE_NAME.fullmatch(path.removeprefix(prefix))]
+    if foreign:
+        name = foreign[0].removeprefix(prefix)
+        raise InputError(f"{evidence.shown} holds {name!r}, which is no evidence, and would be deleted; give out another place")
 
 
 def storage_error(error: BaseException, place: Location) -> JobError:

@@ -1,4 +1,4 @@
-"""What lies in deploy/ ready to copy: against published schemas, by the tools that will read it, and every command by its parser."""
+"""What lies in deploy/ to be copied: against published schemas, by the tools that will read it, each command by its parser."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def of_kind(kind: str, path: Path) -> dict[str, Any]:
 
 def dask_cluster() -> dict[str, Any]:
     """The DaskCluster that the night's pod makes."""
-    content: dict[str, Any] = yaml.safe_load(of_kind("ConfigMap", DEPLOY / "kubernetes/dask-cluster.yaml")["data"]["cluster.yaml"])
+    content: dict[str, Any] = yaml.safe_load(
+        of_kind("ConfigMap", DEPLOY / "kubernetes/dask-cluster.yaml")["data"]["cluster.yaml"]
+    )
     return content
 
 
@@ -352,7 +354,10 @@ def test_the_slurm_script_with_a_queue_that_starts_jobs_at_once(tmp_path: Path) 
     for program in queue.iterdir():
         program.chmod(0o755)
     script = (DEPLOY / "slurm.py").read_text()
-    for small, large in (("_jobs=1", "_jobs=8"), ('cores=2, processes=2, memory="2GiB"', 'cores=4, processes=4, memory="16GiB"')):
+    for small, large in (
+        ("_jobs=1", "_jobs=8"),
+        ('cores=2, processes=2, memory="2GiB"', 'cores=4, processes=4, memory="16GiB"'),
+    ):
         assert large in script
         script = script.replace(large, small)
     (tmp_path / "slurm.py").write_text(script)

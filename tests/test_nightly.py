@@ -136,7 +136,9 @@ def night(folder: Path, **change: Any) -> Path:
         "issues": {name: str(folder / f"{name}.zarr") for name in ("labels", "pred_probs")} | {"out": str(folder / "issues")},
         "combine": {"out": str(folder / "both"), "dynamics": str(folder / "dynamics")},
     }
-    config = {name: section | change.get(name, {}) if isinstance(section, dict) else section for name, section in config.items()}
+    config = {
+        name: section | change.get(name, {}) if isinstance(section, dict) else section for name, section in config.items()
+    }
     path = folder / "night.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
