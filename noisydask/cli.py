@@ -20,12 +20,13 @@ from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
 from noisydask.combine import combine as both_jobs
-from noisydask.config import ClusterConfig, IssuesConfig, Place, checked, checked_cluster, read_config
+from noisydask.config import ClusterConfig, IssuesConfig, checked, checked_cluster, read_config
 from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.issues import find_label_issues
-from noisydask.nightly_config import CombineConfig, NightlyConfig, checked_night
+from noisydask.losses import analyze_loss_dynamics
+from noisydask.nightly_config import NightlyConfig, checked_night
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report import console, console_consensus
+from noisydask.report import console, console_consensus, console_dynamics
 from noisydask.report.changes import changes_as_json, show_changes
 from noisydask.report.console import printable
 from noisydask.results import LabelIssues
@@ -39,7 +40,7 @@ app = typer.Typer(
 out_console = Console()
 err_console = Console(stderr=True)
 #: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {"issues": console, "combine": console_consensus}
+_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
 #: Ways to the workers, of which a config has one; and all options of the cluster.
 _WAYS = ("scheduler", "scheduler_file", "workers")
 _CLUSTER = (*_WAYS, "threads_per_worker", "memory_limit", "tls_ca_file", "tls_client_cert", "tls_client_key")
@@ -212,13 +213,21 @@ def demo(
 ) -> None:
     """Find labels that were flipped on purpose in scikit-learn's handwritten digits."""
     from noisydask import demo as job  # noqa: PLC0415  needs scikit-learn, which only the demo does
+    from noisydask import demo_losses  # noqa: PLC0415
 
     job.make_data(folder)
+    demo_losses.record_losses(folder)
     if data_only:
         return
     config = checked(job.options(folder))
     found = _run_and_show(config)
     out_console.print(job.verdict(folder, found), highlight=False)
+    with _connected(config.cluster) as reporter:
+        dynamics = analyze_loss_dynamics(**demo_losses.options(folder), reporter=reporter)
+        both = both_jobs(found, dynamics, out=folder / "both", reporter=reporter)
+    _show(dynamics, 5)
+    _show(both, 5)
+    out_console.print(demo_losses.verdict(folder, both), highlight=False)
 
 
 @app.command()
@@ -289,38 +298,19 @@ def _run_and_show(config: IssuesConfig) -> LabelIssues:
 
 def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> LabelIssues:
     """Run the main job on the cluster at hand."""
-    places = {name: getattr(config, name) for name in ("labels", "pred_probs", "ids", "out")}
-    found, gate = _gated(
-        config.labels.url, config.pred_probs.url, quality_score=config.quality_score,
-        adjust_pred_probs=config.adjust_pred_probs, estimation_method=config.estimation_method,
-        ids=config.ids.url if config.ids else None, class_names=names, on_invalid=config.on_invalid,
-        block_bytes=config.block_bytes, out=config.out.url, reporter=reporter,
-        storage_options={name: config.options_of(p) for name, p in places.items() if isinstance(p, Place)},
-        fail_above=config.fail_above, fail_new_above=config.fail_new_above, **config.publishing(),
-    )  # fmt: skip
+    found, gate = _gated(**config.arguments(), class_names=names, reporter=reporter)
     _show(found, 10)
     if gate is not None:
         raise gate
     return found
 
 
-def _gated(*inputs: Any, **how: Any) -> tuple[LabelIssues, GateError | None]:
+def _gated(**how: Any) -> tuple[LabelIssues, GateError | None]:
     """Run the main job; a run that the quality gate does not let pass is shown all the same."""
     try:
-        return find_label_issues(*inputs, **how), None
+        return find_label_issues(**how), None
     except GateError as error:
         return error.issues, error
-
-
-def _combine_and_show(config: CombineConfig, reporter: Reporter) -> None:
-    """Join two rankings on the cluster at hand."""
-    places = {name: place for name in _COMBINED if isinstance(place := getattr(config, name), Place)}
-    found = both_jobs(
-        config.issues and config.issues.url, config.dynamics and config.dynamics.url, on=config.on,
-        ids=config.ids and config.ids.url, top=config.top, out=config.out.url, reporter=reporter,
-        storage_options={name: config.options_of(place) for name, place in places.items()}, **config.publishing(),
-    )  # fmt: skip
-    _show(found, 10)
 
 
 def _run_night(config: NightlyConfig) -> None:
@@ -328,7 +318,8 @@ def _run_night(config: NightlyConfig) -> None:
     with _connected(config.cluster) as reporter:
         jobs: dict[str, Callable[[Any], object]] = {
             "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
-            "combine": lambda section: _combine_and_show(section, reporter),
+            "dynamics": lambda section: _show(analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10),
+            "combine": lambda section: _show(both_jobs(**section.arguments(), reporter=reporter), 10),
         }
         steps = [nightly.Step(name, partial(jobs[name], section), config.needs(name)) for name, section in config.sections()]
         outcomes = nightly.run_night(steps, graph.is_connected)

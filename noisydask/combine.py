@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,12 +18,13 @@ from noisydask.blocks import plan_tasks
 from noisydask.combine_passes import CONSENSUS, METRIC, QUALITY, Blocks, Pieces
 from noisydask.combine_sources import Inputs
 from noisydask.consensus import Consensus
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
+from noisydask.job import failures_told
 from noisydask.progress import Reporter, Silent
 from noisydask.publish import publishing
 from noisydask.settings import PublishSettings
-from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
+from noisydask.store import FORMAT_VERSION, Output, RunStore
 from noisydask.tables import WrittenPart
 
 #: Tasks of a thread in a pass that counts.
@@ -110,7 +110,7 @@ class CombineJob:
     def run(self, output: Output) -> Consensus:
         """Join, rank, write, publish."""
         started = datetime.now(UTC)
-        with _told(output), publishing(output, self.publish, self.reporter) as publication:
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
             self.reporter, run = publication.reporter, publication.run
             run.make_folder("candidates")
             self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
@@ -234,18 +234,3 @@ def _pieces(run: RunStore, written: graph.Table) -> Pieces:
 def _in_number(written: graph.Table) -> list[Any]:
     """What was written of each part."""
     return sorted(graph.compute(written)["written"], key=lambda one: one.number)
-
-
-@contextmanager
-def _told(output: Output) -> Iterator[None]:
-    """Failures of stores and clusters in one sentence."""
-    try:
-        yield
-    except NoisydaskError:
-        raise
-    except OSError as error:
-        raise storage_error(error, output.place) from error
-    except Exception as error:
-        if type(error).__module__.startswith("distributed"):
-            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
-        raise

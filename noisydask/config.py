@@ -60,6 +60,10 @@ class ClusterConfig(Strict):
         return self
 
 
+#: Options that say where and for whom a job runs, and names of classes, which are read from a file first.
+_NO_ARGUMENTS = ("cluster", "storage_options", "class_names")
+
+
 class PublishConfig(Strict):
     """Where the runs of a job go; how they are locked, published and kept."""
 
@@ -71,10 +75,12 @@ class PublishConfig(Strict):
     keep_days: float = Field(default=0, ge=0)
     grace_seconds: float = Field(default=3600, ge=0)
 
-    def publishing(self) -> dict[str, Any]:
-        """How runs are locked, published and kept, as the functions of the jobs take it."""
-        names = ("allow_unsafe_store", "lease_seconds", "keep_runs", "keep_days", "grace_seconds")
-        return {name: getattr(self, name) for name in names}
+    def arguments(self) -> dict[str, Any]:
+        """These options as the function of the job takes them."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NO_ARGUMENTS}
+        places = {name: value for name, value in given.items() if isinstance(value, Place)}
+        urls = {name: place.url for name, place in places.items()}
+        return {**given, **urls, "storage_options": {name: self.options_of(place) for name, place in places.items()}}
 
     def options_of(self, place: Place) -> dict[str, Any]:
         """Storage options of a place: the common ones, and its own on top."""
@@ -108,6 +114,34 @@ class IssuesConfig(PublishConfig):
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"class_names: cannot read the file ({type(error).__name__})") from error
         return [str(name) for name in names]
+
+
+class DynamicsConfig(PublishConfig):
+    """Everything the job on training losses can be told: exactly one of losses, table and datumaro."""
+
+    losses: AnyPlace | None = None
+    iters: AnyPlace | None = None
+    labels: AnyPlace | None = None
+    ids: AnyPlace | None = None
+    table: AnyPlace | None = None
+    id_column: str = "id"
+    iteration_column: str = "iteration"
+    loss_column: str = "loss"
+    label_column: str | None = None
+    subset_column: str | None = None
+    ann_id_column: str | None = None
+    datumaro: AnyPlace | None = None
+    alpha: float = Field(default=0.001, gt=0, le=1)
+    tracking_loss_type: str | None = None
+    top_k: int | None = Field(default=None, ge=1)
+    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    full: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DynamicsConfig:
+        if sum(source is not None for source in (self.losses, self.table, self.datumaro)) != 1:
+            raise ValueError("give one of losses, table and datumaro")
+        return self
 
 
 def read_config(path: Path) -> dict[str, Any]:

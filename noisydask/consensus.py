@@ -5,11 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from noisydask.graph import Table, lazy_frames
+from noisydask.graph import Table, lazy_frame
 from noisydask.results import read_parts
 from noisydask.store import RunStore
 
@@ -33,12 +34,9 @@ class Consensus:
     @property
     def ranking(self) -> Table:
         """The ranking as a lazy Dask table, columns as in :meth:`to_dataframe`."""
-
-        def read(name: str) -> pd.DataFrame:
-            return read_parts(run, [name], rows)
-
-        run, rows = self.run, int(self.manifest["counts"]["ranked"])
-        return lazy_frames(read, self.manifest["parts"], read_parts(run, self.manifest["parts"], 0))
+        rows, names = int(self.manifest["counts"]["ranked"]), self.manifest["parts"]
+        parts = [partial(read_parts, self.run, [name], rows) for name in names]
+        return lazy_frame(parts, read_parts(self.run, names, 0))
 
     def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
         """The ranking as a table, worst first.

@@ -21,6 +21,10 @@ class InputError(NoisydaskError, ValueError):
     exit_status = 2
 
 
+class DatasetError(InputError):
+    """A Datumaro dataset was not made for the analysis of loss dynamics."""
+
+
 class GateError(NoisydaskError):
     """The run is published, and found more than the quality gate lets pass.
 

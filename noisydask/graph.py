@@ -8,7 +8,7 @@ inputs: two stores may hold other data at the same path, and a hash of credentia
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, pairwise
@@ -136,15 +136,58 @@ def shuffle_frames(
         return parts.map_partitions(finish, meta=pd.DataFrame({"written": pd.Series(dtype=object)}))
 
 
+def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:
+    """Partitions of a Dask frame; of a frame in memory, slices of so many rows."""
+    if isinstance(frame, pd.DataFrame):
+        cuts = range(0, max(1, len(frame)), rows)
+        return [delayed(frame.iloc[low : low + rows], name=token("rows"), pure=False) for low in cuts]
+    return list(frame.to_delayed())
+
+
+def shuffle_rows(parts: Sequence[Delayed], meta: pd.DataFrame, column: str, num_parts: int) -> list[Delayed]:
+    """Bring all rows with the same value of a column together, by Dask's shuffle: over the disks of a cluster's workers,
+    or of this machine.
+    """
+    with dask.config.set({"dataframe.convert-string": False}):
+        table = dd.from_delayed(list(parts), meta=meta, verify_meta=False, prefix=token("table"))
+        return list(table.shuffle(on=column, npartitions=num_parts, ignore_index=True).to_delayed())
+
+
+def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> list[Delayed]:
+    """``task(part, number)`` of each part."""
+    key = token(name)
+    call = delayed(task, name=f"{key}-task", pure=False)
+    return [call(part, number, dask_key_name=f"{key}-{number}") for number, part in enumerate(parts)]
+
+
+def total(name: str, states: Sequence[Delayed]) -> Any:
+    """All states added up in a tree, on the active client or scheduler; there is at least one."""
+
+    def subtotal(states: Sequence[Any]) -> Any:
+        return reduce(add, states)
+
+    level = 0
+    while len(states) > 1:
+        key, level = token(f"{name}-{level}"), level + 1
+        groups = [list(states[low : low + _SPLIT_EVERY]) for low in range(0, len(states), _SPLIT_EVERY)]
+        states = [delayed(subtotal, pure=False)(group, dask_key_name=f"{key}-{n}") for n, group in enumerate(groups)]
+    return compute(states[0])
+
+
+def is_frame(source: Any) -> bool:
+    """Whether this is a frame of pandas or Dask."""
+    return isinstance(source, pd.DataFrame | dd.DataFrame)
+
+
 def together(*frames: da.Array) -> da.Array:
     """The frames of several passes, one after the other."""
     return da.concatenate(frames)
 
 
-def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta: pd.DataFrame) -> dd.DataFrame:
-    """A table of which each part is read when it is asked for."""
-    with dask.config.set({"dataframe.convert-string": False}):
-        return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
+def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:
+    """A table whose partitions are made by calls, in order."""
+    made = [delayed(part, pure=False)(dask_key_name=token("part")) for part in parts]
+    return dd.from_delayed(made, meta=meta, verify_meta=False)
 
 
 def slots() -> int:

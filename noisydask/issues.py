@@ -142,21 +142,17 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
 
 
 class _Results(Protocol):
-    """What a job returns."""
-
     def remove_with_me(self, remove: Callable[[], None]) -> None: ...
 
 
-_R = TypeVar("_R", bound=_Results, covariant=True)
+_Found = TypeVar("_Found", bound=_Results, covariant=True)
 
 
-class _Job(Protocol[_R]):
-    """What runs on an output."""
-
-    def run(self, output: Output) -> _R: ...
+class _Job(Protocol[_Found]):
+    def run(self, output: Output) -> _Found: ...
 
 
-def run_in_temporary_folder(job: _Job[_R]) -> _R:
+def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
     """Run a job whose results go with the returned object."""
     with_me = _temporary_folder()
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +24,7 @@ from noisydask.confident import num_issues
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import column_dtypes, columns_for
 from noisydask.inputs import Inputs
-from noisydask.locations import reason
+from noisydask.locations import Location, reason
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
 from noisydask.results import LabelIssues
@@ -59,18 +61,9 @@ class IssueJob:
     def run(self, output: Output) -> LabelIssues:
         """Scan, count, rank, write, publish."""
         started = datetime.now(UTC)
-        try:
-            with publishing(output, self.publish, self.reporter) as publication:
-                self.reporter = publication.reporter
-                return self._run(publication, started)
-        except NoisydaskError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) or reason(error) is not None:
-                raise storage_error(error, output.place) from error
-            if type(error).__module__.startswith("distributed"):
-                raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
-            raise
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+            self.reporter = publication.reporter
+            return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LabelIssues:
         output, run = publication.output, publication.run
@@ -120,7 +113,7 @@ class IssueJob:
         probs = self.inputs.pred_probs
         rows, num_classes = probs.shape
         grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
-        _check_memory(grid.block_bytes)
+        check_memory(grid.block_bytes)
         settings = self.settings
         columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
         evidence = output.create_evidence(grid, column_dtypes(num_classes, probs.dtype, columns))
@@ -136,7 +129,7 @@ class IssueJob:
         given = [self.inputs.pred_probs, self.inputs.labels]
         arrays = [graph.block_rows(rows.array, grid) if isinstance(rows, DaskRows) else None for rows in given]
         alone = any(array is not None for array in arrays)
-        numbers = graph.block_numbers(blocks, _tasks(grid.num_blocks, _SCAN_TASKS, alone))
+        numbers = graph.block_numbers(blocks, tasks_of(grid.num_blocks, SCAN_TASKS, alone))
         size = grid.rows * data.num_classes * data.dtype.itemsize
         self.reporter.phase(f"reading {grid.rows:,} x {data.num_classes:,} {data.dtype} in {grid.num_blocks:,} blocks")
         with self.reporter.reading(grid.rows, size) as advance, listening(advance) as notify:
@@ -173,7 +166,7 @@ class IssueJob:
 
     def _over_evidence(self, name: str, task: Any, data: passes.Dataset) -> Any:
         """A pass over all blocks that reads no probabilities."""
-        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS)
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
         numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
         return graph.run_pass(name, task, numbers)
 
@@ -203,7 +196,7 @@ class IssueJob:
         ids = self.inputs.ids
         selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
         array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
-        tasks = _tasks(data.grid.num_blocks, _EVIDENCE_TASKS, array is not None)
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
         numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
         frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
         names = self.inputs.class_names
@@ -247,38 +240,62 @@ class IssueJob:
         self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int
     ) -> dict[str, Any]:
         """Everything there is to know of a run."""
-        packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
         inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
-        finished = datetime.now(UTC)
-        return {
-            "format_version": FORMAT_VERSION,
-            "run": run.run,
+        names = self.inputs.class_names
+        return common_manifest(run, started, self.timings, self.objects) | {
             "job": "issues",
-            "started": started.isoformat(),
-            "finished": finished.isoformat(),
-            "seconds": self.timings | {"total": round((finished - started).total_seconds(), 4)},
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() for name, rows in inputs.items() if rows is not None},
-            "class_names": list(self.inputs.class_names) if self.inputs.class_names is not None else None,
+            "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
-            "threads": graph.slots(),
-            "versions": {"python": python_version()} | {name: version(name) for name in packages},
             "parts": [tables.part_name(number) for number in range(num_parts)],
-            "objects": [asdict(stored) for stored in sorted(self.objects)],
         }
 
 
+def common_manifest(
+    run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
+) -> dict[str, Any]:
+    """What a manifest says of a run of any job."""
+    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+    finished = datetime.now(UTC)
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": run.run,
+        "started": started.isoformat(),
+        "finished": finished.isoformat(),
+        "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
+        "threads": graph.slots(),
+        "versions": {"python": python_version()} | {name: version(name) for name in packages},
+        "objects": [asdict(stored) for stored in sorted(objects)],
+    }
+
+
+@contextmanager
+def failures_told(place: Location) -> Iterator[None]:
+    """Failures of the cluster and of the output's store become errors that are told in one sentence."""
+    try:
+        yield
+    except NoisydaskError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or reason(error) is not None:
+            raise storage_error(error, place) from error
+        if type(error).__module__.startswith("distributed"):
+            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
+        raise
+
+
 #: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
-_SCAN_TASKS, _EVIDENCE_TASKS = 32, 2
+SCAN_TASKS, EVIDENCE_TASKS = 32, 2
 
 
-def _tasks(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
+def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
     """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
     return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
 
 
-def _check_memory(block_bytes: int) -> None:
+def check_memory(block_bytes: int) -> None:
     """Refuse a plan that does not fit the workers, before the first task."""
     client = graph.active_client()
     if client is None:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from noisydask.config import AnyPlace, ClusterConfig, IssuesConfig, PublishConfig, Strict, told
+from noisydask.config import AnyPlace, ClusterConfig, DynamicsConfig, IssuesConfig, PublishConfig, Strict, told
 from noisydask.locations import is_inside
 
 #: Jobs of a night, in the order in which they run.
-SECTIONS = ("issues", "combine")
+SECTIONS = ("issues", "dynamics", "combine")
 
 
 class CombineConfig(PublishConfig):
@@ -24,12 +24,18 @@ class CombineConfig(PublishConfig):
     ids: AnyPlace | None = None
     top: int | None = Field(default=None, ge=1)
 
+    def arguments(self) -> dict[str, Any]:
+        """These options as :func:`noisydask.combine` takes them."""
+        given = super().arguments()
+        return {f"{name}_out" if name in ("issues", "dynamics") else name: value for name, value in given.items()}
+
 
 class NightlyConfig(Strict):
     """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options`` are for all of them."""
 
     job: Literal["nightly"]
     issues: IssuesConfig | None = None
+    dynamics: DynamicsConfig | None = None
     combine: CombineConfig | None = None
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     cluster: ClusterConfig = ClusterConfig()

@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import product
 from math import prod
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +62,15 @@ class Rows(ABC):
         Its type, in the byte order of this machine whatever the store has.
     chunk_rows : int
         Rows that the store keeps together.
+    chunk_columns : int
+        Columns that it keeps together; 0 where rows are always whole.
     """
 
     url: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk_rows: int = 1
+    chunk_columns: int = 0
     fetched: ByteCount = field(default_factory=ByteCount, repr=False)
 
     def read(self, start: int, stop: int) -> Array:
@@ -144,10 +148,11 @@ def _pipeline(array: zarr.Array[Any]) -> str | None:
 
 @dataclass(kw_only=True)
 class ZarrRows(Rows):
-    """Rows of a Zarr array, format 2 or 3, chunked or sharded."""
+    """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window of them."""
 
     array: zarr.Array[Any] = field(repr=False)
     by_itself: bool
+    window: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, array: zarr.Array[Any], url: str) -> ZarrRows:
@@ -162,11 +167,16 @@ class ZarrRows(Rows):
         fetched.take()  # the metadata is no row
         return cls(
             url=url, shape=array.shape, dtype=_native(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
+            chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
             fetched=fetched, array=again, by_itself=by_itself,
         )  # fmt: skip
 
+    def columns(self, first: int, last: int) -> Self:
+        """These rows with some of their columns only; the bytes read count here as well."""
+        return replace(self, shape=(self.shape[0], last - first), window=(first, last))
+
     def _read(self, start: int, stop: int) -> Array:
-        rows = cast(Array, self.array[start:stop])
+        rows = cast(Array, self.array[start:stop] if self.window is None else self.array[start:stop, slice(*self.window)])
         if self.by_itself:
             self._count_files(start, stop)
         return rows
@@ -176,9 +186,11 @@ class ZarrRows(Rows):
         root = cast(LocalStore, self.array.store).root / self.array.path
         grid = self.array.shards or self.array.chunks
         ranges = [range(start // grid[0], -(-stop // grid[0]))]
-        ranges += [range(-(-n // size)) for n, size in zip(self.shape[1:], grid[1:], strict=True)]
-        for chunk in np.ndindex(*(len(r) for r in ranges)):
-            key = self.array.metadata.encode_chunk_key((chunk[0] + ranges[0].start, *chunk[1:]))
+        ranges += [range(-(-n // size)) for n, size in zip(self.array.shape[1:], grid[1:], strict=True)]
+        if self.window is not None:
+            ranges[1] = range(self.window[0] // grid[1], -(-self.window[1] // grid[1]))
+        for chunk in product(*ranges):
+            key = self.array.metadata.encode_chunk_key(chunk)
             try:
                 self.fetched.add(os.stat(root / key).st_size)
             except FileNotFoundError:

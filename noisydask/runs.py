@@ -8,11 +8,12 @@ from typing import Any
 
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
+from noisydask.loss_results import LossDynamics
 from noisydask.results import LabelIssues
 from noisydask.store import Output
 
 #: What a job returns, by the job's name in the manifest.
-_RESULTS = {"issues": LabelIssues, "combine": Consensus}
+_RESULTS = {"issues": LabelIssues, "dynamics": LossDynamics, "combine": Consensus}
 
 
 def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None) -> Any:
@@ -29,7 +30,7 @@ def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, 
 
     Returns
     -------
-    LabelIssues or Consensus
+    LabelIssues, LossDynamics or Consensus
 
     Raises
     ------

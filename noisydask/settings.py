@@ -45,6 +45,33 @@ class IssueSettings:
 
 
 @dataclass(frozen=True)
+class LossSettings:
+    """Options of the job on training losses.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of a new loss in the moving average.
+    top_k : int, optional
+        How many candidates are ranked; all examples with a loss where not given.
+    block_bytes : int
+        Decoded bytes of a block.
+    """
+
+    alpha: float = 0.001
+    top_k: int | None = None
+    block_bytes: int = DEFAULT_BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise InputError(f"alpha must be above 0 and at most 1, not {self.alpha}")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k must be at least 1, not {self.top_k}")
+        if self.block_bytes < 1:
+            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
+
+
+@dataclass(frozen=True)
 class PublishSettings:
     """How runs are locked, published, kept and judged.
 

@@ -10,7 +10,18 @@ import pytest
 import noisydask
 
 ROOT = Path(noisydask.__file__).parent
-PURE = ("evidence", "row_kernel", "thresholds", "confident", "ranking", "blocks", "settings")
+PURE = (
+    "evidence",
+    "row_kernel",
+    "thresholds",
+    "confident",
+    "ranking",
+    "blocks",
+    "settings",
+    "dynamics",
+    "dynamics_kernel",
+    "transpose",
+)
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}

@@ -1,0 +1,151 @@
+"""What is asked of candidates once the mean curve is known: label, name, where they cross the curve; as tables.
+
+Tasks over blocks like those of :mod:`noisydask.dynamics_passes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from noisydask.dynamics import Crossings, ExampleStates
+from noisydask.dynamics_passes import LossData, StateStore, column_cuts, tiles
+from noisydask.ranking import Ints, Part, assign_parts, score_of, sort_keys
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of candidates after the scan.
+
+    Attributes
+    ----------
+    mean : ndarray of float64, (T,)
+        The mean curve, to find where their EMA crosses it.
+    cross : bool
+        Whether that is asked, at the price of reading their rows again.
+    """
+
+    mean: Floats
+    cross: bool
+
+
+def details(
+    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
+    index: Ints,
+) -> Table:  # fmt: skip
+    """Label, name and crossing of the examples at ``index``, ascending, of blocks that hold some.
+
+    The column ``again`` adds up to the bytes of losses that were read for them.
+    """
+    found = []
+    for block in blocks:
+        start, stop = data.grid.bounds(block)
+        low, high = np.searchsorted(index, [start, stop])
+        found.append(_details(block, index[low:high] - start, losses, labels, ids, data, wanted))
+    return Table(pd.concat(found, ignore_index=True))
+
+
+def _details(
+    block: int, rows: Ints, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted
+) -> pd.DataFrame:
+    start, stop = data.grid.bounds(block)
+    if ids is None and data.ids is not None and len(rows):
+        ids = data.ids.read(start, stop)
+    columns: dict[str, Array] = {"index": start + rows, "id": start + rows if ids is None else ids[rows]}
+    if labels is None and data.labels is not None and len(rows):
+        labels = data.labels.read(start, stop)
+    if data.labelled:
+        columns["label"] = labels[rows].astype(np.int64) if labels is not None else rows
+    again = np.zeros(len(rows), np.int64)
+    if wanted.cross:
+        columns["crossed"] = _crossings(start, stop, rows, losses, data, wanted.mean)
+        again[:1] = data.losses.take_bytes_read() if data.losses is not None else 0
+    return pd.DataFrame(columns | {"again": again})
+
+
+def _crossings(start: int, stop: int, rows: Ints, losses: Array | None, data: LossData, mean: Floats) -> Ints:
+    """Position of the iteration at which each row's EMA first lies above the mean curve."""
+    search = Crossings.of(len(rows), data.alpha, mean)
+    if len(rows):
+        whole = replace(data, first=0, keep=0)
+        for low, high, cut, tile in tiles(start, stop, losses, whole, column_cuts(whole)):
+            here = slice(*np.searchsorted(rows, [low - start, high - start]))
+            search.look(tile, rows[here] - (low - start), cut[0], here)
+    return search.found
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table from several tasks."""
+
+    rows: pd.DataFrame
+
+    def __add__(self, other: Table) -> Table:
+        return Table(pd.concat([self.rows, other.rows], ignore_index=True))
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Losses of some examples by position."""
+
+    losses: Mapping[int, Array]
+    bytes_read: int
+
+    def __add__(self, other: ChosenRows) -> ChosenRows:
+        return ChosenRows({**self.losses, **other.losses}, self.bytes_read + other.bytes_read)
+
+
+def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints) -> ChosenRows:
+    """Losses of the examples at ``index``, few and ascending, of blocks that hold some."""
+    whole = replace(data, first=0, keep=0)
+    found: dict[int, list[Array]] = {}
+    for block in blocks:
+        start, stop = data.grid.bounds(block)
+        for low, high, _, tile in tiles(start, stop, losses, whole, column_cuts(whole)):
+            for row in index[slice(*np.searchsorted(index, [low, high]))]:
+                found.setdefault(int(row), []).append(tile[row - low].copy())
+    again = data.losses.take_bytes_read() if data.losses is not None else 0
+    return ChosenRows({row: np.concatenate(parts) for row, parts in found.items()}, again)
+
+
+def select(
+    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
+    parts: tuple[Part, ...],
+) -> pd.DataFrame:  # fmt: skip
+    """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
+    return pd.concat([_select_block(block, losses, labels, ids, data, wanted, parts) for block in blocks], ignore_index=True)
+
+
+def _select_block(
+    block: int, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, wanted: Wanted,
+    parts: tuple[Part, ...],
+) -> pd.DataFrame:  # fmt: skip
+    start, _ = data.grid.bounds(block)
+    states = cast(StateStore, data.final or data.kept).read(block)
+    scores = -states.metric
+    last = parts[-1].last_key if parts else 0
+    rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
+    part = assign_parts(sort_keys(scores[rows]), start + rows, parts)
+    rows, part = rows[part >= 0], part[part >= 0]
+    return candidates(states.part(rows), _details(block, rows, losses, labels, ids, data, wanted)).assign(part=part)
+
+
+def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the ranking, in the order given."""
+    return told.assign(metric=states.metric, **states.statistics())
+
+
+def empty_selection(data: LossData, ids: np.dtype[Any]) -> pd.DataFrame:
+    """What :func:`select` returns, without rows."""
+    none = np.zeros(0, np.int64)
+    columns = {"index": none, "id": none.astype(ids)} | ({"label": none} if data.labelled else {})
+    told = pd.DataFrame(columns | {"crossed": none, "again": none})
+    return candidates(ExampleStates.empty(0, data.dtype), told).assign(part=none)

@@ -1,0 +1,154 @@
+"""What a run on dense losses leaves for the next: states and sums after the iterations so far, and what they were made of.
+
+``OUT/evidence-dynamics`` holds a folder with the states of all examples and the sums by label and iteration, and
+``receipt.json``, which names that folder and is written last: what it does not name does not count. States are kept as of
+the last iteration that ends a chunk of the array, since a chunk that is not full is written again when epochs are added.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from noisydask.arrays import DaskRows, Rows, zarr_store
+from noisydask.chunks import ChunkedArray
+from noisydask.dynamics import CurveSums, ExampleStates
+from noisydask.dynamics_passes import StateStore
+from noisydask.listing import Listing, list_array, version
+from noisydask.locations import Location
+from noisydask.loss_inputs import LossInputs
+from noisydask.rows import NpyRows, ZarrRows
+from noisydask.store import RunStore
+
+Ints = npt.NDArray[np.int64]
+
+#: Of the states and their receipt; another version is not read.
+STATE_VERSION = 1
+_RECEIPT = "receipt.json"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What states depend on: settings and layout, the labels, and the objects of each column of chunks."""
+
+    common: str
+    columns: tuple[str, ...]
+    chunk_columns: int
+
+    def begins_with(self, receipt: Mapping[str, Any]) -> bool:
+        """Whether the iterations of a receipt are the first of these, unchanged."""
+        chunks = receipt["columns"]
+        return bool(receipt["common"] == self.common and chunks == list(self.columns[: len(chunks)]))
+
+
+def fingerprint(inputs: LossInputs, alpha: float, objects: Listing | None) -> Fingerprint | None:
+    """The fingerprint of inputs whose losses lie in ``objects``; None where a store tells no versions of them."""
+    rows, labels = inputs.losses, _whole(inputs.labels)
+    if not isinstance(rows, ZarrRows) or objects is None or labels is None or None in objects.values():
+        return None
+    width, (examples, iterations) = rows.chunk_columns, rows.shape
+    common = _digest(
+        STATE_VERSION, rows.url, examples, str(rows.dtype), rows.chunk_rows, width, alpha, labels,
+        str(rows.array.metadata.to_dict().get("codecs")),
+    )  # fmt: skip
+    down = range(-(-examples // rows.chunk_rows))
+    columns = []
+    for chunk in range(iterations // width):
+        keys = [rows.array.metadata.encode_chunk_key((row, chunk)) for row in down]
+        here = inputs.iterations[chunk * width : (chunk + 1) * width].tolist()
+        columns.append(_digest(here, [objects.get(key, "not stored") for key in keys]))
+    return Fingerprint(common, tuple(columns), width)
+
+
+def objects_of(rows: Rows | DaskRows) -> Listing | None:
+    """The objects that losses lie in, by their keys; None where these are not known."""
+    return list_array(rows.array.store, rows.array.path) if isinstance(rows, ZarrRows) else None
+
+
+def _whole(labels: Rows | DaskRows | None) -> str | None:
+    """The fingerprint of all labels; None where it cannot be had."""
+    if labels is None:
+        return "none"
+    if isinstance(labels, DaskRows):
+        array = labels.array
+        content = blake2b(np.ascontiguousarray(array).data) if isinstance(array, np.ndarray) else None
+        return None if content is None else _digest(str(array.dtype), content.hexdigest())
+    if isinstance(labels, NpyRows):
+        found = version(labels.place.fs.info(labels.place.path))
+        return None if found is None else _digest(labels.url, labels.shape, found)
+    listed = objects_of(labels)
+    return None if listed is None or None in listed.values() else _digest(labels.url, sorted(listed.items()))
+
+
+def _digest(*parts: Any) -> str:
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The place of states under an output."""
+
+    place: Location
+
+    def find(self, now: Fingerprint) -> tuple[StateStore, CurveSums, int, int] | None:
+        """States and sums that the receipt names, their iterations and block rows, if they are those of the inputs."""
+        try:
+            receipt = json.loads(self.place.fs.cat_file((self.place / _RECEIPT).path))
+            if receipt["version"] != STATE_VERSION or not now.begins_with(receipt) or not receipt["columns"]:
+                return None
+            root = self.place / receipt["folder"]
+            dtypes = ExampleStates.dtypes(receipt["dtype"])
+            store = _store(root, receipt["examples"], receipt["block_rows"], dtypes)
+            labels, limbs, counts = (_read(root / f"{name}.zarr") for name in ("labels", "limbs", "counts"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return store, CurveSums(labels, limbs, counts), len(receipt["columns"]) * now.chunk_columns, receipt["block_rows"]
+
+    def create(self, examples: int, block_rows: int, dtype: np.dtype[Any]) -> tuple[str, StateStore]:
+        """Make room for states in a new folder."""
+        name = f"state-{secrets.token_hex(4)}"
+        store = _store(self.place / name, examples, block_rows, ExampleStates.dtypes(dtype))
+        for array in store.arrays.values():
+            array.create()
+        return name, store
+
+    def keep(self, name: str, sums: CurveSums, now: Fingerprint, iterations: int, like: StateStore) -> None:
+        """Say that the states in a folder are those of the inputs after so many iterations."""
+        run = RunStore(self.place / name, name)
+        for part, values in (("labels", sums.labels), ("limbs", sums.limbs), ("counts", sums.counts)):
+            run.write_array(f"{part}.zarr", np.ascontiguousarray(values))
+        ema, last = like.arrays["ema"], like.arrays["last"]
+        receipt = {
+            "version": STATE_VERSION, "folder": name, "common": now.common,
+            "columns": list(now.columns[: iterations // now.chunk_columns]), "examples": ema.shape[0],
+            "block_rows": ema.chunk_rows, "dtype": str(last.dtype),
+        }  # fmt: skip
+        RunStore(self.place, "").write(_RECEIPT, json.dumps(receipt).encode())
+
+    def tidy(self) -> None:
+        """Remove folders that the receipt does not name."""
+        try:
+            name = json.loads(self.place.fs.cat_file((self.place / _RECEIPT).path))["folder"]
+        except (OSError, ValueError, KeyError, TypeError):
+            name = None
+        for path in self.place.fs.ls(self.place.path, detail=False) if self.place.fs.exists(self.place.path) else ():
+            found = path.rstrip("/").rpartition("/")[2]
+            if found.startswith("state-") and found != name:
+                self.place.fs.rm(path, recursive=True)
+
+
+def _store(root: Location, examples: int, block_rows: int, dtypes: Mapping[str, np.dtype[Any]]) -> StateStore:
+    rows = min(block_rows, examples)
+    return StateStore({name: ChunkedArray(root, f"{name}.zarr", (examples,), rows, kind) for name, kind in dtypes.items()})
+
+
+def _read(place: Location) -> npt.NDArray[Any]:
+    return np.asarray(zarr.open_array(zarr_store(place, read_only=True), mode="r")[...])

@@ -1,0 +1,83 @@
+"""What lies in a store, by one listing: the objects below a path, each with the version that its store gives it.
+
+A version is the store's own identity of an object: its ETag, else its size and the time of its last change. Objects of
+stores that tell neither have the version None.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+Listing = Mapping[str, str | None]
+
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def version(info: Mapping[str, Any]) -> str | None:
+    """The version of an object, from what fsspec tells of it.
+
+    Examples
+    --------
+    >>> version({"name": "a", "size": 3, "ETag": '"9b"'}), version({"name": "a", "size": 3, "mtime": 17.5})
+    ('9b', '3 17.5')
+    """
+    tag = info.get("ETag") or info.get("etag")
+    if tag:
+        return str(tag).strip('"')
+    time = next((info[name] for name in _TIMES if info.get(name) is not None), None)
+    return None if time is None else f"{info.get('size', info.get('Size'))} {time}"
+
+
+def file_version(found: os.stat_result) -> str:
+    """The version of a local file."""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def list_array(store: Store, path: str) -> Listing | None:
+    """Objects of a Zarr array by their key, in one listing; None where the store cannot be listed."""
+    while isinstance(store, WrapperStore):
+        store = store._store
+    found: Listing
+    try:
+        if isinstance(store, LocalStore):
+            found = _local(str(store.root / path))
+        elif isinstance(store, FsspecStore):
+            found = sync(_fsspec(store, path))
+        else:
+            found = sync(_keys(store, path))
+    except (PermissionError, NotImplementedError):
+        return None
+    # A store that does not even list what was opened (plain HTTP) tells nothing by what else it leaves out.
+    return found if "zarr.json" in found or ".zarray" in found else None
+
+
+def _local(root: str) -> Listing:
+    found, waiting = {}, [""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(f"{folder}{entry.name}/")
+                else:
+                    found[folder + entry.name] = file_version(entry.stat())
+    return found
+
+
+async def _fsspec(store: FsspecStore, path: str) -> Listing:
+    root = "/".join(part for part in (store.path.rstrip("/"), path) if part)
+    store.fs.invalidate_cache()
+    found = await store.fs._find(root, detail=True)
+    prefix = root.strip("/") + "/"
+    return {name.strip("/").removeprefix(prefix): version(info) for name, info in found.items()}
+
+
+async def _keys(store: Store, path: str) -> Listing:
+    prefix = f"{path}/" if path else ""
+    return {key.removeprefix(prefix): None async for key in store.list_prefix(prefix)}
