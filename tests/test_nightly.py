@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import Place
 from distributed import LocalCluster
 from layouts import make, write_zarr
 from s3_server import BUCKET, KEY, SECRET, S3Server
-from test_combine import dynamics_of
 
 import noisydask
 from noisydask.cli import main
@@ -91,6 +91,9 @@ def test_what_sections_share() -> None:
 
 
 def test_combine_takes_the_outputs_of_the_night() -> None:
+    config = checked_night(NIGHT | {"dynamics": {"table": "t", "out": "s3://b/dynamics"}, "combine": {"out": "s3://b/both"}})
+    assert config.needs("combine") == ("issues", "dynamics")
+    assert config.needs("issues") == ()
     config = checked_night(NIGHT | {"combine": {"out": "s3://b/both", "dynamics": "s3://b/dynamics"}})
     assert config.combine is not None
     assert config.combine.issues is not None
@@ -109,6 +112,8 @@ def test_combine_takes_the_outputs_of_the_night() -> None:
         ({"combine": {"out": "s3://b/issues/", "dynamics": "d"}}, "places apart"),
         ({"combine": {"out": "s3a://b/issues/runs", "dynamics": "d"}}, "places apart"),
         ({"combine": {"out": "o", "dynamics": "d", "labels": "l"}}, "combine.labels"),
+        ({"dynamics": {"out": "d"}}, "dynamics: Value error, give one of losses, table and datumaro"),
+        ({"dynamics": {"table": "t", "out": "s3://b/issues"}}, "places apart"),
         ({"issue": ISSUES}, "issue: Extra"),
         ({"storage_options": "secret-value"}, "storage_options"),
         ({"issues": ["secret-value"]}, "issues"),
@@ -125,20 +130,23 @@ def test_wrong_nights_are_refused(change: dict[str, Any], says: str) -> None:
 # --- the command
 
 
+LOSSES = np.random.default_rng(0).random((600, 12), np.float32)
+
+
 def night(folder: Path, **change: Any) -> Path:
-    """Data, a dynamics run, and the config of a night in a folder."""
+    """Data, and the config of a night in a folder."""
     place = Place(str(folder))
-    write_zarr(place / "labels.zarr", DATA.labels)
-    write_zarr(place / "pred_probs.zarr", DATA.pred_probs)
-    dynamics_of(np.random.default_rng(0).random(600), folder / "dynamics")
+    for name, values in (("labels", DATA.labels), ("pred_probs", DATA.pred_probs), ("losses", LOSSES)):
+        write_zarr(place / f"{name}.zarr", values)
+    url = {name: str(folder / f"{name}.zarr") for name in ("labels", "pred_probs", "losses")}
     config: dict[str, Any] = {
         "job": "nightly",
-        "issues": {name: str(folder / f"{name}.zarr") for name in ("labels", "pred_probs")} | {"out": str(folder / "issues")},
-        "combine": {"out": str(folder / "both"), "dynamics": str(folder / "dynamics")},
+        "issues": {name: url[name] for name in ("labels", "pred_probs")} | {"out": str(folder / "issues")},
+        "dynamics": {name: url[name] for name in ("labels", "losses")} | {"out": str(folder / "dynamics"), "alpha": 0.5},
+        "combine": {"out": str(folder / "both")},
     }
-    config = {
-        name: section | change.get(name, {}) if isinstance(section, dict) else section for name, section in config.items()
-    }
+    for name, section in change.items():
+        config[name] |= section
     path = folder / "night.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -155,9 +163,11 @@ def test_a_night_is_its_jobs_one_by_one(tmp_path: Path, one_worker: LocalCluster
     assert "combine: done" in shown
     alone = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "alone")
     np.testing.assert_array_equal(noisydask.open_run(tmp_path / "issues").indices, alone.indices)
-    both = noisydask.combine(tmp_path / "alone", tmp_path / "dynamics").to_dataframe()
-    found = noisydask.open_run(tmp_path / "both").to_dataframe()
-    assert found["index"].tolist() == both["index"].tolist()
+    dynamics = noisydask.analyze_loss_dynamics(LOSSES, labels=DATA.labels, alpha=0.5, out=tmp_path / "dynamics-alone")
+    found = noisydask.open_run(tmp_path / "dynamics")
+    pd.testing.assert_frame_equal(found.top_k(600), dynamics.top_k(600))
+    both = noisydask.combine(alone, dynamics).to_dataframe()
+    pd.testing.assert_frame_equal(noisydask.open_run(tmp_path / "both").to_dataframe(), both)
 
 
 def test_a_gate_stops_nothing_and_is_told(tmp_path: Path, one_worker: LocalCluster) -> None:
@@ -172,8 +182,10 @@ def test_wrong_input_of_one_job_leaves_out_what_needs_it(
     assert main(["run", str(night(tmp_path, issues={"labels": str(tmp_path / "none.npy")})), *on(one_worker)]) == 1
     shown = capfd.readouterr().out
     assert "issues: labels at" in shown
+    assert "dynamics: done" in shown
     assert "combine: left out: it needs issues" in shown
     assert not (tmp_path / "both").exists()
+    assert noisydask.open_run(tmp_path / "dynamics").manifest["job"] == "dynamics"
 
 
 def test_options_of_one_job_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -189,6 +201,12 @@ def test_the_shipped_night_as_it_stands(s3: S3Server, tmp_path: Path) -> None:
         url = config["issues"][name]
         assert url.startswith(f"s3://{BUCKET}/")
         write_zarr(Place(url, options), values)
+    with noisydask.LossRecorder(tmp_path / "losses") as recorder:
+        for iteration, losses in enumerate(LOSSES.T):
+            recorder.record(iteration, np.arange(600), losses, DATA.labels)
+    table = Place(config["dynamics"]["table"], options)
+    for path in (tmp_path / "losses").iterdir():
+        table.write(path.name, path.read_bytes())
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     environment |= {"AWS_ENDPOINT_URL": s3.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
     command = [sys.executable, ROOT / "jobs/nightly.py", ROOT / "configs/nightly-s3.yaml", "--workers", "1"]
@@ -200,4 +218,5 @@ def test_the_shipped_night_as_it_stands(s3: S3Server, tmp_path: Path) -> None:
     found = noisydask.open_run(config["issues"]["out"], options)
     expected = noisydask.find_label_issues(DATA.labels, DATA.pred_probs)
     np.testing.assert_array_equal(found.indices, expected.indices)
+    assert noisydask.open_run(config["combine"]["out"], options).manifest["counts"]["common"] == 600
     assert SECRET not in json.dumps(found.manifest) + done.stdout + done.stderr
