@@ -22,8 +22,9 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from noisydask.errors import InputError
+from noisydask.file_rows import NpyRows, ParquetColumn
 from noisydask.locations import Location, explain, patient
-from noisydask.rows import NpyRows, ParquetColumn, Rows, ZarrRows
+from noisydask.rows import Rows, ZarrRows
 
 __all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
 

@@ -76,6 +76,8 @@ Adjust = Annotated[
 ]  # fmt: skip
 Method = Annotated[str | None, _option("off_diagonal or off_diagonal_calibrated.", _HOW)]
 OnInvalid = Annotated[str | None, _option("Invalid rows: raise (stop) or skip (leave out).", _HOW)]
+OnUnreadable = Annotated[str | None, _option("Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW)]
+Full = Annotated[bool | None, typer.Option("--full", help="Read everything again.", rich_help_panel=_HOW)]
 BlockBytes = Annotated[int | None, _option(f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW)]
 LeaseSeconds = Annotated[float | None, _option("A lock not renewed for so long is taken over [60].", _RUNS)]
 KeepRuns = Annotated[int | None, _option("Newest runs that are kept [10].", _RUNS)]
@@ -106,6 +108,7 @@ def issues(
     labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
     class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
     estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
+    on_unreadable: OnUnreadable = None, full: Full = None,
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,
@@ -124,6 +127,7 @@ def run(
     labels: Labels = None, pred_probs: PredProbs = None, out: Out = None, ids: Ids = None,
     class_names: ClassNames = None, quality_score: QualityScore = None, adjust_pred_probs: Adjust = None,
     estimation_method: Method = None, on_invalid: OnInvalid = None, block_bytes: BlockBytes = None,
+    on_unreadable: OnUnreadable = None, full: Full = None,
     scheduler: Scheduler = None, scheduler_file: SchedulerFile = None, workers: Workers = None,
     threads_per_worker: Threads = None, memory_limit: MemoryLimit = None, storage_options: Options = None,
     labels_options: OneOption = None, pred_probs_options: OneOption = None, ids_options: OneOption = None,

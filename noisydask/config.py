@@ -98,6 +98,8 @@ class IssuesConfig(PublishConfig):
     adjust_pred_probs: bool = False
     estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
     on_invalid: Literal["raise", "skip"] = "raise"
+    on_unreadable: Literal["raise", "skip"] = "raise"
+    full: bool = False
     block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     fail_above: float | None = Field(default=None, ge=0, le=1)
     fail_new_above: int | None = Field(default=None, ge=0)

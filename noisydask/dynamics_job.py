@@ -24,9 +24,10 @@ from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, check_memory, common_manif
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_tables import CandidatePart
-from noisydask.passes import Problems, refine, tie
+from noisydask.passes import refine, tie
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
+from noisydask.scanning import Problems
 from noisydask.settings import LossSettings, PublishSettings
 from noisydask.store import Output, RunStore
 
@@ -88,8 +89,7 @@ class DynamicsJob:
         self._timed("rank")
         again += self._write_curves(data, scanned.top, parts, run)
         self._write_small(run, sums, wanted.mean)
-        manifest = self._manifest(run, started, data, sums, scanned, parts, again)
-        manifest = publication.publish(manifest)
+        manifest = publication.publish(self._manifest(run, started, data, sums, scanned, parts, again))
         if now is not None and name is not None and data.kept and objects_of(self.inputs.losses) == listed:
             folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept)
         folder.tidy()

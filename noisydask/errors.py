@@ -21,10 +21,6 @@ class InputError(NoisydaskError, ValueError):
     exit_status = 2
 
 
-class DatasetError(InputError):
-    """A Datumaro dataset was not made for the analysis of loss dynamics."""
-
-
 class GateError(NoisydaskError):
     """The run is published, and found more than the quality gate lets pass.
 
@@ -45,3 +41,7 @@ class LockedError(NoisydaskError, RuntimeError):
     """Another run holds the lock of the output, or has taken it over."""
 
     exit_status = 4
+
+
+class DatasetError(InputError):
+    """A Datumaro dataset was not made for the analysis of loss dynamics."""

@@ -30,6 +30,8 @@ Frames = da.Array
 Table = dd.DataFrame
 
 _SPLIT_EVERY = 8
+#: How often a failed task is tried again, for a store that fails for longer than its client retries.
+_RETRIES = 2
 _OBJECT = np.empty((0,), dtype=object)
 
 
@@ -38,8 +40,8 @@ def token(name: str) -> str:
     return f"noisydask-{name}-{secrets.token_hex(8)}"
 
 
-def block_numbers(blocks: Sequence[int], tasks: Sequence[int]) -> ArrayValuesDep:
-    """Block numbers of each task, as an argument of a blockwise graph: no tasks of their own."""
+def block_numbers(blocks: Sequence[Any], tasks: Sequence[int]) -> ArrayValuesDep:
+    """Block numbers of each task, or what else names a block, as an argument of a blockwise graph: no tasks of their own."""
     ends = list(accumulate(tasks, initial=0))
     ranges = {(k,): tuple(blocks[low:high]) for k, (low, high) in enumerate(pairwise(ends))}
     return ArrayValuesDep((tuple(tasks),), ranges)
@@ -99,12 +101,15 @@ def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) 
 
 def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inputs: da.Array | None) -> Any:
     """Do a pass and return its state, on the active client or scheduler."""
-    return compute(tree(name, over_blocks(name, task, numbers, *inputs))).state
+    states = over_blocks(name, task, numbers, *inputs)
+    if states.numblocks[0] <= _SPLIT_EVERY:  # so few are added here: a task for it would cost more than it does
+        return reduce(add, dask.compute(*states.to_delayed()))
+    return compute(tree(name, states)).state
 
 
 def compute(collection: Any) -> Any:
-    """Compute on the active client or scheduler."""
-    (result,) = dask.compute(collection)
+    """Compute on the active client, which tries a task that fails a few times, or on the active scheduler."""
+    (result,) = dask.compute(collection, **({"retries": _RETRIES} if active_client() is not None else {}))
     return result
 
 

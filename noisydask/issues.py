@@ -34,6 +34,8 @@ def find_label_issues(
     ids: Any = None,
     class_names: Sequence[str] | None = None,
     on_invalid: str = "raise",
+    on_unreadable: str = "raise",
+    full: bool = False,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
     out: str | Path | None = None,
     storage_options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -71,6 +73,10 @@ def find_label_issues(
         K names.
     on_invalid : {"raise", "skip"}
         Stop at rows that are no probabilities or have an impossible label, or leave them out.
+    on_unreadable : {"raise", "skip"}
+        Stop at chunks that are missing or cannot be decoded, or leave their rows out.
+    full : bool
+        Read everything, even where the evidence that an earlier run left in ``out`` still holds.
     block_bytes : int
         Decoded bytes of a block; a worker holds about three. Changes no result.
     out : str or Path, optional
@@ -103,7 +109,7 @@ def find_label_issues(
     InputError
         If an input is missing, malformed or invalid; one sentence that says what, how many and where.
     JobError
-        If the cluster or a store fails.
+        If the cluster or a store fails, a chunk cannot be read, or an input changes while it is read.
     LockedError
         If another run works on ``out``.
     GateError
@@ -117,7 +123,9 @@ def find_label_issues(
        index  given_label  suggested_label
     0      4            1                0
     """
-    settings = IssueSettings(quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes))
+    settings = IssueSettings(
+        quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes), on_unreadable, bool(full)
+    )
     options = storage_options or {}
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
     publish = PublishSettings(
@@ -125,7 +133,7 @@ def find_label_issues(
     )
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
-    job = IssueJob(inputs, settings, reporter or Silent(), publish=publish)
+    job = IssueJob(inputs, settings, reporter or Silent(), keep=out is not None, publish=publish)
     found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
     check_gate(found, publish)
     return found

@@ -34,6 +34,8 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 #: What jobs write and replace below their output.
 WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+#: Packages that talk to stores: errors of theirs are none of the data.
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
@@ -180,6 +182,15 @@ def reason(error: BaseException) -> str | None:
     if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
         return "the bucket does not exist"
     return None
+
+
+def is_transport(error: BaseException) -> bool:
+    """Whether an error comes from a disk or a store's client, and so perhaps not again; else from decoding what it gave.
+
+    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a number or a class.
+    """
+    bare = type(error) is OSError and error.errno is None
+    return (isinstance(error, OSError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def explain(error: BaseException, place: Location, name: str) -> str:

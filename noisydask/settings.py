@@ -10,6 +10,7 @@ from noisydask.confident import ESTIMATION_METHODS, QUALITY_SCORES
 from noisydask.errors import InputError
 
 ON_INVALID = ("raise", "skip")
+ON_UNREADABLE = ("raise", "skip")
 #: Nobody may lock an output for longer without renewing the lock.
 MAX_LEASE_SECONDS = 3600
 
@@ -20,12 +21,14 @@ class IssueSettings:
 
     Attributes
     ----------
-    quality_score, estimation_method, on_invalid : str
-        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`.
+    quality_score, estimation_method, on_invalid, on_unreadable : str
+        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`, :data:`ON_UNREADABLE`.
     adjust_pred_probs : bool
         Subtract class thresholds from the probabilities before scoring.
     block_bytes : int
         Decoded bytes of a block.
+    full : bool
+        Read all, whatever evidence is there.
     """
 
     quality_score: str = "self_confidence"
@@ -33,40 +36,16 @@ class IssueSettings:
     estimation_method: str = "off_diagonal"
     on_invalid: str = "raise"
     block_bytes: int = DEFAULT_BLOCK_BYTES
+    on_unreadable: str = "raise"
+    full: bool = False
 
     def __post_init__(self) -> None:
         _one_of("quality_score", self.quality_score, QUALITY_SCORES)
         _one_of("estimation_method", self.estimation_method, ESTIMATION_METHODS)
         _one_of("on_invalid", self.on_invalid, ON_INVALID)
+        _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
         if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
             raise InputError("adjust_pred_probs works with self_confidence and normalized_margin only")
-        if self.block_bytes < 1:
-            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Options of the job on training losses.
-
-    Attributes
-    ----------
-    alpha : float
-        Weight of a new loss in the moving average.
-    top_k : int, optional
-        How many candidates are ranked; all examples with a loss where not given.
-    block_bytes : int
-        Decoded bytes of a block.
-    """
-
-    alpha: float = 0.001
-    top_k: int | None = None
-    block_bytes: int = DEFAULT_BLOCK_BYTES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise InputError(f"alpha must be above 0 and at most 1, not {self.alpha}")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k must be at least 1, not {self.top_k}")
         if self.block_bytes < 1:
             raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
 
@@ -112,6 +91,33 @@ class PublishSettings:
                 raise InputError(f"{name} must not be negative, but is {value}")
         if self.fail_above is not None and not 0 <= self.fail_above <= 1:
             raise InputError(f"fail_above is a share of the examples, 0 to 1, not {self.fail_above}")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Options of the job on training losses.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of a new loss in the moving average.
+    top_k : int, optional
+        How many candidates are ranked; all examples with a loss where not given.
+    block_bytes : int
+        Decoded bytes of a block.
+    """
+
+    alpha: float = 0.001
+    top_k: int | None = None
+    block_bytes: int = DEFAULT_BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise InputError(f"alpha must be above 0 and at most 1, not {self.alpha}")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k must be at least 1, not {self.top_k}")
+        if self.block_bytes < 1:
+            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

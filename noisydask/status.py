@@ -43,8 +43,8 @@ class StatusReporter:
         self._run, self._inner, self._at_phase = run, inner, at_phase
         self._start = time.monotonic()
         self._state: dict[str, Any] = {
-            "run": run.run, "state": "running", "started": _now(), "phase": "start", "blocks_done": 0, "rows_done": 0,
-            "bytes_read": 0,
+            "run": run.run, "state": "running", "started": _now(), "phase": "start", "rows": 0, "rows_done": 0,
+            "blocks_done": 0, "bytes_read": 0,
         }  # fmt: skip
         self._changed, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write_now_and_then, name="noisydask-status", daemon=True)
@@ -69,7 +69,7 @@ class StatusReporter:
     @contextmanager
     def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
         """Count blocks, rows and bytes."""
-        self._say(rows=rows)
+        self._say(rows=self._state["rows"] + rows)
         with self._inner.reading(rows, num_bytes) as advance:
 
             def count(more_rows: int, more_bytes: int) -> None:

@@ -10,20 +10,19 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
+from noisydask.evidence_store import EvidenceStore, open_evidence
 from noisydask.locations import Location, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
@@ -32,24 +31,6 @@ FORMAT_VERSION = 1
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
-#: Names of what lies in the evidence: its metadata, the chunks of its columns, the receipts of its blocks.
-_EVIDENCE_NAME = re.compile(r"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|receipts/\d+\.json")
-
-
-@dataclass(frozen=True)
-class EvidenceStore:
-    """The evidence on disk: one Zarr array a column, one chunk a block."""
-
-    arrays: Mapping[str, ChunkedArray] = field(repr=False)
-
-    def write(self, block: int, columns: Mapping[str, Array]) -> None:
-        """Store a block; doing it twice leaves what doing it once does."""
-        for name, column in columns.items():
-            self.arrays[name].write(block, column)
-
-    def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
-        """Fetch columns of a block."""
-        return {name: self.arrays[name].read(block) for name in names}
 
 
 @dataclass(frozen=True)
@@ -94,22 +75,16 @@ class Output:
         """Name an output; nothing is touched."""
         return cls(Location.of(str(url), storage_options, "out"))
 
-    def create_evidence(self, grid: BlockGrid, dtypes: Mapping[str, np.dtype[Any]]) -> EvidenceStore:
-        """Make room for the evidence of all rows, in place of what was there."""
-        root = self.place / "evidence"
-        arrays = {
-            name: ChunkedArray(root, name, (grid.rows,), min(grid.block_rows, grid.rows), dtype)
-            for name, dtype in dtypes.items()
-        }
-        refuse_foreign(root)
+    def open_evidence(
+        self, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+    ) -> tuple[EvidenceStore, str | None]:
+        """The evidence store of this output, as :func:`noisydask.evidence_store.open_evidence` leaves it."""
         try:
-            group = zarr.create_group(zarr_store(root), overwrite=True)
-            group.attrs.update({"format_version": FORMAT_VERSION, **asdict(grid)})
-            for array in arrays.values():
-                array.create()
+            return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
+        except InputError:
+            raise
         except Exception as error:
             raise cannot_write(error, self.place) from error
-        return EvidenceStore(arrays)
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""
@@ -148,21 +123,6 @@ class Output:
         if found != FORMAT_VERSION:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
         return run, manifest
-
-
-def refuse_foreign(evidence: Location) -> None:
-    """Refuse a place for evidence that holds anything whose name is none of evidence's: it would be deleted."""
-    prefix = evidence.path.rstrip("/") + "/"
-    try:
-        found = evidence.fs.find(evidence.path)
-    except FileNotFoundError:
-        return
-    except Exception as error:
-        raise cannot_write(error, evidence) from error
-    foreign = [path for path in found if not _EVIDENCE_NAME.fullmatch(path.removeprefix(prefix))]
-    if foreign:
-        name = foreign[0].removeprefix(prefix)
-        raise InputError(f"{evidence.shown} holds {name!r}, which is no evidence, and would be deleted; give out another place")
 
 
 def storage_error(error: BaseException, place: Location) -> JobError:

@@ -86,8 +86,7 @@ class TableJob:
             "parts": [loss_tables.part_name(part.number) for part in candidates],
             "loss_parts": list(losses),
         }
-        manifest = publication.publish(manifest)
-        return LossDynamics(run, manifest)
+        return LossDynamics(run, publication.publish(manifest))
 
     def _gather(self, run: RunStore) -> GatherState:
         self.reporter.phase("bringing the losses of each example together")

@@ -52,7 +52,7 @@ class Site:
 
     def end(self, driver: subprocess.Popen[bytes], out: str) -> dict[str, bytes]:
         """Wait for the driver, and return all that it published but the manifest and the status, which tell the time."""
-        status = driver.wait(timeout=300)
+        status = driver.wait(timeout=400)
         assert status == 0, (self.folder / f"{out}.txt").read_text()[-3000:]
         run = json.loads(self.place.fs.cat(f"{self.place.url}/{out}/latest.json"))["run"]
         objects = (self.place / out / "runs" / run).objects()
@@ -111,13 +111,14 @@ def make_bucket(place: Place) -> None:
 
 
 def start_cluster(hosts: Hosts, folder: Path) -> Client:
-    """A scheduler that gives a silent worker up after five seconds, and three workers; a client that only looks.
+    """A scheduler that gives a silent worker up after twenty seconds, and three workers; a client that only looks.
 
     A worker that was given up ends when it hears of it; its host starts it again, as Kubernetes or systemd would.
     """
     address = f"tcp://{hosts.addresses['scheduler']}:{PORT}"
     # The environment of this process is that of the hosts, but for what Dask is told here.
-    environment = ["env", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL=5s"]
+    told = {"WORKER_TTL": "20s", "ALLOWED_FAILURES": "10"}
+    environment = ["env", *(f"DASK_DISTRIBUTED__SCHEDULER__{name}={value}" for name, value in told.items())]
     dask = [*environment, sys.executable, "-m"]
     scheduler = [*dask, "distributed.cli.dask_scheduler", "--host", hosts.addresses["scheduler"], "--port", str(PORT)]
     hosts.start("scheduler", [*scheduler, "--no-dashboard"], folder / "scheduler.txt")
@@ -153,7 +154,7 @@ def test_a_link_that_fails_and_heals_changes_nothing(how: str, site: Site, undis
     try:
         time.sleep(1.5)
         if how != "shortly":
-            until(lambda: site.num_workers() == len(WORKERS) - 1, seconds=60)
+            until(lambda: site.num_workers() == len(WORKERS) - 1)
         assert driver.poll() is None, "the job was over before the link was healed"
         assert site.evidence(out) < whole
     finally:
