@@ -178,7 +178,8 @@ def _finish(frame: pd.DataFrame, comparison: Comparison, top: int, write_to: Run
     table = changed(frame)
     gone = (table["change"] == "gone").to_numpy()
     if gone.any():
-        table.loc[gone, ["why", "given_label", "label_quality"]] = _explain(table[gone], comparison)
+        for name, values in _explain(table[gone], comparison).items():
+            table[name] = table[name].fillna(values)
     objects: tuple[StoredObject, ...] = ()
     if write_to is not None and len(table):
         objects = (_write(table, int(frame["part"].iloc[0]), write_to),)

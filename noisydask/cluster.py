@@ -70,7 +70,7 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             )
     except Exception as error:
         raise JobError(f"no Dask scheduler answers at {where} ({type(error).__name__}); is it running?") from error
-    with client:
+    with _quietly(), client:  # its end is when it logs
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
@@ -86,6 +86,18 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             if not watch.deserted:
                 raise
             raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave it to our error to say that a connection is lost: the client's log has tracebacks of it."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class _Watch:

@@ -25,9 +25,9 @@ from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_tables import CandidatePart
 from noisydask.passes import refine, tie
+from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
-from noisydask.scanning import Problems
 from noisydask.settings import LossSettings, PublishSettings
 from noisydask.store import Output, RunStore
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from noisydask.arrays import DaskRows, Rows
 from noisydask.blocks import BlockGrid
 from noisydask.errors import JobError
-from noisydask.listing import Listing
+from noisydask.listing import EMPTY, Listing
 from noisydask.locations import reason
 from noisydask.receipts import EVIDENCE_VERSION
 from noisydask.rows import Chunk
@@ -68,6 +68,11 @@ class Snapshot:
         if self.objects is None:
             return []
         return [chunk for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in self.objects]
+
+    def empty(self) -> list[Chunk]:
+        """Chunks of no bytes."""
+        objects = self.objects or {}
+        return [chunk for chunk in self.rows.chunks(0, self.rows.shape[0]) if objects.get(chunk.key) == EMPTY]
 
     def changed(self) -> list[str]:
         """Objects that are no longer what they were, by key."""

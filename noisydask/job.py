@@ -27,23 +27,15 @@ from noisydask.evidence import columns_for
 from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.inputs import Inputs
 from noisydask.locations import Location, reason
+from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
 from noisydask.receipts import BlockSource, StoredBlock, Why
 from noisydask.results import LabelIssues
-from noisydask.row_kernel import Problem
 from noisydask.settings import IssueSettings, PublishSettings
 from noisydask.sources import block_sources, describe
 from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
-
-_WORDS = {
-    Problem.NOT_FINITE: "NaN or infinite probabilities",
-    Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or log-probabilities?)",
-    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too coarsely?)",
-    Problem.LABEL: "labels outside 0 to K-1",
-    Problem.UNREADABLE: "chunks that cannot be read",
-}
 
 
 @dataclass
@@ -164,10 +156,10 @@ class IssueJob:
         self.bytes_read += state.bytes_read
         return state
 
-    def _check(self, problems: scanning.Problems, rows: int) -> None:
+    def _check(self, problems: Problems, rows: int) -> None:
         invalid = problems.total - problems.unreadable
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
-            raise InputError(_say(problems, rows))
+            raise InputError(problems.sentence(rows))
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
         """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
@@ -328,6 +320,8 @@ def failures_told(place: Location) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost":
+            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
@@ -358,13 +352,3 @@ def check_memory(block_bytes: int) -> None:
                 f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
                 f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
             )
-
-
-def _say(problems: scanning.Problems, rows: int) -> str:
-    """One sentence about refused rows."""
-    kinds = [f"{problems.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if problems.counts[kind]]
-    first = f"; the first are rows {', '.join(str(row) for row, _ in problems.first)}" if problems.first else ""
-    return (
-        f"{problems.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}{first}."
-        " Correct them, or leave them out (on_invalid='skip' of find_label_issues, --on-invalid skip)"
-    )

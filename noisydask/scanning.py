@@ -15,6 +15,7 @@ from noisydask.errors import JobError
 from noisydask.evidence import MAX_ROWS, Evidence, scan_rows
 from noisydask.fingerprints import of_labels
 from noisydask.passes import Dataset, rows_of, total_of
+from noisydask.problems import Problems
 from noisydask.receipts import BlockSource, Receipt, StoredBlock, Why
 from noisydask.row_kernel import Problem
 from noisydask.rows import read_rows
@@ -22,39 +23,8 @@ from noisydask.thresholds import ClassTotals
 
 Array = npt.NDArray[np.generic]
 
-#: Rows named in an error at most.
-FIRST_ROWS = 10
 #: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next read.
 READ_BYTES = 32 * 1024**2
-
-
-@dataclass(frozen=True)
-class Problems:
-    """Refused rows: how many of each kind, and the first of all."""
-
-    counts: npt.NDArray[np.int64]
-    first: tuple[tuple[int, int], ...] = ()
-
-    @classmethod
-    def of(cls, problems: npt.NDArray[np.uint8], start: int) -> Problems:
-        """Refused rows of a block whose first row is ``start``."""
-        rows = np.flatnonzero(problems)
-        invalid = rows[problems[rows] != Problem.UNREADABLE]
-        first = tuple((start + int(row), int(problems[row])) for row in invalid[:FIRST_ROWS])
-        return cls(np.bincount(problems[rows], minlength=len(Problem)), first)
-
-    @property
-    def total(self) -> int:
-        """Number of refused rows."""
-        return int(self.counts.sum())
-
-    @property
-    def unreadable(self) -> int:
-        """Number of those that could not be read; they are not named."""
-        return int(self.counts[Problem.UNREADABLE])
-
-    def __add__(self, other: Problems) -> Problems:
-        return Problems(self.counts + other.counts, tuple(sorted(self.first + other.first))[:FIRST_ROWS])
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from noisydask.receipts import BlockSource, Why
 from noisydask.rows import Chunk
 
 
-def unstored(snapshot: Snapshot | None, valid: Iterable[int] = ()) -> tuple[list[Chunk], list[Chunk]]:
+def unstored(snapshot: Snapshot, valid: Iterable[int] = ()) -> tuple[list[Chunk], list[Chunk]]:
     """Chunks of an input that are not stored: those that are lost, and those that say the array's fill value.
 
     Zarr's writers leave out a chunk that is all fill value, and readers read one that was lost as just that. No row of
     probabilities is all fill value, so a chunk of those was lost. A chunk of labels may well be all of one class: where the
     fill value is a ``valid`` label, a chunk that is not stored counts as written.
     """
-    found = snapshot.missing() if snapshot is not None else []
-    return ([], found) if found and snapshot is not None and snapshot.rows.fill in valid else (found, [])
+    found, empty = snapshot.missing(), snapshot.empty()
+    return (empty, found) if snapshot.rows.fill in valid else (empty + found, [])
 
 
 def refuse_lost(name: str, snapshot: Snapshot, lost: list[Chunk]) -> None:
@@ -35,8 +35,8 @@ def refuse_lost(name: str, snapshot: Snapshot, lost: list[Chunk]) -> None:
         first, total = lost[0], len(lost)
         raise JobError(
             f"{name} at {snapshot.rows.url}: chunk {first.key}, rows {first.start:,} to {first.stop - 1:,} cannot be read:"
-            f" it is not stored{f' ({total:,} chunks are missing)' if total > 1 else ''}. Write it again, or leave its rows"
-            " out (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
+            f" it is not stored, or empty{f' ({total:,} chunks are missing)' if total > 1 else ''}."
+            " Write it again, or leave its rows out (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
         )
 
 

@@ -19,6 +19,7 @@ PURE = (
     "blocks",
     "settings",
     "receipts",
+    "problems",
     "dynamics",
     "dynamics_kernel",
     "transpose",

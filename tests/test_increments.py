@@ -55,7 +55,8 @@ def results(place: Place, found: LabelIssues, out: str = "out") -> dict[str, byt
     """All objects of a run but the manifest."""
     objects = (place / out / "runs" / found.run.run).objects()
     assert len(objects) > 10
-    return {name: content for name, content in objects.items() if name not in ("manifest.json", "status.json")}
+    own = ("manifest.json", "status.json", "changes/")  # these tell of the run itself
+    return {name: content for name, content in objects.items() if not name.startswith(own)}
 
 
 def remove(place: Place, path: str) -> None:

@@ -19,7 +19,7 @@ from layouts import make, write_zarr
 import noisydask
 from noisydask.results import LabelIssues
 
-BLOCKS = 60
+BLOCKS = 30
 DATA = make(rows=100 * BLOCKS)
 BLOCK_BYTES = 7_000  # one chunk
 #: A job whose blocks come one after another.
@@ -46,7 +46,7 @@ def run(place: Place, out: str = "out") -> LabelIssues:
 
 
 def receipts(place: Place) -> int:
-    return sum(name.startswith("evidence/receipts/") for name in (place / "out").objects())
+    return len(place.fs.find(f"{place.url}/out/evidence/receipts"))
 
 
 def start(place: Place) -> subprocess.Popen[bytes]:
@@ -64,16 +64,19 @@ def kill(child: subprocess.Popen[bytes]) -> None:
 
 def kill_after(child: subprocess.Popen[bytes], ready: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while not ready() and child.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    kill(child)
+    try:
+        while not ready() and child.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        kill(child)
 
 
 def results(place: Place, found: LabelIssues, out: str = "out") -> dict[str, bytes]:
     objects = (place / out / "runs" / found.run.run).objects()
     assert len(objects) > 10
-    return {name: content for name, content in objects.items() if name not in ("manifest.json", "status.json")}
+    own = ("manifest.json", "status.json", "changes/")  # these tell of the run itself
+    return {name: content for name, content in objects.items() if not name.startswith(own)}
 
 
 def test_killed_driver(place: Place) -> None:
@@ -89,7 +92,7 @@ def test_killed_driver(place: Place) -> None:
     found = run(place)
     # One block may have been complete but for a part of its receipt.
     assert complete - 1 <= found.manifest["blocks"]["reused"] <= complete
-    assert found.num_issues > 500
+    assert found.num_issues > 200
     assert results(place, found) == fresh
 
 

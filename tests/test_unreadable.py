@@ -161,7 +161,7 @@ def sorted_labels(place: Place, fill: int) -> None:
     """Labels in ascending order, as Zarr writes them by default: no chunk that is all fill value."""
     order = np.argsort(DATA.labels, kind="stable")
     write_zarr(place / "p.zarr", DATA.pred_probs[order])
-    at = zarr_store(Location.of(f"{place.url}/l.zarr", {}, "test"))
+    at = zarr_store(Location.of(f"{place.url}/l.zarr", place.options, "test"))
     zarr.create_array(at, data=DATA.labels[order], chunks=(50,), fill_value=fill, overwrite=True)
 
 

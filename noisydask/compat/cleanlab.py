@@ -23,9 +23,9 @@ from noisydask.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
 from noisydask.inputs import Inputs
 from noisydask.issues import run_in_temporary_folder
 from noisydask.job import IssueJob
+from noisydask.problems import Problems
 from noisydask.progress import Bar, Silent
 from noisydask.row_kernel import Problem
-from noisydask.scanning import Problems
 from noisydask.settings import IssueSettings
 from noisydask.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 

@@ -111,7 +111,7 @@ def test_a_store_that_ignores_one_condition_is_refused(header: str, way: Proxy, 
 
 def test_a_store_that_does_not_know_conditions_is_refused(way: Proxy, job: Job, out: Place) -> None:
     for header in ("if-match", "if-none-match"):
-        way.add("status", status=501, header=header)
+        way.add("status", methods=("PUT",), status=501, header=header)
     ended = job.run()
     assert ended.status == 2, ended.said
     assert "keeps no conditional writes" in ended.one_error()
