@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dashboard,fast]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt dask-kubernetes  # its schemas alone
 	touch $@
 
 demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits

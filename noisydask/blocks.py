@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from noisydask.errors import InputError
+
 #: Decoded bytes of a block: its rows of ``pred_probs`` with their labels and evidence.
 DEFAULT_BLOCK_BYTES = 128 * 1024**2
 #: Bytes of labels and evidence that a row needs beside its probabilities.
 ROW_OVERHEAD = 40
 #: What a worker holds at most of a block while it works on it: decoded, being decoded, evidence.
 BLOCKS_IN_MEMORY = 3
+#: Blocks of a dataset at most: more than a scheduler can plan, so a sign of a header that lies.
+MAX_BLOCKS = 10_000_000
 _BLOCKS_PER_TASK = 16
 
 
@@ -62,6 +66,11 @@ def plan_blocks(rows: int, row_bytes: int, chunk_rows: int, block_bytes: int = D
     block_bytes : int
         Bytes wanted, decoded.
 
+    Raises
+    ------
+    InputError
+        If there would be more than :data:`MAX_BLOCKS`.
+
     Examples
     --------
     >>> plan_blocks(1_000_000, 4_000, 4_000).block_rows
@@ -72,7 +81,13 @@ def plan_blocks(rows: int, row_bytes: int, chunk_rows: int, block_bytes: int = D
     full = row_bytes + ROW_OVERHEAD
     fitting = max(1, block_bytes // full)
     block_rows = max(chunk_rows, fitting // chunk_rows * chunk_rows)
-    return BlockGrid(rows, block_rows, full)
+    grid = BlockGrid(rows, block_rows, full)
+    if grid.num_blocks > MAX_BLOCKS:
+        raise InputError(
+            f"{rows:,} rows of {row_bytes:,} bytes are {grid.num_blocks:,} blocks, more than {MAX_BLOCKS:,}:"
+            " is the array's header right? If it is, raise block_bytes"
+        )
+    return grid
 
 
 def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:

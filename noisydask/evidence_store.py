@@ -7,6 +7,7 @@ receipt tells, whether the receipt is of this chunk or of an older one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,15 @@ from fsspec.implementations.local import LocalFileSystem
 from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray
+from noisydask.errors import InputError
 from noisydask.evidence import column_dtypes
 from noisydask.locations import Location
 from noisydask.receipts import EVIDENCE_VERSION, Receipt
 
 Array = npt.NDArray[np.generic]
+
+#: Names of what lies in the evidence: its metadata, the chunks of its columns, the receipts of its blocks.
+_EVIDENCE_NAME = re.compile(r"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|receipts/\d+\.json")
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def open_evidence(
     found = _what_is_there(root)
     differing = _difference(found, kind) if found is not None else None
     if fresh or found is None or differing:
+        _refuse_foreign(root)
         group = zarr.create_group(zarr_store(root), overwrite=True)
         for array in arrays.values():
             array.create()
@@ -123,6 +129,19 @@ def open_evidence(
         elif shape != array.shape:
             array.resize(array.shape)
     return store, None
+
+
+def _refuse_foreign(evidence: Location) -> None:
+    """Refuse a place for evidence that holds anything whose name is none of evidence's: it would be deleted."""
+    prefix = evidence.path.rstrip("/") + "/"
+    try:
+        found = evidence.fs.find(evidence.path)
+    except FileNotFoundError:
+        return
+    foreign = [path for path in found if not _EVIDENCE_NAME.fullmatch(path.removeprefix(prefix))]
+    if foreign:
+        name = foreign[0].removeprefix(prefix)
+        raise InputError(f"{evidence.shown} holds {name!r}, which is no evidence, and would be deleted; give out another place")
 
 
 def _what_is_there(root: Location) -> dict[str, Any] | None:

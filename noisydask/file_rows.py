@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ class NpyRows(Rows):
             raise InputError(f"{place.shown} holds Python objects, which are never loaded; store plain numbers or text")
         if fortran and len(shape) > 1:
             raise InputError(f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead")
-        size, needed = place.fs.size(place.path), offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size, needed = place.fs.size(place.path), offset + prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0:
+            raise InputError(f"the header of {place.shown} claims the shape {shape}")
         if size < needed:
             raise InputError(f"{place.shown} is cut short: {size:,} bytes of {needed:,}")
         return cls.at(place, shape, dtype, offset)

@@ -56,3 +56,8 @@ class Inputs:
         }
         names = None if class_names is None else tuple(str(name) for name in class_names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names)
+
+    def urls(self) -> dict[str, str]:
+        """Where the inputs lie that lie in a store, by name."""
+        opened = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
+        return {name: rows.url for name, rows in opened.items() if isinstance(rows, Rows)}

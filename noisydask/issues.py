@@ -17,6 +17,7 @@ from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.errors import GateError, InputError
 from noisydask.inputs import Inputs
 from noisydask.job import IssueJob
+from noisydask.locations import refuse_overlap
 from noisydask.progress import Reporter, Silent
 from noisydask.results import LabelIssues
 from noisydask.settings import IssueSettings, PublishSettings
@@ -130,6 +131,8 @@ def find_label_issues(
     publish = PublishSettings(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above
     )
+    if out is not None:
+        refuse_overlap(str(out), inputs.urls())
     job = IssueJob(inputs, settings, reporter or Silent(), keep=out is not None, publish=publish)
     found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
     check_gate(found, publish)

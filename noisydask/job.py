@@ -14,6 +14,7 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
+from distributed.system import MEMORY_LIMIT
 
 from noisydask import graph, passes, ranking, scanning, tables
 from noisydask.arrays import DaskRows
@@ -339,6 +340,8 @@ def check_memory(block_bytes: int) -> None:
     """Refuse a plan that does not fit the workers, before the first task."""
     client = graph.active_client()
     if client is None:
+        if block_bytes > MEMORY_LIMIT:
+            raise InputError(f"a block of {block_bytes:,} bytes does not fit this machine's memory, {MEMORY_LIMIT:,} bytes")
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         limit, threads = worker["memory_limit"], worker["nthreads"]

@@ -10,6 +10,7 @@ from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.dynamics_job import DynamicsJob
 from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
+from noisydask.locations import refuse_overlap
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_sources import DatumaroSource, LossSource, open_table
@@ -133,5 +134,7 @@ def analyze_loss_dynamics(
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
         job = TableJob(source, settings, reporter or Silent(), publish)
     if out is not None:
+        given = {"losses": losses, "iters": iters, "labels": labels, "ids": ids, "table": table, "datumaro": datumaro}
+        refuse_overlap(str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)})
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)

@@ -85,8 +85,9 @@ class Lines:
 
         def advance(more_rows: int, more_bytes: int) -> None:
             nonlocal done, read, last
-            done, read, now = done + more_rows, read + more_bytes, time.monotonic()
-            if now - last < self.every and done < rows:
+            # What a dead worker did is done again, and told twice.
+            before, done, read, now = done, min(rows, done + more_rows), read + more_bytes, time.monotonic()
+            if now - last < self.every and not before < done == rows:
                 return
             last, rate = now, read / max(now - start, 1e-9)
             left = (rows - done) / max(done, 1) * (now - start)

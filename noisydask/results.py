@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +123,7 @@ def read_parts(run: RunStore, names: Sequence[str], rows: int) -> pd.DataFrame:
     """The first ``rows`` rows of a ranking in Parquet parts."""
     tables: list[pa.Table] = []
     for name in names:
-        with run.place.fs.open(posixpath.join(run.place.path, name), "rb") as file:
+        with run.place.fs.open((run.place / name).path, "rb") as file:
             tables.append(pq.read_table(file).slice(0, rows))
         rows -= len(tables[-1])
         if rows <= 0:

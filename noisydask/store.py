@@ -81,6 +81,8 @@ class Output:
         """The evidence store of this output, as :func:`noisydask.evidence_store.open_evidence` leaves it."""
         try:
             return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
+        except InputError:
+            raise
         except Exception as error:
             raise cannot_write(error, self.place) from error
 
@@ -113,7 +115,7 @@ class Output:
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
             raise InputError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise InputError(explain(error, self.place, "out")) from error

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +50,11 @@ def weed() -> str | None:
     return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 
 
-def _command(folder: Path, identities: Path, s3_port: int) -> list[str]:
+def _command(folder: Path, identities: Path, s3_port: int, ip: str) -> list[str]:
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     ports = dict(zip((*names, "s3.port.grpc"), free_ports(len(names) + 1), strict=True))
     flags = {
-        "dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.port": s3_port, "s3.config": identities,
+        "dir": folder, "ip": ip, "ip.bind": ip, "s3.port": s3_port, "s3.config": identities,
         "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.autoCreateBucket": "false", "s3.localSocket": folder / "s3.sock",
         "filer.localSocket": folder / "filer.sock", "volume.max": 200, "master.volumeSizeLimitMB": 64,
         "volume.preStopSeconds": 0, "master.telemetry": "false",
@@ -75,17 +75,20 @@ def _wait(endpoint: str, child: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """A server with its data in ``folder``, that knows one user; gone when the context ends."""
+def s3_server(folder: Path, ip: str = "127.0.0.1", where: Sequence[str] = ()) -> Iterator[S3Server]:
+    """A server with its data in ``folder``, that knows one user; gone when the context ends.
+
+    ``where`` is put before the command: the network namespace that has the address.
+    """
     identities, log = folder / "identities.json", folder / "log.txt"
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     actions = ["Admin", "Read", "Write", "List"]
     content = {"identities": [{"name": "tester", "credentials": credentials, "actions": actions}]}
     identities.write_text(json.dumps(content))
     (port,) = free_ports(1)
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://{ip}:{port}"
     with log.open("wb") as file:
-        child = subprocess.Popen(_command(folder, identities, port), stdout=file, stderr=file, cwd=folder)
+        child = subprocess.Popen([*where, *_command(folder, identities, port, ip)], stdout=file, stderr=file, cwd=folder)
     try:
         _wait(endpoint, child, log)
         yield S3Server(endpoint)

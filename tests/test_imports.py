@@ -94,7 +94,7 @@ def test_passes_know_no_dask() -> None:
 
 
 def test_only_graph_builds_graphs() -> None:
-    # These two turn arrays of the caller into Dask arrays, or results into lazy ones; neither runs a pass.
+    # These turn arrays of the caller into Dask arrays, or results into lazy ones; none runs a pass.
     hands_over = {"arrays", "results", "loss_results"}
     builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
     assert builders - hands_over == {"graph"}
