@@ -6,23 +6,36 @@ confident learning asks from them, exactly.
 
 from importlib.metadata import version
 
+from noisydask.combine import combine
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
+from noisydask.consensus import Consensus
+from noisydask.errors import DatasetError, GateError, InputError, JobError, LockedError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.loss_results import LossDynamics, open_loss_dynamics
 from noisydask.losses import analyze_loss_dynamics
-from noisydask.results import LabelIssues, open_run
+from noisydask.recorder import LossRecorder
+from noisydask.results import LabelIssues
+from noisydask.runs import open_run
 
 __version__ = version("noisydask")
 
 __all__ = [
+    "Consensus",
+    "DatasetError",
+    "GateError",
     "InputError",
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LockedError",
     "LossDynamics",
+    "LossDynamicsAnalyzer",
+    "LossRecorder",
+    "NoisyLabelCandidate",
     "NoisydaskError",
     "analyze_loss_dynamics",
+    "combine",
     "find_label_issues",
     "find_label_issues_batched",
     "open_loss_dynamics",

@@ -22,8 +22,9 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from noisydask.errors import InputError
-from noisydask.locations import Location, explain
-from noisydask.rows import NpyRows, ParquetColumn, Rows, ZarrRows
+from noisydask.file_rows import NpyRows, ParquetColumn
+from noisydask.locations import Location, explain, patient
+from noisydask.rows import Rows, ZarrRows
 
 __all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
 
@@ -120,7 +121,7 @@ def zarr_store(place: Location, read_only: bool = False) -> Store:
     if isinstance(fs, LocalFileSystem):
         return LocalStore(place.path, read_only=read_only)
     if fs.async_impl:
-        own = type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True})
+        own = patient(type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True}))
         return FsspecStore(own, read_only=read_only, path=place.path)
     return FsspecStore.from_url(place.url, storage_options=dict(place.options), read_only=read_only)
 

@@ -26,7 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask import graph, passes
+from noisydask import graph, scanning
 from noisydask.arrays import Rows, open_rows
 from noisydask.bench_data import make_data, make_losses, stored_bytes
 from noisydask.bench_memory import forget_peak, peak
@@ -144,7 +144,7 @@ def read_all(source: Rows, grid: BlockGrid) -> int:
 
 def _read_blocks(blocks: Sequence[int], source: Rows, grid: BlockGrid) -> int:
     for block in blocks:
-        for low, high in passes.reads(source, *grid.bounds(block)):
+        for low, high in scanning.reads(source, *grid.bounds(block)):
             source.read(low, high)
     return source.take_bytes_read()
 
@@ -211,8 +211,9 @@ def _cpu() -> str:
 
 def table(figures: dict[str, Any]) -> Table:
     """The figures as a table; ``bytes`` are those read over those stored, ``blocks`` a worker's peak memory over idle."""
-    shown = Table(title=f"{figures['machine']['cpu']}, {figures['workers']} workers", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("shape", "floor s", "job s", "ratio", "bytes", "blocks", "cleanlab", "faster"):
+    title = f"{figures['machine']['cpu']}, {figures['workers']} workers"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    for name in ("shape", "floor", "job", "ratio", "bytes", "blocks", "cleanlab", "faster"):
         shown.add_column(name, justify="right", no_wrap=True)
     for f in figures["shapes"] + figures["dynamics"]:
         theirs = (
@@ -220,8 +221,8 @@ def table(figures: dict[str, Any]) -> Table:
         )
         shown.add_row(
             f"{f['examples']:,} x {f['classes']:,}" if "classes" in f else f"losses {f['examples']:,} x {f['iterations']:,}",
-            f"{f['floor_seconds']:.2f}",
-            f"{f['job_seconds']:.2f}",
+            f"{f['floor_seconds']:.2f} s",
+            f"{f['job_seconds']:.2f} s",
             f"{f['ratio_to_floor']:.2f}x",
             f"{f['bytes_read_ratio']:.2f}x",
             f"{f['worker_peak_over_idle_blocks']:.1f}",

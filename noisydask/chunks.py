@@ -33,7 +33,12 @@ class StoredObject:
     @classmethod
     def of(cls, path: str, content: bytes) -> StoredObject:
         """Describe an object by its content."""
-        return cls(path, len(content), f"{google_crc32c.value(content):08x}")
+        return cls(path, len(content), checksum(content))
+
+
+def checksum(content: bytes | Array) -> str:
+    """CRC-32C in hexadecimal."""
+    return f"{google_crc32c.value(content):08x}"
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,15 @@ class ChunkedArray:
         start = chunk * self.chunk_rows
         return start, min(start + self.chunk_rows, self.shape[0])
 
-    def write(self, chunk: int, values: Array) -> None:
-        """Write a chunk; doing it twice leaves what doing it once does."""
-        self._put(chunk, self._whole(values).data)
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """Give an array that is there another length; chunks beyond it go, the others stay."""
+        zarr.open_array(zarr_store(self.root / self.name), mode="r+").resize(shape)
+
+    def write(self, chunk: int, values: Array) -> str:
+        """Write a chunk and return its CRC-32C; doing it twice leaves what doing it once does."""
+        whole = self._whole(values)
+        self._put(chunk, whole.data)
+        return checksum(whole)
 
     def write_recorded(self, chunk: int, values: Array) -> StoredObject:
         """Write a chunk and describe its object."""
@@ -89,14 +100,26 @@ class ChunkedArray:
         self._put(chunk, content)
         return StoredObject.of(self.chunk_name(chunk), content)
 
+    def read_checked(self, chunk: int, crc32c: str) -> Array | None:
+        """Read a chunk's rows, or None where it is not what was written: gone, cut short, or altered."""
+        try:
+            whole = self._read_whole(chunk)
+        except (FileNotFoundError, ValueError):  # a file or object of another size
+            return None
+        start, stop = self.bounds(chunk)
+        return whole[: stop - start] if checksum(whole) == crc32c else None
+
     def read(self, chunk: int) -> Array:
         """Read a chunk's rows."""
         start, stop = self.bounds(chunk)
+        return self._read_whole(chunk)[: stop - start]
+
+    def _read_whole(self, chunk: int) -> Array:
         path = (self.root / self.chunk_name(chunk)).path
         shape = (self.chunk_rows, *self.shape[1:])
         if isinstance(self.root.fs, LocalFileSystem):
-            return np.memmap(path, self.dtype, "r", shape=shape)[: stop - start]
-        return np.frombuffer(self.root.fs.cat_file(path), self.dtype).reshape(shape)[: stop - start]
+            return np.memmap(path, self.dtype, "r", shape=shape)
+        return np.frombuffer(self.root.fs.cat_file(path), self.dtype).reshape(shape)
 
     def _whole(self, values: Array) -> Array:
         """The rows as the store wants them: little-endian, and as many as a chunk has."""

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import dask
 import typer
 from rich.console import Console
 
 from noisydask import __version__
+from noisydask.changes import diff as compare_runs
 from noisydask.cluster import connect
-from noisydask.config import Config, DynamicsConfig, IssuesConfig, checked, read_config
-from noisydask.errors import NoisydaskError
+from noisydask.combine import combine as both_jobs
+from noisydask.config import ClusterConfig, Config, DynamicsConfig, IssuesConfig, checked, checked_cluster, read_config
+from noisydask.errors import GateError, NoisydaskError
 from noisydask.issues import find_label_issues
 from noisydask.loss_results import LossDynamics
 from noisydask.losses import analyze_loss_dynamics
-from noisydask.options import DYNAMICS, ISSUES, StorageOptions, merged, takes
+from noisydask.options import CLUSTER, COMBINE, DYNAMICS, ISSUES, StorageOptions, merged, option, takes
 from noisydask.progress import Bar, Lines, Reporter, logger
-from noisydask.report.console import as_json, show_candidates, show_dynamics, show_summary, show_top
+from noisydask.report import console, console_consensus, console_dynamics
+from noisydask.report.changes import changes_as_json, show_changes
 from noisydask.results import LabelIssues
+from noisydask.runs import open_run
 from noisydask.store import Output
 
 app = typer.Typer(
@@ -31,6 +37,9 @@ app = typer.Typer(
 )  # fmt: skip
 out_console = Console()
 err_console = Console(stderr=True)
+#: What shows a run, by its job.
+_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
+_COMBINED = ("issues", "dynamics", "ids", "out")
 
 
 @app.command()
@@ -55,6 +64,24 @@ def run(config: Annotated[Path, typer.Argument(help="YAML file, like those in co
 
 
 @app.command()
+def diff(
+    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
+    before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
+    after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
+    top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
+    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """Show what changed between two runs: issues that are new, gone and moved."""
+    with dask.config.set(scheduler="threads"):
+        changes = compare_runs(Output.at(out, storage_options), before, after, top)
+    if as_machine:
+        print(json.dumps(changes_as_json(changes), indent=1))
+    else:
+        show_changes(out_console, changes)
+
+
+@app.command()
 def show(
     out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
     top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
@@ -62,13 +89,37 @@ def show(
     storage_options: StorageOptions = None,
 ) -> None:
     """Show the published run of an output: summary and worst labels, or first candidates."""
-    place = Output.at(out, storage_options)
-    run, manifest = place.open_run()
-    found = LossDynamics(run, manifest) if manifest["job"] == "dynamics" else LabelIssues(run, manifest)
+    found = open_run(out, storage_options=storage_options)
+    shown = _SHOWN[found.manifest["job"]]
     if as_machine:
-        print(json.dumps(as_json(found, top), indent=1))
+        print(json.dumps(shown.as_json(found, top), indent=1))
         return
     _show(found, top)
+
+
+def _show(found: Any, top: int) -> None:
+    """Print the summary and the worst labels of a run."""
+    shown = _SHOWN[found.manifest["job"]]
+    shown.show_summary(out_console, found)
+    if top:
+        shown.show_top(out_console, found, top)
+
+
+@app.command()
+@takes(COMBINE)
+def combine(
+    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
+    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    out: Annotated[str, option(str, "Where the consensus goes: path or URL.", "Data")],
+    **given: Any,
+) -> None:
+    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
+    cluster = checked_cluster({name: given[name] for name in CLUSTER if given[name] is not None})
+    each = {name: {**(given["storage_options"] or {}), **(given[f"{name}_options"] or {})} for name in _COMBINED}
+    how = {name: given[name] for name in ("on", "ids", "top")}
+    with _connected(cluster) as reporter:
+        found = both_jobs(issues_out, dynamics_out, **how, out=out, storage_options=each, reporter=reporter)
+    _show(found, 10)
 
 
 @app.command()
@@ -109,27 +160,28 @@ def bench(
 
 
 def _run_and_show(config: Config) -> LabelIssues | LossDynamics:
-    """Run the job of a configuration and print what it found."""
-    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
-    with connect(config.cluster) as client:
+    """Run the job of a configuration and print what it found; an answer that the gate stopped is shown all the same."""
+    names = {"class_names": config.read_class_names()} if isinstance(config, IssuesConfig) else {}
+    gate = None
+    with _connected(config.cluster) as reporter:
+        job: Any = analyze_loss_dynamics if isinstance(config, DynamicsConfig) else find_label_issues
+        try:
+            found = job(**config.arguments(), **names, reporter=reporter)
+        except GateError as error:
+            found, gate = error.issues, error
+    _show(found, 10)
+    if gate is not None:
+        raise gate
+    return cast("LabelIssues | LossDynamics", found)
+
+
+@contextmanager
+def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
+    """A client for the time of a job, and what shows its progress."""
+    with connect(cluster) as client:
         reporter = _reporter()
         reporter.phase(f"Dask dashboard: {client.dashboard_link}")
-        if isinstance(config, DynamicsConfig):
-            found: LabelIssues | LossDynamics = analyze_loss_dynamics(**config.arguments(), reporter=reporter)
-        else:
-            found = find_label_issues(**config.arguments(), class_names=names, reporter=reporter)
-    _show(found, 10)
-    return found
-
-
-def _show(found: LabelIssues | LossDynamics, top: int) -> None:
-    if isinstance(found, LossDynamics):
-        show_dynamics(out_console, found)
-        show_candidates(out_console, found, top)
-        return
-    show_summary(out_console, found)
-    if top:
-        show_top(out_console, found, top)
+        yield reporter
 
 
 def _reporter() -> Reporter:

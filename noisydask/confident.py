@@ -88,8 +88,17 @@ class IssueCounts:
         return IssueCounts(self.confident + other.confident, self.off_diagonal + other.off_diagonal, self.joint + other.joint)
 
 
+def dense_joint(num_classes: int) -> npt.NDArray[np.int64] | None:
+    """Room to count the joint of many blocks in place, (K * K,); None where it would be large."""
+    return np.zeros(num_classes**2, np.int64) if num_classes <= _DENSE else None
+
+
 def count_issues(
-    columns: Columns, thresholds: Floats, joint: bool = True, pred_probs: Floats | None = None
+    columns: Columns,
+    thresholds: Floats,
+    joint: bool = True,
+    pred_probs: Floats | None = None,
+    into: npt.NDArray[np.int64] | None = None,
 ) -> tuple[IssueCounts, npt.NDArray[np.bool_]]:
     """Count off-diagonal examples and fill the confident joint.
 
@@ -103,6 +112,8 @@ def count_issues(
         Whether to fill the joint, which takes all columns.
     pred_probs : ndarray, (n, K), optional
         The rows themselves, to resolve those that the evidence leaves open.
+    into : ndarray of int64, (K * K,), optional
+        The joint is added to it (:func:`dense_joint`) and left out of the counts.
 
     Returns
     -------
@@ -114,8 +125,9 @@ def count_issues(
     num_classes, rows = len(thresholds), len(columns["given"])
     confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     unresolved = np.zeros(rows, bool)
-    dense = np.zeros(num_classes**2 if joint and num_classes <= _DENSE else 0, np.int64)
-    pairs = np.full(rows if joint and num_classes > _DENSE else 0, _NOT_COUNTED)
+    own = dense_joint(num_classes) if joint and into is None else into
+    dense = own if own is not None and joint else np.zeros(0, np.int64)
+    pairs = np.full(rows if joint and not dense.size else 0, _NOT_COUNTED)
     limits = thresholds - FLOATING_POINT_COMPARISON
     given, top1, p_top1 = (columns[name] for name in ("given", "top1", "p_top1"))
     others = (top1[:0], p_top1[:0], p_top1[:0])
@@ -123,11 +135,18 @@ def count_issues(
         others = (columns["top2"], columns["p_top2"], columns.get("p_rest", p_top1[:0]))
     room = _room(num_classes)
     _count(given, top1, p_top1, *others, room, limits, limits.min(), confident, off_diagonal, dense, pairs, unresolved)
-    found = SparseCounts.of_dense(dense) if dense.size else SparseCounts.of(pairs)
+    found = SparseCounts.of_dense(dense) if dense.size and into is None else SparseCounts.of(pairs)
     if pred_probs is not None:
-        for some in _slices(unresolved):
-            found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+        found += resolve_joint(unresolved, given, thresholds, pred_probs)
     return IssueCounts(confident, off_diagonal, found), unresolved
+
+
+def resolve_joint(unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats) -> SparseCounts:
+    """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
+    limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
+    for some in _slices(unresolved):
+        found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+    return found
 
 
 # A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are sorted.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.errors import InputError
+from noisydask.settings import MAX_LEASE_SECONDS
 
 
 class _Strict(BaseModel):
@@ -43,12 +45,18 @@ class ClusterConfig(_Strict):
     workers: int | None = Field(default=None, ge=1)
     threads_per_worker: int = Field(default=1, ge=1)
     memory_limit: str = "auto"
+    tls_ca_file: str | None = None
+    tls_client_cert: str | None = None
+    tls_client_key: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> ClusterConfig:
         ways = [self.scheduler, self.scheduler_file, self.workers]
         if sum(way is not None for way in ways) > 1:
             raise ValueError("give one of scheduler, scheduler_file and workers")
+        tls = [self.tls_ca_file, self.tls_client_cert, self.tls_client_key]
+        if any(tls) and not (all(tls) and (self.scheduler or self.scheduler_file)):
+            raise ValueError("tls_ca_file, tls_client_cert and tls_client_key go together, with a scheduler")
         return self
 
 
@@ -59,6 +67,12 @@ class _JobConfig(_Strict):
     ids: AnyPlace | None = None
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    allow_unsafe_store: bool = False
+    lease_seconds: float = Field(default=60, ge=1, le=MAX_LEASE_SECONDS)
+    keep_runs: int = Field(default=10, ge=1)
+    keep_days: float = Field(default=0, ge=0)
+    grace_seconds: float = Field(default=3600, ge=0)
+    full: bool = False
     cluster: ClusterConfig = ClusterConfig()
 
     def options_of(self, place: Place) -> dict[str, Any]:
@@ -87,6 +101,9 @@ class IssuesConfig(_JobConfig):
     adjust_pred_probs: bool = False
     estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
     on_invalid: Literal["raise", "skip"] = "raise"
+    on_unreadable: Literal["raise", "skip"] = "raise"
+    fail_above: float | None = Field(default=None, ge=0, le=1)
+    fail_new_above: int | None = Field(default=None, ge=0)
 
     def read_class_names(self) -> list[str] | None:
         """Names of the classes: those given, or those of a file, a JSON list or one a line."""
@@ -119,7 +136,6 @@ class DynamicsConfig(_JobConfig):
     alpha: float = Field(default=0.001, gt=0, le=1)
     tracking_loss_type: str | None = None
     top_k: int | None = Field(default=None, ge=1)
-    full: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> DynamicsConfig:
@@ -158,11 +174,24 @@ def checked(values: Mapping[str, Any]) -> Config:
     Traceback (most recent call last):
     noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
     """
-    name = values.get("job", "issues")
-    if not isinstance(name, str) or name not in _CONFIGS:
-        raise InputError(f"job: must be one of {', '.join(_CONFIGS)}")
-    try:
+    with _told():
+        name = values.get("job", "issues")
+        if not isinstance(name, str) or name not in _CONFIGS:
+            raise InputError(f"job: must be one of {', '.join(_CONFIGS)}")
         return _CONFIGS[name].model_validate(values)
+
+
+def checked_cluster(values: Mapping[str, Any]) -> ClusterConfig:
+    """Check where to run."""
+    with _told():
+        return ClusterConfig.model_validate(values)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with options, in one sentence."""
+    try:
+        yield
     except ValidationError as error:
         found = {".".join(str(part) for part in e["loc"] if not str(part).startswith("function-")): e["msg"]
                  for e in error.errors(include_input=False, include_url=False)}  # fmt: skip

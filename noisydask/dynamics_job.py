@@ -24,9 +24,11 @@ from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, check_memory, common_manif
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_tables import CandidatePart
-from noisydask.passes import Problems, refine, tie
+from noisydask.passes import refine, tie
+from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
-from noisydask.settings import LossSettings
+from noisydask.publish import Publication, publishing
+from noisydask.settings import LossSettings, PublishSettings
 from noisydask.store import Output, RunStore
 
 Floats = npt.NDArray[np.float64]
@@ -56,6 +58,7 @@ class DynamicsJob:
     reporter: Reporter
     lasting: bool = True
     full: bool = False
+    publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
@@ -63,11 +66,12 @@ class DynamicsJob:
     def run(self, output: Output) -> LossDynamics:
         """Scan, rank, write, publish."""
         started = datetime.now(UTC)
-        with failures_told(output.place):
-            return self._run(output, started)
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+            self.reporter = publication.reporter
+            return self._run(publication, started)
 
-    def _run(self, output: Output, started: datetime) -> LossDynamics:
-        run, folder = output.start_run(), StateFolder(output.place / "evidence-dynamics")
+    def _run(self, publication: Publication, started: datetime) -> LossDynamics:
+        run, folder = publication.run, StateFolder(publication.output.place / "evidence-dynamics")
         listed = objects_of(self.inputs.losses) if self.lasting else None
         now = fingerprint(self.inputs, self.settings.alpha, listed)
         data, earlier, name = self._plan(run, folder, now)
@@ -85,10 +89,9 @@ class DynamicsJob:
             rows = None
             parts, again = self._write_ranking(data, scanned.histogram, candidates, mean, run)
         self._timed("rank")
-        again += self._write_curves(data, rows, parts, run)
+        again += self._write_curves(data, rows, parts, mean, run)
         self._write_small(run, sums, mean)
-        manifest = self._manifest(run, started, data, sums, scanned, parts, again)
-        output.publish(run, manifest)
+        manifest = publication.publish(self._manifest(run, started, data, sums, scanned, parts, again))
         if now is not None and name is not None and data.kept and objects_of(self.inputs.losses) == listed:
             kept_rows = None if rows is None else (scanned.top.index, rows[:, : data.keep])
             folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept, kept_rows)
@@ -228,17 +231,18 @@ class DynamicsJob:
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
     def _write_curves(
-        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], run: RunStore
+        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], mean: Floats, run: RunStore
     ) -> int:
         """Write the curves of the first candidates, of whom ``rows`` are the losses where known; the bytes read for them."""
         bytes_read, losses = 0, np.zeros((0, data.shape[1])) if rows is None else rows[:CURVES]
         if rows is None and parts:
-            index = loss_tables.first_indices(run, CURVES)
+            index = loss_tables.first_of(run, "index", CURVES)
             task = partial(asked.chosen_rows, data=data, index=np.sort(index), last=data.shape[1])
             found = self._state_of("curves", task, data, self._blocks_of(data, index), 1, self.inputs.losses)
             losses, bytes_read = np.stack([found.losses[row] for row in index.tolist()]), found.bytes_read
         curves = ema_curves(losses.reshape(-1, data.shape[1]), data.alpha)
         self.objects += run.write_array("top_curves.zarr", curves)
+        self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
         return bytes_read
 
     def _write_small(self, run: RunStore, sums: CurveSums, mean: Floats) -> None:

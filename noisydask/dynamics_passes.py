@@ -20,9 +20,10 @@ from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.dynamics import CurveSums, ExampleStates, advance, label_codes
 from noisydask.errors import InputError
-from noisydask.passes import Problems, reads
+from noisydask.problems import Problems
 from noisydask.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.rows import ZarrRows
+from noisydask.scanning import reads
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -22,10 +22,11 @@ from noisydask.arrays import DaskRows, Rows, zarr_store
 from noisydask.chunks import ChunkedArray
 from noisydask.dynamics import CurveSums, ExampleStates
 from noisydask.dynamics_passes import StateStore
+from noisydask.file_rows import NpyRows
 from noisydask.listing import Listing, list_array, version
 from noisydask.locations import Location
 from noisydask.loss_inputs import LossInputs
-from noisydask.rows import NpyRows, ZarrRows
+from noisydask.rows import ZarrRows
 from noisydask.store import RunStore
 
 Ints = npt.NDArray[np.int64]

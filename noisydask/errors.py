@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NoisydaskError(Exception):
     """Base of all errors that are told in one sentence, without a traceback."""
@@ -17,3 +19,29 @@ class InputError(NoisydaskError, ValueError):
     """What was asked for cannot be done: wrong usage, configuration or input data."""
 
     exit_status = 2
+
+
+class GateError(NoisydaskError):
+    """The run is published, and found more than the quality gate lets pass.
+
+    Attributes
+    ----------
+    issues : LabelIssues
+        The published run.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, issues: Any) -> None:
+        super().__init__(message)
+        self.issues = issues
+
+
+class LockedError(NoisydaskError, RuntimeError):
+    """Another run holds the lock of the output, or has taken it over."""
+
+    exit_status = 4
+
+
+class DatasetError(InputError):
+    """A Datumaro dataset was not made for the analysis of loss dynamics."""

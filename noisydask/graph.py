@@ -8,7 +8,7 @@ inputs: two stores may hold other data at the same path, and a hash of credentia
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, pairwise
@@ -26,7 +26,12 @@ from dask.layers import ArrayValuesDep
 
 from noisydask.blocks import BlockGrid
 
+Frames = da.Array
+Table = dd.DataFrame
+
 _SPLIT_EVERY = 8
+#: How often a failed task is tried again, for a store that fails for longer than its client retries.
+_RETRIES = 2
 _OBJECT = np.empty((0,), dtype=object)
 
 
@@ -35,8 +40,8 @@ def token(name: str) -> str:
     return f"noisydask-{name}-{secrets.token_hex(8)}"
 
 
-def block_numbers(blocks: Sequence[int], tasks: Sequence[int]) -> ArrayValuesDep:
-    """Block numbers of each task, as an argument of a blockwise graph: no tasks of their own."""
+def block_numbers(blocks: Sequence[Any], tasks: Sequence[int]) -> ArrayValuesDep:
+    """Block numbers of each task, or what else names a block, as an argument of a blockwise graph: no tasks of their own."""
     ends = list(accumulate(tasks, initial=0))
     ranges = {(k,): tuple(blocks[low:high]) for k, (low, high) in enumerate(pairwise(ends))}
     return ArrayValuesDep((tuple(tasks),), ranges)
@@ -96,12 +101,15 @@ def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) 
 
 def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inputs: da.Array | None) -> Any:
     """Do a pass and return its state, on the active client or scheduler."""
-    return compute(tree(name, over_blocks(name, task, numbers, *inputs))).state
+    states = over_blocks(name, task, numbers, *inputs)
+    if states.numblocks[0] <= _SPLIT_EVERY:  # so few are added here: a task for it would cost more than it does
+        return reduce(add, dask.compute(*states.to_delayed()))
+    return compute(tree(name, states)).state
 
 
 def compute(collection: Any) -> Any:
-    """Compute on the active client or scheduler."""
-    (result,) = dask.compute(collection)
+    """Compute on the active client, which tries a task that fails a few times, or on the active scheduler."""
+    (result,) = dask.compute(collection, **({"retries": _RETRIES} if active_client() is not None else {}))
     return result
 
 
@@ -125,12 +133,66 @@ def shuffle_frames(
 ) -> dd.DataFrame:
     """Bring the rows of each part together by Dask's shuffle; ``finish`` makes one row of objects of a part.
 
-    The frames have a column ``part``, 0 to ``num_parts - 1``, none of them empty.
+    The frames have a column ``part``, 0 to ``num_parts - 1``.
     """
     with dask.config.set({"dataframe.convert-string": False}):
         table = dd.from_delayed(list(frames.to_delayed()), meta=meta, verify_meta=False)
         parts = table.set_index("part", divisions=tuple(range(num_parts + 1)))
         return parts.map_partitions(finish, meta=pd.DataFrame({"written": pd.Series(dtype=object)}))
+
+
+def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:
+    """Partitions of a Dask frame; of a frame in memory, slices of so many rows."""
+    if isinstance(frame, pd.DataFrame):
+        cuts = range(0, max(1, len(frame)), rows)
+        return [delayed(frame.iloc[low : low + rows], name=token("rows"), pure=False) for low in cuts]
+    return list(frame.to_delayed())
+
+
+def shuffle_rows(parts: Sequence[Delayed], meta: pd.DataFrame, column: str, num_parts: int) -> list[Delayed]:
+    """Bring all rows with the same value of a column together, by Dask's shuffle: over the disks of a cluster's workers,
+    or of this machine.
+    """
+    with dask.config.set({"dataframe.convert-string": False}):
+        table = dd.from_delayed(list(parts), meta=meta, verify_meta=False, prefix=token("table"))
+        return list(table.shuffle(on=column, npartitions=num_parts, ignore_index=True).to_delayed())
+
+
+def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> list[Delayed]:
+    """``task(part, number)`` of each part."""
+    key = token(name)
+    call = delayed(task, name=f"{key}-task", pure=False)
+    return [call(part, number, dask_key_name=f"{key}-{number}") for number, part in enumerate(parts)]
+
+
+def total(name: str, states: Sequence[Delayed]) -> Any:
+    """All states added up in a tree, on the active client or scheduler; there is at least one."""
+
+    def subtotal(states: Sequence[Any]) -> Any:
+        return reduce(add, states)
+
+    level = 0
+    while len(states) > 1:
+        key, level = token(f"{name}-{level}"), level + 1
+        groups = [list(states[low : low + _SPLIT_EVERY]) for low in range(0, len(states), _SPLIT_EVERY)]
+        states = [delayed(subtotal, pure=False)(group, dask_key_name=f"{key}-{n}") for n, group in enumerate(groups)]
+    return compute(states[0])
+
+
+def is_frame(source: Any) -> bool:
+    """Whether this is a frame of pandas or Dask."""
+    return isinstance(source, pd.DataFrame | dd.DataFrame)
+
+
+def together(*frames: da.Array) -> da.Array:
+    """The frames of several passes, one after the other."""
+    return da.concatenate(frames)
+
+
+def lazy_frames(read: Callable[[str], pd.DataFrame], names: Sequence[str], meta: pd.DataFrame) -> dd.DataFrame:
+    """A table of which each part is read when it is asked for."""
+    with dask.config.set({"dataframe.convert-string": False}):
+        return dd.from_map(read, list(names), meta=meta, enforce_metadata=False)
 
 
 def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:

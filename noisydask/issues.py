@@ -14,12 +14,12 @@ import dask
 
 from noisydask import graph
 from noisydask.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.errors import InputError
+from noisydask.errors import GateError, InputError
 from noisydask.inputs import Inputs
 from noisydask.job import IssueJob
 from noisydask.progress import Reporter, Silent
 from noisydask.results import LabelIssues
-from noisydask.settings import IssueSettings
+from noisydask.settings import IssueSettings, PublishSettings
 from noisydask.store import Output
 
 
@@ -33,10 +33,19 @@ def find_label_issues(
     ids: Any = None,
     class_names: Sequence[str] | None = None,
     on_invalid: str = "raise",
+    on_unreadable: str = "raise",
+    full: bool = False,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
     out: str | Path | None = None,
     storage_options: Mapping[str, Mapping[str, Any]] | None = None,
     reporter: Reporter | None = None,
+    allow_unsafe_store: bool = False,
+    lease_seconds: float = 60.0,
+    keep_runs: int = 10,
+    keep_days: float = 0.0,
+    grace_seconds: float = 3600.0,
+    fail_above: float | None = None,
+    fail_new_above: int | None = None,
 ) -> LabelIssues:
     """Find the examples whose label is likely wrong, on the active Dask client or scheduler.
 
@@ -63,6 +72,10 @@ def find_label_issues(
         K names.
     on_invalid : {"raise", "skip"}
         Stop at rows that are no probabilities or have an impossible label, or leave them out.
+    on_unreadable : {"raise", "skip"}
+        Stop at chunks that are missing or cannot be decoded, or leave their rows out.
+    full : bool
+        Read everything, even where the evidence that an earlier run left in ``out`` still holds.
     block_bytes : int
         Decoded bytes of a block; a worker holds about three. Changes no result.
     out : str or Path, optional
@@ -72,6 +85,19 @@ def find_label_issues(
         fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
     reporter : Reporter, optional
         Shows progress (:mod:`noisydask.progress`); silent by default.
+    allow_unsafe_store : bool
+        Go on where the store of ``out`` keeps no conditional writes: two runs at once could overwrite each other.
+    lease_seconds : float
+        After so long without a sign of life, the lock of another run on ``out`` is taken over.
+    keep_runs, keep_days : int, float
+        Older runs of ``out`` are removed after publishing: all but the newest so many and those younger than so many days.
+        The published run and its parent always stay.
+    grace_seconds : float
+        Nothing is removed that was published less than so long ago.
+    fail_above : float, optional
+        Share of the examples that may be issues; with more, the run is published and GateError raised.
+    fail_new_above : int, optional
+        Number of issues that may be new since the run before; with more, the same.
 
     Returns
     -------
@@ -82,7 +108,11 @@ def find_label_issues(
     InputError
         If an input is missing, malformed or invalid; one sentence that says what, how many and where.
     JobError
-        If the cluster or a store fails.
+        If the cluster or a store fails, a chunk cannot be read, or an input changes while it is read.
+    LockedError
+        If another run works on ``out``.
+    GateError
+        If more was found than ``fail_above`` or ``fail_new_above`` let pass; its ``issues`` are the published run.
 
     Examples
     --------
@@ -92,13 +122,28 @@ def find_label_issues(
        index  given_label  suggested_label
     0      4            1                0
     """
-    settings = IssueSettings(quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes))
+    settings = IssueSettings(
+        quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes), on_unreadable, bool(full)
+    )
     options = storage_options or {}
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
-    job = IssueJob(inputs, settings, reporter or Silent())
-    if out is not None:
-        return job.run(Output.at(out, options.get("out")))
-    return run_in_temporary_folder(job)
+    publish = PublishSettings(
+        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above
+    )
+    job = IssueJob(inputs, settings, reporter or Silent(), keep=out is not None, publish=publish)
+    found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
+    check_gate(found, publish)
+    return found
+
+
+def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
+    """Raise GateError if a published run has more issues, or more new ones, than the settings let pass."""
+    share = found.num_issues / found.num_examples
+    if settings.fail_above is not None and share > settings.fail_above:
+        raise GateError(f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})", found)
+    changes = found.manifest["changes"]
+    if settings.fail_new_above is not None and changes is not None and changes["new"] > settings.fail_new_above:
+        raise GateError(f"{changes['new']:,} issues are new, above fail_new_above ({settings.fail_new_above:,})", found)
 
 
 class _Results(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,35 +15,34 @@ from typing import Any
 
 import numpy as np
 
-from noisydask import graph, passes, ranking, tables
+from noisydask import graph, passes, ranking, scanning, tables
 from noisydask.arrays import DaskRows
 from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
+from noisydask.changes import since
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import num_issues
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.evidence import column_dtypes, columns_for
+from noisydask.evidence import columns_for
+from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.inputs import Inputs
-from noisydask.locations import Location
+from noisydask.locations import Location, reason
+from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
+from noisydask.publish import Publication, publishing
+from noisydask.receipts import BlockSource, StoredBlock, Why
 from noisydask.results import LabelIssues
-from noisydask.row_kernel import Problem
-from noisydask.settings import IssueSettings
+from noisydask.settings import IssueSettings, PublishSettings
+from noisydask.sources import block_sources, describe
 from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
-
-_WORDS = {
-    Problem.NOT_FINITE: "NaN or infinite probabilities",
-    Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or log-probabilities?)",
-    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too coarsely?)",
-    Problem.LABEL: "labels outside 0 to K-1",
-}
 
 
 @dataclass
 class IssueJob:
     """One run of the main job, step by step; :meth:`run` is the whole of it.
 
-    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made.
+    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made, ``keep`` whether
+    evidence is reused, and kept for the next run.
     """
 
     inputs: Inputs
@@ -50,26 +50,34 @@ class IssueJob:
     reporter: Reporter
     absent: float = NEVER
     joint: bool = True
+    keep: bool = True
+    publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    scanned: Counter[str] = field(default_factory=Counter)
+    bytes_read: int = 0
+    rebuilt: str | None = None
     _last: float = field(default_factory=time.monotonic)
 
     def run(self, output: Output) -> LabelIssues:
         """Scan, count, rank, write, publish."""
         started = datetime.now(UTC)
-        with failures_told(output.place):
-            return self._run(output, started)
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+            self.reporter = publication.reporter
+            return self._run(publication, started)
 
-    def _run(self, output: Output, started: datetime) -> LabelIssues:
-        data = self._plan(output)
+    def _run(self, publication: Publication, started: datetime) -> LabelIssues:
+        output, run = publication.output, publication.run
+        data, sources = self._plan(output)
         self._timed("start")
-        scanned = self._scan(data)
+        scanned = self._scan(data, sources)
+        self._check(scanned.problems, data.grid.rows)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
-        run = output.start_run()
-        settings, scores = self.settings, self._score_array(run, data)
-        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, scores)
-        counted, again = self._count(data, scoring)
+        settings, arrays = self.settings, self._row_arrays(run, data)
+        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays)
+        counted, again = self._count(data, scoring, scanned.reused, sources)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
         parts = self._rank(data, scoring, run, counted.histogram, total)
@@ -77,7 +85,8 @@ class IssueJob:
         self._write_small(run, scanned, thresholds, counted, data)
         counts = {
             "examples": data.grid.rows,
-            "invalid": scanned.problems.total,
+            "invalid": scanned.problems.total - scanned.problems.unreadable,
+            "unreadable": scanned.problems.unreadable,
             "classes": data.num_classes,
             "estimated_issues": total,
             "issues": sum(part.rows for part in parts),
@@ -85,57 +94,95 @@ class IssueJob:
             "blocks_read_again": len(again),
         }
         self._timed("write")
-        bytes_read = {"pred_probs": scanned.bytes_read, "pred_probs_again": counted.bytes_read}
+        bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
         manifest = self._manifest(run, started, counts, bytes_read, len(parts))
-        output.publish(run, manifest)
-        return LabelIssues(run, manifest)
+        manifest = self._with_changes(manifest, publication)
+        check_unchanged(self.snapshots)
+        return LabelIssues(run, publication.publish(manifest))
+
+    def _with_changes(self, manifest: dict[str, Any], publication: Publication) -> dict[str, Any]:
+        """The manifest with what changed since the run before."""
+        previous = publication.previous()
+        if previous is None or previous[1].get("job") != manifest["job"]:
+            return manifest | {"changes": None}
+        self.reporter.phase("comparing with the run before")
+        changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+        return manifest | {"changes": changes, "objects": manifest["objects"] + [asdict(stored) for stored in objects]}
 
     def _timed(self, phase: str) -> None:
         now = time.monotonic()
         self.timings[phase] = round(now - self._last, 4)
         self._last = now
 
-    def _plan(self, output: Output) -> passes.Dataset:
+    def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
+        self.snapshots = snapshots({"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids})
         rows, num_classes = probs.shape
         grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
         check_memory(grid.block_bytes)
         settings = self.settings
+        skip = settings.on_unreadable == "skip"
+        sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)
+        fresh = settings.full or sources[0].fingerprint is None
         columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
-        evidence = output.create_evidence(grid, column_dtypes(num_classes, probs.dtype, columns))
+        evidence, self.rebuilt = output.open_evidence(grid, num_classes, probs.dtype, columns, fresh)
+        if self.rebuilt:
+            self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")
         labels = self.inputs.labels
-        return passes.Dataset(
+        data = passes.Dataset(
             grid, num_classes, probs.dtype, columns, evidence,
             pred_probs=None if isinstance(probs, DaskRows) else probs,
-            labels=None if isinstance(labels, DaskRows) else labels,
+            labels=None if isinstance(labels, DaskRows) else labels, skip_unreadable=skip,
         )  # fmt: skip
+        receipts = set() if fresh else evidence.receipts()
+        return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
-    def _scan(self, data: passes.Dataset) -> passes.ScanState:
-        grid, blocks = data.grid, range(data.grid.num_blocks)
+    def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+        """Read the blocks whose receipts do not stand for them."""
+        grid, blocks = data.grid, [source.number for source in sources]
+        some = blocks if len(blocks) < grid.num_blocks else None
         given = [self.inputs.pred_probs, self.inputs.labels]
-        arrays = [graph.block_rows(rows.array, grid) if isinstance(rows, DaskRows) else None for rows in given]
+        arrays = [graph.block_rows(rows.array, grid, some) if isinstance(rows, DaskRows) else None for rows in given]
         alone = any(array is not None for array in arrays)
-        numbers = graph.block_numbers(blocks, tasks_of(grid.num_blocks, SCAN_TASKS, alone))
-        size = grid.rows * data.num_classes * data.dtype.itemsize
-        self.reporter.phase(f"reading {grid.rows:,} x {data.num_classes:,} {data.dtype} in {grid.num_blocks:,} blocks")
-        with self.reporter.reading(grid.rows, size) as advance, listening(advance) as notify:
-            task = partial(passes.scan, data=replace(data, notify=notify))
-            state: passes.ScanState = graph.run_pass("scan", task, numbers, *arrays)
-        if state.problems.total and (self.settings.on_invalid == "raise" or state.problems.total == grid.rows):
-            raise InputError(_say(state.problems, grid.rows))
+        numbers = graph.block_numbers(sources, tasks_of(len(blocks), SCAN_TASKS, alone))
+        rows = sum(stop - start for start, stop in map(grid.bounds, blocks))
+        size = rows * data.num_classes * data.dtype.itemsize
+        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(blocks):,} blocks")
+        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
+            task = partial(scanning.scan, data=replace(data, notify=notify))
+            state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+        self.scanned += state.why
+        self.bytes_read += state.bytes_read
         return state
 
-    def _score_array(self, run: RunStore, data: passes.Dataset) -> ChunkedArray:
+    def _check(self, problems: Problems, rows: int) -> None:
+        invalid = problems.total - problems.unreadable
+        if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
+            raise InputError(problems.sentence(rows))
+
+    def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
+        """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
         scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
-        self.objects.append(scores.create())
-        return scores
+        given_dtype = data.evidence.arrays["given"].dtype
+        given = run.array("given_labels.zarr", (data.grid.rows,), data.grid.block_rows, given_dtype)
+        self.objects += [scores.create(), given.create()]
+        return scores, given
 
-    def _count(self, data: passes.Dataset, scoring: passes.Scoring) -> tuple[passes.CountState, tuple[int, ...]]:
+    def _count(
+        self, data: passes.Dataset, scoring: passes.Scoring, reused: Iterable[StoredBlock], sources: Sequence[BlockSource]
+    ) -> tuple[passes.CountState, tuple[int, ...]]:
         """Count all blocks; read again those that hold rows which the evidence cannot decide."""
         self.reporter.phase("counting from the evidence")
-        state = self._over_evidence("count", partial(passes.count, data=data, scoring=scoring), data)
+        task, checksums = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in reused}
+        stored = [checksums.get(block, StoredBlock(block)) for block in range(data.grid.num_blocks)]
+        state = graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
+        if damaged := sorted(state.damaged):
+            # Their receipts vouch for their class totals, not for what has become of their evidence since.
+            self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged])
+            stored = [StoredBlock(block) for block in damaged]
+            state += graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
         again = tuple(sorted(state.unresolved))
         if again:
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
@@ -205,7 +252,7 @@ class IssueJob:
         self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
 
     def _write_small(
-        self, run: RunStore, scanned: passes.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
+        self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
     ) -> None:
         """Write what has the size of the classes, and the refused rows."""
         totals = scanned.totals
@@ -224,16 +271,24 @@ class IssueJob:
     ) -> dict[str, Any]:
         """Everything there is to know of a run."""
         inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
+        more = {name: describe(snapshot, counts["classes"], name) for name, snapshot in self.snapshots.items()}
         names = self.inputs.class_names
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": "issues",
             "settings": asdict(self.settings),
-            "inputs": {name: rows.describe() for name, rows in inputs.items() if rows is not None},
+            "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
+            "blocks": self._blocks(counts["blocks"]),
             "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
             "parts": [tables.part_name(number) for number in range(num_parts)],
         }
+
+    def _blocks(self, total: int) -> dict[str, Any]:
+        """How many blocks were read and why, and why earlier evidence was not used, if so."""
+        scanned = sum(self.scanned.values())
+        why = {str(why): count for why, count in sorted(self.scanned.items())}
+        return {"scanned": scanned, "reused": total - scanned, "why": why, "evidence_not_used": self.rebuilt}
 
 
 def common_manifest(
@@ -261,9 +316,11 @@ def failures_told(place: Location) -> Iterator[None]:
         yield
     except NoisydaskError:
         raise
-    except OSError as error:
-        raise storage_error(error, place) from error
     except Exception as error:
+        if isinstance(error, OSError) or reason(error) is not None:
+            raise storage_error(error, place) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost":
+            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
@@ -292,13 +349,3 @@ def check_memory(block_bytes: int) -> None:
                 f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
                 f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
             )
-
-
-def _say(problems: passes.Problems, rows: int) -> str:
-    """One sentence about refused rows."""
-    kinds = [f"{problems.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if problems.counts[kind]]
-    first = ", ".join(str(row) for row, _ in problems.first)
-    return (
-        f"{problems.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}; the first are rows {first}."
-        " Correct them, or leave them out (on_invalid='skip' of find_label_issues, --on-invalid skip)"
-    )

@@ -16,6 +16,8 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 Listing = Mapping[str, str | None]
 
+#: The version of an object of no bytes: what a failed upload leaves, never a chunk. Some stores read one as not there.
+EMPTY = "empty"
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -27,6 +29,8 @@ def version(info: Mapping[str, Any]) -> str | None:
     >>> version({"name": "a", "size": 3, "ETag": '"9b"'}), version({"name": "a", "size": 3, "mtime": 17.5})
     ('9b', '3 17.5')
     """
+    if info.get("size", info.get("Size")) == 0:
+        return EMPTY
     tag = info.get("ETag") or info.get("etag")
     if tag:
         return str(tag).strip('"')
@@ -36,7 +40,7 @@ def version(info: Mapping[str, Any]) -> str | None:
 
 def file_version(found: os.stat_result) -> str:
     """The version of a local file."""
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{found.st_size} {found.st_mtime_ns}" if found.st_size else EMPTY
 
 
 def list_array(store: Store, path: str) -> Listing | None:

@@ -17,17 +17,21 @@ from urllib.parse import unquote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError, NoisydaskError
 
 #: What an object store needs to be read rightly and fast; the user's own options win. A listing cache would hide what
-#: others wrote, and several ranges of one object in flight can mix two versions of it.
+#: others wrote, and several ranges of one object in flight can mix two versions of it. Tries multiply with those of s3fs.
 _S3_DEFAULTS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "max_concurrency": 1,
-    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}},
+    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}, "connect_timeout": 10, "read_timeout": 30},
 }
+#: Times that s3fs sends a request, each with the attempts of the line above: the only ones that a body cut short has.
+_S3_TRIES = 2
 #: Codes of errors that tell of a full disk.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+#: Packages that talk to stores: errors of theirs are none of the data.
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
@@ -71,7 +75,7 @@ class Location:
     @cached_property
     def fs(self) -> Any:
         """The file system; made anew in each process."""
-        return fsspec.core.url_to_fs(self.url, **self.options)[0]
+        return patient(fsspec.core.url_to_fs(self.url, **self.options)[0])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "fs"}
@@ -83,6 +87,13 @@ class Location:
 
     def __truediv__(self, name: str) -> Location:
         return Location(posixpath.join(self.url.rstrip("/"), name), posixpath.join(self.path, name), self.options)
+
+
+def patient(fs: Any) -> Any:
+    """A file system that tries what fails for a moment again, for a bounded time; how often is no option of s3fs."""
+    if hasattr(fs, "call_s3"):
+        fs.retries = _S3_TRIES
+    return fs
 
 
 def shown(url: str) -> str:
@@ -123,6 +134,15 @@ def reason(error: BaseException) -> str | None:
     return None
 
 
+def is_transport(error: BaseException) -> bool:
+    """Whether an error comes from a disk or a store's client, and so perhaps not again; else from decoding what it gave.
+
+    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a number or a class.
+    """
+    bare = type(error) is OSError and error.errno is None
+    return (isinstance(error, OSError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
+
+
 def explain(error: BaseException, place: Location, name: str) -> str:
     """What an error of a store or format means, in one sentence for its user."""
     why = reason(error)
@@ -131,6 +151,12 @@ def explain(error: BaseException, place: Location, name: str) -> str:
     if why is None:
         why = f"cannot be read ({type(error).__name__}); is it a Zarr array, a .npy file, or file.parquet#column?"
     return f"{name} at {place.shown}: {why}"
+
+
+def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
+    """The error of an output that cannot be begun."""
+    full = isinstance(error, OSError) and error.errno in NO_SPACE
+    return (JobError if full else InputError)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
 
 
 def _what_is_missing(place: Location) -> str:

@@ -20,10 +20,13 @@ import zarr
 
 from noisydask import graph
 from noisydask.arrays import DaskRows, Rows, open_rows, zarr_store
+from noisydask.blocks import plan_tasks
 from noisydask.dynamics import ema_curves
 from noisydask.errors import InputError
+from noisydask.loss_examples import EXAMPLE, ema_frame, joined
 from noisydask.loss_inputs import LossInputs
 from noisydask.store import Output, RunStore
+from noisydask.table_passes import find_examples
 
 
 @dataclass(eq=False)
@@ -110,7 +113,8 @@ class LossDynamics:
         Returns
         -------
         DataFrame
-            A row each, in the order asked for; columns are iterations.
+            A row each, in the order asked for; columns are iterations. Of tables and Datumaro datasets all examples of an
+            id, named by id, subset and annotation id where these are known.
 
         Raises
         ------
@@ -118,6 +122,8 @@ class LossDynamics:
             If there is no such example, or the losses were in memory and are gone.
         """
         ids = list(ids)
+        if "loss_parts" in self.manifest:
+            return self._ema_of_examples(ids)
         positions = self._positions(ids)
         rows = self.inputs.losses if self.inputs is not None else self._reopened(storage_options)
         if isinstance(rows, Rows):
@@ -126,6 +132,21 @@ class LossDynamics:
             losses = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
         stacked = np.concatenate(losses) if losses else np.zeros((0, len(self.iterations)))
         return pd.DataFrame(ema_curves(stacked, self.manifest["settings"]["alpha"]), index=ids, columns=self.iterations)
+
+    def _ema_of_examples(self, ids: list[Any]) -> pd.DataFrame:
+        """The same from the losses that lie in the run itself; an id may be that of several examples."""
+        losses = self.manifest["loss_parts"]
+        numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
+        pieces = graph.run_pass("find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers)
+        missing = sorted(set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str)
+        if missing:
+            raise InputError(f"{missing[0]!r} is no example of this run")
+        found = joined(pieces).sorted()
+        found = found.take(np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable"))
+        values = ema_frame(found, self.manifest["settings"]["alpha"], self.iterations.to_numpy())
+        names = [name for name in EXAMPLE if name in found.keys]
+        index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
+        return pd.DataFrame(values, index if len(names) > 1 else index.get_level_values(0), self.iterations)
 
     def _reopened(self, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
         url = self.manifest["inputs"]["losses"].get("url")

@@ -12,9 +12,12 @@ from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
+from noisydask.loss_sources import DatumaroSource, LossSource, open_table
+from noisydask.loss_table import LossColumns
 from noisydask.progress import Reporter, Silent
-from noisydask.settings import LossSettings
+from noisydask.settings import LossSettings, PublishSettings
 from noisydask.store import Output
+from noisydask.table_job import TableJob
 
 
 def analyze_loss_dynamics(
@@ -37,6 +40,11 @@ def analyze_loss_dynamics(
     block_bytes: int = DEFAULT_BLOCK_BYTES,
     full: bool = False,
     out: str | Path | None = None,
+    allow_unsafe_store: bool = False,
+    lease_seconds: float = 60.0,
+    keep_runs: int = 10,
+    keep_days: float = 0.0,
+    grace_seconds: float = 3600.0,
     storage_options: Mapping[str, Mapping[str, Any]] | None = None,
     reporter: Reporter | None = None,
 ) -> LossDynamics:
@@ -56,8 +64,20 @@ def analyze_loss_dynamics(
         A label for each example, for mean curves by label.
     ids : optional, (N,)
         A name for each example; integers or text.
+    table : str, Path, pandas.DataFrame or dask.dataframe.DataFrame, optional
+        Instead of ``losses``: recorded losses, a row each, in any order and any partitions. Parquet or CSV, a file or a
+        folder of them; rows whose loss is NaN are left out. Rows are shuffled once by id, unless Parquet statistics or a
+        Dask index with known divisions show that each id lies in one place.
+    id_column, iteration_column, loss_column : str
+        What its columns are called: ids are integers or text, iterations integers.
+    label_column, subset_column, ann_id_column : str, optional
+        Further columns: integers, text, integers. An example is an id, or where they are given an id, subset, annotation id.
+    datumaro : str, Path or dataset of Datumaro, optional
+        Instead of ``losses``: folder or URL of a dataset in Datumaro's JSON format, or its object in memory.
     alpha : float
         Weight of a new loss.
+    tracking_loss_type : {"cls", "bbox", "centerness", "bbox_refine"}, optional
+        Which losses of a Datumaro dataset to follow; needed for detection.
     top_k : int, optional
         How many candidates are ranked; all examples with a loss where not given. A few thousand cost nothing; for long
         rankings the losses are read a second time, to see where each candidate crosses the mean curve.
@@ -68,8 +88,10 @@ def analyze_loss_dynamics(
     out : str or Path, optional
         Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that the
         workers must share, and go with the returned object.
+    allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
+        How the run is locked, published and kept, as in :func:`find_label_issues`.
     storage_options : mapping of name to mapping, optional
-        fsspec options for ``losses``, ``iters``, ``labels``, ``ids`` and ``out``, by these names.
+        fsspec options for ``losses``, ``iters``, ``labels``, ``ids``, ``table``, ``datumaro`` and ``out``, by these names.
     reporter : Reporter, optional
         Shows progress (:mod:`noisydask.progress`); silent by default.
 
@@ -92,14 +114,24 @@ def analyze_loss_dynamics(
     [1.25, 1.875]
     """
     settings = LossSettings(float(alpha), top_k, int(block_bytes))
+    publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
     options = storage_options or {}
     if sum(source is not None for source in (losses, table, datumaro)) != 1:
         raise InputError("give one of losses, table and datumaro")
-    if losses is None:
-        raise InputError("only losses=, a dense array, is read by this version")
-    job = DynamicsJob(
-        LossInputs.open(losses, iters, labels, ids, options), settings, reporter or Silent(), out is not None, full
-    )
+    job: DynamicsJob | TableJob
+    if losses is not None:
+        inputs = LossInputs.open(losses, iters, labels, ids, options)
+        job = DynamicsJob(inputs, settings, reporter or Silent(), out is not None, full, publish)
+    else:
+        if any(given is not None for given in (iters, labels, ids)):
+            raise InputError("iters, labels and ids belong to losses; a table has columns for them, a dataset attributes")
+        source: LossSource
+        if table is not None:
+            columns = LossColumns(id_column, iteration_column, loss_column, label_column, subset_column, ann_id_column)
+            source = open_table(table, columns, options.get("table"), settings.block_bytes)
+        else:
+            source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
+        job = TableJob(source, settings, reporter or Silent(), publish)
     if out is not None:
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)

@@ -7,7 +7,7 @@ not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, cast
 
@@ -18,19 +18,21 @@ import pandas as pd
 from noisydask.arrays import Rows
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
-from noisydask.confident import IssueCounts, agrees, count_issues, label_quality
-from noisydask.evidence import MAX_ROWS, Evidence, scan_rows
+from noisydask.confident import (
+    IssueCounts,
+    SparseCounts,
+    agrees,
+    count_issues,
+    dense_joint,
+    label_quality,
+    resolve_joint,
+)
+from noisydask.evidence_store import EvidenceStore
 from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
-from noisydask.row_kernel import Problem
-from noisydask.store import EvidenceStore
-from noisydask.thresholds import ClassTotals
+from noisydask.receipts import StoredBlock
+from noisydask.rows import read_rows
 
 Array = npt.NDArray[np.generic]
-
-#: Rows named in an error at most.
-FIRST_ROWS = 10
-#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next read.
-READ_BYTES = 32 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -44,84 +46,17 @@ class Dataset:
     evidence: EvidenceStore
     pred_probs: Rows | None = None
     labels: Rows | None = None
+    skip_unreadable: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
-class Problems:
-    """Refused rows: how many of each kind, and the first of all."""
-
-    counts: npt.NDArray[np.int64]
-    first: tuple[tuple[int, int], ...] = ()
-
-    @classmethod
-    def of(cls, problems: npt.NDArray[np.uint8], start: int) -> Problems:
-        """Refused rows of a block whose first row is ``start``."""
-        rows = np.flatnonzero(problems)
-        first = tuple((start + int(row), int(problems[row])) for row in rows[:FIRST_ROWS])
-        return cls(np.bincount(problems[rows], minlength=len(Problem)), first)
-
-    @property
-    def total(self) -> int:
-        """Number of refused rows."""
-        return int(self.counts.sum())
-
-    def __add__(self, other: Problems) -> Problems:
-        return Problems(self.counts + other.counts, tuple(sorted(self.first + other.first))[:FIRST_ROWS])
-
-
-@dataclass(frozen=True)
-class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read."""
-
-    totals: ClassTotals
-    problems: Problems
-    bytes_read: int
-
-    def __add__(self, other: ScanState) -> ScanState:
-        return ScanState(self.totals + other.totals, self.problems + other.problems, self.bytes_read + other.bytes_read)
-
-
-def scan(blocks: Sequence[int], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
-    """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return _total(_scan_block(block, pred_probs, labels, data) for block in blocks)
-
-
-def _scan_block(block: int, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
-    start, stop = data.grid.bounds(block)
-    if labels is None:
-        labels = cast(Rows, data.labels).read(start, stop)
-    found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
-    totals, bytes_read = ClassTotals.zero(data.num_classes), 0
-    if pred_probs is None:
-        pieces = ((low, high, _rows(data).read(low, high)) for low, high in reads(_rows(data), start, stop))
-    else:
-        cuts = range(start, stop, MAX_ROWS)
-        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS]) for low in cuts)
-    for low, high, rows in pieces:
-        part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
-        totals += ClassTotals.of(part.counts, part.fixed)
-    data.evidence.write(block, found.columns)
-    if data.pred_probs is not None:
-        bytes_read = data.pred_probs.take_bytes_read()
-    if data.notify:
-        data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
-    return ScanState(totals, Problems.of(found.problems, start), bytes_read)
-
-
-def _rows(data: Dataset) -> Rows:
+def rows_of(data: Dataset) -> Rows:
+    """The probabilities, where tasks read them."""
     return cast(Rows, data.pred_probs)
 
 
-def reads(pred_probs: Rows, start: int, stop: int) -> Iterable[tuple[int, int]]:
-    """Ranges of whole chunks in which rows are read."""
-    chunk = pred_probs.chunk_rows
-    fitting = READ_BYTES // (pred_probs.shape[1] * pred_probs.dtype.itemsize)
-    step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
-    return ((low, min(low + step, stop)) for low in range(start, stop, step))
-
-
-def _total(states: Iterable[Any]) -> Any:
+def total_of(states: Iterable[Any]) -> Any:
+    """States added up."""
     return reduce(lambda one, other: one + other, states)
 
 
@@ -134,6 +69,7 @@ class Scoring:
     adjust_pred_probs: bool
     joint: bool
     scores: ChunkedArray = field(repr=False)
+    given: ChunkedArray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,6 +81,7 @@ class CountState:
     unresolved: tuple[int, ...] = ()
     objects: tuple[StoredObject, ...] = ()
     bytes_read: int = 0
+    damaged: tuple[int, ...] = ()
 
     def __add__(self, other: CountState) -> CountState:
         return CountState(
@@ -153,49 +90,79 @@ class CountState:
             self.unresolved + other.unresolved,
             self.objects + other.objects,
             self.bytes_read + other.bytes_read,
+            self.damaged + other.damaged,
         )
 
 
-def count(blocks: Sequence[int], data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score from the evidence; a block with rows that it cannot decide is only named."""
-    return _total(_count_block(block, None, data, scoring) for block in blocks)
+def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
+    """Count and score from the evidence; a block with rows that it cannot decide is named, to be completed later.
+
+    So is a block whose evidence is damaged, of which nothing is counted.
+    """
+    joint = dense_joint(data.num_classes) if scoring.joint else None
+    state: CountState = total_of(_count_block(block, data, scoring, joint) for block in blocks)
+    if joint is None:
+        return state
+    counts = replace(state.counts, joint=state.counts.joint + SparseCounts.of_dense(joint))
+    return replace(state, counts=counts)
+
+
+def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None) -> CountState:
+    block, columns = stored.number, _columns(stored, data)
+    if columns is None:
+        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
+    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
+    scores, open_scores = _scores(columns, scoring, None)
+    if open_rows.any() or open_scores.any():
+        return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+    return _scored(block, counts, scores, columns["given"], scoring)
 
 
 def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score blocks that the evidence left unresolved, reading them again."""
-    return _total(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
+    """What :func:`count` left open of the blocks that it named, from their rows."""
+    return total_of(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
 
 
 def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     if pred_probs is None:
-        pred_probs = _rows(data).read(*data.grid.bounds(block))
-    state = _count_block(block, pred_probs, data, scoring)
+        pred_probs, _ = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
+    rows, columns = cast(npt.NDArray[np.floating], pred_probs), data.evidence.read(block, data.columns)
+    counts = IssueCounts.zero(data.num_classes)
+    if scoring.joint:
+        _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
+        counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
+    scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
-    return CountState(state.counts, state.histogram, (), state.objects, again)
+    return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)
 
 
-def _count_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    columns = data.evidence.read(block, data.columns)
-    rows = cast(npt.NDArray[np.floating], pred_probs) if pred_probs is not None else None
-    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, rows)
-    scores, open_scores = label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
-    if rows is None and (open_rows.any() or open_scores.any()):
-        empty = IssueCounts.zero(data.num_classes)
-        return CountState(empty, np.zeros((1, 1 << 16), np.int64), (block,))
-    written = scoring.scores.write_recorded(block, scores)
-    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), (written,))
+def _scores(columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None) -> Any:
+    return label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
+
+
+def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], given: Array, scoring: Scoring) -> CountState:
+    """Keep a block's scores and given labels."""
+    written = scoring.scores.write_recorded(block, scores), scoring.given.write_recorded(block, given)
+    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
+
+
+def _columns(stored: StoredBlock, data: Dataset) -> dict[str, Array] | None:
+    """The evidence of a block; None where it is not what its receipt says."""
+    if stored.checksums is None:
+        return data.evidence.read(stored.number, data.columns)
+    return data.evidence.read_checked(stored.number, data.columns, stored.checksums)
 
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
     """Histogram of bins that hold too many examples."""
-    return cast(Ints, _total(histogram(_keys(block, scores), bins) for block in blocks))
+    return cast(Ints, total_of(histogram(_keys(block, scores), bins) for block in blocks))
 
 
 def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
     rows = scores.shape[0]
     counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
-    return cast(Ints, _total(counts))
+    return cast(Ints, total_of(counts))
 
 
 def _keys(block: int, scores: ChunkedArray) -> Keys:

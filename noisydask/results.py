@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import dask.array as da
@@ -20,7 +19,7 @@ import zarr
 
 from noisydask.arrays import zarr_store
 from noisydask.graph import token
-from noisydask.store import Output, RunStore
+from noisydask.store import RunStore
 
 
 @dataclass(eq=False)
@@ -112,18 +111,7 @@ class LabelIssues:
             Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``, ``label_quality``,
             ``given_prob``, ``suggested_prob``, and ``given_name``, ``suggested_name`` where class names were given.
         """
-        tables: list[pa.Table] = []
-        left = self.num_issues if top is None else top
-        for name in self.manifest["parts"]:
-            path = posixpath.join(self.run.place.path, name)
-            with self.run.place.fs.open(path, "rb") as file:
-                tables.append(pq.read_table(file).slice(0, left))
-            left -= len(tables[-1])
-            if left <= 0:
-                break
-        # Names are text, whether they came in one part or in several with a dictionary each.
-        text = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in tables[0].schema]
-        return pa.concat_tables(table.cast(pa.schema(text)) for table in tables).to_pandas()
+        return read_parts(self.run, self.manifest["parts"], self.num_issues if top is None else top)
 
     def _open(self, name: str) -> zarr.Array[Any]:
         return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
@@ -132,19 +120,15 @@ class LabelIssues:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
 
-def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None) -> LabelIssues:
-    """The published run of an output, as :func:`noisydask.find_label_issues` returned it.
-
-    Parameters
-    ----------
-    out : str or Path
-        Path or URL that a job was given as ``out``.
-    storage_options : mapping, optional
-        Passed to fsspec.
-
-    Raises
-    ------
-    InputError
-        If there is no finished run.
-    """
-    return LabelIssues(*Output.at(out, storage_options).open_run())
+def read_parts(run: RunStore, names: Sequence[str], rows: int) -> pd.DataFrame:
+    """The first ``rows`` rows of a ranking in Parquet parts."""
+    tables: list[pa.Table] = []
+    for name in names:
+        with run.place.fs.open(posixpath.join(run.place.path, name), "rb") as file:
+            tables.append(pq.read_table(file).slice(0, rows))
+        rows -= len(tables[-1])
+        if rows <= 0:
+            break
+    # Names are text, whether they came in one part or in several with a dictionary each.
+    text = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in tables[0].schema]
+    return pa.concat_tables(table.cast(pa.schema(text)) for table in tables).to_pandas()

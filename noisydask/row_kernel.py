@@ -31,10 +31,11 @@ class Problem(IntEnum):
     OUT_OF_RANGE = 2
     ROW_SUM = 3
     LABEL = 4
+    UNREADABLE = 5
 
 
 # The kernel needs plain integers.
-NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (int(problem) for problem in Problem)
+NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (int(problem) for problem in Problem if problem != Problem.UNREADABLE)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -87,21 +88,32 @@ def _largest_and_sums(pred_probs, bits, largest, total):
 
 
 @nb.njit(nogil=True, cache=True)
-def _top3_wide(pred_probs, bits, top1, top2, largest, third, total):
-    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler turns into SIMD."""
+def _top3_wide(pred_probs, bits, labels, top1, top2, largest, third, total, p_given, p_top1, p_top2):
+    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler turns into SIMD.
+
+    The probabilities are taken while the row is in the nearest cache; of a wrong label, that of class 0.
+    """
     _largest_and_sums(pred_probs, bits, largest, total)
+    num_classes = bits.shape[1]
     for i in range(bits.shape[0]):
         best = largest[i]
-        first, equal, second = _below(bits, i, best)
+        found, equal, second = _below(bits, i, best)
+        first = np.int64(found)
         top1[i] = first
+        p_top1[i] = pred_probs[i, first]
+        p_given[i] = pred_probs[i, labels[i] if 0 <= labels[i] < num_classes else 0]
         if equal == 1:
-            first, equal, below = _below(bits, i, second)
-            top2[i], third[i] = first, second if equal > 1 else below
-            continue
-        k = first + 1
-        while k < bits.shape[1] and bits[i, k] != best:
-            k += 1
-        top2[i], third[i] = k, best if equal > 2 else second
+            found, equal, below = _below(bits, i, second)
+            k = np.int64(found)
+            third[i] = second if equal > 1 else below
+        else:
+            k = first + 1
+            while k < num_classes and bits[i, k] != best:
+                k += 1
+            third[i] = best if equal > 2 else second
+        top2[i] = k
+        if p_top2.size and k < num_classes:
+            p_top2[i] = pred_probs[i, k]
 
 
 @nb.njit(nogil=True, cache=True)
@@ -172,21 +184,19 @@ def _suspects(largest, limit, total, labels, num_classes, suspect):
 
 
 @nb.njit(nogil=True, cache=True)
-def _add_to_classes(pred_probs, labels, problems, p_given, counts, fixed):
-    """Probability of the given label, and its class's count and sum, of the rows without problems."""
+def _add_to_classes(labels, problems, p_given, counts, fixed):
+    """Add to its class the probability of the given label, of the rows without problems."""
     for i in range(labels.size):
         if problems[i] == NONE:
-            label = labels[i]
-            p_given[i] = pred_probs[i, label]
-            counts[label] += 1
-            fixed[label] += np.int64(np.float64(pred_probs[i, label]) * FIXED_POINT)
+            counts[labels[i]] += 1
+            fixed[labels[i]] += np.int64(np.float64(p_given[i]) * FIXED_POINT)
 
 
 @nb.njit(nogil=True, cache=True)
 def _pick(pred_probs, classes, column):
-    """Probability of one class in each row."""
+    """Probability of one class in each row; of a class that is none, that of class 0."""
     for i in range(column.size):
-        column[i] = pred_probs[i, classes[i]]
+        column[i] = pred_probs[i, classes[i] if 0 <= classes[i] < pred_probs.shape[1] else 0]
 
 
 @nb.njit(nogil=True, cache=True)
@@ -218,8 +228,12 @@ def scan_tiles(
         x, label, a, b = pred_probs[low:high], labels[low:high], first[: high - low], second[: high - low]
         if num_classes <= _NARROW and bits.itemsize == 4:
             _top3_narrow(x, bits[low:high], a, b, largest, third, total, p_rest.size > 0)
+            _pick(x, label, p_given[low:high])
+            _pick(x, a, p_top1[low:high])
+            _pick(x, b, p_top2[low:high])
         else:
-            _top3_wide(x, bits[low:high], a, b, largest, third, total)
+            probabilities = p_given[low:high], p_top1[low:high], p_top2[low:high]
+            _top3_wide(x, bits[low:high], label, a, b, largest, third, total, *probabilities)
         found = _suspects(largest, limit, total, label, num_classes, suspect)
         for i in suspect[:found]:
             problems[low + i] = _problem(x[i], total[i], label[i])
@@ -228,22 +242,20 @@ def scan_tiles(
             rest_bits[low:high] = third[: high - low]
         for i in suspect[:found]:
             a[i], b[i], rest = _top3_signed(x[i])
-            top1[low + i] = a[i]
+            top1[low + i], p_top1[low + i] = a[i], x[i, a[i]]
             if p_rest.size:
                 p_rest[low + i] = rest
-        _pick(x, a, p_top1[low:high])
+            if p_top2.size:
+                p_top2[low + i] = x[i, b[i]]
         if top2.size:
             if num_classes == 1:
-                b[:] = 0
+                b[:], p_top2[low:high] = 0, 0
             top2[low:high] = b
-            _pick(x, b, p_top2[low:high])
-            if num_classes == 1:
-                p_top2[low:high] = 0
         if p_sum.size:
             _row_sums(x, p_sum[low:high])
         if entropy.size:
             _normalized_entropies(x, entropy[low:high])
-        _add_to_classes(x, label, problems[low:high], p_given[low:high], counts, fixed)
+        _add_to_classes(label, problems[low:high], p_given[low:high], counts, fixed)
         for i in suspect[:found]:
             if problems[low + i] != NONE:
                 _refuse(low + i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy)

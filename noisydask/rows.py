@@ -1,14 +1,14 @@
-"""Rows that live in a store: Zarr, ``.npy``, a Parquet column. They travel to the workers as a small description and are
-read there, a range at a time.
+"""Rows that live in a store travel to the workers as a small description and are read there, a range at a time: what all
+kinds have in common, and Zarr.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib.util import find_spec
 from itertools import product
 from typing import Any, Self, cast
@@ -16,12 +16,12 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 import zarr
-from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.locations import Location, reason
+from noisydask.listing import Listing, list_array
+from noisydask.locations import is_transport, reason
 
 Array = npt.NDArray[np.generic]
 
@@ -45,6 +45,30 @@ class ByteCount:
         while self._sizes:
             total += self._sizes.pop()
         return total
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """An object that rows lie in: its key below the array, the rows, and which part of each of them.
+
+    Attributes
+    ----------
+    key : str
+        Its path below the array; empty for a file that is the array.
+    start, stop : int
+        Rows in it that were asked for.
+    rest : tuple of slice
+        Its part of the other axes.
+    """
+
+    key: str
+    start: int
+    stop: int
+    rest: tuple[slice, ...] = ()
+
+
+class UnreadableError(JobError):
+    """Stored rows that cannot be decoded: reading them again will not help."""
 
 
 @dataclass(kw_only=True)
@@ -75,12 +99,54 @@ class Rows(ABC):
     def read(self, start: int, stop: int) -> Array:
         """Rows ``start`` to ``stop``."""
         try:
-            return self._read(start, stop).astype(self.dtype, copy=False)
+            return self._decoded(start, stop).astype(self.dtype, copy=False)
         except NoisydaskError:
             raise
         except Exception as error:  # no InputError: the job was begun, the array was there
-            why = reason(error) or f"cannot be read any more ({type(error).__name__}); is it damaged, changed or gone?"
-            raise JobError(f"{self.url}: {why}") from error
+            why = reason(error) or f"cannot be read any more ({type(error).__name__}); is it gone?"
+            raise JobError(f"{self.url}, rows {start:,} to {stop - 1:,}: {why}") from error
+
+    def _decoded(self, start: int, stop: int) -> Array:
+        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by one."""
+        try:
+            return self._read(start, stop)
+        except Exception as error:
+            if isinstance(error, NoisydaskError) or is_transport(error):
+                raise
+        for chunk in self.chunks(start, stop):
+            try:
+                self._read_chunk(chunk)
+            except Exception as error:
+                if isinstance(error, NoisydaskError) or is_transport(error):
+                    raise
+                where = f"chunk {chunk.key}, " if chunk.key else ""
+                raise UnreadableError(
+                    f"{self.url}: {where}rows {chunk.start:,} to {chunk.stop - 1:,} cannot be read"
+                    f" ({type(error).__name__}); is it damaged?"
+                ) from error
+        return self._read(start, stop)  # what came was cut short on its way
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        """What a chunk holds of its rows."""
+        return self._read(chunk.start, chunk.stop)
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """What decides, beside the content of the objects, which rows they hold: path, type, chunks, codecs."""
+
+    @property
+    def fill(self) -> Any:
+        """What rows read as whose chunk is not stored, where that may be."""
+        return None
+
+    @abstractmethod
+    def objects(self) -> Listing | None:
+        """Versions of all stored objects by their key, in one listing; None where the store cannot be listed."""
+
+    @abstractmethod
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """The objects that hold rows ``start`` to ``stop``, with what they hold of these."""
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> Array:
@@ -127,7 +193,8 @@ class CountingStore(WrapperStore[Store]):
         return value
 
 
-def _native(dtype: npt.DTypeLike) -> np.dtype[Any]:
+def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """A type in the byte order of this machine."""
     return np.dtype(dtype).newbyteorder("=")
 
 
@@ -165,7 +232,7 @@ class ZarrRows(Rows):
             again = zarr.open_array(place, mode="r", zarr_format=array.metadata.zarr_format)
         fetched.take()  # the metadata is no row
         return cls(
-            url=url, shape=array.shape, dtype=_native(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
+            url=url, shape=array.shape, dtype=native(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
             chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
             fetched=fetched, array=again, by_itself=by_itself,
         )  # fmt: skip
@@ -180,120 +247,63 @@ class ZarrRows(Rows):
             self._count_files(start, stop)
         return rows
 
+    @property
+    def layout(self) -> str:
+        """The path, and the metadata without the length and the user's attributes."""
+        metadata = dict(self.array.metadata.to_dict())
+        for name in ("shape", "attributes"):
+            metadata.pop(name, None)
+        store: Any = self.array.store
+        while isinstance(store, WrapperStore):
+            store = store._store
+        root = getattr(store, "root", None) or getattr(store, "path", "")
+        return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
+
+    @property
+    def fill(self) -> Any:
+        """The array's fill value."""
+        return self.array.fill_value
+
+    def objects(self) -> Listing | None:
+        """Chunks (or shards) and metadata."""
+        return list_array(self.array.store, self.array.path)
+
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """Chunks, or shards where there are such."""
+        sizes = self.array.shards or self.array.chunks
+        others = [range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)]
+        if self.window is not None:
+            others[0] = range(self.window[0] // sizes[1], -(-self.window[1] // sizes[1]))
+        for first in range(start // sizes[0], -(-stop // sizes[0])):
+            low, high = max(start, first * sizes[0]), min(stop, (first + 1) * sizes[0])
+            for other in product(*others):
+                rest = tuple(slice(k * size, (k + 1) * size) for k, size in zip(other, sizes[1:], strict=True))
+                yield Chunk(self.array.metadata.encode_chunk_key((first, *other)), low, high, rest)
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        return cast(Array, self.array[(slice(chunk.start, chunk.stop), *chunk.rest)])
+
     def _count_files(self, start: int, stop: int) -> None:
         """What a pipeline fetched that reads files by itself."""
         root = cast(LocalStore, self.array.store).root / self.array.path
-        grid = self.array.shards or self.array.chunks
-        ranges = [range(start // grid[0], -(-stop // grid[0]))]
-        ranges += [range(-(-n // size)) for n, size in zip(self.array.shape[1:], grid[1:], strict=True)]
-        if self.window is not None:
-            ranges[1] = range(self.window[0] // grid[1], -(-self.window[1] // grid[1]))
-        for chunk in product(*ranges):
-            key = self.array.metadata.encode_chunk_key(chunk)
+        for chunk in self.chunks(start, stop):
             try:
-                self.fetched.add(os.stat(root / key).st_size)
+                self.fetched.add(os.stat(root / chunk.key).st_size)
             except FileNotFoundError:
                 continue  # a chunk that is all fill value has no object
 
 
-@dataclass(kw_only=True)
-class NpyRows(Rows):
-    """Rows of a ``.npy`` file, mapped where it is local, else fetched by byte ranges."""
-
-    place: Location
-    offset: int
-    stored: np.dtype[Any]
-
-    @classmethod
-    def open(cls, place: Location) -> NpyRows:
-        """Read the header of a file."""
-        with place.fs.open(place.path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(file)
-            offset = file.tell()
-        if dtype.hasobject:
-            raise InputError(f"{place.shown} holds Python objects, which are never loaded; store plain numbers or text")
-        if fortran and len(shape) > 1:
-            raise InputError(f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead")
-        size, needed = place.fs.size(place.path), offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size < needed:
-            raise InputError(f"{place.shown} is cut short: {size:,} bytes of {needed:,}")
-        return cls.at(place, shape, dtype, offset)
-
-    @classmethod
-    def at(cls, place: Location, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> NpyRows:
-        """Numbers in C order that begin at an offset of a file."""
-        return cls(url=place.shown, shape=shape, dtype=_native(dtype), place=place, offset=offset, stored=dtype)
-
-    @cached_property
-    def _mapped(self) -> Array | None:
-        if not isinstance(self.place.fs, LocalFileSystem):
-            return None
-        return np.memmap(self.place.path, self.stored, "r", self.offset, self.shape) if self.shape[0] else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
-
-    def _read(self, start: int, stop: int) -> Array:
-        width = int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.itemsize
-        self.fetched.add((stop - start) * width)
-        if self._mapped is not None:
-            return self._mapped[start:stop]
-        first, last = self.offset + start * width, self.offset + stop * width
-        data = self.place.fs.cat_file(self.place.path, start=first, end=last) if first < last else b""
-        return np.frombuffer(data, self.stored).reshape(stop - start, *self.shape[1:])
-
-
-@dataclass(kw_only=True)
-class ParquetColumn(Rows):
-    """One column of a Parquet file or a folder of them (in the order of their names), read by row groups."""
-
-    place: Location
-    column: str
-    files: tuple[str, ...]
-    groups: tuple[tuple[int, int], ...]
-    first_rows: tuple[int, ...]
-
-    @classmethod
-    def open(cls, place: Location, column: str) -> ParquetColumn:
-        """Read the footers."""
-        import pyarrow.parquet as pq  # noqa: PLC0415  only jobs with such an input pay for it
-
-        files = sorted(f for f in place.fs.find(place.path) if f.endswith((".parquet", ".pq"))) or [place.path]
-        groups, first_rows, types = [], [0], set[np.dtype[Any]]()
-        for number, file in enumerate(files):
-            with place.fs.open(file, "rb") as handle:
-                footer = pq.ParquetFile(handle)
-                if column not in footer.schema_arrow.names:
-                    names = ", ".join(footer.schema_arrow.names)
-                    raise InputError(f"{place.shown} has no column {column!r}; it has: {names}")
-                kind = footer.schema_arrow.field(column).type
-                kind = getattr(kind, "value_type", kind)  # of a categorical column, the type of its values
-                if footer.metadata.num_rows:  # an empty file often has another type
-                    types.add(np.dtype(kind.to_pandas_dtype()))
-                for group in range(footer.num_row_groups):
-                    groups.append((number, group))
-                    first_rows.append(first_rows[-1] + footer.metadata.row_group(group).num_rows)
-        if len(types) > 1:
-            raise InputError(f"the files of {place.shown} hold {column!r} as {', '.join(sorted(map(str, types)))}")
-        return cls(
-            url=f"{place.shown}#{column}", shape=(first_rows[-1],), dtype=types.pop() if types else np.dtype(object),
-            place=place, column=column, files=tuple(files), groups=tuple(groups), first_rows=tuple(first_rows),
-        )  # fmt: skip
-
-    def _read(self, start: int, stop: int) -> Array:
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        parts = [np.empty(0, self.dtype)]
-        for where in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
-            first = self.first_rows[where]
-            if first >= stop:
-                break
-            number, group = self.groups[where]
-            with self.place.fs.open(self.files[number], "rb") as handle:
-                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(0)
-            if values.null_count:
-                raise InputError(f"{self.url} has empty cells, {values.null_count:,} of them in rows {first:,} and after")
-            parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
-        return np.concatenate(parts)
+def read_rows(rows: Rows, start: int, stop: int, skip: bool) -> tuple[Array, tuple[tuple[int, int], ...]]:
+    """Rows, and with ``skip`` the ranges of those that cannot be decoded, which are zeros then."""
+    try:
+        return rows.read(start, stop), ()
+    except UnreadableError:
+        if not skip:
+            raise
+    values, unread = np.zeros((stop - start, *rows.shape[1:]), rows.dtype), []
+    for low, high in sorted({(chunk.start, chunk.stop) for chunk in rows.chunks(start, stop)}):
+        try:
+            values[low - start : high - start] = rows.read(low, high)
+        except UnreadableError:
+            unread.append((low, high))
+    return values, tuple(unread)

@@ -1,52 +1,36 @@
-"""The output: evidence, runs, manifest, and the pointer that makes a run visible. The only module that writes.
+"""The output: evidence and runs.
 
 ``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``; every object written into
-it is recorded with its size and checksum, the manifest that names them all is written last, and ``OUT/latest.json`` is
-replaced after that, in one step.
+it is recorded with its size and checksum. :mod:`noisydask.publish` makes a run visible.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.arrays import zarr_store
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.errors import InputError, JobError
-from noisydask.locations import NO_SPACE, Location, explain
+from noisydask.evidence_store import EvidenceStore, open_evidence
+from noisydask.locations import Location, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
 FORMAT_VERSION = 1
-LATEST = "latest.json"
-
-
-@dataclass(frozen=True)
-class EvidenceStore:
-    """The evidence on disk: one Zarr array a column, one chunk a block."""
-
-    arrays: Mapping[str, ChunkedArray] = field(repr=False)
-
-    def write(self, block: int, columns: Mapping[str, Array]) -> None:
-        """Store a block; doing it twice leaves what doing it once does."""
-        for name, column in columns.items():
-            self.arrays[name].write(block, column)
-
-    def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
-        """Fetch columns of a block."""
-        return {name: self.arrays[name].read(block) for name in names}
+LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
+#: Names of runs: the time and a random tail.
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,12 @@ class RunStore:
 
     def make_folder(self, path: str) -> None:
         """Make a folder where the file system has such."""
-        self.place.fs.makedirs((self.place / path).path, exist_ok=True)
+        if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+            self.place.fs.makedirs((self.place / path).path, exist_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it."""
+        self.place.fs.rm((self.place / path).path, recursive=True)
 
 
 @dataclass(frozen=True)
@@ -86,43 +75,45 @@ class Output:
         """Name an output; nothing is touched."""
         return cls(Location.of(str(url), storage_options, "out"))
 
-    def create_evidence(self, grid: BlockGrid, dtypes: Mapping[str, np.dtype[Any]]) -> EvidenceStore:
-        """Make room for the evidence of all rows, in place of what was there."""
-        root = self.place / "evidence"
-        arrays = {
-            name: ChunkedArray(root, name, (grid.rows,), min(grid.block_rows, grid.rows), dtype)
-            for name, dtype in dtypes.items()
-        }
+    def open_evidence(
+        self, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+    ) -> tuple[EvidenceStore, str | None]:
+        """The evidence store of this output, as :func:`noisydask.evidence_store.open_evidence` leaves it."""
         try:
-            group = zarr.create_group(zarr_store(root), overwrite=True)
-            group.attrs.update({"format_version": FORMAT_VERSION, **asdict(grid)})
-            for array in arrays.values():
-                array.create()
+            return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
         except Exception as error:
-            full = isinstance(error, OSError) and error.errno in NO_SPACE
-            raise (JobError if full else InputError)(_writing(error, self.place)) from error
-        return EvidenceStore(arrays)
+            raise cannot_write(error, self.place) from error
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        return RunStore(self.place / "runs" / run, run)
+        return RunStore(self.place / RUNS / run, run)
 
-    def open_run(self) -> tuple[RunStore, dict[str, Any]]:
-        """The published run and its manifest.
+    def run_store(self, run: Any) -> RunStore:
+        """The folder of a run; ValueError if that cannot be a run's name."""
+        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+            raise ValueError(f"no run is called {run!r}")
+        return RunStore(self.place / RUNS / run, run)
+
+    def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
+        """A finished run and its manifest: the published one, or another by its name.
 
         Raises
         ------
         InputError
             If there is none.
         """
+        if name is not None and not RUN_NAME.fullmatch(name):
+            raise InputError(f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd")
         try:
-            latest = json.loads(self.place.fs.cat_file((self.place / LATEST).path))
-            run = RunStore(self.place / "runs" / latest["run"], latest["run"])
-            manifest = json.loads(run.place.fs.cat_file((run.place / "manifest.json").path))
+            run = self.run_store(name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"])
+            manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            if manifest.get("run", run.run) != run.run:
+                raise ValueError("it is the manifest of another run")
         except FileNotFoundError as error:
-            raise InputError(f"no finished run at {self.place.shown}; is it the --out of a job?") from error
-        except (ValueError, KeyError, TypeError) as error:
+            which = f"no finished run {name or ''}".rstrip()
+            raise InputError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise InputError(explain(error, self.place, "out")) from error
@@ -131,49 +122,7 @@ class Output:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
         return run, manifest
 
-    def publish(self, run: RunStore, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, then let readers see the run."""
-        content = json.dumps(manifest, indent=1, allow_nan=False).encode()
-        written = run.write("manifest.json", content)
-        pointer = {
-            "run": run.run,
-            "generation": self._generation() + 1,
-            "format_version": FORMAT_VERSION,
-            "manifest": asdict(written),
-        }
-        self._replace(LATEST, json.dumps(pointer, indent=1).encode())
 
-    def _generation(self) -> int:
-        """How often something was published here."""
-        try:
-            return int(json.loads(self.place.fs.cat_file((self.place / LATEST).path))["generation"])
-        except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{self.place.shown}: {LATEST} is damaged; move it away to publish again") from error
-
-    def _replace(self, name: str, content: bytes) -> None:
-        """Replace an object in one step: a PUT is one; a local file is written beside it and renamed."""
-        path = (self.place / name).path
-        if not isinstance(self.place.fs, LocalFileSystem):
-            self.place.fs.pipe_file(path, content)
-            return
-        beside = f"{path}.{secrets.token_hex(4)}"
-        try:
-            with open(beside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            if os.path.exists(beside):
-                os.remove(beside)
-
-
-def _writing(error: BaseException, place: Location) -> str:
-    return explain(error, place, "out").replace("cannot be read", "cannot be written")
-
-
-def storage_error(error: OSError, place: Location) -> JobError:
+def storage_error(error: BaseException, place: Location) -> JobError:
     """A failure to write in the middle of a job."""
-    return JobError(_writing(error, place))
+    return JobError(str(cannot_write(error, place)))

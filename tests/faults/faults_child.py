@@ -1,0 +1,32 @@
+"""What a job of the fault tests runs in its own process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import dask
+
+import noisydask
+
+
+def run(how: dict[str, Any], said: str) -> None:
+    """The main job; what it says goes to a file, how it ends is its exit status."""
+    file = os.open(said, os.O_WRONLY | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    try:
+        with dask.config.set(scheduler="threads", num_workers=2):
+            noisydask.find_label_issues(**how)
+    except noisydask.NoisydaskError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_status)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
+    os._exit(0)

@@ -1,0 +1,147 @@
+"""Jobs as child processes, killed and started again; and what must hold of their output afterwards."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faults_child
+import google_crc32c
+from conftest import Place
+from layouts import Data, write_zarr
+from s3_server import BUCKET, KEY, SECRET, S3Server
+
+#: Parts of a run that differ between two runs of the same data: they tell of times and names.
+_TELLS_OF_ITSELF = ("manifest.json", "status.json")
+
+
+# Children are forked from a process that has imported everything: a job of a second does not wait two for its imports.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["noisydask.cli", "s3fs", "faults_child"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """The main job on the data of a bucket, on two threads of one process: what a kill takes is all there is.
+
+    Attributes
+    ----------
+    endpoint : str
+        The S3 server, or a proxy before it.
+    prefix : str
+        Where data and output lie in the bucket.
+    """
+
+    endpoint: str
+    prefix: str
+
+    def start(self, **more: Any) -> Child:
+        """Start it."""
+        options = {
+            "key": KEY, "secret": SECRET, "endpoint_url": self.endpoint, "client_kwargs": {"region_name": "us-east-1"},
+        }  # fmt: skip
+        places = {"labels": "labels.zarr", "pred_probs": "pred_probs.zarr", "out": "out"}
+        how = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
+        how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": 4000, **more}
+        said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
+        said.close()
+        process = _FORKS.Process(target=faults_child.run, args=(how, said.name), daemon=True)
+        process.start()
+        return Child(process, Path(said.name))
+
+    def run(self, timeout: float = 120, **more: Any) -> Ended:
+        """Run it to its end."""
+        return self.start(**more).wait(timeout)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended."""
+
+    status: int
+    said: str
+
+    def one_error(self) -> str:
+        """The only error that was said; a traceback is none."""
+        assert "Traceback" not in self.said, self.said
+        errors = [line for line in self.said.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1, self.said
+        return errors[0]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A job that runs."""
+
+    process: Any
+    _said: Path
+
+    def wait(self, timeout: float = 120) -> Ended:
+        """Wait for it; one that does not end is a failure, and is killed."""
+        self.process.join(timeout)
+        late = self.process.exitcode is None
+        if late:
+            self.kill()
+            self.process.join()
+        said = self._said.read_text()
+        self._said.unlink()
+        assert not late, f"the job did not end in {timeout} s:\n{said}"
+        return Ended(self.process.exitcode, said)
+
+    def kill(self) -> None:
+        """Kill it as the kernel does."""
+        self.process.kill()
+
+    def stop(self) -> None:
+        """Stop it where it stands, as the lid of a laptop does."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        status = Path(f"/proc/{self.process.pid}/stat")
+        while status.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+def write_data(server: S3Server, prefix: str, data: Data) -> Place:
+    """Put the data where jobs look for it; the place of their output."""
+    place = Place(f"s3://{BUCKET}/{prefix}", server.options())
+    write_zarr(place / "labels.zarr", data.labels)
+    write_zarr(place / "pred_probs.zarr", data.pred_probs)
+    return place / "out"
+
+
+def published(out: Place) -> dict[str, bytes] | None:
+    """The published run's objects, without those that tell of the run itself; each is checked against the manifest."""
+    objects = out.objects()
+    if "latest.json" not in objects:
+        return None
+    latest = json.loads(objects["latest.json"])
+    prefix = f"runs/{latest['run']}/"
+    run = {name.removeprefix(prefix): content for name, content in objects.items() if name.startswith(prefix)}
+    check(latest["manifest"], run)
+    manifest = json.loads(run["manifest.json"])
+    assert {stored["path"] for stored in manifest["objects"]} == set(run) - {"manifest.json"}
+    for stored in manifest["objects"]:
+        check(stored, run)
+    return {name: content for name, content in run.items() if name not in _TELLS_OF_ITSELF and not name.startswith("changes/")}
+
+
+def check(stored: dict[str, Any], run: dict[str, bytes]) -> None:
+    """An object is what a manifest says of it."""
+    content = run[stored["path"]]
+    assert (len(content), f"{google_crc32c.value(content):08x}") == (stored["size"], stored["crc32c"]), stored["path"]
+
+
+def generation(out: Place) -> int:
+    """How often something was published."""
+    objects = out.objects()
+    return int(json.loads(objects["latest.json"])["generation"]) if "latest.json" in objects else 0

@@ -1,0 +1,152 @@
+"""What changed between two runs, against a comparison by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Place
+from layouts import make, write_npy
+
+import noisydask
+from noisydask import changes
+from noisydask.changes import KINDS, Changes, Comparison, compare, diff
+from noisydask.cli import main
+from noisydask.errors import InputError
+from noisydask.results import LabelIssues
+from noisydask.store import Output
+
+DATA = make(rows=630, classes=4, noise=0.3)
+
+
+def run(place: Place, labels: Any, pred_probs: Any, **how: Any) -> LabelIssues:
+    how = {"block_bytes": 2_000, "storage_options": {"out": place.options}, **how}
+    return noisydask.find_label_issues(labels, pred_probs, out=f"{place.url}/out", **how)
+
+
+def two_runs(place: Place, **how: Any) -> tuple[LabelIssues, LabelIssues, Any]:
+    """A run, and one of the same dataset with labels corrected and spoiled, rows cut off, invalid and changed; its labels."""
+    first = run(place, DATA.labels, DATA.pred_probs, **how)
+    labels, probs = DATA.labels[:600].copy(), DATA.pred_probs[:600].copy()
+    worst = first.indices[first.indices < 600]
+    labels[worst[:5]] = probs[worst[:5]].argmax(1)
+    good = np.setdiff1d(np.arange(600), first.indices)[:4]
+    labels[good] = (labels[good] + 1) % 4
+    probs[worst[6]] = np.nan
+    probs[worst[7]] = np.roll(probs[worst[7]], 1)
+    cut = {name: how[name][:600] for name in ("ids",) if name in how and not isinstance(how[name], str)}
+    return first, run(place, labels, probs, on_invalid="skip", **how | cut), labels
+
+
+def by_hand(first: LabelIssues, second: LabelIssues, labels: Any) -> dict[str, dict[int, Any]]:
+    """New, gone and moved issues by index."""
+    before, after = (found.to_dataframe().set_index("index") for found in (first, second))
+    quality = second.label_quality.compute()
+    why = {}
+    for index in before.index.difference(after.index):
+        if index >= second.num_examples:
+            why[index] = "removed"
+        elif np.isnan(quality[index]):
+            why[index] = "left_out"
+        else:
+            why[index] = "corrected" if labels[index] != before["given_label"][index] else "risen"
+    both = before.index.intersection(after.index)
+    columns = ["given_label", "suggested_label", "label_quality"]
+    moved = both[(before.loc[both, columns] != after.loc[both, columns]).any(axis=1)]
+    return {"new": dict.fromkeys(after.index.difference(before.index)), "gone": why, "moved": dict.fromkeys(moved)}
+
+
+@pytest.fixture
+def found(place: Place) -> tuple[Place, LabelIssues, LabelIssues, Any]:
+    return place, *two_runs(place)
+
+
+def check(seen: Changes, expected: dict[str, dict[int, Any]]) -> None:
+    assert dict(seen.counts) == {kind: len(expected[kind]) for kind in KINDS}
+    for kind in KINDS:
+        rows = seen.table[seen.table["change"] == kind]
+        assert set(rows["index"]) == set(expected[kind]), kind
+    gone = seen.table[seen.table["change"] == "gone"]
+    assert dict(zip(gone["index"], gone["why"], strict=True)) == expected["gone"]
+    assert dict(seen.gone_because) == {why: n for why in changes.REASONS if (n := list(expected["gone"].values()).count(why))}
+    for kind in KINDS:
+        assert sum(count[kind] for count in seen.classes.values()) == len(expected[kind])
+
+
+def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) -> None:
+    place, first, second, labels = found
+    expected = by_hand(first, second, labels)
+    assert min(map(len, expected.values())) > 0
+    assert set(expected["gone"].values()) >= {"corrected", "removed", "left_out"}
+    output = Output.at(f"{place.url}/out", place.options)
+    seen = diff(output, top=1000)
+    assert (seen.before, seen.after) == (first.run.run, second.run.run)
+    check(seen, expected)
+    said = second.manifest["changes"]
+    assert {kind: said[kind] for kind in KINDS} == dict(seen.counts)
+    # Computed anew, not read from the run, it is the same.
+    anew = compare(Comparison.of(output.open_run(first.run.run), output.open_run()), 1000)
+    pd.testing.assert_frame_equal(anew.table, seen.table, check_dtype=False)
+
+
+def test_many_parts(found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    place, first, second, labels = found
+    monkeypatch.setattr(changes, "_TASK_ROWS", 40)
+    output = Output.at(f"{place.url}/out", place.options)
+    comparison = Comparison.of(output.open_run(first.run.run), output.open_run())
+    assert comparison.buckets > 3
+    state = compare(comparison, 1000)
+    check(Changes("a", "b", *changes._parts_of(changes.summary(state, "a")), state.table), by_hand(first, second, labels))
+
+
+def test_backwards_and_by_name(found: tuple[Place, LabelIssues, LabelIssues, Any]) -> None:
+    place, first, second, _ = found
+    output = Output.at(f"{place.url}/out", place.options)
+    forth, back = diff(output, top=0), diff(output, second.run.run, first.run.run, top=3)
+    assert (back.counts["new"], back.counts["gone"]) == (forth.counts["gone"], forth.counts["new"])
+    assert back.table.groupby("change").size().max() == 3
+    assert diff(output, first.run.run, first.run.run).counts == dict.fromkeys(KINDS, 0)
+    with pytest.raises(InputError, match="is the first"):
+        diff(output, None, first.run.run)
+
+
+def test_nothing_changed(place: Place) -> None:
+    run(place, DATA.labels, DATA.pred_probs)
+    again = run(place, DATA.labels, DATA.pred_probs)
+    assert {kind: again.manifest["changes"][kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
+    assert diff(Output.at(f"{place.url}/out", place.options)).table.empty
+
+
+def test_examples_are_known_by_their_ids(place: Place) -> None:
+    ids = np.array([f"id-{k}" for k in range(len(DATA.labels))])
+    sources = {"ids": place.options, "out": place.options}
+    first = run(place, DATA.labels, DATA.pred_probs, ids=write_npy(place / "a.npy", ids), storage_options=sources)
+    # The first row is gone, and all others have moved up by one: by index everything changed, by id one example.
+    where = write_npy(place / "b.npy", ids[1:])
+    second = run(place, DATA.labels[1:], DATA.pred_probs[1:], ids=where, storage_options=sources)
+    before, after = (set(found.to_dataframe()["id"]) for found in (first, second))
+    said = second.manifest["changes"]
+    assert (said["new"], said["gone"]) == (len(after - before), len(before - after))
+    # In its place, a corrected label is seen as such; the others' ids stand elsewhere now.
+    labels = DATA.labels[1:].copy()
+    labels[second.indices[0]] = DATA.pred_probs[1:][second.indices[0]].argmax()
+    third = run(place, labels, DATA.pred_probs[1:], ids=where, storage_options=sources)
+    assert third.manifest["changes"]["gone_because"]["corrected"] == 1
+
+
+def test_the_command(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    place = Place(str(tmp_path))
+    first, second, _ = two_runs(place, ids=np.array([f"[red]{k}\x1b" for k in range(630)]))
+    assert main(["diff", f"{place.url}/out", "--json", "--top", "2"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert (said["before"], said["after"]) == (first.run.run, second.run.run)
+    assert len(said["changes"]["new"]) == 2
+    assert said["new"] == second.manifest["changes"]["new"]
+    assert main(["diff", f"{place.url}/out", first.run.run, second.run.run]) == 0
+    shown = capfd.readouterr().out
+    assert "[red]" in shown
+    assert "\x1b" not in shown
+    assert main(["diff", f"{place.url}/out", "no-run", first.run.run]) == 2

@@ -1,0 +1,236 @@
+"""What a training loop records arrives as a table: whole files, from any process, with all rows but the last unwritten."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Place
+
+from noisydask import InputError, JobError, LossRecorder
+
+GONE = r"losses cannot be written to .*: FileNotFoundError"
+
+
+def table(place: Place) -> pd.DataFrame:
+    """All rows of a place, in the order of the files' names."""
+    objects = {name: content for name, content in place.objects().items() if not name.startswith(".")}
+    assert all(name.endswith(".parquet") for name in objects)
+    return pd.concat([pd.read_parquet(io.BytesIO(objects[name])) for name in sorted(objects)], ignore_index=True)
+
+
+def recorder(place: Place, **how: Any) -> LossRecorder:
+    return LossRecorder(place.url, place.options, **how)
+
+
+def script(code: str, place: Place, *arguments: str) -> list[str]:
+    """A command that runs ``code`` with a ``recorder`` on a place."""
+    head = (
+        f"import sys, os, numpy as np; from noisydask import LossRecorder; options = {place.options!r}; url = {place.url!r}\n"
+    )
+    return [sys.executable, "-c", head + code, *arguments]
+
+
+def test_what_is_recorded_is_there(place: Place) -> None:
+    rng = np.random.default_rng(0)
+    expected = []
+    with recorder(place, flush_rows=250) as to:
+        for iteration in range(20):
+            ids, losses = rng.permutation(60), rng.random(60, np.float32)
+            to.record(iteration, ids, losses, labels=ids % 3)
+            expected.append(pd.DataFrame({"id": ids, "iteration": iteration, "loss": losses, "label": ids % 3}))
+            ids[:], losses[:] = 0, 0  # the caller may use its arrays again
+    found = table(place)
+    pd.testing.assert_frame_equal(found, pd.concat(expected, ignore_index=True))
+    assert len(place.objects()) == 4  # of 300 rows: the first five iterations fill 250
+    assert found["loss"].dtype == np.float32
+
+
+def test_rows_are_written_after_some_seconds(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    with recorder(place, flush_seconds=0.05) as to:
+        to.record(0, ["a", "b"], [1, 2])
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob("*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert table(place)["id"].tolist() == ["a", "b"]
+
+
+def test_flush_writes_all_at_once(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    with recorder(place) as to:
+        for iteration in range(3):
+            to.record(iteration, [7], [0.5])
+            to.flush()
+            assert table(place)["iteration"].tolist() == list(range(iteration + 1))
+        to.flush()
+    assert len(place.objects()) == 3
+
+
+def test_tensors(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    place = Place(str(tmp_path))
+    losses = torch.tensor([0.5, 1.5], requires_grad=True) * 2
+    with recorder(place) as to:
+        to.record(3, torch.tensor([4, 5]), losses, torch.tensor([0, 1]))
+        to.record(4, torch.tensor([4, 5]), losses.to(torch.bfloat16), torch.tensor([0, 1]))
+    assert table(place).values.tolist() == [[4, 3, 1, 0], [5, 3, 3, 1], [4, 4, 1, 0], [5, 4, 3, 1]]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    with recorder(place) as to:
+        to.record(0, np.array([1], np.uint8), np.array([0.25], np.float16))
+        to.record(1, np.array([1], np.int32), np.array([0.1]))
+    assert table(place)["loss"].tolist() == [0.25, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (([1, 2], [0.5]), "same length"),
+        (([[1]], [[0.5]]), "one dimension"),
+        (([0.5], [0.5]), "integers or text"),
+        (([1], ["x"]), "losses must be numbers"),
+        (([1], [0.5], [0.5]), "labels must be integers"),
+        (([1], [0.5], [1]), "one recorder writes one kind of table"),
+        ((["a"], [0.5]), "one recorder writes one kind of table"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given: tuple[Any, ...], said: str, tmp_path: Path) -> None:
+    with recorder(Place(str(tmp_path))) as to:
+        to.record(0, [1], [0.5])
+        with pytest.raises(InputError, match=said):
+            to.record(1, *given)
+    assert len(table(Place(str(tmp_path)))) == 1
+
+
+def test_closed_and_unusable(tmp_path: Path) -> None:
+    to = recorder(Place(str(tmp_path)))
+    to.close()
+    to.close()
+    with pytest.raises(JobError, match="closed"):
+        to.record(0, [1], [0.5])
+    with pytest.raises(InputError, match="above 0"):
+        recorder(Place(str(tmp_path)), flush_rows=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="losses cannot be written to"):
+        recorder(Place(str(tmp_path / "file/folder")))
+
+
+def test_failures_are_told_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "losses"))
+    to = recorder(place)
+    to.record(0, [1, 2], [0.5, 0.25])
+    shutil.rmtree(place.url)
+    with pytest.raises(JobError, match=GONE):
+        to.flush()
+    os.mkdir(place.url)
+    to.record(1, [1, 2], [0.5, 0.25])
+    to.flush()
+    assert table(place)["iteration"].tolist() == [0, 0, 1, 1]
+    shutil.rmtree(place.url)
+    to.record(2, [1], [0.5])
+    with pytest.raises(JobError, match=GONE):
+        to.close()
+
+
+def test_training_waits_for_a_store_that_is_slow_and_hears_of_one_that_fails(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "losses"))
+    to = recorder(place, flush_rows=1)
+    shutil.rmtree(place.url)
+
+    def train() -> None:
+        for iteration in range(10**6):
+            to.record(iteration, [1], [0.5])
+
+    with pytest.raises(JobError, match=GONE):
+        train()
+    os.mkdir(place.url)
+    to.close()
+    found = table(place)["iteration"].tolist()
+    assert found == list(range(len(found)))
+    assert found
+
+
+KILLED = """
+recorder = LossRecorder(url, options, flush_rows=500)
+for iteration in range(10**6):
+    recorder.record(iteration, np.arange(100), np.full(100, iteration, np.float32))
+    if iteration % 7 == 0:
+        recorder.flush()
+        print(iteration, flush=True)
+"""
+
+
+def test_a_killed_process_loses_only_what_was_not_written(place: Place) -> None:
+    process = subprocess.Popen(script(KILLED, place), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGKILL)
+    lines += process.stdout.readlines()
+    process.wait()
+    process.stdout.close()
+    written = [int(line) for line in lines if line.endswith("\n")][-1]
+    iterations = table(place)["iteration"].to_numpy()
+    assert iterations.max() >= written
+    np.testing.assert_array_equal(iterations, np.repeat(np.arange(iterations.max() + 1), 100))
+
+
+TWO = """
+with LossRecorder(url, options, flush_rows=200) as recorder:
+    first = int(sys.argv[1])
+    for iteration in range(10):
+        recorder.record(iteration, np.arange(first, first + 50), np.random.rand(50))
+"""
+
+
+def test_several_processes_record_to_one_place(place: Place) -> None:
+    processes = [subprocess.Popen(script(TWO, place, str(first))) for first in (0, 50)]
+    assert [process.wait() for process in processes] == [0, 0]
+    found = table(place).sort_values(["iteration", "id"], ignore_index=True)
+    assert found["id"].tolist() == list(range(100)) * 10
+    assert not found.duplicated(["id", "iteration"]).any()
+
+
+FORKED = """
+import warnings; warnings.simplefilter("ignore")
+recorder = LossRecorder(url, options)
+recorder.record(0, [1], [0.5])
+child = os.fork()
+if child == 0:
+    recorder.flush()
+    recorder.record(0, [2], [0.25])
+    recorder.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+recorder.record(1, [1], [0.75])
+"""
+
+
+def test_a_forked_process_has_files_of_its_own_and_what_is_not_closed_is_written_at_exit(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    subprocess.run(script(FORKED, place), check=True)
+    found = table(place).sort_values(["id", "iteration"])
+    assert found[["id", "iteration"]].values.tolist() == [[1, 0], [1, 1], [2, 0]]
+
+
+def test_a_recorder_travels_to_another_process(place: Place) -> None:
+    with recorder(place, flush_rows=5) as to, pickle.loads(pickle.dumps(to)) as other:
+        to.record(0, [1], [0.5])
+        other.record(0, [2], [0.5])
+    assert sorted(table(place)["id"]) == [1, 2]
+    assert len(place.objects()) == 2
+    assert json.dumps(place.options) not in repr(to)
