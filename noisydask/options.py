@@ -110,10 +110,7 @@ DYNAMICS: Mapping[str, Any] = {
     "top_k": option(int, "Candidates that are ranked [all].", _HOW),
     **CLUSTER,
     "storage_options": StorageOptions,
-    **{
-        f"{name}_options": _one(f"--{name.replace('_', '-')}")
-        ** {f"{name}_options": _one(f"--{name}") for name in ("losses", "iters", "labels", "ids", "table", "datumaro", "out")},
-    },
+    **{f"{name}_options": _one(f"--{name}") for name in ("losses", "iters", "labels", "ids", "table", "datumaro", "out")},
 }
 
 
