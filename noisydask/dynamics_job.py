@@ -89,7 +89,7 @@ class DynamicsJob:
             rows = None
             parts, again = self._write_ranking(data, scanned.histogram, candidates, mean, run)
         self._timed("rank")
-        again += self._write_curves(data, rows, parts, run)
+        again += self._write_curves(data, rows, parts, mean, run)
         self._write_small(run, sums, mean)
         manifest = publication.publish(self._manifest(run, started, data, sums, scanned, parts, again))
         if now is not None and name is not None and data.kept and objects_of(self.inputs.losses) == listed:
@@ -231,17 +231,18 @@ class DynamicsJob:
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
     def _write_curves(
-        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], run: RunStore
+        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], mean: Floats, run: RunStore
     ) -> int:
         """Write the curves of the first candidates, of whom ``rows`` are the losses where known; the bytes read for them."""
         bytes_read, losses = 0, np.zeros((0, data.shape[1])) if rows is None else rows[:CURVES]
         if rows is None and parts:
-            index = loss_tables.first_indices(run, CURVES)
+            index = loss_tables.first_of(run, "index", CURVES)
             task = partial(asked.chosen_rows, data=data, index=np.sort(index), last=data.shape[1])
             found = self._state_of("curves", task, data, self._blocks_of(data, index), 1, self.inputs.losses)
             losses, bytes_read = np.stack([found.losses[row] for row in index.tolist()]), found.bytes_read
         curves = ema_curves(losses.reshape(-1, data.shape[1]), data.alpha)
         self.objects += run.write_array("top_curves.zarr", curves)
+        self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
         return bytes_read
 
     def _write_small(self, run: RunStore, sums: CurveSums, mean: Floats) -> None:

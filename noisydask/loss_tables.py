@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from noisydask.chunks import StoredObject
 from noisydask.ranking import Part
 from noisydask.store import RunStore
 from noisydask.tables import WrittenPart
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 #: Columns of a part, in order; those that are not known are left out.
 COLUMNS = (
@@ -65,7 +69,18 @@ def write_shuffled_part(
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
-def first_indices(run: RunStore, top: int) -> Ints:
-    """Positions of the first candidates."""
+def first_of(run: RunStore, column: str, top: int) -> npt.NDArray[Any]:
+    """A column of the first candidates."""
     with run.place.fs.open((run.place / part_name(0)).path, "rb") as file:
-        return np.asarray(pq.read_table(file, columns=["index"]).column(0).to_numpy()[:top])
+        return np.asarray(pq.read_table(file, columns=[column]).column(0).to_numpy()[:top])
+
+
+def write_picture(run: RunStore, iterations: Ints, mean: Floats, curves: Floats) -> list[StoredObject]:
+    """Draw the curves of the first candidates, where matplotlib is there to do so."""
+    if not len(curves) or find_spec("matplotlib") is None:
+        return []
+    from noisydask.report.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
+
+    buffer = io.BytesIO()
+    save_curves_png(buffer, iterations, mean, curves, first_of(run, "id", len(curves)).tolist())
+    return [run.write("curves.png", buffer.getvalue())]

@@ -70,6 +70,7 @@ class TableJob:
             arrays |= {"label_values": sums.labels, "mean_loss_dyns_per_label": sums.mean_per_label()}
         for name, values in arrays.items():
             self.objects += run.write_array(f"{name}.zarr", values)
+        self.objects += loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
         self.objects += [part.written for part in state.parts] + [part.written for part in candidates]
         self._timed("write")
         manifest = common_manifest(run, started, self.timings, self.objects) | {

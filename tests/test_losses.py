@@ -54,7 +54,9 @@ def bits(found: LossDynamics) -> dict[str, bytes]:
     """Every output but the manifest, as bytes."""
     options = {name: value for name, value in found.run.place.options.items() if name != "use_listings_cache"}
     objects = Place(found.run.place.url, options).objects()
-    arrays = {name for name in objects if not name.startswith("ema.zarr") and not name.endswith("manifest.json")}
+    arrays = {
+        name for name in objects if not name.startswith("ema.zarr") and not name.endswith(("manifest.json", "status.json"))
+    }
     metric = zarr.open_array(zarr_store(found.run.place / "ema.zarr", read_only=True), mode="r")[...]
     return {name: objects[name] for name in arrays} | {"ema": metric.tobytes()}
 
@@ -102,6 +104,7 @@ def test_curves() -> None:
     np.testing.assert_array_equal(found.ema(first["id"][3:5]), curves.iloc[first["index"][3:5]])
     with pytest.raises(InputError, match="'img-7' is no candidate"):
         found.ema(["img-7"])
+    assert Path(found.run.place.path, "curves.png").read_bytes().startswith(b"\x89PNG")
     counts = zarr.open_array(zarr_store(found.run.place / "losses_per_iteration.zarr"), mode="r")[...]
     assert counts.tolist() == (~np.isnan(LOSSES)).sum(axis=0).tolist()
     whole = run()
