@@ -137,7 +137,7 @@ def demo(
         return
     config = checked(job.options(folder))
     found = _run_and_show(config)
-    out_console.print(job.verdict(folder, found), highlight=False)
+    out_console.print(job.verdict(folder, found), highlight=False, soft_wrap=True)
     with _connected(config.cluster) as reporter:
         ranked = analyze_loss_dynamics(**demo_losses.options(folder), reporter=reporter)
         both = both_jobs(found, ranked, out=folder / "both", reporter=reporter)

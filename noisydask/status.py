@@ -112,7 +112,7 @@ class StatusReporter:
         seconds = round(time.monotonic() - self._start, 3)
         content = json.dumps(self._state | {"updated": _now(), "seconds": seconds}, indent=1).encode()
         try:
-            self._run.make_folder("")
+            self._run.make_folder()
             return self._run.write(STATUS, content)
         except Exception as error:
             logger.warning("%s of %s was not written (%s)", STATUS, self._run.run, type(error).__name__)

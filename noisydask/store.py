@@ -54,10 +54,10 @@ class RunStore:
         self.place.fs.pipe_file((self.place / path).path, content)
         return StoredObject.of(path, content)
 
-    def make_folder(self, path: str) -> None:
-        """Make a folder where the file system has such."""
+    def make_folder(self, path: str | None = None) -> None:
+        """Make a folder of the run, or the run's own, where the file system has such."""
         if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
-            self.place.fs.makedirs((self.place / path).path, exist_ok=True)
+            self.place.fs.makedirs((self.place / path if path else self.place).path, exist_ok=True)
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder and all that is in it."""
