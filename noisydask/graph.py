@@ -103,14 +103,19 @@ def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inpu
     """Do a pass and return its state, on the active client or scheduler."""
     states = over_blocks(name, task, numbers, *inputs)
     if states.numblocks[0] <= _SPLIT_EVERY:  # so few are added here: a task for it would cost more than it does
-        return reduce(add, dask.compute(*states.to_delayed()))
+        return reduce(add, compute_all(states.to_delayed()))
     return compute(tree(name, states)).state
 
 
 def compute(collection: Any) -> Any:
-    """Compute on the active client, which tries a task that fails a few times, or on the active scheduler."""
-    (result,) = dask.compute(collection, **({"retries": _RETRIES} if active_client() is not None else {}))
+    """Compute on the active client or scheduler."""
+    (result,) = compute_all([collection])
     return result
+
+
+def compute_all(collections: Iterable[Any]) -> tuple[Any, ...]:
+    """Compute at once on the active client, which tries a task that fails a few times, or on the active scheduler."""
+    return dask.compute(*collections, **({"retries": _RETRIES} if active_client() is not None else {}))
 
 
 def optimized(collection: Any) -> Any:

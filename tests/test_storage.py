@@ -175,13 +175,14 @@ class Seen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys: list[str] = []
-        compute = graph.compute
+        compute_all = graph.compute_all
 
-        def spy(collection: Any) -> Any:
-            self.keys += map(str, dict(collection.__dask_graph__()))
-            return compute(collection)
+        def spy(collections: Any) -> Any:
+            collections = list(collections)
+            self.keys += [str(key) for collection in collections for key in dict(collection.__dask_graph__())]
+            return compute_all(collections)
 
-        monkeypatch.setattr(graph, "compute", spy)
+        monkeypatch.setattr(graph, "compute_all", spy)
 
 
 @pytest.mark.parametrize("given", ["options", "url"])
