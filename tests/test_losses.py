@@ -287,7 +287,7 @@ def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd
     cluster = ["--scheduler", one_worker.scheduler_address]
     out = ["--out", str(tmp_path / "out")]
     assert main(["dynamics", *given, *out, *cluster, "--alpha", "0.1", "--top-k", "30"]) == 0
-    assert "30 of 1,030 examples" in capfd.readouterr().out
+    assert "of 1,030 examples at 24 iterations" in capfd.readouterr().out
     assert main(["show", str(tmp_path / "out"), "--top", "4", "--json"]) == 0
     shown = json.loads(capfd.readouterr().out)
     expected = run(top_k=30).top_k(4)
