@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def test_any_partitioning(seed: int, cuts: list[int], groups: int, block_bytes: 
     frame = frame.sort_values("id", kind="stable") if by_id else frame.sample(frac=1, random_state=seed)
     with tempfile.TemporaryDirectory() as folder, dask.config.set(scheduler="synchronous"):
         edges = [0, *sorted(cuts), len(frame)]
-        for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        for number, (low, high) in enumerate(pairwise(edges)):
             put(Place(folder), f"{number}.parquet", frame[low:high], row_group_size=groups)
         assert bits(analyze(folder, block_bytes)) == whole
 
