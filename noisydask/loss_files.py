@@ -5,6 +5,7 @@ Where the statistics of a Parquet dataset show that no id lies in two units, exa
 
 from __future__ import annotations
 
+import posixpath
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,7 +210,7 @@ def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piec
     with place.fs.open(file, "rb") as handle:
         opened = pq.ParquetFile(handle)
         names = opened.schema_arrow.names
-        columns.require([*names, *in_path], f"{file} of the table at {place.shown}")
+        columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
         if columns.id in in_path:
             text = isinstance(in_path[columns.id], str)
             ids, leaf = (in_path[columns.id],) * 2, -1
@@ -239,12 +240,12 @@ def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None
     The rows of a table that is sorted by id lie in row groups of which one ends with the id that the next begins with:
     such a row group is read for both units.
     """
-    if any(piece.ids is None for piece in pieces):
+    if not pieces or any(piece.ids is None for piece in pieces):
         return None
     bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
     bounds.sort(key=lambda found: found[:2])
     cuts: list[Any] = [None]
-    filled, start = 0, bounds[0][0] if bounds else None
+    filled, start = 0, bounds[0][0]
     for low, _, piece in bounds:
         if filled + (piece.rows or 0) > block_rows and low != start:
             cuts.append(low)
@@ -289,7 +290,7 @@ def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], bloc
             continue
         lines = head[: head.rfind(b"\n") + 1] if len(head) == _HEAD else head
         first = pd.read_csv(BytesIO(lines), keep_default_na=False)
-        columns.require(list(first.columns), f"{file} of the table at {place.shown}")
+        columns.require(list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}")
         if len(first):
             texts.add(is_text(first[columns.id].dtype, columns.id))
         if file.endswith(_PACKED_CSV):
