@@ -163,7 +163,7 @@ def _scan_block(block: int, losses: Array | None, labels: Array | None, data: Lo
     start, stop = data.grid.bounds(block)
     values, codes = _labels(start, stop, labels, data)
     states = data.before.read(block) if data.before else ExampleStates.empty(stop - start, data.dtype)
-    kept = ExampleStates.empty(stop - start, data.dtype) if data.kept else None
+    kept = states if data.keep == data.shape[1] else ExampleStates.empty(stop - start, data.dtype)
     wanted = spans(data.first, data.shape[1], data.width)
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for span in wanted for cut in _cut(span, data.keep)}
     problems = np.zeros(stop - start, np.uint8)
@@ -173,14 +173,14 @@ def _scan_block(block: int, losses: Array | None, labels: Array | None, data: Lo
         for cut in _cut(span, data.keep):
             columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
             problems[rows] |= advance(part, columns, data.alpha, sums[cut], None if codes is None else codes[rows])
-            if kept is not None and cut[1] == data.keep:
+            if kept is not states and cut[1] == data.keep:
                 for name, column in part.columns().items():
                     kept.columns()[name][rows] = column
         if data.keeps_rows:
             top = top.with_rows(low, part, tile)
     if data.top and not (data.keeps_rows and wanted):
         top = top.with_rows(start, states, np.zeros((stop - start, 0), data.dtype))
-    if data.kept and kept is not None:
+    if data.kept:
         data.kept.write(block, kept)
     if data.final:
         data.final.write(block, states)
