@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from importlib.metadata import version
+from operator import add
 from platform import python_version
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from distributed.system import MEMORY_LIMIT
 
 from noisydask import graph, passes, ranking, scanning, tables
-from noisydask.arrays import DaskRows
+from noisydask.arrays import DaskRows, Rows
 from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
 from noisydask.changes import since
 from noisydask.chunks import ChunkedArray, StoredObject
@@ -139,22 +140,37 @@ class IssueJob:
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
     def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
-        """Read the blocks whose receipts do not stand for them."""
-        grid, blocks = data.grid, [source.number for source in sources]
-        some = blocks if len(blocks) < grid.num_blocks else None
-        given = [self.inputs.pred_probs, self.inputs.labels]
-        arrays = [graph.block_rows(rows.array, grid, some) if isinstance(rows, DaskRows) else None for rows in given]
-        alone = any(array is not None for array in arrays)
-        numbers = graph.block_numbers(sources, tasks_of(len(blocks), SCAN_TASKS, alone))
-        rows = sum(stop - start for start, stop in map(grid.bounds, blocks))
-        size = rows * data.num_classes * data.dtype.itemsize
-        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(blocks):,} blocks")
-        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
-            task = partial(scanning.scan, data=replace(data, notify=notify))
-            state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+        """Look at the receipts that there are, and read the blocks for which none stands."""
+        states, known = [], [source for source in sources if source.receipt]
+        if known:
+            self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
+            arrays = self._given(data, known, self.inputs.labels)
+            numbers = graph.block_numbers(known, tasks_of(len(known), EVIDENCE_TASKS, any(a is not None for a in arrays)))
+            states.append(graph.run_pass("check", partial(scanning.check, data=data), numbers, *arrays))
+            stale = set(states[0].stale)
+            sources = [source for source in sources if not source.receipt or source.number in stale]
+        if sources:
+            states.append(self._read(data, sources))
+        state: scanning.ScanState = reduce(add, states)
         self.scanned += state.why
         self.bytes_read += state.bytes_read
         return state
+
+    def _read(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+        arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
+        tasks = tasks_of(len(sources), SCAN_TASKS, any(array is not None for array in arrays))
+        rows = sum(stop - start for start, stop in (data.grid.bounds(source.number) for source in sources))
+        size = rows * data.num_classes * data.dtype.itemsize
+        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks")
+        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
+            task = partial(scanning.scan, data=replace(data, notify=notify))
+            state: scanning.ScanState = graph.run_pass("scan", task, graph.block_numbers(sources, tasks), *arrays)
+        return state
+
+    def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
+        """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the tasks."""
+        some = [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
+        return [graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None for rows in inputs]
 
     def _check(self, problems: Problems, rows: int) -> None:
         invalid = problems.total - problems.unreadable

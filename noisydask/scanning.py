@@ -29,13 +29,16 @@ READ_BYTES = 32 * 1024**2
 
 @dataclass(frozen=True)
 class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, blocks reused."""
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, blocks reused,
+    blocks whose receipt was looked at and does not stand.
+    """
 
     totals: ClassTotals
     problems: Problems
     bytes_read: int
     why: Counter[str]
     reused: tuple[StoredBlock, ...] = ()
+    stale: tuple[int, ...] = ()
 
     def __add__(self, other: ScanState) -> ScanState:
         return ScanState(
@@ -44,36 +47,67 @@ class ScanState:
             self.bytes_read + other.bytes_read,
             self.why + other.why,
             self.reused + other.reused,
+            self.stale + other.stale,
         )
+
+
+def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset) -> ScanState:
+    """What the receipts of blocks tell, where they stand; the other blocks are named. Cheap, so that a task takes many."""
+    return total_of(_check_block(block, labels, data) for block in blocks)
+
+
+def _check_block(source: BlockSource, labels: Array | None, data: Dataset) -> ScanState:
+    known = _Known.of(source, labels, data)
+    if known.receipt is not None and known.refusal is None:
+        return _reused(source.number, known.receipt, data)
+    return ScanState(
+        ClassTotals.zero(data.num_classes), Problems.of(np.zeros(0, np.uint8), 0), 0, Counter(), (), (source.number,)
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A block's labels and their fingerprint, its rows that are not to be had, its receipt and why that does not stand."""
+
+    labels: Array
+    content: str
+    unread: tuple[tuple[int, int], ...]
+    receipt: Receipt | None
+    refusal: Why | None
+
+    @classmethod
+    def of(cls, source: BlockSource, labels: Array | None, data: Dataset) -> _Known:
+        start, stop = data.grid.bounds(source.number)
+        unread = source.missing
+        if labels is None:
+            labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
+            unread += more
+        content = of_labels(labels) if source.fingerprint is not None else ""
+        receipt = data.evidence.read_receipt(source.number) if source.receipt else None
+        unread += lost_labels(source, receipt, data)
+        refusal: Why | None = source.why
+        if receipt is not None and source.fingerprint is not None:
+            found = receipt.refusal(source.fingerprint, content, stop - start, data.columns)
+            refusal = found or (Why.SOURCE if unread else None)
+        return cls(labels, content, unread, receipt, refusal)
 
 
 def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return total_of(_scan_or_reuse(block, pred_probs, labels, data) for block in blocks)
+    return total_of(_scan_source(block, pred_probs, labels, data) for block in blocks)
 
 
-def _scan_or_reuse(source: BlockSource, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
-    """Leave a block alone whose receipt stands for it; read it, and write its receipt, where there is none such."""
+def _scan_source(source: BlockSource, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+    """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
-    unread = source.missing
-    if labels is None:
-        labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
-        unread += more
-    content = of_labels(labels) if source.fingerprint is not None else ""
-    old = data.evidence.read_receipt(source.number) if source.receipt else None
-    unread += lost_labels(source, old, data)
-    why = source.why
-    if old is not None and source.fingerprint is not None:
-        found = old.refusal(source.fingerprint, content, stop - start, data.columns)
-        if found is None and not unread:
-            return _reused(source.number, old, data)
-        why = found or Why.SOURCE
-    state, checksums = _scan_block(source.number, pred_probs, labels, unread, data)
+    known = _Known.of(source, labels, data)
+    why = known.refusal or source.why
+    state, checksums = _scan_block(source.number, pred_probs, known.labels, known.unread, data)
     if source.fingerprint is not None and not state.problems.unreadable:
-        if why == Why.COLUMNS and old is not None:  # the same rows: what else is known of them stays true
-            checksums = {**old.checksums, **checksums}
+        if why == Why.COLUMNS and known.receipt is not None:  # the same rows: what else is known of them stays true
+            checksums = {**known.receipt.checksums, **checksums}
         receipt = Receipt(
-            source.fingerprint, content, stop - start, _num_rows(source.unstored_labels), checksums, state.totals,
+            source.fingerprint, known.content, stop - start, _num_rows(source.unstored_labels), checksums, state.totals,
             tuple(state.problems.counts.tolist()), state.problems.first,
         )  # fmt: skip
         data.evidence.write_receipt(source.number, receipt)
@@ -81,8 +115,6 @@ def _scan_or_reuse(source: BlockSource, pred_probs: Array | None, labels: Array 
 
 
 def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
-    if data.notify:
-        data.notify(receipt.rows, 0)
     problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
     kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns})
     return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
