@@ -159,7 +159,7 @@ class LossDynamics:
         if candidates is None:
             curves = self._array("top_curves.zarr")
             first = self.top_k(len(curves))
-            named = pd.MultiIndex.from_frame(first[[name for name in EXAMPLE if name in first]])
+            named: pd.Index[Any] = pd.MultiIndex.from_frame(first[[name for name in EXAMPLE if name in first]])
             labels = first[LABEL].tolist() if LABEL in first else None
         else:
             frame, labels = self._chosen(list(candidates), storage_options)
