@@ -12,7 +12,7 @@ from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
 from noisydask.consensus import Consensus
 from noisydask.errors import DatasetError, GateError, InputError, JobError, LockedError, NoisydaskError
 from noisydask.issues import find_label_issues
-from noisydask.loss_results import LossDynamics, open_loss_dynamics
+from noisydask.loss_results import LossDynamics
 from noisydask.losses import analyze_loss_dynamics
 from noisydask.recorder import LossRecorder
 from noisydask.results import LabelIssues
@@ -38,6 +38,5 @@ __all__ = [
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
-    "open_loss_dynamics",
     "open_run",
 ]

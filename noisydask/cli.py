@@ -156,16 +156,23 @@ def bench(
     cleanlab: Annotated[bool, typer.Option(help="Measure cleanlab too.")] = True,
     client: Annotated[bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")] = False,
     table_rows: Annotated[list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")] = None,
+    datumaro: Annotated[bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")] = False,
+    datumaro_python: Annotated[Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
     from noisydask import bench as job  # noqa: PLC0415  needs extras that only the benchmark does
+    from noisydask.bench_datumaro import measure_datumaro  # noqa: PLC0415
     from noisydask.bench_table import measure_table  # noqa: PLC0415
 
-    shapes = tuple(shape or (() if dynamics or table_rows else job.SHAPES))
+    datumaro = datumaro or datumaro_python is not None
+    shapes = tuple(shape or (() if dynamics or table_rows or datumaro else job.SHAPES))
     plan = job.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
     figures = job.measure(plan, err_console)
-    out_console.print(job.table(figures))
+    if figures["shapes"] or figures["dynamics"]:
+        out_console.print(job.table(figures))
+    if datumaro:
+        figures["datumaro"] = measure_datumaro(folder, datumaro_python, rounds, out_console)
     if table_rows:
         figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
     if output is not None:

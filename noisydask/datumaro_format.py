@@ -7,6 +7,7 @@ Every annotation is an example of its own, named by item, subset and annotation 
 from __future__ import annotations
 
 import posixpath
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ BATCH_LOSSES = 1 << 22
 NO_LABEL = -1
 
 Batch = tuple[Examples, RowProblems]
-Annotation = tuple[str, str, int, int, Mapping[str, Any]]
+#: Item, subset, annotation id, label.
+AnnotationName = tuple[str, str, int, int]
+Annotation = tuple[AnnotationName, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ class DatumaroFiles:
                 for found in item.get("annotations") or ():
                     label = found.get("label_id")
                     attributes = found.get("attributes") or {}
-                    yield str(item["id"]), subset, int(found.get("id") or 0), NO_LABEL if label is None else label, attributes
+                    name = str(item["id"]), subset, int(found.get("id") or 0), NO_LABEL if label is None else label
+                    yield name, attributes
 
     def _header(self, file: str) -> dict[str, Any]:
         """What a file says before its items, or after them."""
@@ -214,51 +218,69 @@ class DatumaroObject:
         for item in self.dataset:
             for found in item.annotations:
                 label = getattr(found, "label", None)
-                yield item.id, item.subset, found.id, NO_LABEL if label is None else label, found.attributes
+                yield (item.id, item.subset, found.id, NO_LABEL if label is None else label), found.attributes
 
 
 def _batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
-    rows: list[Annotation] = []
-    size = 0
-    for row in annotations:
-        rows.append(_checked(row, key))
-        size += len(row[4]["iters"])
-        if size >= BATCH_LOSSES:
-            yield _as_examples(rows, key)
-            rows, size = [], 0
-    if rows:
-        yield _as_examples(rows, key)
+    """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their list is in the cache."""
+    told, counts, iterations, losses = [], [], array("q"), array("d")
+    before, same = None, array("q")  # the iterations of most annotations are those of the one before
+    for name, attributes in annotations:
+        iters, values = attributes.get("iters"), attributes.get(key)
+        try:
+            if iters.__class__ is not list or iters != before:
+                same = array("q")
+                _append(same, iters)
+                before = iters if iters.__class__ is list else None
+            iterations.extend(same)
+            _append(losses, values)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DatasetError(_say(name, iters, values, key)) from error
+        if len(iterations) != len(losses):
+            raise DatasetError(_say(name, iters, values, key))
+        told.append(name)
+        counts.append(len(same))
+        if len(losses) >= BATCH_LOSSES:
+            yield _as_examples(told, counts, iterations, losses)
+            told, counts, iterations, losses = [], [], array("q"), array("d")
+    if told:
+        yield _as_examples(told, counts, iterations, losses)
 
 
-def _checked(row: Annotation, key: str) -> Annotation:
-    item, subset, ann_id, _, attributes = row
-    iters, losses = attributes.get("iters"), attributes.get(key)
-    where = f"annotation {ann_id} of item {item!r} in subset {subset!r}"
-    for name, values in (("iters", iters), (key, losses)):
+def _append(column: array[Any], values: Any) -> None:
+    """Append a list of numbers of a column's type; None among losses is one that is not recorded."""
+    try:
+        column.fromlist(values)
+    except TypeError:
         if not isinstance(values, list | tuple | np.ndarray):
-            raise DatasetError(f"{where} has no list {name!r} among its attributes")
-    if len(attributes["iters"]) != len(attributes[key]):
-        raise DatasetError(f"{where} has {len(attributes['iters'])} iters and {len(attributes[key])} values of {key}")
-    return row
+            raise
+        whole = column.typecode == "q"
+        numbers = np.asarray(values) if whole else np.asarray(values, np.float64)
+        if numbers.ndim != 1 or (whole and numbers.dtype.kind not in "iu" and len(numbers)):
+            raise
+        column.frombytes(numbers.astype(column.typecode).tobytes())
 
 
-def _as_examples(rows: list[Annotation], key: str) -> Batch:
-    items, subsets, ann_ids, labels, attributes = zip(*rows, strict=True)
+def _say(name: AnnotationName, iters: Any, values: Any, key: str) -> str:
+    """What is wrong with the attributes of an annotation."""
+    where = f"annotation {name[2]} of item {name[0]!r} in subset {name[1]!r}"
+    for attribute, found in (("iters", iters), (key, values)):
+        if not isinstance(found, list | tuple | np.ndarray):
+            return f"{where} has no list {attribute!r} among its attributes"
+    if len(iters) != len(values):
+        return f"{where} has {len(iters)} iters and {len(values)} values of {key}"
+    return f"{where}: the attributes 'iters' and {key!r} must be lists of numbers; 'iters' must be a list of integers"
+
+
+def _as_examples(told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]) -> Batch:
+    items, subsets, ann_ids, labels = zip(*told, strict=True)
     keys = {
         "id": np.array(items, object),
         "subset": np.array(subsets, object),
         "ann_id": np.array(ann_ids, np.int64),
         "label": np.array(labels, np.int64),
     }
-    counts = np.array([len(found["iters"]) for found in attributes], np.int64)
-    try:
-        iterations = np.array([value for found in attributes for value in found["iters"]])
-        losses = np.array([value for found in attributes for value in found[key]], np.float64)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"the attributes 'iters' and {key!r} must be lists of numbers") from error
-    if iterations.dtype.kind not in "iu" and len(iterations):
-        raise DatasetError(f"the attribute 'iters' must be a list of integers, not of {iterations.dtype}")
-    return Examples.of_series(keys, counts, iterations.astype(np.int64), losses)
+    return Examples.of_series(keys, np.array(counts, np.int64), np.frombuffer(iterations, np.int64), np.frombuffer(losses))
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from noisydask.arrays import DaskRows
 from noisydask.blocks import plan_blocks
 from noisydask.chunks import StoredObject
 from noisydask.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
-from noisydask.dynamics_state import Earlier, Fingerprint, StateFolder, fingerprint, objects_of
+from noisydask.dynamics_state import Earlier, Fingerprint, StateFolder, fingerprint
 from noisydask.errors import InputError
+from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, check_memory, common_manifest, failures_told, tasks_of
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_results import LossDynamics
@@ -29,6 +30,7 @@ from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
 from noisydask.settings import LossSettings, PublishSettings
+from noisydask.sources import describe_losses, refuse_lost_losses
 from noisydask.store import Output, RunStore
 
 Floats = npt.NDArray[np.float64]
@@ -60,6 +62,7 @@ class DynamicsJob:
     full: bool = False
     publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
+    found: dict[str, Snapshot] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
 
@@ -72,8 +75,9 @@ class DynamicsJob:
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         run, folder = publication.run, StateFolder(publication.output.place / "evidence-dynamics")
-        listed = objects_of(self.inputs.losses) if self.lasting else None
-        now = fingerprint(self.inputs, self.settings.alpha, listed)
+        self.found = snapshots(self.inputs.opened)
+        refuse_lost_losses(self.found)
+        now = fingerprint(self.inputs, self.settings.alpha, self.found) if self.lasting else None
         data, earlier, name = self._plan(run, folder, now)
         self._timed("start")
         scanned = self._scan(data)
@@ -91,8 +95,10 @@ class DynamicsJob:
         self._timed("rank")
         again += self._write_curves(data, rows, parts, mean, run)
         self._write_small(run, sums, mean)
-        manifest = publication.publish(self._manifest(run, started, data, sums, scanned, parts, again))
-        if now is not None and name is not None and data.kept and objects_of(self.inputs.losses) == listed:
+        manifest = self._manifest(run, started, data, sums, scanned, parts, again)
+        check_unchanged(self.found)
+        manifest = publication.publish(manifest)
+        if now is not None and name is not None and data.kept:
             kept_rows = None if rows is None else (scanned.top.index, rows[:, : data.keep])
             folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept, kept_rows)
         folder.tidy()
@@ -263,11 +269,11 @@ class DynamicsJob:
         parts: list[CandidatePart], again: int,
     ) -> dict[str, Any]:  # fmt: skip
         """Everything there is to know of a run."""
-        inputs = {"losses": self.inputs.losses, "labels": self.inputs.labels, "ids": self.inputs.ids}
+        more = {name: describe_losses(name, snapshot) for name, snapshot in self.found.items()}
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": "dynamics",
             "settings": asdict(self.settings),
-            "inputs": {name: rows.describe() for name, rows in inputs.items() if rows is not None},
+            "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()},
             "counts": {
                 "examples": data.shape[0],
                 "iterations": data.shape[1],

@@ -11,7 +11,6 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from noisydask.arrays import DaskRows, Rows, zarr_store
 from noisydask.chunks import ChunkedArray
 from noisydask.dynamics import CurveSums, ExampleStates
 from noisydask.dynamics_passes import StateStore
-from noisydask.file_rows import NpyRows
-from noisydask.listing import Listing, list_array, version
+from noisydask.fingerprints import Snapshot, digest, of_labels
 from noisydask.locations import Location
 from noisydask.loss_inputs import LossInputs
 from noisydask.rows import ZarrRows
@@ -52,47 +50,30 @@ class Fingerprint:
         return bool(receipt["common"] == self.common and chunks == list(self.columns[: len(chunks)]))
 
 
-def fingerprint(inputs: LossInputs, alpha: float, objects: Listing | None) -> Fingerprint | None:
-    """The fingerprint of inputs whose losses lie in ``objects``; None where a store tells no versions of them."""
-    rows, labels = inputs.losses, _whole(inputs.labels)
-    if not isinstance(rows, ZarrRows) or objects is None or labels is None or None in objects.values():
+def fingerprint(inputs: LossInputs, alpha: float, found: Mapping[str, Snapshot]) -> Fingerprint | None:
+    """The fingerprint of inputs whose objects were ``found``; None where a store tells no versions of them."""
+    rows, labels = inputs.losses, _whole(inputs.labels, found.get("labels"))
+    if not isinstance(rows, ZarrRows) or labels is None or not found["losses"].identified:
         return None
     width, (examples, iterations) = rows.chunk_columns, rows.shape
-    common = _digest(
+    common = digest(
         STATE_VERSION, rows.url, examples, str(rows.dtype), rows.chunk_rows, width, alpha, labels,
         str(rows.array.metadata.to_dict().get("codecs")),
     )  # fmt: skip
-    down = range(-(-examples // rows.chunk_rows))
     columns = []
-    for chunk in range(iterations // width):
-        keys = [rows.array.metadata.encode_chunk_key((row, chunk)) for row in down]
-        here = inputs.iterations[chunk * width : (chunk + 1) * width].tolist()
-        columns.append(_digest(here, [objects.get(key, "not stored") for key in keys]))
+    for low in range(0, iterations - width + 1, width):
+        objects = found["losses"].of(rows.columns(low, low + width).chunks(0, examples))
+        columns.append(digest(inputs.iterations[low : low + width].tolist(), objects))
     return Fingerprint(common, tuple(columns), width)
 
 
-def objects_of(rows: Rows | DaskRows) -> Listing | None:
-    """The objects that losses lie in, by their keys; None where these are not known."""
-    return list_array(rows.array.store, rows.array.path) if isinstance(rows, ZarrRows) else None
-
-
-def _whole(labels: Rows | DaskRows | None) -> str | None:
+def _whole(labels: Rows | DaskRows | None, found: Snapshot | None) -> str | None:
     """The fingerprint of all labels; None where it cannot be had."""
     if labels is None:
         return "none"
     if isinstance(labels, DaskRows):
-        array = labels.array
-        content = blake2b(np.ascontiguousarray(array).data) if isinstance(array, np.ndarray) else None
-        return None if content is None else _digest(str(array.dtype), content.hexdigest())
-    if isinstance(labels, NpyRows):
-        found = version(labels.place.fs.info(labels.place.path))
-        return None if found is None else _digest(labels.url, labels.shape, found)
-    listed = objects_of(labels)
-    return None if listed is None or None in listed.values() else _digest(labels.url, sorted(listed.items()))
-
-
-def _digest(*parts: Any) -> str:
-    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+        return of_labels(labels.array) if isinstance(labels.array, np.ndarray) else None
+    return None if found is None else found.describe()["fingerprint"]
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,15 @@ class Snapshot:
     def fingerprints(self, grid: BlockGrid) -> Iterator[str | None]:
         """For each block, what its rows lie in; None where the store tells no versions."""
         common = digest(EVIDENCE_VERSION, self.rows.layout, self.rows.shape[1:], str(self.rows.dtype))
-        objects = self.objects or {}
         for block in range(grid.num_blocks):
             start, stop = grid.bounds(block)
-            lies_in = [(chunk.key, objects.get(chunk.key)) for chunk in self.rows.chunks(start, stop)]
+            lies_in = self.of(self.rows.chunks(start, stop))
             yield digest(common, start, stop, *lies_in) if self.identified else None
+
+    def of(self, chunks: Iterable[Chunk]) -> list[tuple[str, str | None]]:
+        """Keys and versions of the objects of chunks."""
+        objects = self.objects or {}
+        return [(chunk.key, objects.get(chunk.key)) for chunk in chunks]
 
     def missing(self) -> list[Chunk]:
         """Chunks that are not stored; such read as the array's fill value, without an error."""
@@ -110,7 +114,7 @@ def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:
             first = changed[0] or "the file"
             raise JobError(
                 f"{name} at {snapshot.rows.url} changed while it was read ({len(changed):,} objects, the first is {first});"
-                " nothing was published. Run again: blocks that did not change are not read again"
+                " nothing was published. Run again: what did not change is not read again"
             )
 
 

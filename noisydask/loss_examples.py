@@ -131,12 +131,18 @@ class Examples:
 
         Examples stay in their order; losses that are NaN are left out, and examples without any other.
         """
-        example, some = np.repeat(np.arange(len(counts)), counts), ~np.isnan(losses)
-        example, iterations, losses = example[some], iterations[some], losses[some]
-        order = np.lexsort((iterations, example))
-        counts = np.bincount(example, minlength=len(counts))
-        starts = np.concatenate([[0], np.cumsum(counts[counts > 0])])
-        found = cls({k: v[counts > 0] for k, v in keys.items()}, starts, iterations[order], losses[order])
+        missing = np.isnan(losses)
+        if missing.any():
+            counts = np.bincount(np.repeat(np.arange(len(counts)), counts)[~missing], minlength=len(counts))
+            iterations, losses = iterations[~missing], losses[~missing]
+        some = counts > 0
+        starts = np.concatenate([[0], np.cumsum(counts[some])])
+        rising = iterations[1:] > iterations[:-1]
+        rising[starts[1:-1] - 1] = True
+        if not rising.all():
+            order = np.lexsort((iterations, np.repeat(np.arange(len(starts) - 1), counts[some])))
+            iterations, losses = iterations[order], losses[order]
+        found = cls({name: column[some] for name, column in keys.items()}, starts, iterations, losses)
         return found, found._problems(None)
 
     def sorted(self) -> Examples:
@@ -155,6 +161,8 @@ class Examples:
         wrong[RowProblem.DUPLICATE, 1:] = same & (self.iterations[1:] == self.iterations[:-1])
         if labels is not None:
             wrong[RowProblem.LABEL, 1:] = same & (labels[1:] != labels[:-1])
+        if not wrong.any():
+            return RowProblems()
         rows = np.flatnonzero(wrong.any(axis=0))[:FIRST_ROWS]
         ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
         first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
@@ -176,6 +184,8 @@ class Examples:
 
 def joined(pieces: Sequence[Examples]) -> Examples:
     """Examples of several pieces, one after the other; at least one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
     keys = {name: np.concatenate([piece.keys[name] for piece in pieces]) for name in pieces[0].keys}
     counts = np.concatenate([np.diff(piece.starts) for piece in pieces])
     starts = np.concatenate([[0], np.cumsum(counts)])

@@ -52,6 +52,12 @@ class LossInputs:
         columns = values.shape[1] if len(values.shape) > 1 else 0
         return cls(values, np.arange(columns) if found is None else _all(found), opened.get("labels"), opened.get("ids"))
 
+    @property
+    def opened(self) -> dict[str, Rows | DaskRows]:
+        """Losses, and labels and names where these are known, by name."""
+        found = {"losses": self.losses, "labels": self.labels, "ids": self.ids}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
 
 def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
     """The iterations themselves, which are few."""

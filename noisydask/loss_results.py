@@ -6,8 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,14 @@ from noisydask.arrays import DaskRows, Rows, open_rows, zarr_store
 from noisydask.blocks import plan_tasks
 from noisydask.dynamics import ema_curves
 from noisydask.errors import InputError
-from noisydask.loss_examples import EXAMPLE, ema_frame, joined
+from noisydask.loss_examples import EXAMPLE, LABEL, ema_frame, joined
 from noisydask.loss_inputs import LossInputs
-from noisydask.store import Output, RunStore
+from noisydask.report.curves import plot_ema_loss_dynamics
+from noisydask.store import RunStore
 from noisydask.table_passes import find_examples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(eq=False)
@@ -120,19 +123,75 @@ class LossDynamics:
         InputError
             If there is no such example, or the losses were in memory and are gone.
         """
-        ids = list(ids)
-        if "loss_parts" in self.manifest:
-            return self._ema_of_examples(ids)
-        positions = self._positions(ids)
-        rows = self.inputs.losses if self.inputs is not None else self._reopened(storage_options)
-        if isinstance(rows, Rows):
-            losses = [rows.read(index, index + 1) for index in positions]
-        else:
-            losses = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
-        stacked = np.concatenate(losses) if losses else np.zeros((0, len(self.iterations)))
-        return pd.DataFrame(ema_curves(stacked, self.manifest["settings"]["alpha"]), index=ids, columns=self.iterations)
+        return self._chosen(list(ids), storage_options)[0]
 
-    def _ema_of_examples(self, ids: list[Any]) -> pd.DataFrame:
+    def plot_ema_loss_dynamics(
+        self, candidates: Sequence[Any] | None = None, mode: str = "mean", mean_plot_style: str = "--",
+        mean_plot_color: str = "k", figsize: tuple[float, float] = (4, 3),
+        storage_options: Mapping[str, Any] | None = None, **kwargs: Any,
+    ) -> Figure:  # fmt: skip
+        """Plot the EMA of candidates over the iterations.
+
+        Parameters
+        ----------
+        candidates : sequence, optional
+            As ``ids`` of :meth:`ema`. The first 20 of the ranking where not given, whose curves lie in the run.
+        mode : {"mean", "label_mean"}
+            Beside them the mean of all examples; or a panel a label, with the mean of that label.
+        mean_plot_style, mean_plot_color : str
+            Of the mean.
+        figsize : (float, float)
+            Inches of a panel; the legend beside it makes the figure wider.
+        storage_options : mapping, optional
+            As of :meth:`ema`.
+        **kwargs
+            Passed to the lines of the candidates.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        InputError
+            As :meth:`ema`; or if matplotlib is not installed, the mode is unknown, or labels are wanted and not known.
+        """
+        if candidates is None:
+            curves = self._array("top_curves.zarr")
+            first = self.top_k(len(curves))
+            named: pd.Index[Any] = pd.MultiIndex.from_frame(first[[name for name in EXAMPLE if name in first]])
+            labels = first[LABEL].tolist() if LABEL in first else None
+        else:
+            frame, labels = self._chosen(list(candidates), storage_options)
+            curves, named = frame.to_numpy(), frame.index
+        names = [", ".join(map(str, name)) if isinstance(name, tuple) else name for name in named]
+        return plot_ema_loss_dynamics(
+            mode, self.iterations, self.mean_loss_dyns, self.mean_loss_dyns_per_label, curves, names, labels,
+            mean_plot_style=mean_plot_style, mean_plot_color=mean_plot_color, figsize=figsize, **kwargs,
+        )  # fmt: skip
+
+    def _chosen(
+        self, ids: list[Any], storage_options: Mapping[str, Any] | None
+    ) -> tuple[pd.DataFrame, list[int] | None]:  # fmt: skip
+        """Curves of chosen examples, and their labels where these are known."""
+        if "loss_parts" in self.manifest:
+            return self._chosen_of_parts(ids)
+        positions = self._positions(ids)
+        losses = self._rows("losses", positions, storage_options)
+        labels = self._rows("labels", positions, storage_options).tolist() if "labels" in self.manifest["inputs"] else None
+        curves = ema_curves(losses.reshape(-1, len(self.iterations)), self.manifest["settings"]["alpha"])
+        return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
+
+    def _rows(self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None) -> npt.NDArray[Any]:
+        """Some rows of the losses or labels that were analyzed."""
+        rows = getattr(self.inputs, name) if self.inputs is not None else self._reopened(name, storage_options)
+        if isinstance(rows, Rows):
+            found = [rows.read(index, index + 1) for index in positions]
+        else:
+            found = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def _chosen_of_parts(self, ids: list[Any]) -> tuple[pd.DataFrame, list[int] | None]:
         """The same from the losses that lie in the run itself; an id may be that of several examples."""
         losses = self.manifest["loss_parts"]
         numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
@@ -145,13 +204,14 @@ class LossDynamics:
         values = ema_frame(found, self.manifest["settings"]["alpha"], self.iterations.to_numpy())
         names = [name for name in EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
-        return pd.DataFrame(values, index if len(names) > 1 else index.get_level_values(0), self.iterations)
+        labels = found.keys[LABEL].tolist() if LABEL in found.keys else None
+        return pd.DataFrame(values, index if len(names) > 1 else index.get_level_values(0), self.iterations), labels
 
-    def _reopened(self, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
-        url = self.manifest["inputs"]["losses"].get("url")
+    def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
+        url = self.manifest["inputs"][name].get("url")
         if url is None:
-            raise InputError("the losses were in memory and are not known any more; run the job again")
-        return open_rows(url, "losses", storage_options)
+            raise InputError(f"the {name} were in memory and are not known any more; run the job again")
+        return open_rows(url, name, storage_options)
 
     def _positions(self, ids: list[Any]) -> list[int]:
         examples = int(self.manifest["counts"]["examples"])
@@ -178,17 +238,3 @@ class LossDynamics:
 def _read_part(run: RunStore, name: str) -> pd.DataFrame:
     with run.place.fs.open((run.place / name).path, "rb") as file:
         return pq.read_table(file).to_pandas()
-
-
-def open_loss_dynamics(out: str | Path, storage_options: Mapping[str, Any] | None = None) -> LossDynamics:
-    """The published run of an output, as :func:`noisydask.analyze_loss_dynamics` returned it.
-
-    Raises
-    ------
-    InputError
-        If there is no finished run, or it is one of another job.
-    """
-    run, manifest = Output.at(out, storage_options).open_run()
-    if manifest["job"] != "dynamics":
-        raise InputError(f"{run.place.shown} is a run of the job {manifest['job']!r}, not of 'dynamics'")
-    return LossDynamics(run, manifest)

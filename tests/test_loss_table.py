@@ -152,6 +152,12 @@ def test_curves_of_chosen_examples() -> None:
         np.testing.assert_allclose(curves.sort_index().loc[name].dropna(), expected, rtol=1e-12)
     with pytest.raises(InputError, match="12345 is no example"):
         found.ema([ids[0], 12345])
+    pytest.importorskip("matplotlib")
+    figure = found.plot_ema_loss_dynamics(ids, mode="label_mean")
+    assert [axes.get_title() for axes in figure.axes] == [f"label {label}" for label in sorted(part["label"].unique())]
+    assert sum(len(axes.lines) - 1 for axes in figure.axes) == len(curves)
+    first = found.plot_ema_loss_dynamics().axes[0].get_legend().get_texts()[1].get_text()
+    assert first == ", ".join(map(str, found.top_k(1)[["id", "subset", "ann_id"]].iloc[0]))
 
 
 @pytest.mark.parametrize("text", [False, True])

@@ -111,6 +111,41 @@ def test_curves() -> None:
     pd.testing.assert_frame_equal(whole.ranking.compute().reset_index(drop=True), whole.top_k(ROWS))
 
 
+def titles(figure: Any) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def line(figure: Any, axes: int, number: int) -> Array:
+    return np.asarray(figure.axes[axes].lines[number].get_ydata())
+
+
+def test_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    losses, labels = write_npy(Place(str(tmp_path)) / "l.npy", LOSSES), write_npy(Place(str(tmp_path)) / "y.npy", LABELS)
+    found = run(losses, labels=labels, top_k=30, out=tmp_path / "out")
+    curves, first = ema_curves(LOSSES, ALPHA), found.top_k(20)
+    figure = found.plot_ema_loss_dynamics(linewidth=3)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of all", *first["id"]]
+    assert {candidate.get_linewidth() for candidate in axes.lines[1:]} == {3}
+    mean = found.mean_loss_dyns.dropna().to_numpy()
+    np.testing.assert_array_equal(line(figure, 0, 0), mean)
+    for number, index in enumerate(first["index"], 1):
+        np.testing.assert_array_equal(line(figure, 0, number), curves[index][~np.isnan(curves[index])])
+    for run_again in (found, noisydask.open_run(tmp_path / "out")):
+        named = first[first["label"].isin(first["label"].unique()[:2])]
+        figure = run_again.plot_ema_loss_dynamics(named["id"], mode="label_mean", figsize=(5, 2))
+        assert titles(figure) == [f"label {label}" for label in sorted(named["label"].unique())]
+        for axes_number, (label, rows) in enumerate(named.groupby("label")):
+            mean = found.mean_loss_dyns_per_label[label].dropna()
+            np.testing.assert_array_equal(line(figure, axes_number, 0), mean)
+            assert len(figure.axes[axes_number].lines) == 1 + len(rows)
+    with pytest.raises(InputError, match="allowed are"):
+        found.plot_ema_loss_dynamics(mode="median")
+    with pytest.raises(InputError, match="needs labels"):
+        run(labels=None).plot_ema_loss_dynamics(mode="label_mean")
+
+
 SOURCES = {
     "numpy": lambda place: LOSSES,
     "npy": lambda place: write_npy(place / "l.npy", LOSSES),
@@ -146,7 +181,7 @@ def test_worker_processes(top_k: int | None, client: Client, place: Place, expec
     options = dict.fromkeys(places, place.options)
     found = run(losses, labels=labels, ids=ids, top_k=top_k, block_bytes=12_000, out=places["out"].url, storage_options=options)
     assert bits(found) == expected[top_k]
-    again = noisydask.open_loss_dynamics(places["out"].url, place.options)
+    again = noisydask.open_run(places["out"].url, place.options)
     pd.testing.assert_frame_equal(again.top_k(40), found.top_k(40))
     first = found.top_k(1)["id"].tolist()
     pd.testing.assert_frame_equal(again.ema(first, place.options), found.ema(first))
@@ -297,7 +332,7 @@ def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd
     config |= {name: str(path) for name, path in places.items()}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
     assert main(["run", str(tmp_path / "job.yaml"), *cluster, "--alpha", "0.1"]) == 0
-    assert bits(noisydask.open_loss_dynamics(tmp_path / "other")) == bits(noisydask.open_loss_dynamics(tmp_path / "out"))
+    assert bits(noisydask.open_run(tmp_path / "other")) == bits(noisydask.open_run(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

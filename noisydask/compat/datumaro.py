@@ -19,6 +19,7 @@ import pandas as pd
 from noisydask.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.errors import DatasetError, InputError
 from noisydask.loss_examples import Analysis, RowProblems, ema_frame, joined, say_problems
+from noisydask.report.curves import plot_ema_loss_dynamics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,20 +176,18 @@ class LossDynamicsAnalyzer:
         -------
         matplotlib.figure.Figure
         """
-        from noisydask.report.curves import plot_ema, plot_ema_per_label  # noqa: PLC0415  needs matplotlib
-
-        if mode not in ("mean", "label_mean"):
-            raise InputError(f'mode is {mode!r}; allowed are "mean" and "label_mean"')
         rows = np.array([self._position(candidate) for candidate in candidates], np.int64)
         curves = ema_frame(self._analysis.examples.take(rows), self._alpha, self._iterations)
-        names = [f"{c.id}, {c.subset}, annotation {c.ann_id}, label {self._category(c.label_id).name}" for c in candidates]
-        how: dict[str, Any] = {"mean_plot_style": mean_plot_style, "mean_plot_color": mean_plot_color, "figsize": figsize}
-        sums = self._analysis.sums.sums
-        if mode == "mean":
-            return plot_ema(self._iterations, sums.mean(), curves, names, **how, **kwargs)
-        means = {self._category(k).name: mean for k, mean in zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)}
         labels = [self._category(c.label_id).name for c in candidates]
-        return plot_ema_per_label(self._iterations, means, curves, names, labels, **how, **kwargs)
+        names = [
+            f"{c.id}, {c.subset}, annotation {c.ann_id}, label {label}" for c, label in zip(candidates, labels, strict=True)
+        ]
+        sums = self._analysis.sums.sums
+        means = {self._category(k).name: mean for k, mean in zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)}
+        return plot_ema_loss_dynamics(
+            mode, self._iterations, sums.mean(), means, curves, names, labels, mean_plot_style=mean_plot_style,
+            mean_plot_color=mean_plot_color, figsize=figsize, **kwargs,
+        )  # fmt: skip
 
     @property
     def _iterations(self) -> npt.NDArray[np.int64]:

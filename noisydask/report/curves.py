@@ -125,6 +125,26 @@ def plot_ema_per_label(
     return _figure(panels, np.asarray(iterations), mean_plot_style, mean_plot_color, figsize, kwargs)
 
 
+def plot_ema_loss_dynamics(
+    mode: str, iterations: npt.ArrayLike, mean: npt.ArrayLike, means: Mapping[Any, npt.ArrayLike], curves: npt.ArrayLike,
+    names: Sequence[Any], labels: Sequence[Hashable] | None, **how: Any,
+) -> Figure:  # fmt: skip
+    """Plot candidates by :func:`plot_ema` (mode "mean") or :func:`plot_ema_per_label` (mode "label_mean").
+
+    Raises
+    ------
+    InputError
+        If there is no such mode, or "label_mean" is wanted where labels are not known.
+    """
+    if mode not in ("mean", "label_mean"):
+        raise InputError(f'mode is {mode!r}; allowed are "mean" and "label_mean"')
+    if mode == "mean":
+        return plot_ema(iterations, mean, curves, names, **how)
+    if labels is None:
+        raise InputError('mode "label_mean" needs labels, which this run was not given')
+    return plot_ema_per_label(iterations, means, curves, names, labels, **how)
+
+
 def save_curves_png(
     file: str | BinaryIO, iterations: npt.ArrayLike, mean: npt.ArrayLike, curves: npt.ArrayLike, names: Sequence[Any]
 ) -> None:
