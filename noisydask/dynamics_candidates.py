@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.dynamics import Crossings, ExampleStates
-from noisydask.dynamics_passes import LossData, StateStore, spans, tiles
+from noisydask.dynamics_passes import LossData, spans, tiles
+from noisydask.dynamics_state import StateStore
 from noisydask.ranking import Ints, Part, assign_parts, score_of, sort_keys
 
 Array = npt.NDArray[Any]
@@ -103,7 +104,7 @@ def _select_block(
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
     start, stop = data.grid.bounds(block)
-    states = cast(StateStore, data.final or data.kept).read(block)
+    states = cast(StateStore, data.states).read_states(block)
     scores = -states.metric
     last = parts[-1].last_key if parts else 0
     rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
