@@ -25,9 +25,11 @@ from noisydask.locations import Location
 
 Array = npt.NDArray[np.generic]
 
-RECEIPTS, SUMS = "receipts", "sums"
-#: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and its sums.
-_OWN_NAME = re.compile(rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz")
+RECEIPTS, SUMS, CROSSINGS = "receipts", "sums", "crossings"
+#: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and what that is too small for.
+_OWN_NAME = re.compile(
+    rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|{CROSSINGS}/\d+\.bin"
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,13 @@ def receipt_name(block: int) -> str:
 
 
 def sums_name(block: int) -> str:
-    """Path of what a block's receipt is too small for."""
+    """Path of a block's sums."""
     return f"{SUMS}/{block:08d}.npz"
+
+
+def crossings_name(block: int) -> str:
+    """Path of where a block's examples cross a curve."""
+    return f"{CROSSINGS}/{block:08d}.bin"
 
 
 def open_arrays(

@@ -90,7 +90,7 @@ class DynamicsJob:
         if data.few:
             parts = self._write_top(data, first, rows, mean, run)
         else:
-            parts, more = self._write_ranking(data, scanned.histogram, candidates, mean, run)
+            parts, more = self._write_ranking(data, sources, scanned.histogram, candidates, mean, run)
             again += more
         self._timed("rank")
         self._write_curves(rows, parts, mean, run)
@@ -200,7 +200,7 @@ class DynamicsJob:
         return list(parts)
 
     def _write_ranking(
-        self, data: passes.LossData, histogram: Any, total: int, mean: Floats, run: RunStore
+        self, data: passes.LossData, sources: Sequence[LossSource], histogram: Any, total: int, mean: Floats, run: RunStore
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.make_folder("candidates")
@@ -218,7 +218,7 @@ class DynamicsJob:
         parts = tuple(cut_off.parts())
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
-        frames = self._over("select", task, data, blocks, EVIDENCE_TASKS, *given)
+        frames = self._over("select", task, data, sources, EVIDENCE_TASKS, *given)
         iterations = self.inputs.iterations
         if len(parts) == 1:
             finish = partial(loss_tables.write_part, number=0, first_rank=1, take=parts[0].take, iterations=iterations, run=run)

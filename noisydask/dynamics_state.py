@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.block_store import RECEIPTS, SUMS, BlockStore, kind_of, open_arrays, receipt_name, sums_name
+from noisydask.block_store import (
+    CROSSINGS,
+    RECEIPTS,
+    SUMS,
+    BlockStore,
+    crossings_name,
+    kind_of,
+    open_arrays,
+    receipt_name,
+    sums_name,
+)
 from noisydask.blocks import BlockGrid
 from noisydask.chunks import ChunkedArray, checksum
 from noisydask.dynamics import CurveSums, ExampleStates
@@ -23,6 +33,8 @@ from noisydask.fingerprints import Snapshot, digest
 from noisydask.locations import Location
 from noisydask.loss_receipts import DIGEST_BYTES, STATE_VERSION, BlockSums, LossReceipt, LossSource
 from noisydask.receipts import Why
+
+Ints = npt.NDArray[np.int64]
 
 _KEPT = "kept_"
 
@@ -63,6 +75,22 @@ class StateStore(BlockStore):
         content = sums.to_bytes()
         self.put(sums_name(block), content)
         self.put(receipt_name(block), replace(receipt, checksums={**receipt.checksums, SUMS: checksum(content)}).to_bytes())
+
+    def write_crossings(self, block: int, key: str, rows: Ints, found: Ints) -> None:
+        """Keep where rows of a block cross a curve; ``key`` is the digest of the losses and the curve."""
+        content = key.encode() + np.stack([rows, found]).astype("<i4").tobytes()
+        self.put(crossings_name(block), checksum(content).encode() + content)
+
+    def read_crossings(self, block: int, key: str, rows: Ints) -> Ints | None:
+        """Where rows of a block, ascending, cross a curve, if that was kept of all of them."""
+        content = self.get(crossings_name(block)) or b""
+        if content[:8] != checksum(content[8:]).encode() or content[8 : 8 + len(key)] != key.encode():
+            return None
+        known, found = np.frombuffer(content[8 + len(key) :], "<i4").reshape(2, -1)
+        if not len(known):
+            return None
+        where = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+        return found[where].astype(np.int64) if (known[where] == rows).all() else None
 
     def recall(self, source: LossSource, labels: str, rows: int, iterations: int) -> tuple[Known | None, Why]:
         """What still stands of a block, if anything, and why the rest is to be read."""
@@ -137,12 +165,12 @@ def open_states(
         for kept in (False, True)
     }
     wanted = {name: array for name, array in arrays.items() if twice or not name.startswith(_KEPT)}
-    why = open_arrays(root, wanted, whole, fresh, [RECEIPTS, SUMS])
+    why = open_arrays(root, wanted, whole, fresh, [RECEIPTS, SUMS, CROSSINGS])
     return StateStore(root, arrays, width), grid, why
 
 
 def loss_sources(
-    snapshot: Snapshot | None, grid: BlockGrid, iterations: npt.NDArray[np.int64], alpha: float, receipts: set[int], why: Why
+    snapshot: Snapshot | None, grid: BlockGrid, iterations: Ints, alpha: float, receipts: set[int], why: Why
 ) -> Iterator[LossSource]:
     """Describe all blocks; without a snapshot by their numbers only."""
     if snapshot is None:
