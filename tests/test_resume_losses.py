@@ -20,6 +20,7 @@ from test_resume import kill_after
 
 import noisydask
 from noisydask.arrays import zarr_store
+from noisydask.dynamics_job import DynamicsJob
 from noisydask.errors import JobError
 from noisydask.locations import Location
 from noisydask.loss_results import LossDynamics
@@ -27,9 +28,15 @@ from noisydask.loss_results import LossDynamics
 Array = npt.NDArray[Any]
 BLOCKS, ROWS, WIDTH, CHUNK, ALPHA = 20, 100, 14, 4, 0.1
 BLOCK_BYTES = 10_000  # 100 rows of 14 iterations, or of 18
-#: A job whose blocks come one after another.
+#: A job whose blocks come one after another, not too fast to be killed between two.
 ONE_BY_ONE = """
-import sys, dask, json, noisydask
+import sys, time, dask, json, noisydask
+from noisydask import dynamics_passes
+advance = dynamics_passes.advance
+def slowly(*args):
+    time.sleep(0.03)
+    return advance(*args)
+dynamics_passes.advance = slowly
 losses, labels, out, how, options = sys.argv[1:]
 options = dict.fromkeys(("losses", "labels", "out"), json.loads(options))
 with dask.config.set(scheduler="synchronous"):
@@ -262,14 +269,14 @@ def test_invalid_losses_leave_the_receipts_of_others(tmp_path: Path) -> None:
 def test_changed_while_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(str(tmp_path))
     array = store(place)
-    real = noisydask.dynamics_job.DynamicsJob._write_small
+    real = DynamicsJob._write_small
 
     def late(*args: Any) -> None:
         array[301, 2] = 7.0
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(noisydask.dynamics_job.DynamicsJob, "_write_small", late)
+        patch.setattr(DynamicsJob, "_write_small", late)
         with pytest.raises(JobError, match="changed while it was read"):
             run(place)
     assert not (tmp_path / "out/latest.json").exists()
