@@ -25,10 +25,10 @@ from noisydask.locations import Location
 
 Array = npt.NDArray[np.generic]
 
-RECEIPTS, SUMS, CROSSINGS = "receipts", "sums", "crossings"
+RECEIPTS, SUMS, CROSSINGS, ROWS = "receipts", "sums", "crossings", "rows.bin"
 #: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and what that is too small for.
 _OWN_NAME = re.compile(
-    rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|{CROSSINGS}/\d+\.bin"
+    rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|{CROSSINGS}/\d+\.bin|rows\.bin"
 )
 
 

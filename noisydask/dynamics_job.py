@@ -35,6 +35,7 @@ from noisydask.receipts import Why
 from noisydask.settings import LossSettings, PublishSettings
 from noisydask.store import Output, RunStore
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 #: Candidates whose curves are kept in the run.
@@ -86,7 +87,7 @@ class DynamicsJob:
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
         self.reporter.phase(f"ranking {candidates:,} candidates")
         first = scanned.top.first(candidates)
-        rows, again = self._rows_of(data, first)
+        rows, again = self._rows_of(data, sources, first)
         if data.few:
             parts = self._write_top(data, first, rows, mean, run)
         else:
@@ -166,20 +167,26 @@ class DynamicsJob:
     def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // data.grid.block_rows).tolist())
 
-    def _rows_of(self, data: passes.LossData, top: passes.Top) -> tuple[npt.NDArray[Any], int]:
+    def _rows_of(self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top) -> tuple[npt.NDArray[Any], int]:
         """All losses of a few candidates, in the order of the ranking; the bytes read for those that were not kept."""
-        lacking = np.flatnonzero(top.since)
+        lacking, losses = np.flatnonzero(top.since), top.losses.copy()
+        names = [(index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()]
+        kept = data.states.read_rows() if data.states and len(lacking) else {}
+        for place in (place for place in lacking if names[place] in kept):
+            losses[place] = kept[names[place]]
+        lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
         if not len(lacking):
-            return top.losses, 0
-        index, last = np.sort(top.index[lacking]), int(top.since.max())
+            return losses, 0
+        index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
         task = partial(asked.chosen_rows, data=data, index=index, last=last)
         found = self._state_of("rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses)
-        losses = top.losses.copy()
         losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
+        if data.states and sources[0].prefixes:
+            data.states.write_rows(names, losses)
         return losses, found.bytes_read
 
     def _write_top(
-        self, data: passes.LossData, top: passes.Top, rows: npt.NDArray[Any], mean: Floats, run: RunStore
+        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: RunStore
     ) -> list[CandidatePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         run.make_folder("candidates")
@@ -233,7 +240,7 @@ class DynamicsJob:
             written = sorted(table["written"], key=lambda part: part.number)
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
-    def _write_curves(self, rows: npt.NDArray[Any], parts: list[CandidatePart], mean: Floats, run: RunStore) -> None:
+    def _write_curves(self, rows: Array, parts: list[CandidatePart], mean: Floats, run: RunStore) -> None:
         """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
         curves = ema_curves(rows[:CURVES] if parts else rows[:0], self.settings.alpha)
         self.objects += run.write_array("top_curves.zarr", curves)

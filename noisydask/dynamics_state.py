@@ -7,7 +7,8 @@ iterations, and (``kept_...``) after those that end a chunk, since that chunk is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from noisydask.block_store import (
     CROSSINGS,
     RECEIPTS,
+    ROWS,
     SUMS,
     BlockStore,
     crossings_name,
@@ -91,6 +93,20 @@ class StateStore(BlockStore):
             return None
         where = np.minimum(np.searchsorted(known, rows), len(known) - 1)
         return found[where].astype(np.int64) if (known[where] == rows).all() else None
+
+    def write_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
+        """Keep all losses of candidates, by their indices and the digests of what their blocks lie in."""
+        buffer, (index, sources) = io.BytesIO(), zip(*names, strict=True)
+        np.savez(buffer, index=np.array(index), sources=np.array(sources), losses=losses)
+        self.put(ROWS, checksum(buffer.getvalue()).encode() + buffer.getvalue())
+
+    def read_rows(self) -> dict[tuple[int, str], npt.NDArray[Any]]:
+        """What :meth:`write_rows` kept, by index and digest."""
+        content = self.get(ROWS) or b""
+        if not content or content[:8] != checksum(content[8:]).encode():
+            return {}
+        with np.load(io.BytesIO(content[8:]), allow_pickle=False) as found:
+            return dict(zip(zip(found["index"].tolist(), found["sources"].tolist(), strict=True), found["losses"], strict=True))
 
     def recall(self, source: LossSource, labels: str, rows: int, iterations: int) -> tuple[Known | None, Why]:
         """What still stands of a block, if anything, and why the rest is to be read."""

@@ -109,11 +109,13 @@ def test_killed_driver(place: Place, top_k: int | None) -> None:
     assert bits(found) == bits(fresh)
 
 
+@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 1_000])
 @pytest.mark.parametrize("top_k", [30, None])
-def test_nothing_changed_nothing_read(place: Place, top_k: int | None) -> None:
+def test_nothing_changed_nothing_read(place: Place, top_k: int | None, block_bytes: int) -> None:
+    """Where rows are read whole, and where they are read in pieces of their iterations."""
     store(place)
-    first = run(place, top_k=top_k)
-    found = run(place, top_k=top_k)
+    first = run(place, top_k=top_k, block_bytes=block_bytes)
+    found = run(place, top_k=top_k, block_bytes=block_bytes)
     assert blocks(found) == {"scanned": 0, "reused": BLOCKS, "why": {}, "evidence_not_used": None}
     assert found.manifest["bytes_read"] == {"losses": 0, "losses_again": 0}
     assert found.manifest["counts"]["iterations_read"] == 0
@@ -137,6 +139,7 @@ def test_killed_while_iterations_are_appended(place: Place) -> None:
     assert told["why"].get("iterations appended", 0) >= told["scanned"] - 1
     assert bits(found) == bits(run(place, "fresh"))
     assert found.manifest["bytes_read"]["losses"] < first.manifest["bytes_read"]["losses"]
+    assert run(place).manifest["bytes_read"] == {"losses": 0, "losses_again": 0}
 
 
 def test_appended_after_a_kill(tmp_path: Path) -> None:
