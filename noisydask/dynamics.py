@@ -139,7 +139,7 @@ class CurveSums:
         """Pass on carries where so many more examples need it."""
         self._rows += rows
         if self._rows > _ROWS_BETWEEN_CARRIES:
-            _carry(self.limbs)
+            carried(self.limbs)
             self._rows = rows
 
     def columns(self, start: int, stop: int) -> CurveSums:
@@ -152,7 +152,7 @@ class CurveSums:
         both = CurveSums.zero(labels, self.counts.shape[1])
         for one in (self, other):
             where = np.searchsorted(labels, one.labels)
-            both.limbs[:, where] += _carry(one.limbs)
+            both.limbs[:, where] += carried(one.limbs)
             both.counts[where] += one.counts
         return both
 
@@ -169,14 +169,14 @@ class CurveSums:
 
     def mean(self) -> Floats:
         """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none is: (T,)."""
-        return _quotients(_carry(self.limbs).sum(axis=1), self.counts.sum(axis=0))
+        return _quotients(carried(self.limbs).sum(axis=1), self.counts.sum(axis=0))
 
     def mean_per_label(self) -> Floats:
         """As :meth:`mean`, of the examples of each label: (L, T)."""
-        return _quotients(_carry(self.limbs), self.counts)
+        return _quotients(carried(self.limbs), self.counts)
 
 
-def _carry(limbs: Ints) -> Ints:
+def carried(limbs: Ints) -> Ints:
     """Bring all limbs but the last into 0 to 2 ** 40, in place."""
     for low, high in pairwise(limbs):
         high += low >> LIMB_BITS

@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.dynamics import Crossings, ExampleStates
-from noisydask.dynamics_passes import LossData, StateStore, spans, tiles
+from noisydask.dynamics_passes import LossData, spans, tiles
+from noisydask.dynamics_state import StateStore
+from noisydask.fingerprints import digest
+from noisydask.loss_receipts import LossSource
 from noisydask.ranking import Ints, Part, assign_parts, score_of, sort_keys
 
 Array = npt.NDArray[Any]
@@ -51,6 +54,19 @@ def _crossings(start: int, stop: int, rows: Ints, losses: Array | None, data: Lo
             here = slice(*np.searchsorted(rows, [low - start, high - start]))
             search.look(tile, rows[here] - (low - start), span[0], here)
     return search.found
+
+
+def _kept_crossings(source: LossSource, rows: Ints, losses: Array | None, data: LossData, mean: Floats) -> Ints:
+    """As :func:`_crossings`, of losses that are not read where they and the curve are those of an earlier run."""
+    start, stop = data.grid.bounds(source.number)
+    if data.states is None or not source.prefixes or not len(rows):
+        return _crossings(start, stop, rows, losses, data, mean)
+    key = digest(source.whole, mean.tobytes())
+    found = data.states.read_crossings(source.number, key, rows)
+    if found is None:
+        found = _crossings(start, stop, rows, losses, data, mean)
+        data.states.write_crossings(source.number, key, rows, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,7 @@ def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, ind
 
 
 def select(
-    blocks: Sequence[int], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
+    blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
     """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
@@ -99,17 +115,17 @@ def select(
 
 
 def _select_block(
-    block: int, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
+    source: LossSource, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
-    start, stop = data.grid.bounds(block)
-    states = cast(StateStore, data.final or data.kept).read(block)
+    block, (start, _) = source.number, data.grid.bounds(source.number)
+    states = cast(StateStore, data.states).read_states(block)
     scores = -states.metric
     last = parts[-1].last_key if parts else 0
     rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
     part = assign_parts(sort_keys(scores[rows]), start + rows, parts)
     rows, part = rows[part >= 0], part[part >= 0]
-    told = _details(block, rows, labels, ids, data).assign(crossed=_crossings(start, stop, rows, losses, data, mean), again=0)
+    told = _details(block, rows, labels, ids, data).assign(crossed=_kept_crossings(source, rows, losses, data, mean), again=0)
     told.loc[:0, "again"] = data.losses.take_bytes_read() if data.losses is not None else 0
     return candidates(states.part(rows), told).assign(part=part)
 

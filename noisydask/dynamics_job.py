@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,21 +19,24 @@ from noisydask.arrays import DaskRows
 from noisydask.blocks import plan_blocks
 from noisydask.chunks import StoredObject
 from noisydask.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
-from noisydask.dynamics_state import Earlier, Fingerprint, StateFolder, fingerprint
+from noisydask.dynamics_state import chunk_width, loss_sources, open_states
 from noisydask.errors import InputError
 from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
-from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, check_memory, common_manifest, failures_told, tasks_of
+from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, blocks_told, check_memory, common_manifest, failures_told, tasks_of
 from noisydask.loss_inputs import LossInputs
+from noisydask.loss_receipts import LossSource
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_tables import CandidatePart
 from noisydask.passes import refine, tie
 from noisydask.problems import Problems
 from noisydask.progress import Reporter, listening
 from noisydask.publish import Publication, publishing
+from noisydask.receipts import Why
 from noisydask.settings import LossSettings, PublishSettings
 from noisydask.sources import describe_losses, refuse_lost_losses
 from noisydask.store import Output, RunStore
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 #: Candidates whose curves are kept in the run.
@@ -62,8 +66,9 @@ class DynamicsJob:
     full: bool = False
     publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
-    found: dict[str, Snapshot] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    rebuilt: str | None = None
     _last: float = field(default_factory=time.monotonic)
 
     def run(self, output: Output) -> LossDynamics:
@@ -74,73 +79,72 @@ class DynamicsJob:
             return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
-        run, folder = publication.run, StateFolder(publication.output.place / "evidence-dynamics")
-        self.found = snapshots(self.inputs.opened)
-        refuse_lost_losses(self.found)
-        now = fingerprint(self.inputs, self.settings.alpha, self.found) if self.lasting else None
-        data, earlier, name = self._plan(run, folder, now)
+        run = publication.run
+        data, sources = self._plan(publication)
         self._timed("start")
-        scanned = self._scan(data)
-        sums = scanned.sums if earlier is None else earlier.sums.then(scanned.sums)
+        scanned = self._scan(data, sources)
+        sums, mean = scanned.sums, scanned.sums.mean()
         self._timed("scan")
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
-        mean = sums.mean()
         self.reporter.phase(f"ranking {candidates:,} candidates")
-        if data.top:
-            rows, again = self._rows_of(data, scanned.top, earlier)
-            parts = self._write_top(data, scanned.top, rows, mean, run)
+        first = scanned.top.first(candidates)
+        rows, again = self._rows_of(data, sources, first)
+        if data.few:
+            parts = self._write_top(data, first, rows, mean, run)
         else:
-            rows = None
-            parts, again = self._write_ranking(data, scanned.histogram, candidates, mean, run)
+            parts, more = self._write_ranking(data, sources, scanned.histogram, candidates, mean, run)
+            again += more
         self._timed("rank")
-        again += self._write_curves(data, rows, parts, mean, run)
+        self._write_curves(rows, parts, mean, run)
         self._write_small(run, sums, mean)
-        manifest = self._manifest(run, started, data, sums, scanned, parts, again)
-        check_unchanged(self.found)
-        manifest = publication.publish(manifest)
-        if now is not None and name is not None and data.kept:
-            kept_rows = None if rows is None else (scanned.top.index, rows[:, : data.keep])
-            folder.keep(name, sums.columns(0, data.keep), now, data.keep, data.kept, kept_rows)
-        folder.tidy()
-        return LossDynamics(run, manifest, self.inputs)
+        manifest = self._manifest(run, started, data, scanned, parts, again)
+        check_unchanged(self.snapshots)
+        return LossDynamics(run, publication.publish(manifest), self.inputs)
 
     def _timed(self, phase: str) -> None:
         now = time.monotonic()
         self.timings[phase] = round(now - self._last, 4)
         self._last = now
 
-    def _plan(
-        self, run: RunStore, folder: StateFolder, now: Fingerprint | None
-    ) -> tuple[passes.LossData, Earlier | None, str | None]:
-        """What the passes need, what an earlier run left, the folder of the new states."""
-        losses, labels, ids = self.inputs.losses, self.inputs.labels, self.inputs.ids
+    def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
+        """What the passes need, and what is known of the blocks."""
+        losses, labels, ids, settings = self.inputs.losses, self.inputs.labels, self.inputs.ids, self.settings
         rows, iterations = losses.shape
-        width = read_width(losses, self.settings.block_bytes)
-        grid = plan_blocks(rows, width * losses.dtype.itemsize, losses.chunk_rows, self.settings.block_bytes)
-        earlier = folder.find(now) if now is not None and not self.full else None
-        first, block_rows = (earlier.iterations, earlier.block_rows) if earlier else (0, grid.block_rows)
-        grid = replace(grid, block_rows=block_rows)
-        check_memory(grid.block_bytes)
-        top_k = self.settings.top_k
+        width = read_width(losses, settings.block_bytes)
+        grid = plan_blocks(rows, width * losses.dtype.itemsize, losses.chunk_rows, settings.block_bytes)
+        self.snapshots = snapshots(self.inputs.opened)
+        refuse_lost_losses(self.snapshots)
+        snapshot = self.snapshots.get("losses")
+        lasting = snapshot if self.lasting and snapshot is not None and snapshot.identified else None
+        top_k = settings.top_k
         few = top_k is not None and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
-        keep = len(now.columns) * now.chunk_columns if now else 0
-        name, kept = folder.create(rows, block_rows, losses.dtype) if keep > first else (None, None)
-        alike = few or (kept is not None and keep == iterations)
-        final = None if alike else folder.create(rows, block_rows, losses.dtype)[1]
-        metric = run.array("ema.zarr", (rows,), block_rows, np.float64)
+        keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
+        states, receipts, fresh = None, set(), self.full or lasting is None
+        if lasting or not few:
+            kind, twice = {"alpha": settings.alpha, "block_bytes": settings.block_bytes}, 0 < keep < iterations
+            root = publication.output.place / "evidence-dynamics"
+            states, grid, self.rebuilt = open_states(root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh)
+            receipts = set() if fresh else states.receipts()
+        if self.rebuilt:
+            self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
+        check_memory(grid.block_bytes)
+        metric = publication.run.array("ema.zarr", (rows,), grid.block_rows, np.float64)
         self.objects.append(metric.create())
         data = passes.LossData(
-            grid, (rows, iterations), losses.dtype, self.settings.alpha, width, metric, top=top_k or 0 if few else 0,
-            first=first, keep=keep, before=earlier.states if earlier else None, kept=kept, final=final,
-            labelled=labels is not None,
+            grid, (rows, iterations), losses.dtype, settings.alpha, width, metric, top=top_k if few and top_k else CURVES,
+            few=few, keep=keep, states=states, labelled=labels is not None,
             losses=None if isinstance(losses, DaskRows) else losses, labels=None if isinstance(labels, DaskRows) else labels,
             ids=None if isinstance(ids, DaskRows) else ids,
         )  # fmt: skip
-        return data, earlier, name
+        why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
+        return data, list(loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why))
 
-    def _over(self, name: str, task: Any, data: passes.LossData, blocks: Any, per_slot: int, *given: Any) -> Any:
+    def _over(
+        self, name: str, task: Any, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any
+    ) -> Any:
         """A pass over some blocks; what lies in memory or a Dask graph of ``given`` is handed to the tasks."""
-        arrays = [graph.block_rows(rows.array, data.grid, blocks) if isinstance(rows, DaskRows) else None for rows in given]
+        numbers = [block.number if isinstance(block, LossSource) else block for block in blocks]
+        arrays = [graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None for rows in given]
         tasks = tasks_of(len(blocks), per_slot, any(array is not None for array in arrays))
         return graph.over_blocks(name, task, graph.block_numbers(blocks, tasks), *arrays)
 
@@ -148,16 +152,15 @@ class DynamicsJob:
         name = given[0]
         return graph.compute(graph.tree(name, self._over(*given))).state
 
-    def _scan(self, data: passes.LossData) -> passes.LossScan:
-        grid, (rows, iterations) = data.grid, data.shape
-        size = rows * (iterations - data.first) * data.dtype.itemsize
-        self.reporter.phase(f"reading {rows:,} x {iterations - data.first:,} {data.dtype} in {grid.num_blocks:,} blocks")
+    def _scan(self, data: passes.LossData, sources: Sequence[LossSource]) -> passes.LossScan:
+        """Read what no receipt stands for."""
+        rows, iterations = data.shape
+        size = rows * iterations * data.dtype.itemsize
+        self.reporter.phase(f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))
-            blocks = range(grid.num_blocks)
-            state: passes.LossScan = self._state_of(
-                "scan", task, data, blocks, SCAN_TASKS, self.inputs.losses, self.inputs.labels
-            )
+            given = (self.inputs.losses, self.inputs.labels)
+            state: passes.LossScan = self._state_of("scan", task, data, sources, SCAN_TASKS, *given)
         if state.problems.total:
             raise InputError(_say(state.problems, rows))
         self.objects += state.objects
@@ -166,23 +169,26 @@ class DynamicsJob:
     def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // data.grid.block_rows).tolist())
 
-    def _rows_of(self, data: passes.LossData, top: passes.Top, earlier: Earlier | None) -> tuple[npt.NDArray[Any], int]:
-        """All losses of the few candidates, in the order of the ranking; the bytes read for those that were not kept."""
-        known = earlier.rows if earlier and data.keeps_rows else {}
-        last = data.first if data.keeps_rows else data.shape[1]
-        missing = np.sort([index for index in top.index if int(index) not in known]).astype(np.int64)
-        if not last or not len(top.index):
-            return top.losses, 0
-        bytes_read = 0
-        if len(missing):
-            task = partial(asked.chosen_rows, data=data, index=missing, last=last)
-            found = self._state_of("rows", task, data, self._blocks_of(data, missing), EVIDENCE_TASKS, self.inputs.losses)
-            known, bytes_read = {**known, **found.losses}, found.bytes_read
-        before = np.stack([known[index] for index in top.index.tolist()])
-        return np.concatenate([before, top.losses], axis=1) if data.keeps_rows else before, bytes_read
+    def _rows_of(self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top) -> tuple[npt.NDArray[Any], int]:
+        """All losses of a few candidates, in the order of the ranking; the bytes read for those that were not kept."""
+        lacking, losses = np.flatnonzero(top.since), top.losses.copy()
+        names = [(index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()]
+        kept = data.states.read_rows() if data.states and len(lacking) else {}
+        for place in (place for place in lacking if names[place] in kept):
+            losses[place] = kept[names[place]]
+        lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
+        if not len(lacking):
+            return losses, 0
+        index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
+        task = partial(asked.chosen_rows, data=data, index=index, last=last)
+        found = self._state_of("rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses)
+        losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
+        if data.states and sources[0].prefixes:
+            data.states.write_rows(names, losses)
+        return losses, found.bytes_read
 
     def _write_top(
-        self, data: passes.LossData, top: passes.Top, rows: npt.NDArray[Any], mean: Floats, run: RunStore
+        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: RunStore
     ) -> list[CandidatePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         run.make_folder("candidates")
@@ -203,7 +209,7 @@ class DynamicsJob:
         return list(parts)
 
     def _write_ranking(
-        self, data: passes.LossData, histogram: Any, total: int, mean: Floats, run: RunStore
+        self, data: passes.LossData, sources: Sequence[LossSource], histogram: Any, total: int, mean: Floats, run: RunStore
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.make_folder("candidates")
@@ -221,7 +227,7 @@ class DynamicsJob:
         parts = tuple(cut_off.parts())
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
-        frames = self._over("select", task, data, blocks, EVIDENCE_TASKS, *given)
+        frames = self._over("select", task, data, sources, EVIDENCE_TASKS, *given)
         iterations = self.inputs.iterations
         if len(parts) == 1:
             finish = partial(loss_tables.write_part, number=0, first_rank=1, take=parts[0].take, iterations=iterations, run=run)
@@ -236,20 +242,11 @@ class DynamicsJob:
             written = sorted(table["written"], key=lambda part: part.number)
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
-    def _write_curves(
-        self, data: passes.LossData, rows: npt.NDArray[Any] | None, parts: list[CandidatePart], mean: Floats, run: RunStore
-    ) -> int:
-        """Write the curves of the first candidates, of whom ``rows`` are the losses where known; the bytes read for them."""
-        bytes_read, losses = 0, np.zeros((0, data.shape[1])) if rows is None else rows[:CURVES]
-        if rows is None and parts:
-            index = loss_tables.first_of(run, "index", CURVES)
-            task = partial(asked.chosen_rows, data=data, index=np.sort(index), last=data.shape[1])
-            found = self._state_of("curves", task, data, self._blocks_of(data, index), 1, self.inputs.losses)
-            losses, bytes_read = np.stack([found.losses[row] for row in index.tolist()]), found.bytes_read
-        curves = ema_curves(losses.reshape(-1, data.shape[1]), data.alpha)
+    def _write_curves(self, rows: Array, parts: list[CandidatePart], mean: Floats, run: RunStore) -> None:
+        """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
+        curves = ema_curves(rows[:CURVES] if parts else rows[:0], self.settings.alpha)
         self.objects += run.write_array("top_curves.zarr", curves)
         self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
-        return bytes_read
 
     def _write_small(self, run: RunStore, sums: CurveSums, mean: Floats) -> None:
         """Write what has the size of the labels and iterations."""
@@ -265,21 +262,22 @@ class DynamicsJob:
         self._timed("write")
 
     def _manifest(
-        self, run: RunStore, started: datetime, data: passes.LossData, sums: CurveSums, scanned: passes.LossScan,
-        parts: list[CandidatePart], again: int,
+        self, run: RunStore, started: datetime, data: passes.LossData, scanned: passes.LossScan, parts: list[CandidatePart],
+        again: int,
     ) -> dict[str, Any]:  # fmt: skip
         """Everything there is to know of a run."""
-        more = {name: describe_losses(name, snapshot) for name, snapshot in self.found.items()}
+        more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": "dynamics",
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()},
+            "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
             "counts": {
                 "examples": data.shape[0],
                 "iterations": data.shape[1],
-                "iterations_read": data.shape[1] - data.first,
-                "losses": int(sums.counts.sum()),
-                "labels": len(sums.labels) if self.inputs.labels is not None else 0,
+                "iterations_read": scanned.iterations,
+                "losses": int(scanned.sums.counts.sum()),
+                "labels": len(scanned.sums.labels) if self.inputs.labels is not None else 0,
                 "candidates": sum(part.rows for part in parts),
                 "blocks": data.grid.num_blocks,
             },

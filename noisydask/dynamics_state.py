@@ -1,168 +1,213 @@
-"""What a run on dense losses leaves for the next: states and sums after the iterations so far, and what they were made of.
+"""What a run on dense losses leaves of each block for the next: states and sums after its iterations, and a receipt.
 
-``OUT/evidence-dynamics`` holds a folder with the states of all examples and the sums by label and iteration, and
-``receipt.json``, which names that folder and is written last: what it does not name does not count. States are kept as of
-the last iteration that ends a chunk of the array, since a chunk that is not full is written again when epochs are added.
+``OUT/evidence-dynamics`` is the checkpoint: a job that was killed goes on from the blocks that have a receipt, and appended
+iterations cost their columns only. Where the last chunk of the iterations is not full, states are kept twice: after all
+iterations, and (``kept_...``) after those that end a chunk, since that chunk is written again when iterations are added.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from noisydask.arrays import DaskRows, Rows, zarr_store
-from noisydask.chunks import ChunkedArray
+from noisydask.block_store import (
+    CROSSINGS,
+    RECEIPTS,
+    ROWS,
+    SUMS,
+    BlockStore,
+    crossings_name,
+    kind_of,
+    open_arrays,
+    receipt_name,
+    sums_name,
+)
+from noisydask.blocks import BlockGrid
+from noisydask.chunks import ChunkedArray, checksum
 from noisydask.dynamics import CurveSums, ExampleStates
-from noisydask.dynamics_passes import StateStore
-from noisydask.fingerprints import Snapshot, digest, of_labels
+from noisydask.fingerprints import Snapshot, digest
 from noisydask.locations import Location
-from noisydask.loss_inputs import LossInputs
-from noisydask.rows import ZarrRows
-from noisydask.store import RunStore
+from noisydask.loss_receipts import DIGEST_BYTES, STATE_VERSION, BlockSums, LossReceipt, LossSource
+from noisydask.receipts import Why
 
 Ints = npt.NDArray[np.int64]
 
-#: Of the states and their receipt; another version is not read.
-STATE_VERSION = 1
-_RECEIPT = "receipt.json"
-#: What is kept beside the states: sums of the EMA, losses of the candidates.
-_SMALL = ("labels", "limbs", "counts", "candidates", "losses")
+_KEPT = "kept_"
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """What states depend on: settings and layout, the labels, and the objects of each column of chunks."""
+class Known:
+    """What stands of a block: states and sums after its first iterations, and losses of candidates by position."""
 
-    common: str
-    columns: tuple[str, ...]
-    chunk_columns: int
-
-    def begins_with(self, receipt: Mapping[str, Any]) -> bool:
-        """Whether the iterations of a receipt are the first of these, unchanged."""
-        chunks = receipt["columns"]
-        return bool(receipt["common"] == self.common and chunks == list(self.columns[: len(chunks)]))
-
-
-def fingerprint(inputs: LossInputs, alpha: float, found: Mapping[str, Snapshot]) -> Fingerprint | None:
-    """The fingerprint of inputs whose objects were ``found``; None where a store tells no versions of them."""
-    rows, labels = inputs.losses, _whole(inputs.labels, found.get("labels"))
-    if not isinstance(rows, ZarrRows) or labels is None or not found["losses"].identified:
-        return None
-    width, (examples, iterations) = rows.chunk_columns, rows.shape
-    common = digest(
-        STATE_VERSION, rows.url, examples, str(rows.dtype), rows.chunk_rows, width, alpha, labels,
-        str(rows.array.metadata.to_dict().get("codecs")),
-    )  # fmt: skip
-    columns = []
-    for low in range(0, iterations - width + 1, width):
-        objects = found["losses"].of(rows.columns(low, low + width).chunks(0, examples))
-        columns.append(digest(inputs.iterations[low : low + width].tolist(), objects))
-    return Fingerprint(common, tuple(columns), width)
-
-
-def _whole(labels: Rows | DaskRows | None, found: Snapshot | None) -> str | None:
-    """The fingerprint of all labels; None where it cannot be had."""
-    if labels is None:
-        return "none"
-    if isinstance(labels, DaskRows):
-        return of_labels(labels.array) if isinstance(labels.array, np.ndarray) else None
-    return None if found is None else found.describe()["fingerprint"]
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What an earlier run left of the first iterations.
-
-    Attributes
-    ----------
-    states : StateStore
-        Of all examples after these iterations.
-    sums : CurveSums
-        Of these iterations.
-    iterations, block_rows : int
-        How many they are; rows of a block of the states.
-    rows : mapping of int to ndarray, (iterations,)
-        Losses of the candidates that run had, by position.
-    """
-
-    states: StateStore
-    sums: CurveSums
     iterations: int
-    block_rows: int
+    states: ExampleStates
+    sums: CurveSums
     rows: Mapping[int, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class StateFolder:
-    """The place of states under an output."""
+class StateStore(BlockStore):
+    """States of all examples, and what goes with them, by blocks.
 
-    place: Location
+    Attributes
+    ----------
+    width : int
+        Iterations of a chunk of the losses.
+    """
 
-    def find(self, now: Fingerprint) -> Earlier | None:
-        """What the receipt names, if it is of the first iterations of these inputs."""
-        try:
-            receipt = json.loads(self.place.fs.cat_file((self.place / _RECEIPT).path))
-            if receipt["version"] != STATE_VERSION or not now.begins_with(receipt) or not receipt["columns"]:
-                return None
-            root = self.place / receipt["folder"]
-            dtypes = ExampleStates.dtypes(receipt["dtype"])
-            store = _store(root, receipt["examples"], receipt["block_rows"], dtypes)
-            labels, limbs, counts, index, rows = (_read(root / f"{name}.zarr") for name in _SMALL)
-        except (OSError, ValueError, KeyError, TypeError):
+    width: int
+
+    def write_states(self, block: int, states: ExampleStates, kept: bool = False) -> dict[str, str]:
+        """Store a block's states, after all iterations or those that end a chunk; the checksums of their columns."""
+        return self.write(block, {_name(name, kept): column for name, column in states.columns().items()})
+
+    def read_states(self, block: int) -> ExampleStates:
+        """Fetch a block's states after all iterations."""
+        columns: dict[str, Any] = self.read(block, ExampleStates.dtypes(np.float32))
+        return ExampleStates(**columns)
+
+    def write_receipt(self, block: int, receipt: LossReceipt, sums: BlockSums) -> None:
+        """Vouch for a block whose states are stored."""
+        content = sums.to_bytes()
+        self.put(sums_name(block), content)
+        self.put(receipt_name(block), replace(receipt, checksums={**receipt.checksums, SUMS: checksum(content)}).to_bytes())
+
+    def write_crossings(self, block: int, key: str, rows: Ints, found: Ints) -> None:
+        """Keep where rows of a block cross a curve; ``key`` is the digest of the losses and the curve."""
+        content = key.encode() + np.stack([rows, found]).astype("<i4").tobytes()
+        self.put(crossings_name(block), checksum(content).encode() + content)
+
+    def read_crossings(self, block: int, key: str, rows: Ints) -> Ints | None:
+        """Where rows of a block, ascending, cross a curve, if that was kept of all of them."""
+        content = self.get(crossings_name(block)) or b""
+        if content[:8] != checksum(content[8:]).encode() or content[8 : 8 + len(key)] != key.encode():
             return None
-        iterations = len(receipt["columns"]) * now.chunk_columns
-        known = dict(zip(index.tolist(), rows, strict=True))
-        return Earlier(store, CurveSums(labels, limbs, counts), iterations, receipt["block_rows"], known)
+        known, found = np.frombuffer(content[8 + len(key) :], "<i4").reshape(2, -1)
+        if not len(known):
+            return None
+        where = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+        return found[where].astype(np.int64) if (known[where] == rows).all() else None
 
-    def create(self, examples: int, block_rows: int, dtype: np.dtype[Any]) -> tuple[str, StateStore]:
-        """Make room for states in a new folder."""
-        name = f"state-{secrets.token_hex(4)}"
-        store = _store(self.place / name, examples, block_rows, ExampleStates.dtypes(dtype))
-        for array in store.arrays.values():
-            array.create()
-        return name, store
+    def write_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
+        """Keep all losses of candidates, by their indices and the digests of what their blocks lie in."""
+        buffer, (index, sources) = io.BytesIO(), zip(*names, strict=True)
+        np.savez(buffer, index=np.array(index), sources=np.array(sources), losses=losses)
+        self.put(ROWS, checksum(buffer.getvalue()).encode() + buffer.getvalue())
 
-    def keep(
-        self, name: str, sums: CurveSums, now: Fingerprint, iterations: int, like: StateStore,
-        rows: tuple[Ints, npt.NDArray[Any]] | None,
-    ) -> None:  # fmt: skip
-        """Say that the states in a folder are those of the inputs after so many iterations."""
-        run = RunStore(self.place / name, name)
-        ema, last = like.arrays["ema"], like.arrays["last"]
-        index, losses = rows or (np.zeros(0, np.int64), np.zeros((0, iterations), last.dtype))
-        small = (sums.labels, sums.limbs, sums.counts, index, losses)
-        for part, values in zip(_SMALL, small, strict=True):
-            run.write_array(f"{part}.zarr", np.ascontiguousarray(values))
-        receipt = {
-            "version": STATE_VERSION, "folder": name, "common": now.common,
-            "columns": list(now.columns[: iterations // now.chunk_columns]), "examples": ema.shape[0],
-            "block_rows": ema.chunk_rows, "dtype": str(last.dtype),
-        }  # fmt: skip
-        RunStore(self.place, "").write(_RECEIPT, json.dumps(receipt).encode())
+    def read_rows(self) -> dict[tuple[int, str], npt.NDArray[Any]]:
+        """What :meth:`write_rows` kept, by index and digest."""
+        content = self.get(ROWS) or b""
+        if not content or content[:8] != checksum(content[8:]).encode():
+            return {}
+        with np.load(io.BytesIO(content[8:]), allow_pickle=False) as found:
+            return dict(zip(zip(found["index"].tolist(), found["sources"].tolist(), strict=True), found["losses"], strict=True))
 
-    def tidy(self) -> None:
-        """Remove folders that the receipt does not name."""
-        try:
-            name = json.loads(self.place.fs.cat_file((self.place / _RECEIPT).path))["folder"]
-        except (OSError, ValueError, KeyError, TypeError):
-            name = None
-        for path in self.place.fs.ls(self.place.path, detail=False) if self.place.fs.exists(self.place.path) else ():
-            found = path.rstrip("/").rpartition("/")[2]
-            if found.startswith("state-") and found != name:
-                self.place.fs.rm(path, recursive=True)
+    def recall(self, source: LossSource, labels: str, rows: int, iterations: int) -> tuple[Known | None, Why]:
+        """What still stands of a block, if anything, and why the rest is to be read."""
+        content = self.get(receipt_name(source.number)) if source.receipt else None
+        receipt = LossReceipt.from_bytes(content) if content is not None else None
+        if receipt is None:
+            return None, source.why
+        stages, why = receipt.stands(source, labels, rows, iterations, self.width)
+        sums = self._sums(source.number, receipt) if stages else None
+        for stage in stages if sums is not None else ():
+            states = self._states(source.number, receipt, stage)
+            if states is not None and sums is not None:
+                known = dict(zip(sums.index.tolist(), sums.losses[:, :stage], strict=True))
+                return Known(stage, states, sums.sums.columns(0, stage), known), why
+        return None, Why.DAMAGED if stages else why
+
+    def _sums(self, block: int, receipt: LossReceipt) -> BlockSums | None:
+        content = self.get(sums_name(block))
+        return BlockSums.from_bytes(content) if content is not None and checksum(content) == receipt.checksums[SUMS] else None
+
+    def _states(self, block: int, receipt: LossReceipt, iterations: int) -> ExampleStates | None:
+        names = {name: _name(name, iterations != receipt.iterations) for name in ExampleStates.dtypes(np.float32)}
+        found = self.read_checked(block, names.values(), receipt.checksums)
+        if found is None:
+            return None
+        columns: dict[str, Any] = {name: np.array(found[stored]) for name, stored in names.items()}
+        return ExampleStates(**columns)
 
 
-def _store(root: Location, examples: int, block_rows: int, dtypes: Mapping[str, np.dtype[Any]]) -> StateStore:
-    rows = min(block_rows, examples)
-    return StateStore({name: ChunkedArray(root, f"{name}.zarr", (examples,), rows, kind) for name, kind in dtypes.items()})
+def _name(column: str, kept: bool) -> str:
+    return f"{_KEPT}{column}" if kept else column
 
 
-def _read(place: Location) -> npt.NDArray[Any]:
-    return np.asarray(zarr.open_array(zarr_store(place, read_only=True), mode="r")[...])
+def open_states(
+    root: Location, grid: BlockGrid, dtype: np.dtype[Any], kind: Mapping[str, Any], width: int, twice: bool, fresh: bool
+) -> tuple[StateStore, BlockGrid, str | None]:
+    """Make room for the states of all rows, and keep what is there if it is of this kind.
+
+    Parameters
+    ----------
+    root : Location
+        Their folder.
+    grid : BlockGrid
+        The blocks. Their rows depend on the number of iterations; those of what is there are taken over, so that
+        appended iterations find their states.
+    dtype : dtype
+        Type of the losses.
+    kind : mapping
+        What else all blocks depend on.
+    width : int
+        Iterations of a chunk of the losses.
+    twice : bool
+        Whether states after those iterations are wanted that end a chunk.
+    fresh : bool
+        Keep nothing.
+
+    Returns
+    -------
+    StateStore, BlockGrid, str or None
+        The store, the blocks, and why what was there was not kept, if anything was.
+    """
+    kind = {"dynamics_version": STATE_VERSION, "dtype": str(dtype), **kind}
+    found = kind_of(root) or {}
+    block_rows = found.get("block_rows")
+    if isinstance(block_rows, int) and block_rows > 0 and all(found.get(name) == kind[name] for name in kind) and not fresh:
+        grid = replace(grid, block_rows=block_rows)
+    chunk_rows = min(grid.block_rows, grid.rows)
+    whole = {**kind, "block_rows": grid.block_rows, "chunk_rows": chunk_rows}
+    arrays = {
+        _name(name, kept): ChunkedArray(root, _name(name, kept), (grid.rows,), chunk_rows, kinds)
+        for name, kinds in ExampleStates.dtypes(dtype).items()
+        for kept in (False, True)
+    }
+    wanted = {name: array for name, array in arrays.items() if twice or not name.startswith(_KEPT)}
+    why = open_arrays(root, wanted, whole, fresh, [RECEIPTS, SUMS, CROSSINGS])
+    return StateStore(root, arrays, width), grid, why
+
+
+def loss_sources(
+    snapshot: Snapshot | None, grid: BlockGrid, iterations: Ints, alpha: float, receipts: set[int], why: Why
+) -> Iterator[LossSource]:
+    """Describe all blocks; without a snapshot by their numbers only."""
+    if snapshot is None:
+        yield from (LossSource(block, why=why) for block in range(grid.num_blocks))
+        return
+    rows, objects = snapshot.rows, snapshot.objects or {}
+    width = chunk_width(rows)
+    here = [iterations[low : low + width].tolist() for low in range(0, len(iterations), width)]
+    common = digest(STATE_VERSION, rows.layout, str(rows.dtype), alpha)
+    for block in range(grid.num_blocks):
+        start, stop = grid.bounds(block)
+        lies_in: list[list[Any]] = [[] for _ in here]
+        for chunk in rows.chunks(start, stop):
+            lies_in[chunk.rest[0].start // width if chunk.rest else 0].append((chunk.key, objects.get(chunk.key)))
+        state, prefixes = blake2b(repr((common, start, stop)).encode(), digest_size=DIGEST_BYTES), []
+        for column in zip(here, lies_in, strict=True):
+            state.update(repr(column).encode())
+            prefixes.append(state.digest())
+        yield LossSource(block, b"".join(prefixes), block in receipts, why)
+
+
+def chunk_width(rows: Any) -> int:
+    """Iterations that the store keeps together."""
+    return int(getattr(rows, "chunk_columns", 0) or rows.shape[1])

@@ -294,18 +294,19 @@ class IssueJob:
             "job": "issues",
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
-            "blocks": self._blocks(counts["blocks"]),
+            "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
             "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
             "parts": [tables.part_name(number) for number in range(num_parts)],
         }
 
-    def _blocks(self, total: int) -> dict[str, Any]:
-        """How many blocks were read and why, and why earlier evidence was not used, if so."""
-        scanned = sum(self.scanned.values())
-        why = {str(why): count for why, count in sorted(self.scanned.items())}
-        return {"scanned": scanned, "reused": total - scanned, "why": why, "evidence_not_used": self.rebuilt}
+
+def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
+    """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
+    scanned = sum(why.values())
+    told = {str(reason): count for reason, count in sorted(why.items())}
+    return {"scanned": scanned, "reused": total - scanned, "why": told, "evidence_not_used": rebuilt}
 
 
 def common_manifest(

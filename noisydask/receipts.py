@@ -34,6 +34,7 @@ class Why(StrEnum):
     COLUMNS = "evidence lacks columns"
     DAMAGED = "evidence damaged or missing"
     UNIDENTIFIED = "source without identity"
+    APPENDED = "iterations appended"
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,7 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """As it is stored: JSON, with a checksum of its own."""
-        content = asdict(self) | {"totals": _totals_to_json(self.totals), "version": EVIDENCE_VERSION}
-        text = _canonical(content)
-        return f'{{"crc32c": "{google_crc32c.value(text.encode()):08x}", "receipt": {text}}}\n'.encode()
+        return sealed(asdict(self) | {"totals": _totals_to_json(self.totals), "version": EVIDENCE_VERSION})
 
     @classmethod
     def from_bytes(cls, content: bytes, num_classes: int) -> Receipt | None:
@@ -118,10 +117,7 @@ class Receipt:
         (5, None)
         """
         try:
-            stored = json.loads(content)
-            found = stored["receipt"]
-            if stored["crc32c"] != f"{google_crc32c.value(_canonical(found).encode()):08x}":
-                return None
+            found = unsealed(content)
             if found.pop("version") != EVIDENCE_VERSION:
                 return None
             found["totals"] = _totals_from_json(found["totals"], num_classes)
@@ -138,6 +134,27 @@ class Receipt:
         if self.labels != labels:
             return Why.LABELS
         return None if set(columns) <= set(self.checksums) else Why.COLUMNS
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """A receipt as it is stored: JSON, with a checksum of its own."""
+    text = _canonical(content)
+    return f'{{"crc32c": "{google_crc32c.value(text.encode()):08x}", "receipt": {text}}}\n'.encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What :func:`sealed` was given.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is anything else.
+    """
+    stored = json.loads(content)
+    found = stored["receipt"]
+    if stored["crc32c"] != f"{google_crc32c.value(_canonical(found).encode()):08x}":
+        raise ValueError("it was cut short or altered")
+    return dict(found)
 
 
 def _canonical(content: Any) -> str:

@@ -25,7 +25,8 @@ logger = logging.getLogger("noisydask")
 
 #: Names of the objects of a run, whatever job made it.
 OWN = re.compile(
-    r"(manifest|status)\.json|report\.html|[a-z_]+\.png|[a-z]+/part-\d{5,}\.parquet|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
+    r"(manifest|status)\.json|report\.html|[a-z_]+\.png|[a-z]+/part-\d{5,}(-\d{5,})?\.parquet"
+    r"|scratch/[a-z_]+-\d{5,}\.parquet|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
 )
 
 

@@ -19,6 +19,7 @@ PURE = (
     "blocks",
     "settings",
     "receipts",
+    "loss_receipts",
     "problems",
     "dynamics",
     "dynamics_kernel",

@@ -238,30 +238,24 @@ def test_candidates_that_stay_are_not_read_again(tmp_path: Path) -> None:
     assert bits(found) == bits(run(losses, top_k=9))
 
 
-@pytest.mark.parametrize("change", ["losses", "labels", "alpha", "iters", "receipt", "half a receipt"])
+@pytest.mark.parametrize("change", ["losses", "labels", "alpha", "iters"])
 def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     array = chunked(place / "l.zarr", LOSSES, 4)
     how: dict[str, Any] = {"labels": LABELS, "alpha": ALPHA, "iters": ITERS, "top_k": 50}
     noisydask.analyze_loss_dynamics((place / "l.zarr").url, out=str(tmp_path / "out"), **how)
-    receipt = tmp_path / "out" / "evidence-dynamics" / "receipt.json"
     if change == "losses":
         array[300, 2] = 3.0
     elif change == "labels":
         how["labels"] = LABELS + 1
     elif change == "alpha":
         how["alpha"] = 0.2
-    elif change == "iters":
-        how["iters"] = ITERS + 1
-    elif change == "receipt":
-        receipt.unlink()
     else:
-        receipt.write_bytes(receipt.read_bytes()[:50])
+        how["iters"] = ITERS + 1
     found = noisydask.analyze_loss_dynamics((place / "l.zarr").url, out=str(tmp_path / "out"), **how)
     assert found.manifest["counts"]["iterations_read"] == WIDTH
     fresh = noisydask.analyze_loss_dynamics((place / "l.zarr").url, out=str(tmp_path / "fresh"), **how)
     assert bits(found) == bits(fresh)
-    assert len(list(receipt.parent.glob("state-*"))) == 1
 
 
 @pytest.mark.parametrize(

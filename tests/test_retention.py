@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dask
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import Place
 from hypothesis import given
@@ -15,10 +18,11 @@ from hypothesis import strategies as st
 from layouts import make
 
 import noisydask
+from noisydask import ranking
 from noisydask.results import LabelIssues
 from noisydask.retention import OWN, KeptRun, superfluous
 from noisydask.settings import PublishSettings
-from noisydask.store import Output
+from noisydask.store import Output, RunStore
 
 DATA = make(rows=230, classes=3)
 DEAD = "20200101T000000Z-0123abcd"
@@ -123,6 +127,40 @@ def test_everything_that_a_run_writes_is_known_as_ours(place: Place) -> None:
     found = run(place)
     objects = (place / "out/runs" / found.run.run).objects()
     assert all(OWN.fullmatch(name) for name in objects), sorted(objects)
+
+
+@pytest.mark.parametrize("source", ["dense", "table", "datumaro"])
+def test_everything_that_a_run_on_losses_writes_is_known_as_ours(tmp_path: Path, source: str) -> None:
+    losses, labels = np.random.default_rng(0).random((30, 4)), np.arange(30) % 3
+    table = pd.DataFrame({"id": np.repeat(np.arange(30), 4), "iteration": np.tile(np.arange(4), 30), "loss": losses.ravel()})
+    how: dict[str, Any] = {
+        "dense": {"losses": losses, "labels": labels}, "table": {"table": table},
+        "datumaro": {"datumaro": Path(__file__).parent / "data/datumaro/classification"},
+    }[source]  # fmt: skip
+    found = noisydask.analyze_loss_dynamics(**how, out=tmp_path / "out")
+    objects = Place(found.run.place.path).objects()
+    assert len(objects) > 8
+    assert all(OWN.fullmatch(name) for name in objects), sorted(objects)
+
+
+def test_scratch_files_of_a_dead_run_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how: dict[str, Any] = {"out": tmp_path / "out", "grace_seconds": 0}
+    issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "issues")
+    losses = np.random.default_rng(0).random((230, 2))
+    dynamics = noisydask.analyze_loss_dynamics(losses, ids=np.arange(230), out=tmp_path / "dynamics")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        patch.setattr(ranking, "ROWS_PER_PART", 50)
+        patch.setattr(RunStore, "remove_folder", dies)
+        with pytest.raises(KeyboardInterrupt):
+            noisydask.combine(issues, dynamics, on="id", **how)
+    (dead,) = (tmp_path / "out/runs").iterdir()
+    assert {path.name.partition("-")[0] for path in (dead / "scratch").iterdir()} == {"joined", "label_quality", "metric"}
+    noisydask.combine(issues, dynamics, **how)
+    assert not dead.exists()
 
 
 @given(
