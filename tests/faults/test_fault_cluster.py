@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Ended, published, write_data
-from layouts import make
-from proxy import proxy
-from s3_server import BUCKET, KEY, SECRET, S3Server, free_ports
 
-DATA = make(rows=330, classes=4)
+from noisydask.faults.cases import ordinary
+from noisydask.faults.jobs import Ended, published, write_data
+from noisydask.faults.proxy import proxy
+from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server, free_ports
+
+DATA = ordinary()
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Place
-from harness import Child, Job, generation, published, write_data
-from layouts import make
-from proxy import Proxy, Request, proxy
-from s3_server import S3Server
 
-DATA = make(rows=330, classes=4)
+from noisydask.faults.cases import ordinary
+from noisydask.faults.jobs import Child, Job, generation, published, write_data
+from noisydask.faults.place import Place
+from noisydask.faults.proxy import Proxy, Request, proxy
+from noisydask.faults.server import S3Server
+
+DATA = ordinary()
 #: Takes the lock over soon; the process on this machine that held it is found dead at once anyway.
 LEASE = 2.0
 

@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Place, until_it_works
-from harness import Job, generation, published, write_data
-from layouts import make
-from proxy import Proxy, proxy
-from s3_server import BUCKET, S3Server, s3_server
+from conftest import until_it_works
 
-DATA = make(rows=330, classes=4)
+from noisydask.faults.cases import ordinary
+from noisydask.faults.jobs import Job, generation, published, write_data
+from noisydask.faults.place import Place
+from noisydask.faults.proxy import Proxy, proxy
+from noisydask.faults.server import BUCKET, S3Server, s3_server
+
+DATA = ordinary()
 
 
 @pytest.fixture
