@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
 from distributed import Client, LocalCluster
 
 from noisydask.faults.place import Place
-from noisydask.faults.server import BUCKET, S3Server, s3_server, weed
+from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works, weed
 
 
 @pytest.fixture(scope="session")
@@ -25,18 +23,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         until_it_works(lambda: fs.mkdir(BUCKET))
         until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
         yield server
-
-
-def until_it_works(call: Any, seconds: float = 60.0) -> Any:
-    """The result of a call to a server that has just started."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 @pytest.fixture

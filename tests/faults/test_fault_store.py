@@ -8,13 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import until_it_works
 
 from noisydask.faults.cases import ordinary
 from noisydask.faults.jobs import Job, generation, published, write_data
 from noisydask.faults.place import Place
 from noisydask.faults.proxy import Proxy, proxy
-from noisydask.faults.server import BUCKET, S3Server, s3_server
+from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
 
 DATA = ordinary()
 
