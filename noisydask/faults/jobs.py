@@ -54,11 +54,7 @@ class Job:
         places = {"labels": "labels.zarr", "pred_probs": "pred_probs.zarr", "out": "out"}
         how: dict[str, Any] = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
         how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": self.block_bytes, **more}
-        said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
-        said.close()
-        process = _FORKS.Process(target=child.run, args=(how, said.name), daemon=True)
-        process.start()
-        return Child(process, Path(said.name))
+        return start(how)
 
     def run(self, timeout: float = 120, **more: Any) -> Ended:
         """Run it to its end."""
@@ -113,6 +109,15 @@ class Child:
     def go_on(self) -> None:
         """Let it go on."""
         os.kill(self.process.pid, signal.SIGCONT)
+
+
+def start(how: dict[str, Any]) -> Child:
+    """Start the main job in a process of its own, with these arguments."""
+    said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
+    said.close()
+    process = _FORKS.Process(target=child.run, args=(how, said.name), daemon=True)
+    process.start()
+    return Child(process, Path(said.name))
 
 
 def write_data(server: S3Server, prefix: str, data: Case) -> Place:
