@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -81,10 +82,8 @@ def cluster() -> Iterator[Cluster]:
     for worker in found.workers:
         worker.terminate()  # a nanny takes its worker along
     for child in [*found.workers, scheduler]:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
         child.kill()
         child.wait()
 
