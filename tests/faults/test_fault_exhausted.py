@@ -19,12 +19,12 @@ from noisydask.faults.place import Place
 
 #: The job in a process that may not get much more memory than it has.
 LITTLE_MEMORY = """
-import resource, sys, dask, noisydask
-from noisydask.cli import main
-status = open("/proc/self/status").read()
-size = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmSize")) * 1024
-resource.setrlimit(resource.RLIMIT_AS, (size + (300 << 20), -1))
+import resource, sys, dask, noisydask, zarr
 with dask.config.set(scheduler="synchronous"):
+    noisydask.find_label_issues(*sys.argv[4:6], out=sys.argv[6])  # starts all threads and loads all code
+    with open("/proc/self/status") as status:
+        size = next(int(line.split()[1]) for line in status if line.startswith("VmSize")) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20), -1))
     try:
         noisydask.find_label_issues(*sys.argv[1:3], out=sys.argv[3], on_unreadable="skip")
     except noisydask.NoisydaskError as error:
@@ -40,6 +40,9 @@ def test_a_chunk_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     rows, classes = 1 << 20, 128
     zarr.create_array(places[0], shape=(rows,), chunks=(rows,), dtype="i8", fill_value=0)
     zarr.create_array(places[1], data=np.full((rows, classes), 1 / classes, np.float32), chunks=(rows, classes))
+    small = Place(str(tmp_path / "small"))
+    store(small, ordinary())
+    places += [str(tmp_path / "small" / name) for name in ("labels.zarr", "pred_probs.zarr", "out")]
     done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, *places], capture_output=True, text=True, check=False)
     assert "not enough memory" in Ended(done.returncode, done.stderr).one_error()
     assert done.returncode == 1
