@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+import noisydask
 from noisydask.faults.cases import EDGES, Case
 from noisydask.faults.plans import Trial
 
@@ -18,7 +20,10 @@ def check(trial: Trial, mutation: int) -> None:
     trial.check_blocks_read(int(killed))
 
 
-@pytest.mark.parametrize("name", EDGES)
+_FAST = ("T = 0", "one row", "ragged")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in EDGES])
 def test_resumed_from_a_kill(name: str, new_trial: NewTrial) -> None:
     trial = new_trial(EDGES[name]())
     check(trial, 15)
@@ -34,12 +39,8 @@ def test_resumed_from_other_kills(name: str, new_trial: NewTrial) -> None:
         check(trial, mutation)
 
 
-def test_the_edges_are_what_they_are_called(new_trial: NewTrial) -> None:
+def test_the_edges_are_what_they_are_called() -> None:
     """T is the number of issues, N that of examples."""
-    import numpy as np  # noqa: PLC0415
-
-    import noisydask  # noqa: PLC0415
-
     found = {name: noisydask.find_label_issues((case := make()).labels, case.pred_probs) for name, make in EDGES.items()}
     assert found["T = 0"].num_issues == 0
     assert found["T = N"].num_issues == found["T = N"].num_examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +15,6 @@ from noisydask.faults.proxy import Proxy, proxy
 from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
 
 DATA = ordinary()
-
-
-@pytest.fixture
-def way(s3: S3Server) -> Iterator[Proxy]:
-    """A proxy before the S3 server."""
-    with proxy(s3.endpoint, seed=7) as found:
-        yield found
 
 
 @pytest.fixture
