@@ -28,7 +28,7 @@ DEADLY = """
 import os, time, s3fs
 read = s3fs.S3FileSystem._cat_file
 
-async def deadly(self, path, *args, **kwargs):
+async def deadly(self, path, *args, read=read, **kwargs):
     if path.endswith("pred_probs.zarr/c/3/0"):
         {act}
     return await read(self, path, *args, **kwargs)
