@@ -153,9 +153,11 @@ def _refuse_foreign(root: Location) -> None:
         found = root.fs.find(root.path)
     except FileNotFoundError:
         return
-    foreign = [path for path in found if not _OWN_NAME.fullmatch(path.removeprefix(prefix))]
+    # Of an empty folder some stores list the folder itself.
+    names = [path.removeprefix(prefix) for path in found if path.startswith(prefix) and not path.endswith("/")]
+    foreign = [name for name in names if not _OWN_NAME.fullmatch(name)]
     if foreign:
-        name = foreign[0].removeprefix(prefix)
+        name = foreign[0]
         raise InputError(f"{root.shown} holds {name!r}, which is no evidence, and would be deleted; give out another place")
 
 

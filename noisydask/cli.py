@@ -158,9 +158,13 @@ def bench(
     table_rows: Annotated[list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")] = None,
     datumaro: Annotated[bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")] = False,
     datumaro_python: Annotated[Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")] = None,
+    faults: Annotated[int | None, typer.Option(help="Try so many faults against an S3 server, and nothing else.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
+    if faults is not None:
+        _try_faults(faults, output)
+        return
     from noisydask import bench as job  # noqa: PLC0415  needs extras that only the benchmark does
     from noisydask.bench_datumaro import measure_datumaro  # noqa: PLC0415
     from noisydask.bench_table import measure_table  # noqa: PLC0415
@@ -177,6 +181,18 @@ def bench(
         figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def _try_faults(trials: int, output: Path | None) -> None:
+    """Disturb jobs at random and say how often something did not hold; ends with status 1 if it ever did not."""
+    from noisydask.bench_faults import faults_table, measure_faults  # noqa: PLC0415  needs the extra test
+
+    figures = measure_faults(trials, err_console)
+    out_console.print(faults_table(figures))
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if figures["failures"]:
+        raise typer.Exit(1)
 
 
 def _run_and_show(config: Config) -> Any:

@@ -28,6 +28,7 @@ from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from noisydask.errors import LockedError
 from noisydask.locations import Location
 
 #: Times that a write is tried which the store neither did nor refused.
@@ -148,16 +149,12 @@ class _LocalObjects(_Objects):
             found = self.get()
             if (found.tag if found else None) != tag:
                 raise FileExistsError(self.place.path)
-            beside = f"{self.place.path}.{secrets.token_hex(4)}"
-            try:
-                with open(beside, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(beside, self.place.path)
-            finally:
-                if os.path.exists(beside):
-                    os.remove(beside)
+            beside = f"{self.place.path}.new"  # one name: what a killed process leaves is overwritten by the next
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.place.path)
         return _digest(content)
 
     @property
@@ -171,7 +168,9 @@ class _LocalObjects(_Objects):
             with locket.lock_file(str(self.mutex), timeout=_MUTEX_SECONDS):
                 yield
         except locket.LockError as error:
-            raise TimeoutError(f"another process holds {MUTEX}") from error
+            raise LockedError(
+                f"a process that does not go on holds {self.mutex} for {_MUTEX_SECONDS:.0f} s; let it go on, or end it"
+            ) from error
 
 
 class _MemoryObjects(_Objects):
@@ -259,6 +258,8 @@ class Document:
         for attempt in range(_TRIES):
             try:
                 return Seen(content, self._objects.put(content, wanted))
+            except LockedError:
+                raise
             except Exception as error:
                 failed = error
             found = self.read()

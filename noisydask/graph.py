@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 from dask.delayed import Delayed, delayed
 from dask.layers import ArrayValuesDep
+from distributed.scheduler import KilledWorker
 
 from noisydask.blocks import BlockGrid
 
@@ -105,6 +106,14 @@ def run_pass(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inpu
     if states.numblocks[0] <= _SPLIT_EVERY:  # so few are added here: a task for it would cost more than it does
         return reduce(add, compute_all(states.to_delayed()))
     return compute(tree(name, states)).state
+
+
+def task_of(error: KilledWorker, numbers: ArrayValuesDep) -> tuple[Any, ...]:
+    """What :func:`block_numbers` gave the task of a pass at which workers died; nothing, if it was none of those."""
+    name, *where = error.task if isinstance(error.task, tuple) else (error.task,)
+    summing = "-partial-" in str(name) or "-aggregate-" in str(name)
+    found: tuple[Any, ...] = () if summing else numbers.values.get(tuple(where), ())
+    return found
 
 
 def compute(collection: Any) -> Any:

@@ -15,6 +15,7 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
+from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from noisydask import graph, passes, ranking, scanning, tables
@@ -23,6 +24,7 @@ from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
 from noisydask.changes import since
 from noisydask.chunks import ChunkedArray, StoredObject
 from noisydask.confident import num_issues
+from noisydask.deaths import deadly
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import columns_for
 from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
@@ -58,6 +60,7 @@ class IssueJob:
     timings: dict[str, float] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     scanned: Counter[str] = field(default_factory=Counter)
+    stored: list[StoredBlock] = field(default_factory=list)
     bytes_read: int = 0
     rebuilt: str | None = None
     _last: float = field(default_factory=time.monotonic)
@@ -79,7 +82,7 @@ class IssueJob:
         thresholds = confident_thresholds(scanned.totals, self.absent)
         settings, arrays = self.settings, self._row_arrays(run, data)
         scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays)
-        counted, again = self._count(data, scoring, scanned.reused, sources)
+        counted, again = self._count(data, scoring, scanned.stored, sources)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
         parts = self._rank(data, scoring, run, counted.histogram, total)
@@ -164,7 +167,11 @@ class IssueJob:
         self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(scanning.scan, data=replace(data, notify=notify))
-            state: scanning.ScanState = graph.run_pass("scan", task, graph.block_numbers(sources, tasks), *arrays)
+            numbers = graph.block_numbers(sources, tasks)
+            try:
+                state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+            except KilledWorker as error:
+                raise deadly(error, graph.task_of(error, numbers), data) from error
         return state
 
     def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
@@ -188,18 +195,21 @@ class IssueJob:
         return scores, given
 
     def _count(
-        self, data: passes.Dataset, scoring: passes.Scoring, reused: Iterable[StoredBlock], sources: Sequence[BlockSource]
+        self, data: passes.Dataset, scoring: passes.Scoring, scanned: Iterable[StoredBlock], sources: Sequence[BlockSource]
     ) -> tuple[passes.CountState, tuple[int, ...]]:
         """Count all blocks; read again those that hold rows which the evidence cannot decide."""
         self.reporter.phase("counting from the evidence")
-        task, checksums = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in reused}
-        stored = [checksums.get(block, StoredBlock(block)) for block in range(data.grid.num_blocks)]
-        state = graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
+        task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
+        self.stored = [blocks[number] for number in sorted(blocks)]
+        state = graph.run_pass("count", task, graph.block_numbers(self.stored, tasks_of(len(blocks), EVIDENCE_TASKS)))
         if damaged := sorted(state.damaged):
             # Their receipts vouch for their class totals, not for what has become of their evidence since.
-            self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged])
-            stored = [StoredBlock(block) for block in damaged]
-            state += graph.run_pass("count", task, graph.block_numbers(stored, tasks_of(len(stored), EVIDENCE_TASKS)))
+            anew = self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]).stored
+            more = graph.run_pass("count", task, graph.block_numbers(anew, tasks_of(len(anew), EVIDENCE_TASKS)))
+            if more.damaged:
+                raise passes.evidence_changed(more.damaged[0], data)
+            blocks |= {stored.number: stored for stored in anew}
+            self.stored, state = [blocks[number] for number in sorted(blocks)], state + more
         again = tuple(sorted(state.unresolved))
         if again:
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
@@ -244,14 +254,16 @@ class IssueJob:
         selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
         array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
         tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
-        numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
+        numbers = graph.block_numbers(self.stored, tasks)
         frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
         names = self.inputs.class_names
         if len(parts) <= 1:
             part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
             finish = partial(tables.write_only_part, part=part, run=run, class_names=names)
             return [graph.compute(graph.gather_frames("write", frames, finish))]
-        kept = self._over_evidence("kept", partial(passes.kept, data=data, selection=selection), data)
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
+        numbers = graph.block_numbers(self.stored, tasks)
+        kept = graph.run_pass("kept", partial(passes.kept, data=data, selection=selection), numbers)
         firsts = 1 + np.cumsum([0, *kept[:-1]])
         meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
         finish_part = partial(
@@ -335,6 +347,8 @@ def failures_told(place: Location) -> Iterator[None]:
     except NoisydaskError:
         raise
     except Exception as error:
+        if isinstance(error, MemoryError):
+            raise JobError(f"a worker failed: {reason(error)}") from error
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
         if getattr(error, "reason", None) == "scheduler-connection-lost":

@@ -179,18 +179,20 @@ def reason(error: BaseException) -> str | None:
         return "the store cannot be reached; check the endpoint and the network"
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return "no space left; free some or give another place"
+    if isinstance(error, MemoryError):
+        return "not enough memory; use smaller blocks (block_bytes), fewer threads or larger workers"
     if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
         return "the bucket does not exist"
     return None
 
 
-def is_transport(error: BaseException) -> bool:
-    """Whether an error comes from a disk or a store's client, and so perhaps not again; else from decoding what it gave.
+def not_of_data(error: BaseException) -> bool:
+    """Whether an error comes from a disk, a store's client or want of memory, and so perhaps not again; else from decoding.
 
     The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a number or a class.
     """
     bare = type(error) is OSError and error.errno is None
-    return (isinstance(error, OSError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
+    return (isinstance(error, OSError | MemoryError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def explain(error: BaseException, place: Location, name: str) -> str:

@@ -118,6 +118,8 @@ class Lock:
             self._renew()
         except ConflictError as error:
             self._lost = error
+        except LockedError:
+            raise
         except Exception as error:
             raise JobError(str(cannot_write(error, self.root))) from error
         self.check()

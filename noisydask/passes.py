@@ -27,6 +27,7 @@ from noisydask.confident import (
     label_quality,
     resolve_joint,
 )
+from noisydask.errors import JobError
 from noisydask.evidence_store import EvidenceStore
 from noisydask.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
 from noisydask.receipts import StoredBlock
@@ -108,7 +109,7 @@ def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> Cou
 
 
 def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None) -> CountState:
-    block, columns = stored.number, _columns(stored, data)
+    block, columns = stored.number, data.evidence.read_checked(stored.number, data.columns, stored.checksums)
     if columns is None:
         return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
@@ -146,11 +147,10 @@ def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], g
     return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
 
 
-def _columns(stored: StoredBlock, data: Dataset) -> dict[str, Array] | None:
-    """The evidence of a block; None where it is not what its receipt says."""
-    if stored.checksums is None:
-        return data.evidence.read(stored.number, data.columns)
-    return data.evidence.read_checked(stored.number, data.columns, stored.checksums)
+def evidence_changed(block: int, data: Dataset) -> JobError:
+    """The error for evidence that was whole a moment ago: a driver that slept through its lease may have written on."""
+    start, stop = data.grid.bounds(block)
+    return JobError(f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run the job again")
 
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
@@ -197,7 +197,7 @@ class Selection:
     ids: Rows | None = None
 
 
-def select(blocks: Sequence[int], ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+def select(blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
     """The examples of the ranking's parts as a table, in the order of the ranking.
 
     ``ids`` is handed in only for a single block of a Dask graph.
@@ -206,7 +206,8 @@ def select(blocks: Sequence[int], ids: Array | None, data: Dataset, selection: S
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
-def _select_block(block: int, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+    block = stored.number
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
     last = selection.parts[-1].last_key if selection.parts else 0
@@ -214,7 +215,9 @@ def _select_block(block: int, ids: Array | None, data: Dataset, selection: Selec
     part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
-    found = data.evidence.read(block, names) if len(rows) else {name: np.empty(0) for name in names}
+    found = data.evidence.read_checked(block, names, stored.checksums) if len(rows) else {name: np.empty(0) for name in names}
+    if found is None:
+        raise evidence_changed(block, data)
     columns = {name: column[rows] for name, column in found.items()}
     if ids is None and selection.ids is not None and len(rows):
         ids = selection.ids.read(start, stop)
@@ -240,7 +243,7 @@ def candidates(
     )
 
 
-def kept(blocks: Sequence[int], data: Dataset, selection: Selection) -> Ints:
+def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> Ints:
     """How many examples of each part stay: tells at which rank the next part begins."""
     total = np.zeros(len(selection.parts), np.int64)
     for block in blocks:

@@ -93,6 +93,8 @@ class Publication:
             raise LockedError(
                 f"another run was published at {self.output.place.shown} while this one worked; nothing was replaced"
             ) from error
+        except LockedError:
+            raise
         except Exception as error:
             raise storage_error(error, self.output.place) from error
         self._clean_up()

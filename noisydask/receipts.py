@@ -67,10 +67,10 @@ class BlockSource:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block of the evidence, with the checksums of its columns where they are yet to be compared."""
+    """A block of the evidence, with the checksums of its columns."""
 
     number: int
-    checksums: Mapping[str, str] | None = None
+    checksums: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ logger = logging.getLogger("noisydask")
 
 #: Names of the objects of a run, whatever job made it.
 OWN = re.compile(
-    r"(manifest|status)\.json|report\.html|[a-z_]+\.png|[a-z]+/part-\d{5,}(-\d{5,})?\.parquet"
-    r"|scratch/[a-z_]+-\d{5,}\.parquet|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
+    r"(manifest|status)\.json|report\.html|[a-z_]+\.png|[a-z]+/[a-z_]+(-\d{5,}){1,2}\.parquet"
+    r"|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
 )
 
 
@@ -107,8 +107,9 @@ def _runs(place: Location) -> Iterable[KeptRun]:
             continue
         found = fs.find(folder, detail=True)
         objects = {key.removeprefix(f"{folder}/"): info for key, info in found.items() if key.startswith(f"{folder}/")}
-        if objects:
-            touched = max(_aware(_written(info)) for info in objects.values())
+        empty = [fs.info(folder)] if isinstance(fs, LocalFileSystem) and not objects else []  # died before its first object
+        if found_at := [_aware(_written(info)) for info in [*objects.values(), *empty]]:
+            touched = max(found_at)
             yield KeptRun(name, tuple(sorted(objects)), touched, MANIFEST in objects)
 
 

@@ -21,7 +21,7 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.listing import Listing, list_array
-from noisydask.locations import is_transport, reason
+from noisydask.locations import not_of_data, reason
 
 Array = npt.NDArray[np.generic]
 
@@ -111,13 +111,13 @@ class Rows(ABC):
         try:
             return self._read(start, stop)
         except Exception as error:
-            if isinstance(error, NoisydaskError) or is_transport(error):
+            if isinstance(error, NoisydaskError) or not_of_data(error):
                 raise
         for chunk in self.chunks(start, stop):
             try:
                 self._read_chunk(chunk)
             except Exception as error:
-                if isinstance(error, NoisydaskError) or is_transport(error):
+                if isinstance(error, NoisydaskError) or not_of_data(error):
                     raise
                 where = f"chunk {chunk.key}, " if chunk.key else ""
                 raise UnreadableError(

@@ -29,7 +29,7 @@ READ_BYTES = 32 * 1024**2
 
 @dataclass(frozen=True)
 class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, blocks reused,
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, what is stored,
     blocks whose receipt was looked at and does not stand.
     """
 
@@ -37,7 +37,7 @@ class ScanState:
     problems: Problems
     bytes_read: int
     why: Counter[str]
-    reused: tuple[StoredBlock, ...] = ()
+    stored: tuple[StoredBlock, ...] = ()
     stale: tuple[int, ...] = ()
 
     def __add__(self, other: ScanState) -> ScanState:
@@ -46,7 +46,7 @@ class ScanState:
             self.problems + other.problems,
             self.bytes_read + other.bytes_read,
             self.why + other.why,
-            self.reused + other.reused,
+            self.stored + other.stored,
             self.stale + other.stale,
         )
 
@@ -111,7 +111,8 @@ def _scan_source(source: BlockSource, pred_probs: Array | None, labels: Array | 
             tuple(state.problems.counts.tolist()), state.problems.first,
         )  # fmt: skip
         data.evidence.write_receipt(source.number, receipt)
-    return replace(state, why=Counter([why]))
+    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns})
+    return replace(state, why=Counter([why]), stored=(stored,))
 
 
 def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:

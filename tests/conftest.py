@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
 from distributed import Client, LocalCluster
-from s3_server import BUCKET, S3Server, s3_server, weed
 
-
-@dataclass(frozen=True)
-class Place:
-    """A folder on local disk or a prefix in a bucket, and the storage options that open it."""
-
-    url: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __truediv__(self, name: str) -> Place:
-        return Place(f"{self.url}/{name}", self.options)
-
-    @property
-    def fs(self) -> Any:
-        return fsspec.core.url_to_fs(self.url, use_listings_cache=False, **self.options)[0]
-
-    def objects(self) -> dict[str, bytes]:
-        """Every object below this place by its relative path."""
-        fs = self.fs
-        root = fs._strip_protocol(self.url).rstrip("/") + "/"
-        paths = fs.find(root)
-        return {path.removeprefix(root): content for path, content in (fs.cat(paths) if paths else {}).items()}
-
-    def write(self, name: str, content: bytes) -> None:
-        fs = self.fs
-        path = fs._strip_protocol(f"{self.url}/{name}")
-        fs.makedirs(fs._parent(path), exist_ok=True)
-        fs.pipe_file(path, content)
+from noisydask.faults.place import Place
+from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works, weed
 
 
 @pytest.fixture(scope="session")
@@ -52,18 +23,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         until_it_works(lambda: fs.mkdir(BUCKET))
         until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
         yield server
-
-
-def until_it_works(call: Any, seconds: float = 60.0) -> Any:
-    """The result of a call to a server that has just started."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 @pytest.fixture

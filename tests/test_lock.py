@@ -14,7 +14,7 @@ import fsspec
 import pytest
 from conftest import Place
 
-from noisydask.conditional import ConflictError, Document, IgnoredConditionError, Seen
+from noisydask.conditional import MUTEX, ConflictError, Document, IgnoredConditionError, Seen
 from noisydask.errors import InputError, LockedError
 from noisydask.locations import Location
 from noisydask.lock import LOCK, Lock
@@ -199,6 +199,32 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path: 
     with lock(root):  # not yet waited for: a zombie holds nothing
         assert time.monotonic() - start < 5
     child.communicate()
+
+
+def test_a_process_stopped_in_the_middle_of_a_write_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noisydask.conditional._MUTEX_SECONDS", 1.0)
+    root = Location.of(str(tmp_path), None, "out")
+    script = (
+        "import sys, fcntl\nfile = open(sys.argv[1], 'w')\nfcntl.flock(file, fcntl.LOCK_EX)\n"
+        "open(sys.argv[2], 'w').write('{')\nprint('held', flush=True)\ninput()"
+    )
+    beside = str(tmp_path / f"{LOCK}.new")
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / MUTEX), beside], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        start = time.monotonic()
+        with pytest.raises(LockedError, match=r"does not go on holds .*\.mutex"), lock(root):
+            pass
+        assert time.monotonic() - start < 5
+    finally:
+        child.kill()
+        child.communicate()
+    with lock(root) as held:
+        held.confirm()
+    assert not Path(beside).exists()
 
 
 def test_a_store_that_ignores_conditions_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

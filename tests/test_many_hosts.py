@@ -18,9 +18,9 @@ from conftest import Place
 from distributed import Client
 from hosts import Hosts, NotHereError, many_hosts
 from layouts import make
-from s3_server import BUCKET, s3_server, weed
 
 from noisydask.arrays import zarr_store
+from noisydask.faults.server import BUCKET, s3_server, weed
 from noisydask.locations import Location
 
 pytestmark = pytest.mark.slow

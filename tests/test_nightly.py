@@ -17,11 +17,11 @@ import yaml
 from conftest import Place
 from distributed import LocalCluster
 from layouts import make, write_zarr
-from s3_server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
 from noisydask.cli import main
 from noisydask.errors import GateError, InputError, JobError, LockedError
+from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.nightly import Step, run_night, worst
 from noisydask.nightly_config import checked_night
 

@@ -55,13 +55,25 @@ def test_young_runs_and_those_in_grace_are_kept(place: Place) -> None:
 
 
 def test_remains_of_dead_runs_go_after_their_grace(place: Place) -> None:
-    for name in ("status.json", "label_quality.zarr/0", "issues/part-00000.parquet"):
+    left = ("status.json", "label_quality.zarr/0", "issues/part-00000.parquet", "losses/part-00000-00012.parquet",
+            "scratch/label_quality-00000.parquet", "scratch/joined-00001.parquet")  # fmt: skip
+    for name in left:
         place.write(f"out/runs/{DEAD}/{name}", b"x")
     first = run(place, grace_seconds=3600)
     assert runs(place) == {DEAD, first.run.run}
     second = run(place)
     assert runs(place) == {first.run.run, second.run.run}
     assert not (Path(place.url) / "out/runs" / DEAD).exists()
+
+
+def test_the_folder_of_a_run_that_died_at_once_goes_too(tmp_path: Path) -> None:
+    folder = tmp_path / "out/runs" / DEAD
+    (folder / "issues").mkdir(parents=True)
+    run(Place(str(tmp_path)), grace_seconds=3600)
+    assert folder.exists()
+    os.utime(folder, (0, 0))
+    run(Place(str(tmp_path)), grace_seconds=3600)
+    assert not folder.exists()
 
 
 def test_what_is_not_ours_stays(place: Place) -> None:

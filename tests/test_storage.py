@@ -17,12 +17,12 @@ import zarr
 from conftest import Place
 from distributed import Client
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
-from s3_server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
 from noisydask import graph
 from noisydask.arrays import zarr_store
 from noisydask.errors import InputError
+from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.locations import Location
 from noisydask.results import LabelIssues
 from noisydask.store import Output

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Place, until_it_works
-from harness import Job, generation, published, write_data
-from layouts import make
-from proxy import Proxy, proxy
-from s3_server import BUCKET, S3Server, s3_server
 
-DATA = make(rows=330, classes=4)
+from noisydask.faults.cases import ordinary
+from noisydask.faults.jobs import Job, generation, published, write_data
+from noisydask.faults.place import Place
+from noisydask.faults.proxy import Proxy, proxy
+from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
 
-
-@pytest.fixture
-def way(s3: S3Server) -> Iterator[Proxy]:
-    """A proxy before the S3 server."""
-    with proxy(s3.endpoint, seed=7) as found:
-        yield found
+DATA = ordinary()
 
 
 @pytest.fixture

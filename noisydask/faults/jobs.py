@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faults_child
 import google_crc32c
-from conftest import Place
-from layouts import Data, write_zarr
-from s3_server import BUCKET, KEY, SECRET, S3Server
+
+from noisydask.faults import child
+from noisydask.faults.cases import CHUNK, Case
+from noisydask.faults.place import Place
+from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 
 #: Parts of a run that differ between two runs of the same data: they tell of times and names.
 _TELLS_OF_ITSELF = ("manifest.json", "status.json")
@@ -24,7 +25,7 @@ _TELLS_OF_ITSELF = ("manifest.json", "status.json")
 
 # Children are forked from a process that has imported everything: a job of a second does not wait two for its imports.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["noisydask.cli", "s3fs", "faults_child"])
+_FORKS.set_forkserver_preload(["noisydask.cli", "s3fs", "noisydask.faults.child"])
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,13 @@ class Job:
         The S3 server, or a proxy before it.
     prefix : str
         Where data and output lie in the bucket.
+    block_bytes : int
+        Bytes of a block.
     """
 
     endpoint: str
     prefix: str
+    block_bytes: int = 4000
 
     def start(self, **more: Any) -> Child:
         """Start it."""
@@ -48,13 +52,9 @@ class Job:
             "key": KEY, "secret": SECRET, "endpoint_url": self.endpoint, "client_kwargs": {"region_name": "us-east-1"},
         }  # fmt: skip
         places = {"labels": "labels.zarr", "pred_probs": "pred_probs.zarr", "out": "out"}
-        how = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
-        how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": 4000, **more}
-        said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
-        said.close()
-        process = _FORKS.Process(target=faults_child.run, args=(how, said.name), daemon=True)
-        process.start()
-        return Child(process, Path(said.name))
+        how: dict[str, Any] = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
+        how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": self.block_bytes, **more}
+        return start(how)
 
     def run(self, timeout: float = 120, **more: Any) -> Ended:
         """Run it to its end."""
@@ -111,11 +111,20 @@ class Child:
         os.kill(self.process.pid, signal.SIGCONT)
 
 
-def write_data(server: S3Server, prefix: str, data: Data) -> Place:
+def start(how: dict[str, Any]) -> Child:
+    """Start the main job in a process of its own, with these arguments."""
+    said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
+    said.close()
+    process = _FORKS.Process(target=child.run, args=(how, said.name), daemon=True)
+    process.start()
+    return Child(process, Path(said.name))
+
+
+def write_data(server: S3Server, prefix: str, data: Case) -> Place:
     """Put the data where jobs look for it; the place of their output."""
     place = Place(f"s3://{BUCKET}/{prefix}", server.options())
-    write_zarr(place / "labels.zarr", data.labels)
-    write_zarr(place / "pred_probs.zarr", data.pred_probs)
+    (place / "labels.zarr").write_array(data.labels, CHUNK)
+    (place / "pred_probs.zarr").write_array(data.pred_probs, CHUNK)
     return place / "out"
 
 

@@ -95,3 +95,15 @@ def s3_server(folder: Path, ip: str = "127.0.0.1", where: Sequence[str] = ()) ->
     finally:
         child.kill()
         child.wait()
+
+
+def until_it_works(call: Any, seconds: float = 60.0) -> Any:
+    """The result of a call to a server that has just started."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

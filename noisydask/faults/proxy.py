@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from s3_server import KEY, SECRET
+
+from noisydask.faults.server import KEY, SECRET
 
 MUTATING = ("PUT", "POST", "DELETE")
 _ERROR = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>by the proxy</Message></Error>'

@@ -1,4 +1,4 @@
-"""What a job of the fault tests runs in its own process."""
+"""What a job of the fault trials runs in its own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import noisydask
 
 
 def run(how: dict[str, Any], said: str) -> None:
-    """The main job; what it says goes to a file, how it ends is its exit status."""
+    """Run the main job; what it says goes to a file, how it ends is its exit status."""
     file = os.open(said, os.O_WRONLY | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -1,0 +1,100 @@
+"""Memory and disks that are exhausted: one error that says so, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from noisydask.faults.cases import Case, ordinary
+from noisydask.faults.jobs import Ended, published, start
+from noisydask.faults.place import Place
+
+#: The job in a process that may not get much more memory than it has.
+LITTLE_MEMORY = """
+import resource, sys, dask, noisydask, zarr
+with dask.config.set(scheduler="synchronous"):
+    noisydask.find_label_issues(*sys.argv[4:6], out=sys.argv[6])  # starts all threads and loads all code
+    with open("/proc/self/status") as status:
+        size = next(int(line.split()[1]) for line in status if line.startswith("VmSize")) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20), -1))
+    try:
+        noisydask.find_label_issues(*sys.argv[1:3], out=sys.argv[3], on_unreadable="skip")
+    except noisydask.NoisydaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+"""
+
+
+@pytest.mark.slow
+def test_a_chunk_that_does_not_fit_the_memory(tmp_path: Path) -> None:
+    """It is readable, and must not be left out as if it were not."""
+    places = [str(tmp_path / name) for name in ("labels.zarr", "pred_probs.zarr", "out")]
+    rows, classes = 1 << 20, 128
+    zarr.create_array(places[0], shape=(rows,), chunks=(rows,), dtype="i8", fill_value=0)
+    zarr.create_array(places[1], data=np.full((rows, classes), 1 / classes, np.float32), chunks=(rows, classes))
+    small = Place(str(tmp_path / "small"))
+    store(small, ordinary())
+    places += [str(tmp_path / "small" / name) for name in ("labels.zarr", "pred_probs.zarr", "out")]
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, *places], capture_output=True, text=True, check=False)
+    assert "not enough memory" in Ended(done.returncode, done.stderr).one_error()
+    assert done.returncode == 1
+    assert published(Place(places[2])) is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, pytest.param(40_000, marks=pytest.mark.slow), 100_000])
+def test_the_disk_of_the_output_is_full(left: int, small_disk: Path, tmp_path: Path) -> None:
+    data, out = Place(str(tmp_path)), Place(str(small_disk / "out"))
+    expected = run(data, Place(str(tmp_path / "out")), ordinary(rows=330, seed=1))
+    before = run(data, out, ordinary(rows=330))
+    store(data, ordinary(rows=330, seed=1))
+    free = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_bsize - left))
+    ended = start(arguments(data, out)).wait()
+    assert ended.status == 1, ended.said
+    assert "no space left" in ended.one_error()
+    assert published(out) == before
+    (small_disk / "filler").unlink()
+    ended = start(arguments(data, out)).wait()
+    assert ended.status == 0, ended.said
+    assert published(out) == expected
+
+
+def arguments(data: Place, out: Place) -> dict[str, Any]:
+    return {
+        "labels": (data / "labels.zarr").url, "pred_probs": (data / "pred_probs.zarr").url, "out": out.url,
+        "block_bytes": ordinary().block_bytes,
+    }  # fmt: skip
+
+
+def store(data: Place, case: Case) -> None:
+    (data / "labels.zarr").write_array(case.labels, 50)
+    (data / "pred_probs.zarr").write_array(case.pred_probs, 50)
+
+
+def run(data: Place, out: Place, case: Case) -> dict[str, bytes]:
+    store(data, case)
+    ended = start(arguments(data, out)).wait()
+    assert ended.status == 0, ended.said
+    found = published(out)
+    assert found
+    return found
