@@ -175,7 +175,8 @@ def reason(error: BaseException) -> str | None:
         return "access refused; check the credentials and the rights they have"
     if "NoCredentials" in kind or "InvalidAccessKeyId" in text or "Unable to locate credentials" in text:
         return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
-    if "Connect" in kind or "Timeout" in kind or isinstance(error, ConnectionError | TimeoutError):
+    lost = "Connect" in kind or "Timeout" in kind or "PayloadError" in kind  # the last: answers cut short, every time
+    if lost or isinstance(error, ConnectionError | TimeoutError):
         return "the store cannot be reached; check the endpoint and the network"
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return "no space left; free some or give another place"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 from distributed import Client, LocalCluster
 
+from noisydask.faults.cases import Case
 from noisydask.faults.place import Place
+from noisydask.faults.plans import Trial
+from noisydask.faults.proxy import Proxy, proxy
 from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works, weed
 
 
@@ -60,3 +63,16 @@ def client(four_workers: LocalCluster) -> Iterator[Client]:
     """The default client of a test, on four worker processes."""
     with Client(four_workers) as client:
         yield client
+
+
+@pytest.fixture
+def way(s3: S3Server) -> Iterator[Proxy]:
+    """A proxy before the S3 server."""
+    with proxy(s3.endpoint, seed=7) as found:
+        yield found
+
+
+@pytest.fixture
+def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[[Case], Trial]:
+    """Makes a trial on a dataset."""
+    return lambda case: Trial(s3, way, random.Random(4), case, tmp_path.name)
