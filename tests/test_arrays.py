@@ -24,8 +24,9 @@ from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, w
 from noisydask import rows as rows_module
 from noisydask.arrays import DaskRows, open_rows, zarr_store
 from noisydask.errors import InputError, JobError
+from noisydask.file_rows import NpyRows
 from noisydask.locations import Location
-from noisydask.rows import CountingStore, NpyRows, ZarrRows
+from noisydask.rows import CountingStore, ZarrRows
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]
