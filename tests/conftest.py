@@ -77,3 +77,10 @@ def way(s3: S3Server) -> Iterator[Proxy]:
 def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[[Case], Trial]:
     """Makes a trial on a dataset."""
     return lambda case: Trial(s3, way, random.Random(4), case, tmp_path.name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of what is marked ``thorough``, the fast tests take the local variants only; the slow ones take S3 as well."""
+    for item in items:
+        if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip("]").split("-"):
+            item.add_marker(pytest.mark.slow)

@@ -227,14 +227,14 @@ def test_sources_that_are_refused(source: Any, says: str) -> None:
 def test_rows_that_vanish_while_the_job_runs(place: Place) -> None:
     rows = open_rows(write_npy(place / "values.npy", DATA.labels), "values", place.options)
     place.fs.rm(place.fs._strip_protocol((place / "values.npy").url))
-    with pytest.raises(JobError, match=r"values\.npy: cannot be read any more"):
+    with pytest.raises(JobError, match=r"values\.npy, rows 0 to 9: cannot be read any more"):
         rows.read(0, 10)
 
 
 def test_zarr_that_is_damaged(tmp_path: Path) -> None:
     rows = open_rows(write_zarr(Place(str(tmp_path / "p.zarr")), DATA.pred_probs), "pred_probs")
     (tmp_path / "p.zarr/c/2/0").write_bytes(b"no chunk")
-    with pytest.raises(JobError, match=r"p\.zarr: cannot be read any more"):
+    with pytest.raises(JobError, match=r"p\.zarr: chunk c/2/0, rows 200 to 299 cannot be read"):
         rows.read(200, 300)
 
 

@@ -19,6 +19,8 @@ from noisydask.errors import InputError
 from noisydask.results import LabelIssues
 from noisydask.store import Output
 
+pytestmark = pytest.mark.thorough
+
 DATA = make(rows=630, classes=4, noise=0.3)
 
 

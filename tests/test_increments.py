@@ -22,6 +22,8 @@ from noisydask.locations import Location
 from noisydask.progress import Silent
 from noisydask.results import LabelIssues
 
+pytestmark = pytest.mark.thorough
+
 DATA = make(rows=1500)
 ROWS = 1030
 BLOCK_ROWS = 200

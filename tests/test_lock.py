@@ -20,6 +20,8 @@ from noisydask.locations import Location
 from noisydask.lock import LOCK, Lock
 from noisydask.settings import PublishSettings
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(params=["local", "s3", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Any) -> Location:

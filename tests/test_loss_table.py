@@ -91,7 +91,7 @@ def analyze(table: Any, block_bytes: int = 20_000, **how: Any) -> LossDynamics:
 def bits(found: LossDynamics) -> dict[str, bytes]:
     """Every output as bytes, but how the losses lie in the run."""
     objects = Place(found.run.place.url).objects()
-    return {name: data for name, data in objects.items() if not name.startswith(("losses/", "manifest"))}
+    return {name: data for name, data in objects.items() if not name.startswith(("losses/", "manifest", "status"))}
 
 
 def by_hand(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.DataFrame]:

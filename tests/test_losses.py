@@ -28,6 +28,8 @@ from noisydask.errors import InputError
 from noisydask.locations import Location
 from noisydask.loss_results import LossDynamics
 
+pytestmark = pytest.mark.thorough
+
 Array = npt.NDArray[Any]
 ROWS, WIDTH, ALPHA = 1030, 24, 0.1
 

@@ -21,6 +21,8 @@ from noisydask.settings import PublishSettings
 from noisydask.status import STATUS
 from noisydask.store import Output
 
+pytestmark = pytest.mark.thorough
+
 DATA = make(rows=430, classes=3)
 
 

@@ -19,6 +19,8 @@ from layouts import make, write_zarr
 import noisydask
 from noisydask.results import LabelIssues
 
+pytestmark = pytest.mark.thorough
+
 BLOCKS = 30
 DATA = make(rows=100 * BLOCKS)
 BLOCK_BYTES = 7_000  # one chunk

@@ -25,6 +25,8 @@ from noisydask.errors import JobError
 from noisydask.locations import Location
 from noisydask.loss_results import LossDynamics
 
+pytestmark = pytest.mark.thorough
+
 Array = npt.NDArray[Any]
 BLOCKS, ROWS, WIDTH, CHUNK, ALPHA = 20, 100, 14, 4, 0.1
 BLOCK_BYTES = 10_000  # 100 rows of 14 iterations, or of 18

@@ -24,6 +24,8 @@ from noisydask.retention import OWN, KeptRun, superfluous
 from noisydask.settings import PublishSettings
 from noisydask.store import Output, RunStore
 
+pytestmark = pytest.mark.thorough
+
 DATA = make(rows=230, classes=3)
 DEAD = "20200101T000000Z-0123abcd"
 

@@ -19,6 +19,8 @@ from noisydask.errors import InputError, JobError
 from noisydask.locations import Location
 from noisydask.results import LabelIssues
 
+pytestmark = pytest.mark.thorough
+
 DATA = make(rows=1030)
 BLOCK_BYTES = 15_000
 #: By layout, the object that holds rows 400 to 499 (or to 599) of the probabilities, and the row after its last.
