@@ -15,10 +15,10 @@ demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
 	$(BIN)/noisydask demo
 
 test: $(VENV)/installed  ## set up, and run the fast tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist load
 
 test-slow: $(VENV)/installed  ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist load
 
 check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff check .

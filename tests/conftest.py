@@ -80,7 +80,9 @@ def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[[Case], Tria
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of what is marked ``thorough``, the fast tests take the local variants only; the slow ones take S3 as well."""
+    """The faults are slow tests; of what is marked ``thorough``, so are the variants on S3."""
     for item in items:
+        if item.path.parent.name == "faults":
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip("]").split("-"):
             item.add_marker(pytest.mark.slow)

@@ -174,6 +174,7 @@ def test_version_and_help() -> None:
     assert CliRunner().invoke(app, ["issues", "--help"]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_demo_finds_most_flipped_labels(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "noisydask", "demo", "--folder", "demo"],

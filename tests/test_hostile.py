@@ -256,6 +256,7 @@ def test_ids_and_class_names_are_shown_as_they_are(tmp_path: Path, capfd: pytest
     assert {row["given_name"] for row in json.loads(machine)["top"]} <= set(names)
 
 
+@pytest.mark.slow
 def test_errors_show_names_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2J[blink]no\x07"
     arguments = ["issues", "--labels", str(tmp_path / evil), "--pred-probs", "p.npy", "--out", str(tmp_path / "o")]

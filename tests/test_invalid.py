@@ -88,6 +88,7 @@ def test_invalid_rows_are_refused(kind: str, tmp_path: Path) -> None:
     assert published(place) == before
 
 
+@pytest.mark.slow
 def test_invalid_rows_are_refused_by_worker_processes(client: Client, s3_place: Place) -> None:
     run(GOOD, s3_place)
     before = published(s3_place)
@@ -229,6 +230,7 @@ def test_buckets_and_credentials(role: str, name: str, s3: S3Server) -> None:
             **{role: f"s3://{KEY}:wrong@{BUCKET}/{name}"}, storage_options={role: s3.public_options()})  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(("role", "name"), [("labels", "a.zarr"), ("pred_probs", "a.npy"), ("out", "a")])
 def test_nobody_listens(role: str, name: str) -> None:

@@ -174,6 +174,7 @@ def test_local_schedulers(scheduler: str, tmp_path: Path, expected: Any) -> None
         assert bits(analyze(url, 7_000)) == expected[False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["one_worker", "four_workers"])
 def test_worker_processes(workers: str, request: pytest.FixtureRequest, tmp_path: Path, expected: Any) -> None:
     cluster: LocalCluster = request.getfixturevalue(workers)

@@ -193,6 +193,7 @@ def test_options_of_one_job_are_refused(tmp_path: Path, capfd: pytest.CaptureFix
     assert "--quality-score belongs to one job" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_shipped_night_as_it_stands(s3: S3Server, tmp_path: Path) -> None:
     """`configs/nightly-s3.yaml` on a bucket of that name, from the script to submit, with credentials from the environment."""
     config = yaml.safe_load((ROOT / "configs/nightly-s3.yaml").read_text())

@@ -197,6 +197,7 @@ with LossRecorder(url, options, flush_rows=200) as recorder:
 """
 
 
+@pytest.mark.slow
 def test_several_processes_record_to_one_place(place: Place) -> None:
     processes = [subprocess.Popen(script(TWO, place, str(first))) for first in (0, 50)]
     assert [process.wait() for process in processes] == [0, 0]

@@ -91,6 +91,7 @@ def start(place: Place, **how: Any) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [30, None])
 def test_killed_driver(place: Place, top_k: int | None) -> None:
     store(place)
