@@ -80,7 +80,8 @@ def superfluous(runs: Iterable[KeptRun], named: set[Any], now: datetime, setting
     >>> [run.name[:8] for run in superfluous(runs, {runs[-1].name}, start + timedelta(5), kept)]
     ['20260101', '20260102', '20260103']
     """
-    newest = sorted(runs, key=lambda run: run.name, reverse=True)
+    # Names tell seconds only; which of two runs is newer, their objects do.
+    newest = sorted(runs, key=lambda run: (run.touched, run.name), reverse=True)
     grace, days = timedelta(seconds=settings.grace_seconds), timedelta(days=settings.keep_days)
     doomed, finished, replaced = [], 0, now
     for run in newest:

@@ -126,6 +126,7 @@ def test_positions_are_the_ids_of_a_table_beside_data_without(tmp_path: Path) ->
     check(found, brute_force(issues.label_quality.compute(), metric))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 3), st.sampled_from(["index", "id"]), st.integers(1, 50))
 def test_any_small_data(tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, digits: int, on: str, top: int) -> None:
@@ -168,6 +169,7 @@ def test_many_parts_are_one_ranking(
     assert written == {"manifest.json", "status.json", *found.manifest["parts"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["index", "id"])
 def test_the_same_bits_on_worker_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, four_workers: LocalCluster, on: str

@@ -16,6 +16,8 @@ from distributed import Client
 import noisydask
 from noisydask import DatasetError, InputError, LossDynamicsAnalyzer, NoisyLabelCandidate, datumaro_format
 
+pytestmark = pytest.mark.thorough
+
 DATA = Path(__file__).parent / "data/datumaro"
 RECORDED = json.loads((DATA / "recorded.json").read_text())
 GOOD = [case for case in RECORDED if "error" not in case["found"]]

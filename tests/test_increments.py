@@ -181,6 +181,7 @@ def test_rows_that_come_back_after_they_went(tmp_path: Path) -> None:
         assert results(place, again) == results(place, fresh, "fresh")
 
 
+@pytest.mark.slow
 def test_random_histories(tmp_path: Path) -> None:
     """Many changes one after another, several between two runs."""
     place, rng = Place(str(tmp_path)), np.random.default_rng(7)

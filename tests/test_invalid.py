@@ -218,6 +218,7 @@ def test_what_is_no_array(place: Place) -> None:
     refused("^labels at .*group: that is not an array", labels=f"{place.url}/group", storage_options=options)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("role", ["labels", "pred_probs", "out"])
 @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])

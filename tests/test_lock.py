@@ -107,6 +107,7 @@ def test_an_answer_lost_is_no_conflict(root: Location, monkeypatch: pytest.Monke
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_only_one_holds_the_lock(root: Location) -> None:
     with lock(root) as held:
         with pytest.raises(LockedError, match=r"is locked by process \d+ on .* since 20.*run a-run") as caught, lock(root, 3.0):
@@ -117,6 +118,7 @@ def test_only_one_holds_the_lock(root: Location) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_lock_is_renewed_and_outlives_its_lease(root: Location) -> None:
     with lock(root, 1.0) as held:
         first = Document(root / LOCK).read()

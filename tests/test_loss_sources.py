@@ -17,6 +17,8 @@ from noisydask.arrays import zarr_store
 from noisydask.locations import Location
 from noisydask.progress import Silent
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 LOSSES = RNG.exponential(1.0, (400, 12)).astype(np.float32)
 GIVEN = {"losses": LOSSES, "labels": RNG.integers(0, 3, 400), "ids": np.arange(400) + 7}

@@ -28,6 +28,8 @@ from noisydask.locations import Location
 from noisydask.loss_files import LossFiles
 from noisydask.loss_table import LossColumns
 
+pytestmark = pytest.mark.thorough
+
 ALPHA = 0.125
 COLUMNS: dict[str, Any] = {"label_column": "label", "subset_column": "subset", "ann_id_column": "ann_id"}
 
@@ -196,6 +198,7 @@ def test_any_store(place: Place, client: Client, expected: Any) -> None:
         pd.testing.assert_frame_equal(again.ema([found.top_k(1)["id"][0]]), found.ema([found.top_k(1)["id"][0]]))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 400), max_size=6), groups=st.integers(1, 200),

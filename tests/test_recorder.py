@@ -21,6 +21,8 @@ from conftest import Place
 
 from noisydask import InputError, JobError, LossRecorder
 
+pytestmark = pytest.mark.thorough
+
 GONE = r"losses cannot be written to .*: FileNotFoundError"
 
 

@@ -125,6 +125,7 @@ def test_nothing_changed_nothing_read(place: Place, top_k: int | None, block_byt
     assert bits(found) == bits(first)
 
 
+@pytest.mark.slow
 def test_killed_while_iterations_are_appended(place: Place) -> None:
     array = store(place)
     first = run(place)
@@ -145,6 +146,7 @@ def test_killed_while_iterations_are_appended(place: Place) -> None:
     assert run(place).manifest["bytes_read"] == {"losses": 0, "losses_again": 0}
 
 
+@pytest.mark.slow
 def test_appended_after_a_kill(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     array = store(place)

@@ -27,6 +27,8 @@ from noisydask.locations import Location
 from noisydask.results import LabelIssues
 from noisydask.store import Output
 
+pytestmark = pytest.mark.thorough
+
 DATA = make()
 IDS = np.array([f"img-{k:05d}" for k in range(len(DATA.labels))], object)
 BLOCK_BYTES = 20_000  # several blocks, several chunks each
