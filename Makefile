@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-soak check bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +18,10 @@ test: $(VENV)/installed  ## set up, and run the fast tests
 	$(BIN)/python -m pytest -n auto --dist load
 
 test-slow: $(VENV)/installed  ## the slow tests
-	$(BIN)/python -m pytest -m slow -n auto --dist load
+	$(BIN)/python -m pytest -m "slow and not soak" -n auto --dist load
+
+test-soak: $(VENV)/installed  ## hundreds of kills, and what else takes long
+	$(BIN)/python -m pytest -m soak
 
 check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff check .

@@ -84,6 +84,7 @@ def test_killed_after_some_requests(
     check_killed(way, job, out, expected, max(1, round(share * last)))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_killed_after_every_request(way: Proxy, job: Job, out: Place, expected: dict[str, bytes]) -> None:
     mutation, killed = 1, 0
@@ -95,6 +96,7 @@ def test_killed_after_every_request(way: Proxy, job: Job, out: Place, expected: 
     assert killed > 20
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_killed_at_a_hundred_random_moments(new_trial: Callable[[Case], Trial]) -> None:
     """Ten times ten kills on the way to one run: what is read, at most the blocks in flight are read again."""
@@ -130,6 +132,7 @@ def test_two_drivers_at_once(way: Proxy, job: Job, out: Place, expected: dict[st
     two_at_once(job, out, expected, 3)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_two_drivers_at_once_again_and_again(way: Proxy, job: Job, out: Place, expected: dict[str, bytes]) -> None:
     two_at_once(job, out, expected, 20)

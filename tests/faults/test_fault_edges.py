@@ -29,6 +29,7 @@ def test_resumed_from_a_kill(name: str, new_trial: NewTrial) -> None:
     check(trial, 15)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EDGES)
 def test_resumed_from_other_kills(name: str, new_trial: NewTrial) -> None:

@@ -69,6 +69,7 @@ def test_readers_during_publishes(new_trial: NewTrial) -> None:
     readers_and_publishes(new_trial(ordinary(rows=330)), 3, 3)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_twenty_readers_during_twenty_publishes(new_trial: NewTrial) -> None:
     readers_and_publishes(new_trial(ordinary(rows=330)), 20, 20)
