@@ -182,6 +182,7 @@ class IssueJob:
     def _check(self, problems: Problems, rows: int) -> None:
         invalid = problems.total - problems.unreadable
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
+            check_unchanged(self.snapshots)  # a chunk that is deleted under the run reads as fill value
             raise InputError(problems.sentence(rows))
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:

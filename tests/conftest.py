@@ -80,9 +80,9 @@ def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[[Case], Tria
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The faults are slow tests; of what is marked ``thorough``, so are the variants on S3."""
+    """Faults are slow, and what is slow among them takes minutes; so do the variants on S3 of what is ``thorough``."""
     for item in items:
         if item.path.parent.name == "faults":
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.soak if item.get_closest_marker("slow") else pytest.mark.slow)
         if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip("]").split("-"):
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.soak)
