@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,11 @@ class BlockStore:
             return bytes(self.root.fs.cat_file((self.root / path).path))
         except FileNotFoundError:
             return None
+
+    def forget(self, block: int) -> None:
+        """Remove the receipt of a block, if there is one."""
+        with suppress(FileNotFoundError):
+            self.root.fs.rm_file((self.root / receipt_name(block)).path)
 
     def receipts(self) -> set[int]:
         """Blocks that have a receipt, in one listing."""

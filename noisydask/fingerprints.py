@@ -85,6 +85,13 @@ class Snapshot:
         now = listed(self.rows) or {}
         return sorted(key for key in self.objects.keys() | now.keys() if self.objects.get(key, "") != now.get(key, ""))
 
+    def changed_blocks(self, grid: BlockGrid) -> Iterator[int]:
+        """Blocks that lie in an object which is no longer what it was."""
+        changed = set(self.changed())
+        for block in range(grid.num_blocks):
+            if any(chunk.key in changed for chunk in self.rows.chunks(*grid.bounds(block))):
+                yield block
+
 
 def snapshots(inputs: Mapping[str, Rows | DaskRows | None]) -> dict[str, Snapshot]:
     """List the objects of all inputs that lie in stores, by the inputs' names."""

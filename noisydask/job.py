@@ -77,7 +77,7 @@ class IssueJob:
         data, sources = self._plan(output)
         self._timed("start")
         scanned = self._scan(data, sources)
-        self._check(scanned.problems, data.grid.rows)
+        self._check(scanned.problems, data)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
         settings, arrays = self.settings, self._row_arrays(run, data)
@@ -102,7 +102,7 @@ class IssueJob:
         bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
         manifest = self._manifest(run, started, counts, bytes_read, len(parts))
         manifest = self._with_changes(manifest, publication)
-        check_unchanged(self.snapshots)
+        self._check_unchanged(data)
         return LabelIssues(run, publication.publish(manifest))
 
     def _with_changes(self, manifest: dict[str, Any], publication: Publication) -> dict[str, Any]:
@@ -179,11 +179,23 @@ class IssueJob:
         some = [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
         return [graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None for rows in inputs]
 
-    def _check(self, problems: Problems, rows: int) -> None:
-        invalid = problems.total - problems.unreadable
+    def _check(self, problems: Problems, data: passes.Dataset) -> None:
+        invalid, rows = problems.total - problems.unreadable, data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
-            check_unchanged(self.snapshots)  # a chunk that is deleted under the run reads as fill value
+            self._check_unchanged(data)  # a chunk that is deleted under the run reads as fill value
             raise InputError(problems.sentence(rows))
+
+    def _check_unchanged(self, data: passes.Dataset) -> None:
+        """End the run if an input changed under it. The receipts of what changed tell what was listed, not what was read:
+        they go, lest they stand again when what was listed comes back.
+        """
+        try:
+            check_unchanged(self.snapshots)
+        except JobError:
+            probs = self.snapshots.get("pred_probs")
+            for block in probs.changed_blocks(data.grid) if probs is not None else ():
+                data.evidence.forget(block)
+            raise
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
         """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
