@@ -21,7 +21,7 @@ from noisydask.chunks import StoredObject
 from noisydask.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
 from noisydask.dynamics_state import chunk_width, loss_sources, open_states
 from noisydask.errors import InputError
-from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
+from noisydask.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, blocks_told, check_memory, common_manifest, failures_told, tasks_of
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_receipts import LossSource
@@ -98,7 +98,8 @@ class DynamicsJob:
         self._write_curves(rows, parts, mean, run)
         self._write_small(run, sums, mean)
         manifest = self._manifest(run, started, data, scanned, parts, again)
-        check_unchanged(self.snapshots)
+        forget = data.states.forget if data.states is not None else lambda block: None
+        check_blocks_unchanged(self.snapshots, "losses", data.grid, forget)
         return LossDynamics(run, publication.publish(manifest), self.inputs)
 
     def _timed(self, phase: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,19 @@ def listed(rows: Rows) -> Listing | None:
     except Exception as error:
         why = reason(error) or f"cannot be listed any more ({type(error).__name__}); is it gone?"
         raise JobError(f"{rows.url}: {why}") from error
+
+
+def check_blocks_unchanged(inputs: Mapping[str, Snapshot], name: str, grid: BlockGrid, forget: Callable[[int], None]) -> None:
+    """As :func:`check_unchanged`; before it raises, ``forget`` is called for each block of input ``name`` that changed.
+
+    Receipts of such blocks tell what was listed, not what was read: they would stand again if what was listed came back.
+    """
+    try:
+        check_unchanged(inputs)
+    except JobError:
+        for block in inputs[name].changed_blocks(grid) if name in inputs else ():
+            forget(block)
+        raise
 
 
 def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:

@@ -27,7 +27,7 @@ from noisydask.confident import num_issues
 from noisydask.deaths import deadly
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.evidence import columns_for
-from noisydask.fingerprints import Snapshot, check_unchanged, snapshots
+from noisydask.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.inputs import Inputs
 from noisydask.locations import Location, reason
 from noisydask.problems import Problems
@@ -186,16 +186,7 @@ class IssueJob:
             raise InputError(problems.sentence(rows))
 
     def _check_unchanged(self, data: passes.Dataset) -> None:
-        """End the run if an input changed under it. The receipts of what changed tell what was listed, not what was read:
-        they go, lest they stand again when what was listed comes back.
-        """
-        try:
-            check_unchanged(self.snapshots)
-        except JobError:
-            probs = self.snapshots.get("pred_probs")
-            for block in probs.changed_blocks(data.grid) if probs is not None else ():
-                data.evidence.forget(block)
-            raise
+        check_blocks_unchanged(self.snapshots, "pred_probs", data.grid, data.evidence.forget)
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
         """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
