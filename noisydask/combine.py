@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -22,9 +21,9 @@ from noisydask.combine_tables import Pieces
 from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.issues import run_in_temporary_folder
-from noisydask.job import failures_told
 from noisydask.progress import Reporter, Silent
-from noisydask.publish import publishing
+from noisydask.publish import Publication
+from noisydask.running import Job
 from noisydask.settings import PublishSettings
 from noisydask.store import FORMAT_VERSION, Output, RunStore
 from noisydask.tables import WrittenPart
@@ -92,41 +91,30 @@ def combine(
         raise InputError(f"top must be at least 1, not {top}")
     options = storage_options or {}
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
-    job = CombineJob(Inputs.open(issues_out, dynamics_out, on, ids, options), top, reporter or Silent(), publish)
+    job = CombineJob(
+        Inputs.open(issues_out, dynamics_out, on, ids, options), top, reporter=reporter or Silent(), publish=publish
+    )
     if out is not None:
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)
 
 
 @dataclass
-class CombineJob:
+class CombineJob(Job[Consensus]):
     """One run of the job: what fits one worker is done at once; more is joined, then sorted three times."""
 
     inputs: Inputs
     top: int | None
-    reporter: Reporter
-    publish: PublishSettings
-    timings: dict[str, float] = field(default_factory=dict)
-    _last: float = field(default_factory=time.monotonic)
 
-    def run(self, output: Output) -> Consensus:
-        """Join, rank, write, publish."""
-        started = datetime.now(UTC)
-        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
-            self.reporter, run = publication.reporter, publication.run
-            run.make_folder("candidates")
-            self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
-            small = self.inputs.rows <= ranking.ROWS_PER_PART
-            total, parts = self._at_once(run) if small else self._in_parts(run)
-            if not total:
-                raise InputError("the two runs have no example in common")
-            manifest = publication.publish(self._manifest(run, started, total, parts))
-        return Consensus(run, manifest)
-
-    def _timed(self, phase: str) -> None:
-        now = time.monotonic()
-        self.timings[phase] = round(now - self._last, 4)
-        self._last = now
+    def _run(self, publication: Publication, started: datetime) -> Consensus:
+        run = publication.run
+        run.make_folder("candidates")
+        self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
+        small = self.inputs.rows <= ranking.ROWS_PER_PART
+        total, parts = self._at_once(run) if small else self._in_parts(run)
+        if not total:
+            raise InputError("the two runs have no example in common")
+        return Consensus(run, publication.publish(self._manifest(run, started, total, parts)))
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"

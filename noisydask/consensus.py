@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
 from noisydask.graph import Table, lazy_frame
-from noisydask.results import read_parts
-from noisydask.store import RunStore
+from noisydask.results import PublishedRun, read_parts
 
 
 @dataclass(eq=False)
-class Consensus:
+class Consensus(PublishedRun):
     """Examples that both jobs know, in the order of the mean of their two rank percentiles, worst label first."""
-
-    run: RunStore = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False)
-
-    def remove_with_me(self, remove: Callable[[], None]) -> None:
-        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
-        weakref.finalize(self, remove)
 
     @property
     def num_examples(self) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,24 +16,23 @@ from noisydask import dynamics_passes as passes
 from noisydask import graph, loss_tables, ranking
 from noisydask.arrays import DaskRows
 from noisydask.blocks import plan_blocks
-from noisydask.chunks import StoredObject
 from noisydask.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
 from noisydask.dynamics_state import chunk_width, loss_sources, open_states
 from noisydask.errors import InputError
 from noisydask.fingerprints import Snapshot, check_blocks_unchanged, snapshots
-from noisydask.job import EVIDENCE_TASKS, SCAN_TASKS, blocks_told, check_memory, common_manifest, failures_told, tasks_of
 from noisydask.loss_inputs import LossInputs
 from noisydask.loss_receipts import LossSource
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_tables import CandidatePart
 from noisydask.passes import refine, tie
 from noisydask.problems import Problems
-from noisydask.progress import Reporter, listening
-from noisydask.publish import Publication, publishing
+from noisydask.progress import listening
+from noisydask.publish import Publication
 from noisydask.receipts import Why
-from noisydask.settings import LossSettings, PublishSettings
+from noisydask.running import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
+from noisydask.settings import LossSettings
 from noisydask.sources import describe_losses, refuse_lost_losses
-from noisydask.store import Output, RunStore
+from noisydask.store import RunStore
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -53,7 +51,7 @@ _WORDS = {
 
 
 @dataclass
-class DynamicsJob:
+class DynamicsJob(Job[LossDynamics]):
     """One run on dense losses; :meth:`run` is the whole of it.
 
     ``lasting`` says that the output outlives the run, so that states are kept for the next.
@@ -61,22 +59,10 @@ class DynamicsJob:
 
     inputs: LossInputs
     settings: LossSettings
-    reporter: Reporter
     lasting: bool = True
     full: bool = False
-    publish: PublishSettings = field(default_factory=PublishSettings)
-    objects: list[StoredObject] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     rebuilt: str | None = None
-    _last: float = field(default_factory=time.monotonic)
-
-    def run(self, output: Output) -> LossDynamics:
-        """Scan, rank, write, publish."""
-        started = datetime.now(UTC)
-        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
-            self.reporter = publication.reporter
-            return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         run = publication.run
@@ -101,11 +87,6 @@ class DynamicsJob:
         forget = data.states.forget if data.states is not None else lambda block: None
         check_blocks_unchanged(self.snapshots, "losses", data.grid, forget)
         return LossDynamics(run, publication.publish(manifest), self.inputs)
-
-    def _timed(self, phase: str) -> None:
-        now = time.monotonic()
-        self.timings[phase] = round(now - self._last, 4)
-        self._last = now
 
     def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
         """What the passes need, and what is known of the blocks."""

@@ -133,7 +133,7 @@ def find_label_issues(
     )
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
-    job = IssueJob(inputs, settings, reporter or Silent(), keep=out is not None, publish=publish)
+    job = IssueJob(inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish)
     found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
     check_gate(found, publish)
     return found

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial, reduce
-from importlib.metadata import version
 from operator import add
-from platform import python_version
 from typing import Any
 
 import numpy as np
 from distributed.scheduler import KilledWorker
-from distributed.system import MEMORY_LIMIT
 
 from noisydask import graph, passes, ranking, scanning, tables
 from noisydask.arrays import DaskRows, Rows
-from noisydask.blocks import BLOCKS_IN_MEMORY, plan_blocks, plan_tasks
+from noisydask.blocks import plan_blocks
 from noisydask.changes import since
-from noisydask.chunks import ChunkedArray, StoredObject
+from noisydask.chunks import ChunkedArray
 from noisydask.confident import num_issues
 from noisydask.deaths import deadly
-from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.errors import InputError
 from noisydask.evidence import columns_for
 from noisydask.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.inputs import Inputs
-from noisydask.locations import Location, reason
 from noisydask.problems import Problems
-from noisydask.progress import Reporter, listening
-from noisydask.publish import Publication, publishing
+from noisydask.progress import listening
+from noisydask.publish import Publication
 from noisydask.receipts import BlockSource, StoredBlock, Why
 from noisydask.results import LabelIssues
-from noisydask.settings import IssueSettings, PublishSettings
+from noisydask.running import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
+from noisydask.settings import IssueSettings
 from noisydask.sources import block_sources, describe
-from noisydask.store import FORMAT_VERSION, Output, RunStore, storage_error
+from noisydask.store import Output, RunStore
 from noisydask.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 
 
 @dataclass
-class IssueJob:
+class IssueJob(Job[LabelIssues]):
     """One run of the main job, step by step; :meth:`run` is the whole of it.
 
     ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made, ``keep`` whether
@@ -51,26 +46,14 @@ class IssueJob:
 
     inputs: Inputs
     settings: IssueSettings
-    reporter: Reporter
     absent: float = NEVER
     joint: bool = True
     keep: bool = True
-    publish: PublishSettings = field(default_factory=PublishSettings)
-    objects: list[StoredObject] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     scanned: Counter[str] = field(default_factory=Counter)
     stored: list[StoredBlock] = field(default_factory=list)
     bytes_read: int = 0
     rebuilt: str | None = None
-    _last: float = field(default_factory=time.monotonic)
-
-    def run(self, output: Output) -> LabelIssues:
-        """Scan, count, rank, write, publish."""
-        started = datetime.now(UTC)
-        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
-            self.reporter = publication.reporter
-            return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LabelIssues:
         output, run = publication.output, publication.run
@@ -113,11 +96,6 @@ class IssueJob:
         self.reporter.phase("comparing with the run before")
         changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
         return manifest | {"changes": changes, "objects": manifest["objects"] + [asdict(stored) for stored in objects]}
-
-    def _timed(self, phase: str) -> None:
-        now = time.monotonic()
-        self.timings[phase] = round(now - self._last, 4)
-        self._last = now
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
@@ -316,74 +294,3 @@ class IssueJob:
             "bytes_read": bytes_read,
             "parts": [tables.part_name(number) for number in range(num_parts)],
         }
-
-
-def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
-    """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
-    scanned = sum(why.values())
-    told = {str(reason): count for reason, count in sorted(why.items())}
-    return {"scanned": scanned, "reused": total - scanned, "why": told, "evidence_not_used": rebuilt}
-
-
-def common_manifest(
-    run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
-) -> dict[str, Any]:
-    """What a manifest says of a run of any job."""
-    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
-    finished = datetime.now(UTC)
-    return {
-        "format_version": FORMAT_VERSION,
-        "run": run.run,
-        "started": started.isoformat(),
-        "finished": finished.isoformat(),
-        "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
-        "threads": graph.slots(),
-        "versions": {"python": python_version()} | {name: version(name) for name in packages},
-        "objects": [asdict(stored) for stored in sorted(objects)],
-    }
-
-
-@contextmanager
-def failures_told(place: Location) -> Iterator[None]:
-    """Failures of the cluster and of the output's store become errors that are told in one sentence."""
-    try:
-        yield
-    except NoisydaskError:
-        raise
-    except Exception as error:
-        if isinstance(error, MemoryError):
-            raise JobError(f"a worker failed: {reason(error)}") from error
-        if isinstance(error, OSError) or reason(error) is not None:
-            raise storage_error(error, place) from error
-        if getattr(error, "reason", None) == "scheduler-connection-lost":
-            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
-        if type(error).__module__.startswith("distributed"):
-            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
-        raise
-
-
-#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
-SCAN_TASKS, EVIDENCE_TASKS = 32, 2
-
-
-def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
-    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
-    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
-
-
-def check_memory(block_bytes: int) -> None:
-    """Refuse a plan that does not fit the workers, before the first task."""
-    client = graph.active_client()
-    if client is None:
-        if block_bytes > MEMORY_LIMIT:
-            raise InputError(f"a block of {block_bytes:,} bytes does not fit this machine's memory, {MEMORY_LIMIT:,} bytes")
-        return
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        limit, threads = worker["memory_limit"], worker["nthreads"]
-        need = threads * block_bytes * BLOCKS_IN_MEMORY
-        if limit and need > 0.6 * limit:
-            fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
-            raise InputError(
-                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
-                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
-            )

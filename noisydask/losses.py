@@ -123,7 +123,7 @@ def analyze_loss_dynamics(
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
-        job = DynamicsJob(inputs, settings, reporter or Silent(), out is not None, full, publish)
+        job = DynamicsJob(inputs, settings, out is not None, full, reporter=reporter or Silent(), publish=publish)
     else:
         if any(given is not None for given in (iters, labels, ids)):
             raise InputError("iters, labels and ids belong to losses; a table has columns for them, a dataset attributes")
@@ -133,7 +133,7 @@ def analyze_loss_dynamics(
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
-        job = TableJob(source, settings, reporter or Silent(), publish)
+        job = TableJob(source, settings, reporter=reporter or Silent(), publish=publish)
     if out is not None:
         given = {"losses": losses, "iters": iters, "labels": labels, "ids": ids, "table": table, "datumaro": datumaro}
         refuse_overlap(str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)})

@@ -22,7 +22,19 @@ from noisydask.store import RunStore
 
 
 @dataclass(eq=False)
-class LabelIssues:
+class PublishedRun:
+    """A finished run of any job: its folder and its manifest."""
+
+    run: RunStore = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+
+    def remove_with_me(self, remove: Callable[[], None]) -> None:
+        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
+        weakref.finalize(self, remove)
+
+
+@dataclass(eq=False)
+class LabelIssues(PublishedRun):
     """The label issues of a dataset, worst first.
 
     Small results are read once, when first asked for; nothing of the size of the dataset is held unless
@@ -36,13 +48,6 @@ class LabelIssues:
     >>> issues.indices.tolist(), issues.num_issues
     ([4], 1)
     """
-
-    run: RunStore = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False)
-
-    def remove_with_me(self, remove: Callable[[], None]) -> None:
-        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
-        weakref.finalize(self, remove)
 
     @property
     def num_examples(self) -> int:

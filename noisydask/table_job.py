@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,37 +13,23 @@ import pandas as pd
 
 from noisydask import graph, loss_tables, ranking, table_passes
 from noisydask.blocks import plan_tasks
-from noisydask.chunks import StoredObject
 from noisydask.errors import InputError
-from noisydask.job import common_manifest, failures_told
 from noisydask.loss_examples import Examples, ema_frame, say_problems
 from noisydask.loss_results import LossDynamics
 from noisydask.loss_sources import LossSource
-from noisydask.progress import Reporter
-from noisydask.publish import Publication, publishing
-from noisydask.settings import LossSettings, PublishSettings
-from noisydask.store import Output, RunStore
+from noisydask.publish import Publication
+from noisydask.running import Job, common_manifest
+from noisydask.settings import LossSettings
+from noisydask.store import RunStore
 from noisydask.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
 
 
 @dataclass
-class TableJob:
+class TableJob(Job[LossDynamics]):
     """One run on losses that come example by example; :meth:`run` is the whole of it."""
 
     source: LossSource
     settings: LossSettings
-    reporter: Reporter
-    publish: PublishSettings = field(default_factory=PublishSettings)
-    objects: list[StoredObject] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-    _last: float = field(default_factory=time.monotonic)
-
-    def run(self, output: Output) -> LossDynamics:
-        """Gather the losses of each example, rank, write, publish."""
-        started = datetime.now(UTC)
-        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
-            self.reporter = publication.reporter
-            return self._run(publication, started)
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
@@ -98,11 +83,6 @@ class TableJob:
         if not state.examples:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state
-
-    def _timed(self, phase: str) -> None:
-        now = time.monotonic()
-        self.timings[phase] = round(now - self._last, 4)
-        self._last = now
 
 
 def _over_parts(name: str, task: Any, parts: Sequence[Any]) -> Any:

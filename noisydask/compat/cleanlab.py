@@ -90,7 +90,7 @@ def find_label_issues_batched(
     pred_probs = _one_source("pred_probs", pred_probs, pred_probs_file)
     inputs = Inputs.open(labels, pred_probs, None, None, {})
     reporter = Bar(Console(stderr=True)) if verbose and sys.stderr.isatty() else Silent()
-    issues = run_in_temporary_folder(IssueJob(inputs, settings, reporter, absent=LOWER_BOUND, joint=False, keep=False))
+    issues = run_in_temporary_folder(IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False))
     if verbose:
         classes = inputs.pred_probs.shape[1]
         print(f"{issues.num_issues:,} label issues in {issues.num_examples:,} examples of {classes:,} classes")
