@@ -154,10 +154,18 @@ def scan_rows(
     for start in range(0, rows, max(1, rows) if ready else step):
         part = slice(start, rows if ready else min(start + step, rows))
         tile = np.ascontiguousarray(pred_probs[part], dtype=probability)
-        given, problems = labels[part].astype(np.int64, copy=False), out.problems[part]
+        given = _locked(np.ascontiguousarray(labels[part], dtype=np.int64))
         filled = _outputs(out.columns, part, unsigned)
-        scan_tiles(tile, tile.view(unsigned), limit, given, step, *filled, problems, out.counts, out.fixed)
+        rows_of = _locked(tile), _locked(tile.view(unsigned))
+        scan_tiles(*rows_of, limit, given, step, *filled, out.problems[part], out.counts, out.fixed)
     return out
+
+
+def _locked(values: Array) -> Array:
+    """A read-only view: the kernel is compiled once for what may be written and for what may not."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def _outputs(out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic]) -> tuple[Array, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +16,9 @@ from pathlib import Path
 
 #: Addresses for tests between networks (RFC 2544): nobody's own.
 _NETWORK = "198.18.77"
+#: The environment variable that tells a process on one of the hosts of the others.
+GIVEN = "NOISYDASK_HOSTS"
+_ANSWERS_WITHIN = 10.0
 
 
 class NotHereError(RuntimeError):
@@ -30,11 +36,15 @@ def _ip(*words: str) -> None:
 
 @dataclass
 class Hosts:
-    """Hosts by name; this process is one of them, by a link of its own."""
+    """Hosts by name. This process is none of them: what is to see them runs on one."""
 
     prefix: str
     addresses: dict[str, str]
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def given(self) -> str:
+        """What makes these hosts known to a process on one of them."""
+        return json.dumps({"prefix": self.prefix, "addresses": self.addresses})
 
     def on(self, name: str) -> list[str]:
         """What to put before a command so that it runs on a host."""
@@ -47,6 +57,12 @@ class Hosts:
         self.children.append(child)
         return child
 
+    def end(self) -> None:
+        """End what this process started on the hosts."""
+        for child in self.children:
+            child.kill()
+            child.wait()
+
     def cut(self, name: str) -> None:
         """Take a host's link down: what is sent to it or by it is lost, and nobody is told."""
         _ip("-n", f"{self.prefix}net", "link", "set", f"p-{name}", "down")
@@ -57,7 +73,7 @@ class Hosts:
 
 
 def _build(hosts: Hosts) -> None:
-    net, mine = f"{hosts.prefix}net", f"{hosts.prefix}me"
+    net = f"{hosts.prefix}net"
     _ip("netns", "add", net)
     _ip("-n", net, "link", "add", "bridge", "type", "bridge")
     _ip("-n", net, "link", "set", "bridge", "up")
@@ -69,25 +85,34 @@ def _build(hosts: Hosts) -> None:
         _ip("-n", space, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
         _ip("-n", space, "link", "set", "lo", "up")
-    _ip("link", "add", mine, "type", "veth", "peer", "name", "p-me", "netns", net)
-    _ip("-n", net, "link", "set", "p-me", "master", "bridge", "up")
-    _ip("address", "add", f"{_NETWORK}.254/24", "dev", mine)
-    _ip("link", "set", mine, "up")
+
+
+def _check(hosts: Hosts) -> None:
+    """Let the last host call the first: a machine may forbid that, too."""
+    listener, *_, caller = hosts.addresses
+    listen = "import socket, sys; socket.create_server((sys.argv[1], 7000)).accept()[0].sendall(b'here')"
+    call = "import socket, sys; print(socket.create_connection((sys.argv[1], 7000), 2).recv(4))"
+    address = hosts.addresses[listener]
+    child = subprocess.Popen([*hosts.on(listener), sys.executable, "-c", listen, address])
+    hosts.children.append(child)
+    deadline = time.monotonic() + _ANSWERS_WITHIN
+    while time.monotonic() < deadline:
+        asked = [*hosts.on(caller), sys.executable, "-c", call, address]
+        if b"here" in subprocess.run(asked, capture_output=True, check=False).stdout:
+            return
+        time.sleep(0.1)
+    raise NotHereError("hosts made here do not reach one another")
 
 
 def _remove(hosts: Hosts) -> None:
     """End what runs on the hosts, and remove them; whatever of it there is."""
-    for child in hosts.children:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    hosts.end()
     for name in (*hosts.addresses, "net"):
         space = f"{hosts.prefix}{name}"
         found = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False)
-        for pid in found.stdout.split():  # grandchildren in sessions of their own
+        for pid in found.stdout.split():  # grandchildren
             os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
-    subprocess.run(["ip", "link", "delete", f"{hosts.prefix}me"], capture_output=True, check=False)
 
 
 @contextmanager
@@ -105,6 +130,7 @@ def many_hosts(names: Sequence[str]) -> Iterator[Hosts]:
     hosts = Hosts(f"nd{os.getpid()}-", addresses)
     try:
         _build(hosts)
+        _check(hosts)
         yield hosts
     finally:
         _remove(hosts)

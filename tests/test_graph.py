@@ -68,6 +68,7 @@ def test_building_computes_nothing() -> None:
     graph.optimized(graph.tree("test", graph.over_blocks("test", refuse, numbers, lazy)))
 
 
+@pytest.mark.slow
 def test_graph_of_a_hundred_thousand_blocks_is_small_and_soon_built() -> None:
     start = time.perf_counter()
     numbers = graph.block_numbers(range(100_000), (1,) * 100_000)

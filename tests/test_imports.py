@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas",
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
 
 
+@cache
 def imported(module: str) -> set[str]:
     """Full names of all that a module imports, wherever in it the statement stands."""
     path = ROOT / (module.replace(".", "/") + ".py")
@@ -52,6 +54,7 @@ def own_modules(names: set[str]) -> set[str]:
     return {name for name in inside if (ROOT / (name.replace(".", "/") + ".py")).exists()}
 
 
+@cache
 def reachable(module: str) -> set[str]:
     """The module and all of the package that it imports, directly or through others."""
     found, waiting = set(), [module]

@@ -261,7 +261,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("left", [0, 8_192, 200_000])
-@pytest.mark.parametrize("workers", [False, True])
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.FixtureRequest) -> None:
     if workers:
         request.getfixturevalue("client")

@@ -94,7 +94,7 @@ def test_chunks_that_may_be_fill_value_are_counted(place: Place) -> None:
     assert (found.top_k(400).set_index("index").loc[100:199, "label"] == 0).all()
 
 
-@pytest.mark.parametrize("top_k", [5, None])
+@pytest.mark.parametrize("top_k", [5, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(GIVEN))
 def test_inputs_that_change_during_the_run(name: str, top_k: int | None, tmp_path: Path) -> None:
     place = Place(str(tmp_path))

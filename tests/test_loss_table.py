@@ -162,7 +162,7 @@ def test_curves_of_chosen_examples() -> None:
     assert first == ", ".join(map(str, found.top_k(1)[["id", "subset", "ann_id"]].iloc[0]))
 
 
-@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("text", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", SOURCES)
 def test_any_source(source: str, text: bool, tmp_path: Path, expected: Any) -> None:
     given = SOURCES[source](Place(str(tmp_path)), make(text=text))

@@ -159,7 +159,7 @@ SOURCES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("top_k", [50, None])
+@pytest.mark.parametrize("top_k", [50, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", SOURCES)
 def test_any_source(source: str, top_k: int | None, tmp_path: Path, expected: Any) -> None:
     found = run(SOURCES[source](Place(str(tmp_path))), top_k=top_k, block_bytes=40_000)
@@ -209,8 +209,17 @@ def chunked(place: Place, losses: Array, chunk: int) -> Any:
     return zarr.create_array(store, data=losses, chunks=(100, chunk), overwrite=True)
 
 
-@pytest.mark.parametrize(("top_k", "block_bytes"), [(50, 5_000), (50, 20_000), (None, 5_000), (None, 20_000)])
-@pytest.mark.parametrize("chunk", [1, 5])
+@pytest.mark.parametrize(
+    ("chunk", "top_k", "block_bytes"),
+    [
+        (1, 50, 5_000),
+        (5, None, 20_000),
+        pytest.param(1, None, 5_000, marks=pytest.mark.slow),
+        pytest.param(1, None, 20_000, marks=pytest.mark.slow),
+        pytest.param(5, 50, 5_000, marks=pytest.mark.slow),
+        pytest.param(5, 50, 20_000, marks=pytest.mark.slow),
+    ],
+)
 def test_appended_iterations_cost_their_columns(
     place: Place, chunk: int, top_k: int | None, block_bytes: int, expected: Any
 ) -> None:

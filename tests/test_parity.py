@@ -227,6 +227,7 @@ def options_of(number: int) -> Options:
     return Options(score, adjust, METHODS[number // len(SCORES)])
 
 
+SLOW = pytest.mark.slow
 EVERY = [options_of(number) for number in range(len(SCORES) * len(METHODS))]
 OPTIONS = st.sampled_from(EVERY)
 CLASSES = st.sampled_from([2, 3, 10, 24, 25, 300])
@@ -260,7 +261,7 @@ def test_real_data_of_other_types(name: str, dtype: Any, method: str) -> None:
     assert_same(compatible(labels, probs, options), theirs, labels, probs, options)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("options", EVERY, ids=str)
 def test_real_data_of_much_noise(options: Options) -> None:
     data = real("cifar10_sparsity0.2_noise0.4", np.float16, "confident_learning")
@@ -317,7 +318,7 @@ def test_blocks_of_one_row(seed: int, rows: int, classes: int, options: Options)
 
 
 @pytest.mark.parametrize("options", EVERY[::3], ids=str)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float16, marks=SLOW), pytest.param(np.float64, marks=SLOW)])
 def test_blocks_of_more_than_5000_rows(dtype: Any, options: Options) -> None:
     labels, probs = comparable(*make(5, 14_000, 12, dtype, all_classes=True), options)
     rows = 6001 * (probs.itemsize * 12 + 40)

@@ -20,6 +20,7 @@ import noisydask
 from noisydask import ranking
 from noisydask.results import LabelIssues
 
+SLOW = pytest.mark.slow
 # Two digits make many equal scores.
 DATA = make(rows=2570, digits=2)
 SOURCES = {
@@ -86,8 +87,8 @@ def test_local_schedulers(scheduler: str, expected: Any) -> None:
             assert bits(noisydask.find_label_issues(DATA.labels, DATA.pred_probs, block_bytes=9_000)) == expected[0]
 
 
-@pytest.mark.parametrize("workers", ["one_worker", "four_workers"])
-@pytest.mark.parametrize("setting", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [pytest.param("one_worker", marks=SLOW), "four_workers"])
+@pytest.mark.parametrize("setting", [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
 def test_worker_processes(workers: str, setting: int, request: pytest.FixtureRequest, tmp_path: Path, expected: Any) -> None:
     cluster: LocalCluster = request.getfixturevalue(workers)
     place, how = Place(str(tmp_path)), SETTINGS[setting]
@@ -124,7 +125,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
 
 # Ties are counted, and cut, by TIE_ROWS indices: more rows than there are here.
 @pytest.mark.parametrize(("data", "at_least"), [(many_ties, 1), (unlike, 10)])
-@pytest.mark.parametrize("workers", [None, "one_worker", pytest.param("four_workers", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [None, *(pytest.param(name, marks=SLOW) for name in ("one_worker", "four_workers"))])
 def test_many_parts_are_one_ranking(
     data: Any, at_least: int, workers: str | None, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
