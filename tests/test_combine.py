@@ -24,6 +24,8 @@ from noisydask.consensus import Consensus
 from noisydask.errors import InputError
 from noisydask.results import LabelIssues
 
+SLOW = pytest.mark.slow
+
 Array = np.ndarray[Any, Any]
 
 
@@ -144,9 +146,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 200, tie_rows: int 
     monkeypatch.setattr(ranking, "ROWS_PER_PART", rows)
     monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
     monkeypatch.setattr("noisydask.combine_sources._BLOCK_ROWS", 300)
-
-
-SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
