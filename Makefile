@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+EXTRAS := test,dashboard,fast
 # uv installs ten times as fast; where it reaches no registry (it does not read pip's settings), pip does it.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
@@ -11,7 +12,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint cons
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(call install,--editable ".[test,dashboard,fast]")
+	$(call install,--editable ".[$(EXTRAS)]")
 	$(call install,--no-deps dask-kubernetes)  # its schemas alone
 	touch $@
 
