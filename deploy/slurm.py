@@ -14,7 +14,7 @@ import sys
 
 from dask_jobqueue import SLURMCluster
 
-from noisydask.cli import main
+from noisydask.command.cli import main
 
 if __name__ == "__main__":
     with SLURMCluster(

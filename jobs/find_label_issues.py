@@ -7,7 +7,7 @@ DASK_SCHEDULER_ADDRESS, which Dask's own deployments set.
 import os
 import sys
 
-from noisydask.cli import main
+from noisydask.command.cli import main
 
 if __name__ == "__main__":
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")

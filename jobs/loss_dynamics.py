@@ -8,7 +8,7 @@ deployments set.
 import os
 import sys
 
-from noisydask.cli import main
+from noisydask.command.cli import main
 
 if __name__ == "__main__":
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")

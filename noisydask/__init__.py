@@ -6,16 +6,16 @@ confident learning asks from them, exactly.
 
 from importlib.metadata import version
 
-from noisydask.combine import combine
+from noisydask.combined.combine import combine
+from noisydask.combined.consensus import Consensus
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
 from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
-from noisydask.consensus import Consensus
 from noisydask.errors import DatasetError, GateError, InputError, JobError, LockedError, NoisydaskError
-from noisydask.issues import find_label_issues
-from noisydask.loss_results import LossDynamics
-from noisydask.losses import analyze_loss_dynamics
-from noisydask.recorder import LossRecorder
-from noisydask.results import LabelIssues
+from noisydask.issues.find import find_label_issues
+from noisydask.issues.results import LabelIssues
+from noisydask.losses.analyze import analyze_loss_dynamics
+from noisydask.losses.recorder import LossRecorder
+from noisydask.losses.results import LossDynamics
 from noisydask.runs import open_run
 
 __version__ = version("noisydask")

@@ -1,5 +1,5 @@
 """``python -m noisydask`` is the command ``noisydask``."""
 
-from noisydask.cli import entry
+from noisydask.command.cli import entry
 
 entry()

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisydask.consensus import Consensus
+from noisydask.combined.consensus import Consensus
 from noisydask.errors import InputError
-from noisydask.loss_results import LossDynamics
-from noisydask.results import LabelIssues
-from noisydask.store import Output
+from noisydask.issues.results import LabelIssues
+from noisydask.losses.results import LossDynamics
+from noisydask.storage.store import Output
 
 #: What a job returns, by the job's name in the manifest.
 _RESULTS = {"issues": LabelIssues, "dynamics": LossDynamics, "combine": Consensus}

@@ -23,9 +23,9 @@ from distributed import Client
 from hosts import GIVEN, Hosts
 from layouts import make
 
-from noisydask.arrays import zarr_store
 from noisydask.faults.server import BUCKET, s3_server
-from noisydask.locations import Location
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 WORKERS = ("w1", "w2", "w3")
 PORT = 8786

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.arrays import zarr_store
-from noisydask.locations import Location
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 if TYPE_CHECKING:
     from conftest import Place

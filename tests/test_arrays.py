@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
 
-from noisydask import rows as rows_module
-from noisydask.arrays import DaskRows, open_rows, zarr_store
 from noisydask.errors import InputError, JobError
-from noisydask.file_rows import NpyRows
-from noisydask.locations import Location
-from noisydask.rows import CountingStore, ZarrRows
+from noisydask.storage import rows as rows_module
+from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
+from noisydask.storage.file_rows import NpyRows
+from noisydask.storage.locations import Location
+from noisydask.storage.rows import CountingStore, ZarrRows
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from noisydask.blocks import ROW_OVERHEAD, BlockGrid, plan_blocks, plan_tasks
+from noisydask.core.blocks import ROW_OVERHEAD, BlockGrid, plan_blocks, plan_tasks
 
 ROWS, SIZES = st.integers(1, 3000), st.integers(1, 400)
 

@@ -12,12 +12,12 @@ from conftest import Place
 from layouts import make, write_npy
 
 import noisydask
-from noisydask import changes
-from noisydask.changes import KINDS, Changes, Comparison, compare, diff
-from noisydask.cli import main
+from noisydask.command.cli import main
 from noisydask.errors import InputError
-from noisydask.results import LabelIssues
-from noisydask.store import Output
+from noisydask.issues import changes
+from noisydask.issues.changes import KINDS, Changes, Comparison, compare, diff
+from noisydask.issues.results import LabelIssues
+from noisydask.storage.store import Output
 
 pytestmark = pytest.mark.thorough
 

@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from typer.testing import CliRunner
 
 import noisydask
-from noisydask.cli import app, main
+from noisydask.command.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,7 +137,7 @@ def test_invalid_rows_are_status_2_and_leave_the_last_run(
 
 
 def test_no_scheduler_is_status_1(data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noisydask.cluster.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("noisydask.running.cluster.CONNECT_SECONDS", 2)
     assert main(arguments(data, "--scheduler", "tcp://127.0.0.1:9")) == 1
     assert "no Dask scheduler answers" in capfd.readouterr().err
 
@@ -145,7 +145,7 @@ def test_no_scheduler_is_status_1(data: Path, capfd: pytest.CaptureFixture[str],
 def test_another_version_on_the_cluster_is_named(
     data: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import noisydask.cluster as cluster  # noqa: PLC0415
+    import noisydask.running.cluster as cluster  # noqa: PLC0415
 
     real = cluster._version
 

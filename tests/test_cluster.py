@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster, Security
 
-from noisydask.cluster import connect
-from noisydask.config import ClusterConfig, checked
 from noisydask.errors import InputError, JobError
+from noisydask.running.cluster import connect
+from noisydask.running.config import ClusterConfig, checked
 
 
 @pytest.fixture
@@ -54,12 +54,12 @@ def test_tls_goes_with_a_scheduler_and_in_whole(given: dict[str, str]) -> None:
 
 def test_a_job_without_workers_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
-        monkeypatch.setattr("noisydask.cluster.LOOK_SECONDS", 0.2)
+        monkeypatch.setattr("noisydask.running.cluster.LOOK_SECONDS", 0.2)
         config = ClusterConfig(scheduler=cluster.scheduler_address)
 
         def desert() -> None:
             with connect(config) as client:
-                monkeypatch.setattr("noisydask.cluster.WORKER_SECONDS", 1.5)
+                monkeypatch.setattr("noisydask.running.cluster.WORKER_SECONDS", 1.5)
                 future = client.submit(time.sleep, 60)
                 cluster.scale(0)
                 future.result()

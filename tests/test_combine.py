@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from layouts import make, write_npy
 
 import noisydask
-from noisydask import ranking
-from noisydask.cli import main
-from noisydask.consensus import Consensus
+from noisydask.combined.consensus import Consensus
+from noisydask.command.cli import main
+from noisydask.core import ranking
 from noisydask.errors import InputError
-from noisydask.results import LabelIssues
+from noisydask.issues.results import LabelIssues
 
 SLOW = pytest.mark.slow
 
@@ -145,7 +145,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 200, tie_rows: int 
     """Parts of few rows, so that all is shuffled; the search for them runs on the client."""
     monkeypatch.setattr(ranking, "ROWS_PER_PART", rows)
     monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
-    monkeypatch.setattr("noisydask.combine_sources._BLOCK_ROWS", 300)
+    monkeypatch.setattr("noisydask.combined.sources._BLOCK_ROWS", 300)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import xlogy
 
-from noisydask import confident
-from noisydask.confident import (
+from noisydask.core import confident
+from noisydask.core.confident import (
     FLOATING_POINT_COMPARISON,
     QUALITY_SCORES,
     IssueCounts,
@@ -27,8 +27,8 @@ from noisydask.confident import (
     label_quality,
     num_issues,
 )
-from noisydask.evidence import class_dtype, scan_rows
-from noisydask.thresholds import NEVER, ClassTotals, confident_thresholds
+from noisydask.core.evidence import class_dtype, scan_rows
+from noisydask.core.thresholds import NEVER, ClassTotals, confident_thresholds
 
 ALL = ("given", "top1", "top2", "p_given", "p_top1", "p_top2", "p_rest", "p_sum", "entropy")
 SEEDS = st.integers(0, 2**32)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from noisydask.config import checked, read_config
+from noisydask.command.nightly_config import checked_night
 from noisydask.errors import InputError
-from noisydask.nightly_config import checked_night
+from noisydask.running.config import checked, read_config
 
 ROOT = Path(__file__).parents[1]
 LEAST = {"labels": "l.zarr", "pred_probs": "p.zarr", "out": "o"}

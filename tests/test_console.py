@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import noisydask
-from noisydask.cli import main
+from noisydask.command.cli import main
 from noisydask.report.curves import sparkline
 
 

@@ -14,7 +14,8 @@ from conftest import Place
 from distributed import Client
 
 import noisydask
-from noisydask import DatasetError, InputError, LossDynamicsAnalyzer, NoisyLabelCandidate, datumaro_format
+from noisydask import DatasetError, InputError, LossDynamicsAnalyzer, NoisyLabelCandidate
+from noisydask.losses import datumaro_format
 
 pytestmark = pytest.mark.thorough
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.dynamics import (
+from noisydask.core.dynamics import (
     LARGEST_LOSS,
     CurveSums,
     ExampleStates,

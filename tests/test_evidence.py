@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask import evidence
-from noisydask.evidence import class_dtype, probability_dtype, scan_rows
-from noisydask.row_kernel import FIXED_POINT, PROBABILITY_TOLERANCE, Problem
+from noisydask.core import evidence
+from noisydask.core.evidence import class_dtype, probability_dtype, scan_rows
+from noisydask.core.row_kernel import FIXED_POINT, PROBABILITY_TOLERANCE, Problem
 
 ALL = ("given", "top1", "top2", "p_given", "p_top1", "p_top2", "p_rest", "p_sum", "entropy")
 FLOATS = (np.float16, np.float32, np.float64)

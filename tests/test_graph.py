@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisydask import graph
-from noisydask.blocks import BlockGrid, plan_tasks
+from noisydask.core.blocks import BlockGrid, plan_tasks
+from noisydask.running import graph
 
 
 class Collect:

@@ -14,11 +14,11 @@ from conftest import Place
 from layouts import make, write_npy, write_zarr
 
 import noisydask
-from noisydask.arrays import open_rows
-from noisydask.cli import main
-from noisydask.config import checked, read_config
+from noisydask.command.cli import main
 from noisydask.errors import InputError, NoisydaskError
-from noisydask.locations import Location, is_inside
+from noisydask.running.config import checked, read_config
+from noisydask.storage.arrays import open_rows
+from noisydask.storage.locations import Location, is_inside
 
 DATA = make(rows=300, classes=3)
 RUN = "20260101T020304Z-0123abcd"

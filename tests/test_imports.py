@@ -11,22 +11,8 @@ import pytest
 import noisydask
 
 ROOT = Path(noisydask.__file__).parent
-PURE = (
-    "evidence",
-    "row_kernel",
-    "thresholds",
-    "confident",
-    "ranking",
-    "blocks",
-    "settings",
-    "receipts",
-    "loss_receipts",
-    "problems",
-    "dynamics",
-    "dynamics_kernel",
-    "transpose",
-    "table_sums",
-)
+#: A room imports from itself and from those before it.
+ROOMS = ("core", "storage", "report", "running", "issues", "losses", "combined", "compat", "demo", "faults", "bench", "command")
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
@@ -74,16 +60,24 @@ def every_module() -> list[str]:
     )
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_pure_modules_know_neither_dask_nor_storage(module: str) -> None:
+def room_of(module: str) -> str:
+    """The room of a module; none of what lies beside them."""
+    room, inside, _ = module.partition(".")
+    return room if inside else ""
+
+
+@pytest.mark.parametrize("module", [name for name in every_module() if room_of(name) == "core"])
+def test_the_core_is_pure(module: str) -> None:
     for name in reachable(module):
         packages = {full.split(".")[0] for full in imported(name)}
         assert not packages & STORAGE_AND_GRAPHS, f"{module} reaches them through {name}"
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_pure_modules_import_only_pure_ones(module: str) -> None:
-    assert reachable(module) <= {*PURE, "errors"}
+@pytest.mark.parametrize("module", [name for name in every_module() if room_of(name)])
+def test_rooms_import_only_from_those_before_them(module: str) -> None:
+    before = {"", *ROOMS[: ROOMS.index(room_of(module)) + 1]}
+    wrong = {name for name in own_modules(imported(module)) if room_of(name) not in before}
+    assert not wrong
 
 
 @pytest.mark.parametrize("module", every_module())
@@ -93,31 +87,12 @@ def test_no_module_imports_one_that_imports_it(module: str) -> None:
 
 
 def test_passes_know_no_dask() -> None:
-    for module in ("passes", "scanning"):
+    for module in ("issues.passes", "issues.scanning", "losses.dense_passes", "losses.table_passes", "combined.passes"):
         assert not {name.split(".")[0] for name in imported(module)} & {"dask", "distributed"}
 
 
 def test_only_graph_builds_graphs() -> None:
     # These turn arrays of the caller into Dask arrays, or results into lazy ones; none runs a pass.
-    hands_over = {"arrays", "results", "loss_results"}
+    hands_over = {"storage.arrays", "issues.results", "losses.results"}
     builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
-    assert builders - hands_over == {"graph"}
-
-
-def test_jobs_are_above_everything_that_they_use() -> None:
-    below = {
-        "graph",
-        "store",
-        "arrays",
-        "passes",
-        "scanning",
-        "sources",
-        "fingerprints",
-        "evidence_store",
-        "locations",
-        "progress",
-        "errors",
-        *PURE,
-    }
-    for module in below:
-        assert not reachable(module) & {"issues", "job", "compat.cleanlab", "cli"}, module
+    assert builders - hands_over == {"running.graph"}

@@ -16,11 +16,11 @@ from conftest import Place
 from layouts import make, write_npy, write_zarr
 
 import noisydask
-from noisydask.arrays import zarr_store
 from noisydask.errors import InputError, JobError
-from noisydask.locations import Location
-from noisydask.progress import Silent
-from noisydask.results import LabelIssues
+from noisydask.issues.results import LabelIssues
+from noisydask.running.progress import Silent
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -18,7 +18,7 @@ from layouts import Data, make, write_npy, write_zarr
 import noisydask
 from noisydask.errors import InputError, JobError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server, free_ports
-from noisydask.results import LabelIssues
+from noisydask.issues.results import LabelIssues
 
 GOOD = make(rows=900)
 ROWS = (3, 250, 251, 899)

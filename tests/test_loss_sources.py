@@ -13,9 +13,9 @@ from conftest import Place
 
 import noisydask
 from noisydask import JobError
-from noisydask.arrays import zarr_store
-from noisydask.locations import Location
-from noisydask.progress import Silent
+from noisydask.running.progress import Silent
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -23,10 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import noisydask
-from noisydask import InputError, JobError, LossDynamics, ranking
-from noisydask.locations import Location
-from noisydask.loss_files import LossFiles
-from noisydask.loss_table import LossColumns
+from noisydask import InputError, JobError, LossDynamics
+from noisydask.core import ranking
+from noisydask.losses.files import LossFiles
+from noisydask.losses.table import LossColumns
+from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -20,13 +20,13 @@ from distributed import Client, LocalCluster
 from layouts import write_npy, write_zarr
 
 import noisydask
-from noisydask import ranking
-from noisydask.arrays import zarr_store
-from noisydask.cli import main
-from noisydask.dynamics import ema_curves
+from noisydask.command.cli import main
+from noisydask.core import ranking
+from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
-from noisydask.locations import Location
-from noisydask.loss_results import LossDynamics
+from noisydask.losses.results import LossDynamics
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -19,11 +19,11 @@ from distributed import LocalCluster
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.cli import main
+from noisydask.command.cli import main
+from noisydask.command.nightly import Step, run_night, worst
+from noisydask.command.nightly_config import checked_night
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
-from noisydask.nightly import Step, run_night, worst
-from noisydask.nightly_config import checked_night
 
 ROOT = Path(__file__).parents[1]
 DATA = make(rows=600, classes=5)

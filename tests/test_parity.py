@@ -29,7 +29,7 @@ import noisydask
 from noisydask import InputError
 from noisydask.compat import LabelInspector, find_label_issues_batched
 from noisydask.compat import cleanlab as compat
-from noisydask.thresholds import NEVER
+from noisydask.core.thresholds import NEVER
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEEDS = st.integers(0, 2**32)

@@ -12,14 +12,14 @@ from conftest import Place
 from layouts import make
 
 import noisydask
-from noisydask import progress
-from noisydask.conditional import Document
+from noisydask.core.settings import PublishSettings
 from noisydask.errors import GateError, InputError, JobError, LockedError
-from noisydask.publish import publishing
-from noisydask.results import LabelIssues
-from noisydask.settings import PublishSettings
-from noisydask.status import STATUS
-from noisydask.store import Output
+from noisydask.issues.results import LabelIssues
+from noisydask.running import progress
+from noisydask.running.publish import publishing
+from noisydask.running.status import STATUS
+from noisydask.storage.conditional import Document
+from noisydask.storage.store import Output
 
 pytestmark = pytest.mark.thorough
 
@@ -123,7 +123,7 @@ def test_quality_gate(place: Place) -> None:
 
 
 def test_status_of_a_running_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noisydask.status.EVERY", 0.05)
+    monkeypatch.setattr("noisydask.running.status.EVERY", 0.05)
     seen: list[Any] = []
 
     class Slow(progress.Silent):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask import ranking
-from noisydask.ranking import CutOff, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
+from noisydask.core import ranking
+from noisydask.core.ranking import CutOff, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
 
 Block = tuple[int, np.ndarray]
 SEEDS = st.integers(0, 2**32)

@@ -17,7 +17,7 @@ from conftest import Place
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.results import LabelIssues
+from noisydask.issues.results import LabelIssues
 
 pytestmark = pytest.mark.thorough
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from layouts import make
 
 import noisydask
-from noisydask import ranking
-from noisydask.results import LabelIssues
-from noisydask.retention import OWN, KeptRun, superfluous
-from noisydask.settings import PublishSettings
-from noisydask.store import Output, RunStore
+from noisydask.core import ranking
+from noisydask.core.settings import PublishSettings
+from noisydask.issues.results import LabelIssues
+from noisydask.storage.retention import OWN, KeptRun, superfluous
+from noisydask.storage.store import Output, RunStore
 
 pytestmark = pytest.mark.thorough
 

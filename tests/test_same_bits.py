@@ -17,8 +17,8 @@ from distributed import Client, LocalCluster
 from layouts import ZARR_LAYOUTS, Data, make, write_npy, write_zarr
 
 import noisydask
-from noisydask import ranking
-from noisydask.results import LabelIssues
+from noisydask.core import ranking
+from noisydask.issues.results import LabelIssues
 
 SLOW = pytest.mark.slow
 # Two digits make many equal scores.

@@ -19,13 +19,13 @@ from distributed import Client
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
 
 import noisydask
-from noisydask import graph
-from noisydask.arrays import zarr_store
 from noisydask.errors import InputError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
-from noisydask.locations import Location
-from noisydask.results import LabelIssues
-from noisydask.store import Output
+from noisydask.issues.results import LabelIssues
+from noisydask.running import graph
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
+from noisydask.storage.store import Output
 
 pytestmark = pytest.mark.thorough
 
@@ -220,6 +220,6 @@ def test_credentials_stay_secret(
 def test_chained_urls_are_read(s3: S3Server, s3_place: Place, tmp_path: Any) -> None:
     url = write_npy(s3_place / "l.npy", DATA.labels)
     options = {"s3": s3.options(), "simplecache": {"cache_storage": str(tmp_path / "cache")}}
-    rows = noisydask.arrays.open_rows(f"simplecache::{url}", "labels", options)
+    rows = noisydask.storage.arrays.open_rows(f"simplecache::{url}", "labels", options)
     np.testing.assert_array_equal(rows.read(5, 50), DATA.labels[5:50])
     assert fsspec.filesystem("s3", **s3.options()).exists(url)

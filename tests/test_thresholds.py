@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.evidence import MAX_ROWS, scan_rows
-from noisydask.row_kernel import FIXED_POINT
-from noisydask.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
+from noisydask.core.evidence import MAX_ROWS, scan_rows
+from noisydask.core.row_kernel import FIXED_POINT
+from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64])
 

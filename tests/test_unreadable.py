@@ -14,10 +14,10 @@ from distributed import Client
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.arrays import zarr_store
 from noisydask.errors import InputError, JobError
-from noisydask.locations import Location
-from noisydask.results import LabelIssues
+from noisydask.issues.results import LabelIssues
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
 SLOW = pytest.mark.slow

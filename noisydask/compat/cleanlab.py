@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from noisydask.blocks import plan_blocks
-from noisydask.confident import IssueCounts, count_issues, label_quality, num_issues
+from noisydask.core.blocks import plan_blocks
+from noisydask.core.confident import IssueCounts, count_issues, label_quality, num_issues
+from noisydask.core.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
+from noisydask.core.problems import Problems
+from noisydask.core.row_kernel import Problem
+from noisydask.core.settings import IssueSettings
+from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 from noisydask.errors import InputError
-from noisydask.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
-from noisydask.inputs import Inputs
-from noisydask.issues import run_in_temporary_folder
-from noisydask.job import IssueJob
-from noisydask.problems import Problems
-from noisydask.progress import Bar, Silent
-from noisydask.row_kernel import Problem
-from noisydask.settings import IssueSettings
-from noisydask.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
+from noisydask.issues.find import run_in_temporary_folder
+from noisydask.issues.inputs import Inputs
+from noisydask.issues.job import IssueJob
+from noisydask.running.progress import Bar, Silent
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.errors import DatasetError, InputError
-from noisydask.loss_examples import Analysis, RowProblems, ema_frame, joined, say_problems
+from noisydask.losses.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
+from noisydask.losses.examples import Analysis, RowProblems, ema_frame, joined, say_problems
 from noisydask.report.curves import plot_ema_loss_dynamics
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import zarr
 
-from noisydask.arrays import zarr_store
-from noisydask.locations import Location
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.locations import Location
 
 
 @dataclass(frozen=True)

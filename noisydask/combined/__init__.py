@@ -1,0 +1,1 @@
+"""The rankings of both jobs become one."""

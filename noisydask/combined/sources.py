@@ -1,0 +1,183 @@
+"""The two runs that are to be joined, opened and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from noisydask.combined.passes import Evidence, Sources
+from noisydask.core.blocks import BlockGrid
+from noisydask.core.evidence import columns_for
+from noisydask.core.thresholds import NEVER
+from noisydask.errors import InputError
+from noisydask.storage.arrays import DaskRows, Rows, open_rows
+from noisydask.storage.locations import Location
+from noisydask.storage.store import Output, RunStore
+
+JOINS = ("id", "index")
+#: Examples of a block, about.
+_BLOCK_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A published run."""
+
+    run: RunStore
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, out: Any, job: str, storage_options: Mapping[str, Any] | None) -> Opened:
+        """Open the run of an output, or take that of a results object, and check which job made it."""
+        named = isinstance(out, str | Path)
+        opened = cls(*Output.at(out, storage_options).open_run()) if named else cls(out.run, out.manifest)
+        if opened.manifest["job"] != job:
+            raise InputError(f"{opened.run.place.shown} is a run of the job {opened.manifest['job']!r}, not of {job!r}")
+        return opened
+
+    def has(self, name: str) -> bool:
+        """Whether the run has an array."""
+        return any(stored["path"].startswith(f"{name}/") for stored in self.manifest["objects"])
+
+    def rows(self, name: str) -> Rows:
+        """An array of the run."""
+        return _rows(self.run.place / name, name)
+
+    @property
+    def output(self) -> Location:
+        """The output that the run is in."""
+        place, inside = self.run.place, f"/runs/{self.run.run}"
+        return Location(place.url.removesuffix(inside), place.path.removesuffix(inside), place.options)
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {"url": self.output.shown, "run": self.run.run}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the job reads: the sources; the ids that are no rows of a store; how they are joined, and the class names."""
+
+    sources: Sources
+    ids: DaskRows | None
+    on: str
+    class_names: tuple[str, ...] | None
+    described: Mapping[str, Any]
+
+    @classmethod
+    def open(
+        cls, issues_out: Any, dynamics_out: Any, on: str | None, ids: Any, options: Mapping[str, Mapping[str, Any]]
+    ) -> Inputs:
+        """Open both runs and decide by what they are joined."""
+        if on not in (None, *JOINS):
+            raise InputError(f"on must be one of {', '.join(JOINS)}, not {on!r}")
+        issues = Opened.of(issues_out, "issues", options.get("issues"))
+        dynamics = Opened.of(dynamics_out, "dynamics", options.get("dynamics"))
+        dense = dynamics.has("ema.zarr")
+        if on is None:
+            both = (ids is not None or "ids" in issues.manifest["inputs"]) and "ids" in dynamics.manifest["inputs"]
+            on = "id" if both or not dense else "index"
+        names = _ids(issues, ids, options.get("ids"), on)
+        quality = issues.rows("label_quality.zarr")
+        if names is not None and names.shape != quality.shape:
+            raise InputError(f"ids has shape {names.shape}, the issues run {quality.shape}: they must match")
+        kind = names.dtype if names is not None else np.dtype(np.int64)
+        metric = _metric(dynamics, dense, quality.shape[0]) if on == "index" else None
+        if on == "id":
+            _check_ranking(dynamics, text=kind.kind not in "iu")
+        whole = max(quality.chunk_rows, _BLOCK_ROWS // quality.chunk_rows * quality.chunk_rows)
+        sources = Sources(
+            BlockGrid(quality.shape[0], whole, 64), quality, metric, names if isinstance(names, Rows) else None,
+            np.dtype(np.int64 if kind.kind in "iu" else object), _evidence(issues, quality), dynamics.run,
+            tuple(dynamics.manifest["parts"]) if on == "id" else (),
+        )  # fmt: skip
+        described = {"issues": issues.describe(), "dynamics": dynamics.describe()}
+        if names is not None:
+            described["ids"] = names.describe()
+        classes = issues.manifest["class_names"]
+        return cls(sources, names if isinstance(names, DaskRows) else None, on, tuple(classes) if classes else None, described)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read of both sides, at most."""
+        return self.sources.grid.rows + (self.dynamics_rows if self.on == "id" else 0)
+
+    @property
+    def dynamics_rows(self) -> int:
+        """Rows of the dynamics job's ranking."""
+        return sum(_footer(self.sources.dynamics, name).num_rows for name in self.sources.dynamics_parts)
+
+
+def _rows(place: Location, name: str) -> Rows:
+    rows = open_rows(place.url, name, place.options)
+    assert isinstance(rows, Rows)  # a URL is never rows in memory
+    return rows
+
+
+def _ids(issues: Opened, ids: Any, options: Mapping[str, Any] | None, on: str) -> Rows | DaskRows | None:
+    """A name for each example: as given now, or as given to the main job; None where positions are the names."""
+    given = issues.manifest["inputs"].get("ids")
+    if ids is None and given is not None:
+        ids = given.get("url")
+        if ids is None and on == "id":
+            raise InputError(
+                "the ids of the issues run were in memory and are not kept: give ids, or join by index (on='index' or"
+                " --on index)"
+            )
+    names = None if ids is None else open_rows(ids, "ids", options)
+    if names is not None and names.dtype.kind not in "iuUOT":
+        raise InputError(f"ids must be integers or text, not {names.dtype}")
+    return names
+
+
+def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
+    """The metric of every example, by position."""
+    if not dense:
+        raise InputError("the dynamics run was made from a table, whose examples have no positions: join by id")
+    metric = dynamics.rows("ema.zarr")
+    if metric.shape[0] != rows:
+        raise InputError(f"the issues run has {rows:,} examples, the dynamics run {metric.shape[0]:,}: they must match")
+    return metric
+
+
+def _check_ranking(dynamics: Opened, text: bool) -> None:
+    """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind wanted."""
+    counts, limit = dynamics.manifest["counts"], dynamics.manifest["settings"].get("top_k")
+    if limit is not None and counts["candidates"] >= limit:
+        raise InputError(
+            f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined by id it must rank all:"
+            " run it again without top_k"
+        )
+    parts = dynamics.manifest["parts"]
+    if not parts or not counts["candidates"]:
+        raise InputError("the dynamics run has no candidates to join")
+    kind = _footer(dynamics.run, parts[0]).schema.to_arrow_schema().field("id").type
+    if (np.dtype(kind.to_pandas_dtype()).kind not in "iu") != text:
+        kinds = ("text", "integers") if text else ("integers (or there are none)", "text")
+        raise InputError(f"ids of the issues run are {kinds[0]}, those of the dynamics run {kinds[1]}: they must match")
+
+
+def _footer(run: RunStore, name: str) -> Any:
+    with run.place.fs.open((run.place / name).path, "rb") as file:
+        return pq.read_metadata(file)
+
+
+def _evidence(issues: Opened, quality: Rows) -> Evidence | None:
+    """What tells the labels of each example, if it is still there."""
+    settings = issues.manifest["settings"]
+    score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
+    thresholds: npt.NDArray[Any] = issues.rows("thresholds.zarr").read(0, issues.manifest["counts"]["classes"])
+    names = columns_for(len(thresholds), issues.manifest["inputs"]["pred_probs"]["dtype"], score, adjusted, joint=False)
+    try:
+        columns = {name: _rows(issues.output / "evidence" / name, name) for name in names}
+    except InputError:
+        return None
+    if any(column.shape != quality.shape for column in columns.values()):
+        return None
+    return Evidence(columns, np.where(np.isnan(thresholds), NEVER, thresholds), score, adjusted)

@@ -1,0 +1,1 @@
+"""The command ``noisydask``: its options, what it calls, what it shows."""

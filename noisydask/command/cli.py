@@ -1,0 +1,288 @@
+"""The command ``noisydask``: parse, make one call, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import dask
+import typer
+from rich.console import Console
+
+from noisydask import __version__
+from noisydask.combined.combine import combine as both_jobs
+from noisydask.command import console, console_consensus, console_dynamics, nightly
+from noisydask.command.console import printable
+from noisydask.command.console_changes import changes_as_json, show_changes
+from noisydask.command.nightly_config import NightlyConfig
+from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
+from noisydask.command.overrides import merged, merged_cluster, merged_night
+from noisydask.errors import GateError, NoisydaskError
+from noisydask.issues.changes import diff as compare_runs
+from noisydask.issues.find import find_label_issues
+from noisydask.losses.analyze import analyze_loss_dynamics
+from noisydask.running import graph
+from noisydask.running.cluster import connect
+from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checked, checked_cluster, read_config
+from noisydask.running.progress import Bar, Lines, Reporter, logger
+from noisydask.runs import open_run
+from noisydask.storage.store import Output
+
+app = typer.Typer(
+    help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+)  # fmt: skip
+out_console = Console()
+err_console = Console(stderr=True)
+#: What shows a run, by its job.
+_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
+_COMBINED = ("issues", "dynamics", "ids", "out")
+
+
+@app.command()
+@takes(ISSUES)
+def issues(**given: Any) -> None:
+    """Find the label issues of a dataset."""
+    _run_and_show(merged({"job": "issues"}, given))
+
+
+@app.command()
+@takes(DYNAMICS)
+def dynamics(**given: Any) -> None:
+    """Rank examples by the moving average of their training losses."""
+    _run_and_show(merged({"job": "dynamics"}, given))
+
+
+@app.command()
+@takes(COMBINE)
+def combine(
+    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
+    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    **given: Any,
+) -> None:
+    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
+    if given["out"] is None:
+        raise typer.BadParameter("where the consensus goes is missing", param_hint="--out")
+    cluster = checked_cluster(merged_cluster({}, given))
+    common = given["storage_options"] or {}
+    options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
+    own = ("on", "ids", "top", "out", "keep_runs", "keep_days", "grace_seconds", "lease_seconds", "allow_unsafe_store")
+    how = {name: given[name] for name in own if given[name] is not None}
+    with _connected(cluster) as reporter:
+        found = both_jobs(issues_out, dynamics_out, **how, storage_options=options, reporter=reporter)
+    _show(found, 10)
+
+
+@app.command()
+@takes({**ISSUES, **DYNAMICS})
+def run(config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any) -> None:
+    """Run the jobs of a configuration file; options given here win over the file's."""
+    values = read_config(config)
+    if values.get("job") == "nightly":
+        _run_night(merged_night(values, given))
+    else:
+        _run_and_show(merged(values, given))
+
+
+@app.command()
+def diff(
+    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
+    before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
+    after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
+    top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
+    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """Show what changed between two runs: issues that are new, gone and moved."""
+    with dask.config.set(scheduler="threads"):
+        changes = compare_runs(Output.at(out, storage_options), before, after, top)
+    if as_machine:
+        print(json.dumps(changes_as_json(changes), indent=1))
+    else:
+        show_changes(out_console, changes)
+
+
+@app.command()
+def show(
+    out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
+    top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
+    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """Show the published run of an output: summary and worst labels, or first candidates."""
+    found = open_run(out, storage_options=storage_options)
+    if as_machine:
+        print(json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1))
+        return
+    _show(found, top)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's data and results go.")] = Path("demo"),
+    data_only: Annotated[bool, typer.Option("--data-only", help="Make the data, run nothing.")] = False,
+) -> None:
+    """Find labels that were flipped on purpose in scikit-learn's handwritten digits."""
+    from noisydask.demo import digits, losses  # noqa: PLC0415  needs scikit-learn, which only the demo does
+
+    digits.make_data(folder)
+    losses.record_losses(folder)
+    if data_only:
+        return
+    config = checked(digits.options(folder))
+    found = _run_and_show(config)
+    out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
+    with _connected(config.cluster) as reporter:
+        ranked = analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
+        both = both_jobs(found, ranked, out=folder / "both", reporter=reporter)
+    _show(ranked, 5)
+    _show(both, 5)
+    out_console.print(losses.verdict(folder, both), highlight=False)
+
+
+@app.command()
+def bench(
+    shape: Annotated[list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")] = None,
+    dynamics: Annotated[list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path("bench-data"),
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 5,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
+    cleanlab: Annotated[bool, typer.Option(help="Measure cleanlab too.")] = True,
+    client: Annotated[bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")] = False,
+    table_rows: Annotated[list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")] = None,
+    datumaro: Annotated[bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")] = False,
+    datumaro_python: Annotated[Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")] = None,
+    faults: Annotated[int | None, typer.Option(help="Try so many faults against an S3 server, and nothing else.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Measure the read floor, the job and cleanlab side by side, interleaved."""
+    if faults is not None:
+        _try_faults(faults, output)
+        return
+    from noisydask.bench import measure  # noqa: PLC0415  needs extras that only the benchmark does
+    from noisydask.bench.datumaro import measure_datumaro  # noqa: PLC0415
+    from noisydask.bench.table import measure_table  # noqa: PLC0415
+
+    datumaro = datumaro or datumaro_python is not None
+    shapes = tuple(shape or (() if dynamics or table_rows or datumaro else measure.SHAPES))
+    plan = measure.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
+    figures = measure.measure(plan, err_console)
+    if figures["shapes"] or figures["dynamics"]:
+        out_console.print(measure.table(figures))
+    if datumaro:
+        figures["datumaro"] = measure_datumaro(folder, datumaro_python, rounds, out_console)
+    if table_rows:
+        figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def _try_faults(trials: int, output: Path | None) -> None:
+    """Disturb jobs at random and say how often something did not hold; ends with status 1 if it ever did not."""
+    from noisydask.bench.faults import faults_table, measure_faults  # noqa: PLC0415  needs the extra test
+
+    figures = measure_faults(trials, err_console)
+    out_console.print(faults_table(figures))
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if figures["failures"]:
+        raise typer.Exit(1)
+
+
+def _run_and_show(config: Config) -> Any:
+    """Run the job of a configuration and print what it found."""
+    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
+    with _connected(config.cluster) as reporter:
+        if isinstance(config, IssuesConfig):
+            return _find_and_show(config, names, reporter)
+        return _show(analyze_loss_dynamics(**config.arguments(), reporter=reporter), 10)
+
+
+def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> Any:
+    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is shown all the same."""
+    try:
+        return _show(find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10)
+    except GateError as error:
+        _show(error.issues, 10)
+        raise
+
+
+def _run_night(config: NightlyConfig) -> None:
+    """Run the jobs of a night and print what became of each; ends with the worst of their statuses."""
+    with _connected(config.cluster) as reporter:
+        jobs: dict[str, Callable[[Any], object]] = {
+            "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
+            "dynamics": lambda section: _show(analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10),
+            "combine": lambda section: _show(both_jobs(**section.arguments(), reporter=reporter), 10),
+        }
+        steps = [nightly.Step(name, partial(jobs[name], section), config.needs(name)) for name, section in config.sections()]
+        outcomes = nightly.run_night(steps, graph.is_connected)
+    for outcome in outcomes:
+        out_console.print(printable(f"{outcome.name}: {outcome.why}"), style="red" if outcome.status else None, soft_wrap=True)
+    if status := nightly.worst(outcomes):
+        raise typer.Exit(status)
+
+
+def _show(found: Any, top: int) -> Any:
+    """Print the summary and the worst labels of a run; the run."""
+    shown = _SHOWN[found.manifest["job"]]
+    shown.show_summary(out_console, found)
+    if top:
+        shown.show_top(out_console, found, top)
+    return found
+
+
+@contextmanager
+def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
+    """A client for the time of a job, and what shows its progress."""
+    with connect(cluster) as client:
+        reporter = _reporter()
+        reporter.phase(f"Dask dashboard: {client.dashboard_link}")
+        yield reporter
+
+
+def _reporter() -> Reporter:
+    """A bar on a terminal, plain lines elsewhere."""
+    if err_console.is_terminal:
+        return Bar(err_console)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    return Lines()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"noisydask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; errors of ours are one line and an exit status, tracebacks are for bugs."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except NoisydaskError as error:
+        err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
+        return error.exit_status
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def entry() -> None:
+    """The installed command."""
+    sys.exit(main())

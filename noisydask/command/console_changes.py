@@ -1,0 +1,76 @@
+"""What changed between two runs, on a terminal and for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from noisydask.command.console import printable
+from noisydask.issues.changes import KINDS, Changes
+
+_TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
+_WHY = {
+    "corrected": "label corrected", "risen": "score above the cut-off", "left_out": "row left out as invalid",
+    "removed": "removed", "displaced": "not in its place any more", "unknown": "",
+}  # fmt: skip
+
+
+def show_changes(console: Console, changes: Changes) -> None:
+    """Print counts, counts per class, and the first changes of each kind."""
+    counts = ", ".join(f"{changes.counts[kind]:,} {kind}" for kind in KINDS)
+    why = ", ".join(f"{count:,} {_WHY[reason] or reason}" for reason, count in changes.gone_because.items())
+    console.print(f"{changes.before} -> {changes.after}: {counts}{f' (gone: {why})' if why else ''}", highlight=False)
+    if changes.classes:
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("given label", *KINDS):
+            table.add_column(name, justify="right")
+        for label, found in changes.classes.items():
+            table.add_row(str(label), *(f"{found[kind]:,}" for kind in KINDS))
+        console.print(table)
+    for kind in KINDS:
+        _show_kind(console, changes, kind)
+
+
+def _show_kind(console: Console, changes: Changes, kind: str) -> None:
+    rows = _records(changes, kind)
+    if not rows:
+        return
+    table = Table(title=_TITLES[kind], title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("index", "id", "rank", "label", "quality", *(["why"] if kind == "gone" else [])):
+        table.add_column(name, justify="right")
+    for row in rows:
+        pairs = (_pair(row, name, kind) for name in ("rank", "given_label", "label_quality"))
+        more = [_WHY.get(row["why"], "")] if kind == "gone" else []
+        table.add_row(str(row["index"]), printable(row["id"]), *pairs, *more)
+    console.print(table)
+
+
+def _pair(row: dict[str, Any], name: str, kind: str) -> str:
+    """A value before and after, or the one of them that there is."""
+    before, after = (_text(row[key]) for key in (f"{name}_before", name))
+    if kind == "new" or before == after:
+        return after
+    return f"{before} > {after}" if after else before
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
+    """Rows of a kind; what is missing is None."""
+    rows = changes.table[changes.table["change"] == kind]
+    return json.loads(rows.to_json(orient="records", double_precision=15))
+
+
+def changes_as_json(changes: Changes) -> dict[str, Any]:
+    """All that is known of the changes, for machines."""
+    said = {"before": changes.before, "after": changes.after, **changes.counts}
+    said |= {"gone_because": dict(changes.gone_because), "classes": {str(k): v for k, v in changes.classes.items()}}
+    return said | {"changes": {kind: _records(changes, kind) for kind in KINDS}}

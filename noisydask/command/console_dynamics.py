@@ -1,0 +1,88 @@
+"""A run of the dynamics job on a terminal: its summary, its candidates, each with the curve of its EMA as a line of text."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from noisydask.command.console import printable, show_lines
+from noisydask.report.curves import sparkline
+from noisydask.storage.arrays import open_rows
+from noisydask.storage.store import RunStore
+
+_CURVE_WIDTH = 20
+_NUMBERS = {"metric": "EMA", "last_loss": "last loss", "num_losses": "losses", "crossed_at": "above mean"}
+
+
+class Candidates(Protocol):
+    """What is shown of :class:`noisydask.LossDynamics`."""
+
+    run: RunStore
+    manifest: dict[str, Any]
+
+    def top_k(self, k: int) -> pd.DataFrame:
+        """The first candidates."""
+        ...
+
+
+def show_summary(console: Console, found: Candidates) -> None:
+    """Print what was found, in a few lines."""
+    counts, settings = found.manifest["counts"], found.manifest["settings"]
+    losses = f"{counts['losses']:,} of {counts['examples']:,} examples at {counts['iterations']:,} iterations"
+    show_lines(console, [
+        ("losses", losses),
+        ("labels", f"{counts['labels']:,}" if counts.get("labels") else ""),
+        ("candidates", f"{counts['candidates']:,}, by the EMA of their loss (alpha {settings['alpha']:g})"),
+        ("time", f"{found.manifest['seconds']['total']:.1f} s"),
+        ("run", found.run.place.shown),
+    ])  # fmt: skip
+
+
+def show_top(console: Console, found: Candidates, top: int) -> None:
+    """Print the first candidates as a table; curves are kept of the first of them only."""
+    frame, curves = found.top_k(top), _curves(found, top)
+    if frame.empty:
+        console.print("no candidates")
+        return
+    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left", box=box.SIMPLE_HEAD)
+    named = "index" not in frame or not frame["id"].equals(frame["index"].rename("id"))
+    positions = [name for name in ("rank", "index") if name in frame]
+    texts = [name for name in ("id", "subset", "ann_id", "label") if name in frame and (named or name != "id")]
+    for name in positions:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in _NUMBERS.values():
+        table.add_column(name, justify="right")
+    table.add_column("curve", no_wrap=True)
+    for place, row in enumerate(frame.to_dict("records")):
+        crossed = {"crossed_at": "never"} if row["crossed_at"] < 0 else {}
+        numbers = (crossed.get(name) or f"{row[name]:.4g}" for name in _NUMBERS)
+        curve = sparkline(curves[place], _CURVE_WIDTH) if place < len(curves) else ""
+        table.add_row(*(str(row[n]) for n in positions), *(printable(row[n]) for n in texts), *numbers, curve)
+    console.print(table)
+
+
+def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:
+    """EMA of the first candidates, (at most top, iterations)."""
+    if not found.manifest["counts"]["candidates"]:
+        return np.empty((0, 0))
+    place = found.run.place / "top_curves.zarr"
+    rows = open_rows(place.url, "top_curves", place.options)
+    kept: Any = rows.read(0, min(top, rows.shape[0]))  # type: ignore[union-attr]  # a URL is never rows in memory
+    return np.asarray(kept)
+
+
+def as_json(found: Candidates, top: int) -> dict[str, Any]:
+    """The summary and the first candidates for machines; NaN, which JSON lacks, becomes null."""
+    keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts")
+    rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
+    for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):
+        row["ema"] = [None if np.isnan(value) else value for value in curve]
+    return {key: found.manifest[key] for key in keys if key in found.manifest} | {"top": rows}

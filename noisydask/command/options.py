@@ -1,0 +1,142 @@
+"""The options of the commands, each written once: what it is called, what it takes, what help says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def as_json(text: str) -> dict[str, Any]:
+    """An option's value that is a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise typer.BadParameter("not valid JSON") from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter("not a JSON object")
+    return value
+
+
+_DATA, _HOW, _WHERE, _STORAGE, _RUNS = "Data", "Method", "Cluster", "Storage", "Runs"
+
+
+def _option(kind: Any, text: str, panel: str, *names: str) -> Any:
+    return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=panel)]
+
+
+def _one(name: str) -> Any:
+    text = f"fsspec options for --{name.replace('_', '-')} alone."
+    return Annotated[Any, typer.Option(parser=as_json, metavar="JSON", help=text, rich_help_panel=_STORAGE)]
+
+
+#: Common options for URLs.
+StorageOptions = Annotated[
+    Any,
+    typer.Option(
+        parser=as_json, metavar="JSON", help='fsspec options for all URLs, such as \'{"profile": "x"}\'.',
+        rich_help_panel=_STORAGE,
+    ),
+]  # fmt: skip
+
+#: Inputs and outputs, each of which has storage options of its own.
+PLACES = ("labels", "pred_probs", "ids", "out", "losses", "iters", "table", "datumaro")
+#: Options that say where to run.
+CLUSTER: Mapping[str, Any] = {
+    "scheduler": _option(str, "Address of a running Dask scheduler.", _WHERE),
+    "scheduler_file": _option(str, "File that names a running Dask scheduler.", _WHERE),
+    "workers": _option(int, "Worker processes to start here [one a core].", _WHERE),
+    "threads_per_worker": _option(int, "Threads of each of them [1].", _WHERE),
+    "memory_limit": _option(str, "Memory of each of them, such as 4GiB [auto].", _WHERE),
+    "tls_ca_file": _option(str, "Certificate authority of a scheduler that speaks TLS.", _WHERE),
+    "tls_client_cert": _option(str, "Our certificate for it.", _WHERE),
+    "tls_client_key": _option(str, "Our key for it.", _WHERE),
+}
+_PUBLISHING: Mapping[str, Any] = {
+    "keep_runs": _option(int, "Newest runs that are kept [10].", _RUNS),
+    "keep_days": _option(float, "Runs younger than that are kept too [0].", _RUNS),
+    "grace_seconds": _option(float, "Nothing younger is removed [3600].", _RUNS),
+    "lease_seconds": _option(float, "A lock not renewed for so long is taken over [60].", _RUNS),
+    "allow_unsafe_store": _option(
+        bool, "Go on where the store keeps no conditional writes.", _RUNS, "--allow-unsafe-store/--no-allow-unsafe-store"
+    ),
+}
+_COMMON: Mapping[str, Any] = {
+    "out": _option(str, "Where the results go: path or URL.", _DATA),
+    "ids": _option(str, "A name for each example: path or URL, as for labels.", _DATA),
+    "labels": _option(str, "Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA),
+    "block_bytes": _option(int, f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW),
+    "full": _option(bool, "Read everything again, also what an earlier run has read.", _HOW, "--full/--no-full"),
+}
+#: Options of the main job.
+ISSUES: Mapping[str, Any] = {
+    **_COMMON,
+    "pred_probs": _option(str, "Predicted probabilities: path or URL (.zarr, .npy).", _DATA),
+    "class_names": _option(str, "File with class names (one a line, or JSON), or a,b,c.", _DATA),
+    "quality_score": _option(str, "self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW),
+    "adjust_pred_probs": _option(bool, "Account for class imbalance.", _HOW, "--adjust-pred-probs/--no-adjust-pred-probs"),
+    "estimation_method": _option(str, "off_diagonal or off_diagonal_calibrated.", _HOW),
+    "on_invalid": _option(str, "Invalid rows: raise (stop) or skip (leave out).", _HOW),
+    "on_unreadable": _option(str, "Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW),
+    "fail_above": _option(float, "Exit with 3 if more than this share of examples are issues.", _RUNS),
+    "fail_new_above": _option(int, "Exit with 3 if more issues than this are new.", _RUNS),
+    **_PUBLISHING,
+    **CLUSTER,
+    "storage_options": StorageOptions,
+    **{f"{name}_options": _one(name) for name in ("labels", "pred_probs", "ids", "out")},
+}
+#: Options of the job on training losses.
+DYNAMICS: Mapping[str, Any] = {
+    "losses": _option(str, "Losses, examples x iterations: path or URL (.zarr, .npy).", _DATA),
+    "iters": _option(str, "The iterations, ascending: path or URL.", _DATA),
+    "table": _option(str, "Losses as a table (Parquet or CSV): path or URL.", _DATA),
+    "id_column": _option(str, "Column of the table: id [id].", _DATA),
+    "iteration_column": _option(str, "Column of the table: iteration [iteration].", _DATA),
+    "loss_column": _option(str, "Column of the table: loss [loss].", _DATA),
+    "label_column": _option(str, "Column of the table: label.", _DATA),
+    "subset_column": _option(str, "Column of the table: subset.", _DATA),
+    "ann_id_column": _option(str, "Column of the table: annotation id.", _DATA),
+    "datumaro": _option(str, "Losses in a dataset in Datumaro's JSON format: path or URL.", _DATA),
+    **_COMMON,
+    "alpha": _option(float, "Weight of a new loss in the moving average [0.001].", _HOW),
+    "tracking_loss_type": _option(str, "Which loss of a detection dataset: cls, bbox, centerness or bbox_refine.", _HOW),
+    "top_k": _option(int, "Candidates that are ranked [all].", _HOW),
+    **_PUBLISHING,
+    **CLUSTER,
+    "storage_options": StorageOptions,
+    **{f"{name}_options": _one(name) for name in ("losses", "iters", "labels", "ids", "table", "datumaro", "out")},
+}
+
+
+#: Options of the job that joins both.
+COMBINE: Mapping[str, Any] = {
+    "out": _option(str, "Where the consensus goes: path or URL.", _DATA),
+    "on": _option(str, "Join by id or index [id where both have ids].", _HOW),
+    "ids": _option(str, "Ids of the issues run, where it does not tell: path or URL.", _DATA),
+    "top": _option(int, "How many examples to rank [all].", _HOW),
+    **_PUBLISHING,
+    **CLUSTER,
+    "storage_options": StorageOptions,
+    **{f"{name}_options": _one(name) for name in ("issues", "dynamics", "ids", "out")},
+}
+
+
+def takes(options: Mapping[str, Any]) -> Callable[[_Call], _Call]:
+    """Give a command all of ``options``, which it receives as keywords; None stands for one that was not given."""
+
+    def decorate(call: _Call) -> _Call:
+        own = [p for p in signature(call, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
+        more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in options.items()]
+        described: Any = call
+        described.__signature__ = signature(call).replace(parameters=[*own, *more])
+        described.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+        return call
+
+    return decorate

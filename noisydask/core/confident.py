@@ -1,0 +1,319 @@
+"""Evidence and thresholds become counts of label issues, the confident joint, and label quality scores.
+
+The definitions are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes them;
+what cleanlab asks of whole rows is answered here from the evidence, or the row is named *unresolved*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
+from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.floating]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+ESTIMATION_METHODS = ("off_diagonal", "off_diagonal_calibrated")
+
+_CLIPPING_LOWER_BOUND = 1e-6
+
+
+@dataclass(frozen=True)
+class SparseCounts:
+    """Counts of pairs (given class, likely class), only those that occur.
+
+    Attributes
+    ----------
+    pairs : ndarray of int64, (m,)
+        ``given * K + likely``, ascending.
+    counts : ndarray of int64, (m,)
+    """
+
+    pairs: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pairs: npt.NDArray[np.int64]) -> SparseCounts:
+        """Count pairs; negative ones are left out."""
+        return cls(*np.unique(pairs[pairs >= 0], return_counts=True))
+
+    @classmethod
+    def of_dense(cls, counts: npt.NDArray[np.int64]) -> SparseCounts:
+        """Take the counts of all pairs, (K * K,)."""
+        found = np.flatnonzero(counts)
+        return cls(found, counts[found])
+
+    def __add__(self, other: SparseCounts) -> SparseCounts:
+        pairs, where = np.unique(np.concatenate([self.pairs, other.pairs]), return_inverse=True)
+        counts = np.zeros(len(pairs), np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return SparseCounts(pairs, counts)
+
+
+@dataclass(frozen=True)
+class IssueCounts:
+    """What the number of issues and the confident joint are made of.
+
+    Attributes
+    ----------
+    confident : ndarray of int64, (K,)
+        Per given class: examples whose predicted class reaches its threshold.
+    off_diagonal : ndarray of int64, (K,)
+        Those of them whose predicted class is not the given one.
+    joint : SparseCounts
+        Confident joint: (given, likely true class), uncalibrated.
+    """
+
+    confident: npt.NDArray[np.int64]
+    off_diagonal: npt.NDArray[np.int64]
+    joint: SparseCounts
+
+    @classmethod
+    def zero(cls, num_classes: int) -> IssueCounts:
+        """Counts of no rows."""
+        empty = np.zeros(0, np.int64)
+        return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), SparseCounts(empty, empty))
+
+    def __add__(self, other: IssueCounts) -> IssueCounts:
+        return IssueCounts(self.confident + other.confident, self.off_diagonal + other.off_diagonal, self.joint + other.joint)
+
+
+def dense_joint(num_classes: int) -> npt.NDArray[np.int64] | None:
+    """Room to count the joint of many blocks in place, (K * K,); None where it would be large."""
+    return np.zeros(num_classes**2, np.int64) if num_classes <= _DENSE else None
+
+
+def count_issues(
+    columns: Columns,
+    thresholds: Floats,
+    joint: bool = True,
+    pred_probs: Floats | None = None,
+    into: npt.NDArray[np.int64] | None = None,
+) -> tuple[IssueCounts, npt.NDArray[np.bool_]]:
+    """Count off-diagonal examples and fill the confident joint.
+
+    Parameters
+    ----------
+    columns : mapping
+        Evidence of n rows (:class:`noisydask.core.evidence.Evidence`).
+    thresholds : ndarray of float64, (K,)
+        Confident thresholds.
+    joint : bool
+        Whether to fill the joint, which takes all columns.
+    pred_probs : ndarray, (n, K), optional
+        The rows themselves, to resolve those that the evidence leaves open.
+    into : ndarray of int64, (K * K,), optional
+        The joint is added to it (:func:`dense_joint`) and left out of the counts.
+
+    Returns
+    -------
+    counts : IssueCounts
+        Of all rows, less the places in the joint of unresolved ones.
+    unresolved : ndarray of bool, (n,)
+        Rows whose place in the confident joint needs all of the row.
+    """
+    num_classes, rows = len(thresholds), len(columns["given"])
+    confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    unresolved = np.zeros(rows, bool)
+    own = dense_joint(num_classes) if joint and into is None else into
+    dense = own if own is not None and joint else np.zeros(0, np.int64)
+    pairs = np.full(rows if joint and not dense.size else 0, _NOT_COUNTED)
+    limits = thresholds - FLOATING_POINT_COMPARISON
+    given, top1, p_top1 = (columns[name] for name in ("given", "top1", "p_top1"))
+    others = (top1[:0], p_top1[:0], p_top1[:0])
+    if joint:
+        others = (columns["top2"], columns["p_top2"], columns.get("p_rest", p_top1[:0]))
+    room = _room(num_classes)
+    _count(given, top1, p_top1, *others, room, limits, limits.min(), confident, off_diagonal, dense, pairs, unresolved)
+    found = SparseCounts.of_dense(dense) if dense.size and into is None else SparseCounts.of(pairs)
+    if pred_probs is not None:
+        found += resolve_joint(unresolved, given, thresholds, pred_probs)
+    return IssueCounts(confident, off_diagonal, found), unresolved
+
+
+def resolve_joint(unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats) -> SparseCounts:
+    """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
+    limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
+    for some in _slices(unresolved):
+        found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+    return found
+
+
+# A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are sorted.
+_DENSE = 1000
+_NOT_COUNTED = -1
+
+
+@nb.njit(nogil=True, cache=True)
+def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, confident, off_diagonal, dense, pairs, unresolved):
+    """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not empty."""
+    num_classes, joint = limits.size, dense.size + pairs.size > 0
+    for i in range(given.size):
+        label, best = np.int64(given[i]), np.int64(top1[i])
+        if label >= num_classes:
+            continue
+        # One confident class or several: if the predicted class is among them, it is the likely one either way.
+        likely = best
+        if p_top1[i] >= limits[best]:
+            confident[label] += 1
+            off_diagonal[label] += best != label
+        elif not joint or p_top2[i] < lowest:
+            continue
+        elif (p_rest[i] if p_rest.size else min(p_top2[i], room - p_top1[i] - p_top2[i])) >= lowest:
+            unresolved[i] = True
+            continue
+        else:
+            likely = np.int64(top2[i])
+            if p_top2[i] < limits[likely]:
+                continue
+        if dense.size:
+            dense[label * num_classes + likely] += 1
+        elif joint:
+            pairs[i] = label * num_classes + likely
+
+
+def bound_of_rest(columns: Columns, num_classes: int) -> Floats:
+    """What the third largest probability is at most: itself where it was kept, else what the first two leave of the sum."""
+    if "p_rest" in columns:
+        return columns["p_rest"]
+    second = columns["p_top2"]
+    return np.minimum(second, _room(num_classes) - columns["p_top1"] - second)
+
+
+def _room(num_classes: int) -> float:
+    """What three classes of a valid row add up to at most; the others may be a little below 0."""
+    return 1.0 + ROW_SUM_TOLERANCE + PROBABILITY_TOLERANCE * num_classes if num_classes > 2 else 0.0
+
+
+def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDArray[np.int64]:
+    """Places in the confident joint from whole rows, (n, K)."""
+    confident = pred_probs >= limits
+    several = confident.sum(axis=1) > 1
+    likely = np.where(several, pred_probs.argmax(axis=1), confident.argmax(axis=1))
+    return np.where(confident.any(axis=1), given.astype(np.int64) * len(limits) + likely, _NOT_COUNTED)
+
+
+def _slices(mask: npt.NDArray[np.bool_], at_once: int = 4096) -> Iterator[npt.NDArray[np.intp]]:
+    """Positions where ``mask`` holds, few at a time: whole rows are looked at without copying the block."""
+    rows = np.flatnonzero(mask)
+    return (rows[start : start + at_once] for start in range(0, len(rows), at_once))
+
+
+def num_issues(counts: IssueCounts, class_counts: npt.NDArray[np.int64], estimation_method: str) -> int:
+    """Number of label issues, before those that agree with the prediction are dropped.
+
+    Parameters
+    ----------
+    counts : IssueCounts
+        Of all rows.
+    class_counts : ndarray of int64, (K,)
+        Examples given each class.
+    estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
+        The second scales each class's share of confident examples that are off the diagonal to all its examples.
+    """
+    if estimation_method == "off_diagonal":
+        return int(counts.off_diagonal.sum())
+    calibrated = counts.off_diagonal * class_counts / np.maximum(counts.confident, _CLIPPING_LOWER_BOUND)
+    return int(np.rint(math.fsum(calibrated)))
+
+
+def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
+    """Rows whose given label is the prediction, or would be with 1e-6 more: never issues.
+
+    ``dtype`` is that of the input, in which cleanlab makes the addition: 1e-6 vanishes beside a float16 of 0.5.
+    """
+    raised = columns["p_given"].astype(dtype) + np.asarray(FLOATING_POINT_COMPARISON, dtype)
+    best = columns["p_top1"].astype(dtype)
+    tie = (raised == best) & (columns["given"] < columns["top1"])
+    same: npt.NDArray[np.bool_] = (columns["given"] == columns["top1"]) | (raised > best) | tie
+    return same
+
+
+def label_quality(
+    columns: Columns,
+    thresholds: Floats,
+    quality_score: str = "self_confidence",
+    adjust_pred_probs: bool = False,
+    pred_probs: Floats | None = None,
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Score of each example's label: low is likely wrong.
+
+    Parameters
+    ----------
+    columns : mapping
+        Evidence of n rows.
+    thresholds : ndarray of float64, (K,)
+        Confident thresholds, used only with ``adjust_pred_probs``.
+    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+        ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised entropy /
+        ``P[given]``.
+    adjust_pred_probs : bool
+        Subtract each class's threshold first, shift and renormalise, as cleanlab's ``adjust_pred_probs`` does.
+    pred_probs : ndarray, (n, K), optional
+        The rows themselves, to resolve those that the evidence leaves open.
+
+    Returns
+    -------
+    scores : ndarray, (n,)
+        float64 if adjusted or of float64 evidence, else float32; NaN for refused rows.
+    unresolved : ndarray of bool, (n,)
+        Rows whose score the evidence alone does not give.
+    """
+    unresolved = np.zeros(len(columns["given"]), bool)
+    scores: Floats = columns["p_given"].copy()
+    refused = columns["given"] == len(thresholds)
+    if adjust_pred_probs:
+        scores, unresolved = _adjusted(columns, thresholds, quality_score, pred_probs)
+    elif quality_score == "normalized_margin":
+        scores = (scores - _best_other(columns) + scores.dtype.type(1)) / scores.dtype.type(2)
+    elif quality_score == "confidence_weighted_entropy":
+        ratio = columns["entropy"] / np.maximum(scores.astype(np.float64), _CLIPPING_LOWER_BOUND)
+        with np.errstate(invalid="ignore"):
+            scores = np.where(ratio > 0, np.log1p(ratio) / ratio, 1.0).astype(scores.dtype)
+    scores[refused] = np.nan
+    return scores, unresolved
+
+
+def _best_other(columns: Columns) -> Floats:
+    """Largest probability of a class that is not the given one."""
+    return np.where(columns["given"] == columns["top1"], columns["p_top2"], columns["p_top1"])
+
+
+def _adjusted(
+    columns: Columns, thresholds: Floats, quality_score: str, pred_probs: Floats | None
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Scores of probabilities less their class's threshold, shifted by the largest threshold and renormalised."""
+    shift, num_classes = thresholds.max(), len(thresholds)
+    given = columns["given"]
+    # Refused rows carry class K: give them any threshold and total, their score is discarded.
+    less = np.append(thresholds, 0.0)
+    total = columns["p_sum"] + (num_classes * shift - math.fsum(thresholds))
+    total[given == num_classes] = 1.0
+    own = columns["p_given"] - less[given] + shift
+    unresolved = np.zeros(len(own), bool)
+    if quality_score == "self_confidence":
+        return own / total, unresolved
+    nothing = -np.inf if num_classes > 1 else -shift
+    named = [
+        np.where(columns[top] == given, nothing, columns[p] - thresholds[columns[top]])
+        for top, p in (("top1", "p_top1"), ("top2", "p_top2"))
+    ]
+    other = np.maximum(*named)
+    if num_classes > 2:  # a class not named has at most p_rest, less the lowest threshold
+        unresolved = (bound_of_rest(columns, num_classes) - thresholds.min() > other) & (given < num_classes)
+    if pred_probs is not None:
+        for rows in _slices(unresolved):
+            whole = pred_probs[rows] - thresholds
+            whole[np.arange(len(rows)), given[rows]] = -np.inf
+            other[rows] = whole.max(axis=1)
+    return (own / total - (other + shift) / total + 1) / 2, unresolved

@@ -1,0 +1,377 @@
+"""Loss dynamics: the exponential moving average (EMA) of each example's training losses, and their mean curves.
+
+Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021. For each example over its own recorded losses in order
+of iteration, ``ema = (1 - alpha) * ema + alpha * loss``, from 0; an iteration at which it was not recorded changes nothing.
+The state of an example is a few numbers, carried from one piece of its losses to the next, so that it does not matter how
+the iterations are cut. The sums of EMA by label and iteration are integers, so that it does not matter in which order
+examples are added. Pure: NumPy and Numba only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.dynamics_kernel import (
+    LARGEST_LOSS,
+    LIMB_BITS,
+    NUM_LIMBS,
+    UNIT_BITS,
+    LossProblem,
+    advance_dense,
+    advance_ragged,
+    crossings_dense,
+    crossings_ragged,
+    curves_dense,
+    curves_ragged,
+)  # fmt: skip
+
+__all__ = [
+    "LARGEST_LOSS", "Crossings", "CurveSums", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
+    "ema_curves", "label_codes", "table_crossings", "table_curves",
+]  # fmt: skip
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
+_ROWS_BETWEEN_CARRIES = 1 << 21
+_PLAIN_LIMIT = 1 << 20
+#: Rows that are worked on together: as many as stay in a core's cache, or so many for each label.
+_WINDOW_BYTES, _WINDOW_LABELS = 1 << 18, 64
+#: Labels whose values lie this close together are told apart by a table.
+_SPAN = 1 << 20
+
+
+@dataclass
+class ExampleStates:
+    """What is known of consecutive examples after their losses so far, as columns of one length.
+
+    Attributes
+    ----------
+    ema, total, squares : ndarray of float64, (n,)
+        The EMA; the sum of the losses' distances to the first one, and that of their squares. The variance from these loses
+        no more than a factor of the number of losses, whatever they are.
+    first, last, smallest : ndarray, (n,), float32 or float64 as the losses
+        First, last and smallest loss; meaningless where there is none.
+    count : ndarray of int32, (n,)
+        Number of recorded losses.
+    """
+
+    ema: Floats
+    total: Floats
+    squares: Floats
+    first: Array
+    last: Array
+    smallest: Array
+    count: npt.NDArray[np.int32]
+
+    @classmethod
+    def dtypes(cls, dtype: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
+        """Type of each column for losses of ``dtype``."""
+        loss = loss_dtype(dtype)
+        kinds = dict.fromkeys(("first", "last", "smallest"), loss) | {"count": np.dtype(np.int32)}
+        return {field.name: kinds.get(field.name, np.dtype(np.float64)) for field in fields(cls)}
+
+    @classmethod
+    def empty(cls, rows: int, dtype: npt.DTypeLike) -> ExampleStates:
+        """States before the first loss."""
+        return cls(**{name: np.zeros(rows, kind) for name, kind in cls.dtypes(dtype).items()})
+
+    def columns(self) -> dict[str, Array]:
+        """All columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def part(self, rows: slice | Ints) -> ExampleStates:
+        """Some of the examples; a view where they are a slice."""
+        return ExampleStates(**{name: column[rows] for name, column in self.columns().items()})
+
+    @property
+    def metric(self) -> Floats:
+        """The EMA by which examples are ranked; NaN without any loss."""
+        return np.where(self.count > 0, self.ema, np.nan)
+
+    def statistics(self) -> dict[str, Array]:
+        """Columns of the ranking: number, mean, population variance, minimum and last of the losses."""
+        count = np.maximum(self.count, 1)
+        distance = self.total / count
+        values = {
+            "mean_loss": self.first + distance,
+            "variance": np.maximum(self.squares / count - distance * distance, 0.0),
+            "min_loss": self.smallest.astype(np.float64),
+            "last_loss": self.last.astype(np.float64),
+        }
+        some = self.count > 0
+        return {"num_losses": self.count.astype(np.int64)} | {k: np.where(some, v, np.nan) for k, v in values.items()}
+
+
+@dataclass
+class CurveSums:
+    """Sums and counts of the EMA by label and iteration; they add up to the same bits in any order.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, (L,)
+        Label values, ascending.
+    limbs : ndarray of int64, (5, L, T)
+        Sums in units of ``2 ** -60``, by limbs of 40 bits, the lowest first.
+    counts : ndarray of int64, (L, T)
+        Recorded losses.
+    """
+
+    labels: Ints
+    limbs: Ints
+    counts: Ints
+    _rows: int = 0
+
+    @classmethod
+    def zero(cls, labels: Ints, iterations: int) -> CurveSums:
+        """No examples of these labels yet."""
+        shape = len(labels), iterations
+        return cls(labels, np.zeros((NUM_LIMBS, *shape), np.int64), np.zeros(shape, np.int64))
+
+    def room_for(self, rows: int) -> None:
+        """Pass on carries where so many more examples need it."""
+        self._rows += rows
+        if self._rows > _ROWS_BETWEEN_CARRIES:
+            carried(self.limbs)
+            self._rows = rows
+
+    def columns(self, start: int, stop: int) -> CurveSums:
+        """A view of some iterations."""
+        return CurveSums(self.labels, self.limbs[:, :, start:stop], self.counts[:, start:stop], self._rows)
+
+    def __add__(self, other: CurveSums) -> CurveSums:
+        """Sums over the examples of both."""
+        labels = np.union1d(self.labels, other.labels)
+        both = CurveSums.zero(labels, self.counts.shape[1])
+        for one in (self, other):
+            where = np.searchsorted(labels, one.labels)
+            both.limbs[:, where] += carried(one.limbs)
+            both.counts[where] += one.counts
+        return both
+
+    def then(self, later: CurveSums) -> CurveSums:
+        """Sums over the iterations of both, of the same examples."""
+        labels = np.union1d(self.labels, later.labels)
+        width = self.counts.shape[1]
+        both = CurveSums.zero(labels, width + later.counts.shape[1])
+        for one, columns in ((self, slice(0, width)), (later, slice(width, None))):
+            where = np.searchsorted(labels, one.labels)
+            both.limbs[:, where, columns] = one.limbs
+            both.counts[where, columns] = one.counts
+        return both
+
+    def mean(self) -> Floats:
+        """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none is: (T,)."""
+        return _quotients(carried(self.limbs).sum(axis=1), self.counts.sum(axis=0))
+
+    def mean_per_label(self) -> Floats:
+        """As :meth:`mean`, of the examples of each label: (L, T)."""
+        return _quotients(carried(self.limbs), self.counts)
+
+
+def carried(limbs: Ints) -> Ints:
+    """Bring all limbs but the last into 0 to 2 ** 40, in place."""
+    for low, high in pairwise(limbs):
+        high += low >> LIMB_BITS
+        low &= (1 << LIMB_BITS) - 1
+    return limbs
+
+
+def _quotients(limbs: Ints, counts: Ints) -> Floats:
+    """Sums over counts, each rounded once."""
+    some = np.flatnonzero(counts)
+    totals = [0] * len(some)
+    for limb in limbs[::-1]:
+        totals = [(t << LIMB_BITS) + v for t, v in zip(totals, limb.ravel()[some].tolist(), strict=True)]
+    mean = np.full(counts.size, np.nan)
+    mean[some] = [t / (n << UNIT_BITS) for t, n in zip(totals, counts.ravel()[some].tolist(), strict=True)]
+    return mean.reshape(counts.shape)
+
+
+def loss_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else float32."""
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
+
+
+def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """The distinct labels, ascending, and for each example the position of its label among them.
+
+    Examples
+    --------
+    >>> values, codes = label_codes(np.array([7, -1, 7]))
+    >>> values.tolist(), codes.tolist()
+    ([-1, 7], [1, 0, 1])
+    """
+    if not len(labels):
+        return np.zeros(0, np.int64), np.zeros(0, np.int32)
+    low, high = int(labels.min()), int(labels.max())
+    if high - low >= _SPAN:
+        values, codes = np.unique(labels, return_inverse=True)
+        return values.astype(np.int64), codes.astype(np.int32)
+    wide = labels.astype(np.int64) if low < 0 else labels
+    shifted = (wide - wide.dtype.type(low)).astype(np.int32)
+    there = np.bincount(shifted, minlength=1) > 0
+    table = (np.cumsum(there) - 1).astype(np.int32)
+    return np.flatnonzero(there) + low, table[shifted]
+
+
+def advance(
+    states: ExampleStates, losses: Array, alpha: float, sums: CurveSums, codes: npt.NDArray[np.int32] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Advance examples by consecutive iterations, in place.
+
+    Parameters
+    ----------
+    states : ExampleStates of n examples
+        After the iterations before these; changed.
+    losses : ndarray, (n, t), float16, float32 or float64
+        NaN where not recorded.
+    alpha : float
+        Weight of a new loss.
+    sums : CurveSums of t iterations
+        Added to.
+    codes : ndarray of int32, (n,), optional
+        Which of ``sums.labels`` each example has; the first where not given.
+
+    Returns
+    -------
+    ndarray of uint8, (n,)
+        A :class:`LossProblem` per example. A refused loss changes nothing.
+
+    Examples
+    --------
+    >>> states, sums = ExampleStates.empty(2, "f4"), CurveSums.zero(np.array([0]), 2)
+    >>> _ = advance(states, np.array([[1, 3], [np.nan, 2]], np.float32), 0.5, sums)
+    >>> states.metric.tolist(), sums.mean().tolist()
+    ([1.75, 1.0], [0.5, 1.375])
+    """
+    kind = loss_dtype(losses.dtype)
+    losses = np.ascontiguousarray(losses, dtype=kind)
+    unsigned = np.dtype(f"u{kind.itemsize}")
+    limit = np.array(_PLAIN_LIMIT, kind).view(unsigned)[()]
+    problems = np.zeros(len(losses), np.uint8)
+    window = max(_WINDOW_BYTES // max(1, losses.shape[1] * kind.itemsize), _WINDOW_LABELS * len(sums.labels))
+    if not losses.size:
+        return problems
+    for start in range(0, len(losses), _ROWS_BETWEEN_CARRIES):
+        rows = slice(start, start + _ROWS_BETWEEN_CARRIES)
+        sums.room_for(len(losses[rows]))
+        s, x = states.part(rows), losses[rows]
+        here = codes[rows] if codes is not None else np.zeros(0, np.int32)
+        advance_dense(
+            x, x.view(unsigned), limit, here, len(sums.labels), window, alpha, s.ema, s.total, s.squares, s.first, s.last,
+            s.smallest, s.smallest.view(unsigned), s.count, problems[rows], sums.limbs, sums.counts,
+        )  # fmt: skip
+    return problems
+
+
+def advance_table(
+    states: ExampleStates, starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, sums: CurveSums,
+    codes: npt.NDArray[np.int32] | None = None,
+) -> npt.NDArray[np.uint8]:  # fmt: skip
+    """As :func:`advance`, of losses that lie example after example, each example's in order of iteration.
+
+    Parameters
+    ----------
+    states : ExampleStates of n examples
+        Changed.
+    starts : ndarray of int64, (n + 1,)
+        Where each example's losses begin.
+    losses : ndarray, (m,), the type of ``states.first``
+        NaN where not recorded.
+    steps : ndarray of int32, (m,)
+        Which iteration of ``sums`` each is of, rising within an example.
+    alpha : float
+        Weight of a new loss.
+    sums : CurveSums
+        Added to.
+    codes : ndarray of int32, (n,), optional
+        Which of ``sums.labels`` each example has; the first where not given.
+
+    Examples
+    --------
+    >>> states, sums = ExampleStates.empty(2, "f4"), CurveSums.zero(np.array([0]), 2)
+    >>> losses, steps = np.array([1, 3, 2], np.float32), np.array([0, 1, 1], np.int32)
+    >>> _ = advance_table(states, np.array([0, 2, 3]), losses, steps, 0.5, sums)
+    >>> states.metric.tolist(), sums.mean().tolist()
+    ([1.75, 1.0], [0.5, 1.375])
+    """
+    examples = len(starts) - 1
+    problems = np.zeros(examples, np.uint8)
+    codes = np.zeros(examples, np.int32) if codes is None else codes
+    for start in range(0, examples, _ROWS_BETWEEN_CARRIES):
+        rows = slice(start, start + _ROWS_BETWEEN_CARRIES)
+        s = states.part(rows)
+        sums.room_for(len(s.ema))
+        advance_ragged(
+            starts[start : start + len(s.ema) + 1], losses, steps, codes[rows], alpha, s.ema, s.total, s.squares, s.first,
+            s.last, s.smallest, s.count, problems[rows], sums.limbs, sums.counts,
+        )  # fmt: skip
+    return problems
+
+
+def ema_curves(losses: Array, alpha: float) -> Floats:
+    """EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not recorded."""
+    curves = np.full(losses.shape, np.nan)
+    curves_dense(np.ascontiguousarray(losses, loss_dtype(losses.dtype)), alpha, curves)
+    return curves
+
+
+@dataclass
+class Crossings:
+    """Search for the first iteration at which examples' EMA lies above the mean curve, piece by piece of the iterations.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of a new loss.
+    mean : ndarray of float64, (T,)
+        The mean curve.
+    ema : ndarray of float64, (n,)
+        After the iterations so far, of examples that have not crossed yet.
+    found : ndarray of int64, (n,)
+        Position of the iteration; -1 where none was found yet.
+    """
+
+    alpha: float
+    mean: Floats
+    ema: Floats
+    found: Ints
+
+    @classmethod
+    def of(cls, examples: int, alpha: float, mean: Floats) -> Crossings:
+        """Nothing looked at yet."""
+        return cls(alpha, mean, np.zeros(examples), np.full(examples, -1, np.int64))
+
+    def look(self, losses: Array, rows: Ints, first: int, where: slice = slice(None)) -> None:
+        """Look at iterations from ``first`` on: ``rows`` of ``losses`` are the examples at ``where``."""
+        tile = np.ascontiguousarray(losses, loss_dtype(losses.dtype))
+        crossings_dense(tile, rows, first, self.alpha, self.mean, self.ema[where], self.found[where])
+
+
+def crossings(losses: Array, alpha: float, mean: Floats) -> Ints:
+    """First position of the iterations at which each row's EMA lies above the mean curve; -1 where none does."""
+    search = Crossings.of(len(losses), alpha, mean)
+    search.look(losses, np.arange(len(losses)), 0)
+    return search.found
+
+
+def table_curves(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, iterations: int) -> Floats:
+    """EMA of each example of :func:`advance_table` at all iterations; NaN where not recorded: (n, iterations)."""
+    curves = np.full((len(starts) - 1, iterations), np.nan)
+    curves_ragged(starts, losses, steps, alpha, curves)
+    return curves
+
+
+def table_crossings(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats) -> Ints:
+    """As :func:`crossings`, of examples of :func:`advance_table`."""
+    found = np.full(len(starts) - 1, -1, np.int64)
+    crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(found)), found)
+    return found

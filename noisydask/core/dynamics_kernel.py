@@ -1,0 +1,334 @@
+"""The kernels of the loss dynamics: compiled loops over tiles of losses. See :mod:`noisydask.core.dynamics` for their meaning.
+
+An EMA is a chain over the iterations: what runs in parallel is the rows. A tile of rows is turned around a few iterations
+at a time, so that the innermost loop walks over rows and is vectorised. A tile without gaps takes a loop without questions;
+every loop does the same arithmetic on a value, so no bit depends on the tile that a row comes in.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+import numba as nb
+import numpy as np
+
+from noisydask.core.transpose import turn
+
+#: Sums are kept in integers: an EMA counts in units of ``2 ** -60``, by limbs of 40 bits.
+LIMB_BITS, NUM_LIMBS, UNIT_BITS = 40, 5, 60
+#: The largest loss that is accepted (float32's largest), which five limbs hold for any number of examples.
+LARGEST_LOSS = float(np.finfo(np.float32).max)
+
+# Below this, an EMA is cut into two limbs by adding and subtracting: what is added leaves the rounded value in the low
+# bits of the sum, which are added up as they are.
+_PLAIN = float(1 << 20)
+_HIGH, _LOW = 1.5 * 2.0**32, 1.5 * 2.0**-8
+_HIGH_BITS, _LOW_BITS = (int(np.float64(value).view(np.int64)) for value in (_HIGH, _LOW))
+_LANES, _STEPS = 64, 32
+_UNITS = tuple(2.0 ** (LIMB_BITS * k - UNIT_BITS) for k in range(NUM_LIMBS))
+_GAPS, _HUGE = 1, 2
+
+
+class LossProblem(IntEnum):
+    """Why a loss was refused."""
+
+    NONE = 0
+    NEGATIVE = 1
+    TOO_LARGE = 2
+
+
+NONE, NEGATIVE, TOO_LARGE = (int(problem) for problem in LossProblem)
+
+
+@nb.njit(nogil=True, cache=True)
+def order_by_code(codes, num_codes):
+    """Positions in order of their codes, and where each code begins."""
+    edges = np.zeros(num_codes + 1, np.int64)
+    for i in range(codes.size):
+        edges[codes[i] + 1] += 1
+    for c in range(num_codes):
+        edges[c + 1] += edges[c]
+    order, filled = np.empty(codes.size, np.int64), edges[:-1].copy()
+    for i in range(codes.size):
+        order[filled[codes[i]]] = i
+        filled[codes[i]] += 1
+    return order, edges
+
+
+@nb.njit(nogil=True, cache=True)
+def _extremes(bits, i):
+    """Smallest and largest bits of a row: non-negative floats order like them, all others lie above."""
+    smallest = largest = bits[i, 0]
+    for j in range(bits.shape[1]):
+        smallest = min(smallest, bits[i, j])
+        largest = max(largest, bits[i, j])
+    return smallest, largest
+
+
+@nb.njit(nogil=True, cache=True)
+def _note(losses, i, first, last, smallest, count):
+    """Take in a row with gaps; what is wrong with it, if anything, and whether it is huge."""
+    problem, huge = NONE, False
+    for j in range(losses.shape[1]):
+        value = losses[i, j]
+        if value < 0:
+            problem = NEGATIVE
+        elif value > LARGEST_LOSS:
+            problem = max(problem, TOO_LARGE)
+        elif value >= 0:
+            if count[i] == 0:
+                first[i] = smallest[i] = abs(value)  # of -0.0 makes 0.0
+            count[i] += 1
+            last[i] = abs(value)
+            smallest[i] = min(smallest[i], abs(value))
+            huge = huge or value >= _PLAIN
+    return problem, huge
+
+
+@nb.njit(nogil=True, cache=True)
+def _there(losses, bits, limit, i):
+    """Number of losses of a row that is as it should be but for gaps; -1 where there is more to it."""
+    there = gaps = np.int64(0)
+    for j in range(losses.shape[1]):
+        there += np.int64(bits[i, j] < limit)
+        gaps += np.int64(losses[i, j] != losses[i, j])
+    return there if there + gaps == losses.shape[1] else -1
+
+
+@nb.njit(nogil=True, cache=True)
+def _ends(losses, i):
+    """First and last loss of a row that has any."""
+    a, b = 0, losses.shape[1] - 1
+    while losses[i, a] != losses[i, a]:
+        a += 1
+    while losses[i, b] != losses[i, b]:
+        b -= 1
+    return losses[i, a], losses[i, b]
+
+
+@nb.njit(nogil=True, cache=True)
+def _look(losses, bits, limit, start, stop, ema, first, last, smallest, smallest_bits, count, problems, kinds):
+    """Take in number, first, last and smallest of the losses of rows; say which loop each needs."""
+    width = losses.shape[1]
+    for i in range(start, stop):
+        low, high = _extremes(bits, i)
+        there = width if high < limit else _there(losses, bits, limit, i)
+        if there < 0 or ema[i] >= _PLAIN:
+            problems[i], huge = _note(losses, i, first, last, smallest, count)
+            kinds[i - start] = _HUGE if huge or ema[i] >= _PLAIN else _GAPS
+            continue
+        kinds[i - start] = 0 if there == width else _GAPS
+        if there:
+            begin, last[i] = _ends(losses, i)
+            if count[i] == 0:
+                first[i], smallest_bits[i] = begin, low
+            count[i] += there
+            smallest_bits[i] = min(smallest_bits[i], low)
+
+
+@nb.njit(nogil=True, cache=True)
+def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low):
+    """All losses are there and none is large."""
+    keep = 1.0 - alpha
+    for s in range(steps):
+        above, below = np.int64(0), np.int64(0)
+        for k in range(lanes):
+            value = np.float64(x[s, k])
+            now = keep * ema[k] + alpha * value
+            ema[k] = now
+            distance = value - first[k]
+            total[k] += distance
+            squares[k] += distance * distance
+            rounded = now + _HIGH
+            above += np.float64(rounded).view(np.int64)
+            below += np.float64((now - (rounded - _HIGH)) + _LOW).view(np.int64)
+        high[s] += above - lanes * _HIGH_BITS
+        low[s] += below - lanes * _LOW_BITS
+
+
+@nb.njit(nogil=True, cache=True)
+def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low, counts):
+    """Some losses are missing, or refused, none is large."""
+    keep = 1.0 - alpha
+    for s in range(steps):
+        above, below, there = np.int64(0), np.int64(0), np.int64(0)
+        for k in range(lanes):
+            value = np.float64(x[s, k])
+            valid = (value >= 0.0) & (value <= LARGEST_LOSS)
+            before, after, distance = ema[k], keep * ema[k] + alpha * value, value - first[k]
+            distance = distance if valid else 0.0
+            ema[k] = after if valid else before
+            total[k] += distance
+            squares[k] += distance * distance
+            now = after if valid else 0.0
+            rounded = now + _HIGH
+            above += np.float64(rounded).view(np.int64)
+            below += np.float64((now - (rounded - _HIGH)) + _LOW).view(np.int64)
+            there += np.int64(valid)
+        high[s] += above - lanes * _HIGH_BITS
+        low[s] += below - lanes * _LOW_BITS
+        counts[s] += there
+
+
+@nb.njit(nogil=True, cache=True)
+def add_fixed(value, limbs, code, step):
+    """Add an EMA of any size, rounded to a multiple of ``2 ** -60``, to the limbs of a code and iteration."""
+    if value >= _PLAIN:
+        for limb in range(NUM_LIMBS - 1, 1, -1):
+            whole = math.floor(value / _UNITS[limb])
+            value -= whole * _UNITS[limb]
+            limbs[limb, code, step] += np.int64(whole)
+    rounded = value + _HIGH
+    limbs[1, code, step] += np.float64(rounded).view(np.int64) - _HIGH_BITS
+    limbs[0, code, step] += np.float64((value - (rounded - _HIGH)) + _LOW).view(np.int64) - _LOW_BITS
+
+
+@nb.njit(nogil=True, cache=True)
+def advance_one(value, alpha, ema, first, total, squares):
+    """EMA and sums of one example after one more loss: the arithmetic of all loops."""
+    distance = value - first
+    return (1.0 - alpha) * ema + alpha * value, total + distance, squares + distance * distance
+
+
+@nb.njit(nogil=True, cache=True)
+def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code):
+    """Anything may come."""
+    for k in range(rows.size):
+        i = rows[k]
+        for j in range(losses.shape[1]):
+            value = np.float64(losses[i, j])
+            if value >= 0.0 and value <= LARGEST_LOSS:
+                ema[i], total[i], squares[i] = advance_one(value, alpha, ema[i], np.float64(first[i]), total[i], squares[i])
+                add_fixed(ema[i], limbs, code, j)
+                counts[code, j] += 1
+
+
+@nb.njit(nogil=True, cache=True)
+def _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code):
+    """Advance a few rows of one code; ``tile`` is room for their states and turned losses."""
+    width, lanes = losses.shape[1], rows.size
+    e, s1, s2, origin, turned, x = tile
+    for k in range(lanes):
+        i = rows[k]
+        e[k], s1[k], s2[k], origin[k] = ema[i], total[i], squares[i], first[i]
+    for j in range(0, width, _STEPS):
+        steps = min(_STEPS, width - j)
+        turn(bits, rows, j, steps, turned)
+        high, low, seen = limbs[1, code, j:], limbs[0, code, j:], counts[code, j:]
+        if kind == _GAPS:
+            _advance_gaps(x, steps, lanes, alpha, e, origin, s1, s2, high, low, seen)
+        else:
+            _advance_plain(x, steps, lanes, alpha, e, origin, s1, s2, high, low)
+            seen[:steps] += lanes
+    for k in range(lanes):
+        i = rows[k]
+        ema[i], total[i], squares[i] = e[k], s1[k], s2[k]
+
+
+@nb.njit(nogil=True, cache=True)
+def advance_dense(
+    losses, bits, limit, codes, num_codes, window, alpha, ema, total, squares, first, last, smallest, smallest_bits, count,
+    problems, limbs, counts,
+):  # fmt: skip
+    """Advance the states of whole rows by consecutive iterations; ``bits`` is ``losses`` seen as unsigned integers.
+
+    Rows are walked over by windows, which stay in the cache; in each, rows of one code are taken together. ``codes`` is
+    empty where all have code 0. ``limbs`` (5, codes, t) and ``counts`` (codes, t) are added to.
+    """
+    turned = np.empty((_STEPS, _LANES), bits.dtype)
+    tile = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), turned, turned.view(losses.dtype)
+    kinds = np.empty(min(window, ema.size), np.uint8)
+    for begin in range(0, ema.size, window):
+        end = min(begin + window, ema.size)
+        _look(losses, bits, limit, begin, end, ema, first, last, smallest, smallest_bits, count, problems, kinds)
+        if codes.size:
+            order, edges = order_by_code(codes[begin:end], num_codes)
+        else:
+            order, edges = np.arange(end - begin), np.array([0, end - begin])
+        for code in range(edges.size - 1):
+            for start in range(edges[code], edges[code + 1], _LANES):
+                rows = order[start : min(start + _LANES, edges[code + 1])]
+                kind = 0
+                for k in range(rows.size):
+                    kind = max(kind, kinds[rows[k]])
+                    rows[k] += begin
+                if kind == _HUGE:
+                    _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code)
+                else:
+                    _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code)
+
+
+@nb.njit(nogil=True, cache=True)
+def advance_ragged(
+    starts, losses, steps, codes, alpha, ema, total, squares, first, last, smallest, count, problems, limbs, counts
+):
+    """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which iteration each is of."""
+    for i in range(starts.size - 1):
+        for j in range(starts[i], starts[i + 1]):
+            value = np.float64(losses[j])
+            if value < 0:
+                problems[i] = NEGATIVE
+            elif value > LARGEST_LOSS:
+                problems[i] = max(problems[i], TOO_LARGE)
+            elif value >= 0:
+                loss = abs(losses[j])
+                if count[i] == 0:
+                    first[i] = smallest[i] = loss
+                count[i] += 1
+                last[i], smallest[i] = loss, min(smallest[i], loss)
+                ema[i], total[i], squares[i] = advance_one(value, alpha, ema[i], np.float64(first[i]), total[i], squares[i])
+                add_fixed(ema[i], limbs, codes[i], steps[j])
+                counts[codes[i], steps[j]] += 1
+
+
+@nb.njit(nogil=True, cache=True)
+def curves_ragged(starts, losses, steps, alpha, curves):
+    """EMA of each example at its iterations; what is not recorded is left as it is."""
+    for i in range(starts.size - 1):
+        ema = 0.0
+        for j in range(starts[i], starts[i + 1]):
+            value = np.float64(losses[j])
+            if value >= 0.0:
+                ema = (1.0 - alpha) * ema + alpha * value
+                curves[i, steps[j]] = ema
+
+
+@nb.njit(nogil=True, cache=True)
+def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
+    """First iteration at which each example's EMA lies above the mean curve, where none was found before."""
+    for i in range(starts.size - 1):
+        for j in range(starts[i], starts[i + 1]):
+            value = np.float64(losses[j])
+            if found[i] < 0 and value >= 0.0:
+                ema[i] = (1.0 - alpha) * ema[i] + alpha * value
+                if ema[i] > mean[steps[j]]:
+                    found[i] = steps[j]
+
+
+@nb.njit(nogil=True, cache=True)
+def crossings_dense(losses, rows, first, alpha, mean, ema, found):
+    """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and ``found`` are of these rows."""
+    for k in range(rows.size):
+        now = ema[k]
+        for j in range(losses.shape[1]):
+            if found[k] >= 0:
+                break
+            value = np.float64(losses[rows[k], j])
+            if value >= 0.0:
+                now = (1.0 - alpha) * now + alpha * value
+                if now > mean[first + j]:
+                    found[k] = first + j
+        ema[k] = now
+
+
+@nb.njit(nogil=True, cache=True)
+def curves_dense(losses, alpha, curves):
+    """EMA of whole rows at each iteration; what is not recorded is left as it is."""
+    for i in range(losses.shape[0]):
+        now = 0.0
+        for j in range(losses.shape[1]):
+            value = np.float64(losses[i, j])
+            if value >= 0.0:
+                now = (1.0 - alpha) * now + alpha * value
+                curves[i, j] = now

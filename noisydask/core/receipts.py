@@ -1,0 +1,178 @@
+"""The receipt of a block: what its evidence was made from, what it holds, and its checksums.
+
+A receipt is stored after the evidence that it vouches for. It carries the block's class totals and refused rows too, so that
+a block whose receipt still matches costs neither its probabilities nor the kernel. A receipt is believed only as a whole:
+one that was cut short, or of another version, is no receipt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.thresholds import ClassTotals
+
+#: Rises with every change of what evidence or receipts mean: evidence of another version is made anew.
+EVIDENCE_VERSION = 2
+
+_LOW_BITS = 20
+
+
+class Why(StrEnum):
+    """Why a block was read."""
+
+    NEW = "new"
+    SOURCE = "source changed"
+    LABELS = "labels changed"
+    COLUMNS = "evidence lacks columns"
+    DAMAGED = "evidence damaged or missing"
+    UNIDENTIFIED = "source without identity"
+    APPENDED = "iterations appended"
+
+
+@dataclass(frozen=True)
+class BlockSource:
+    """What the client knows of a block before it is read.
+
+    Attributes
+    ----------
+    number : int
+        The block.
+    fingerprint : str or None
+        What its probabilities lie in, by the store's own identity of each object; None where the store tells none.
+    receipt : bool
+        Whether a receipt of it is stored.
+    why : Why
+        The reason to read it, if there is no receipt.
+    missing : tuple of (int, int)
+        Ranges of rows of which nothing is stored, to be left out.
+    unstored_labels : tuple of (int, int)
+        Ranges of rows whose labels are not stored, and so are the array's fill value.
+    """
+
+    number: int
+    fingerprint: str | None = None
+    receipt: bool = False
+    why: Why = Why.UNIDENTIFIED
+    missing: tuple[tuple[int, int], ...] = ()
+    unstored_labels: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """A block of the evidence, with the checksums of its columns."""
+
+    number: int
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is kept of a block beside its evidence.
+
+    Attributes
+    ----------
+    sources, labels : str
+        Fingerprints of what its probabilities lie in, and of its labels.
+    rows, unstored_labels : int
+        Number of rows, and of those whose labels were the array's fill value for want of a chunk.
+    checksums : mapping of str to str
+        CRC-32C of the stored chunk of each column, in hexadecimal.
+    totals : ClassTotals
+        Class totals of its valid rows.
+    problem_counts : tuple of int
+        Number of refused rows of each kind.
+    first_problems : tuple of (int, int)
+        The first refused rows and their kinds.
+    """
+
+    sources: str
+    labels: str
+    rows: int
+    unstored_labels: int
+    checksums: Mapping[str, str]
+    totals: ClassTotals
+    problem_counts: tuple[int, ...]
+    first_problems: tuple[tuple[int, int], ...]
+
+    def to_bytes(self) -> bytes:
+        """As it is stored: JSON, with a checksum of its own."""
+        return sealed(asdict(self) | {"totals": _totals_to_json(self.totals), "version": EVIDENCE_VERSION})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, num_classes: int) -> Receipt | None:
+        """What :meth:`to_bytes` wrote, or None if this is anything else.
+
+        Examples
+        --------
+        >>> receipt = Receipt("s", "l", 5, 0, {"given": "0a"}, ClassTotals.zero(3), (5, 0), ())
+        >>> Receipt.from_bytes(receipt.to_bytes(), 3).rows, Receipt.from_bytes(receipt.to_bytes()[:-5], 3)
+        (5, None)
+        """
+        try:
+            found = unsealed(content)
+            if found.pop("version") != EVIDENCE_VERSION:
+                return None
+            found["totals"] = _totals_from_json(found["totals"], num_classes)
+            found["problem_counts"] = tuple(found["problem_counts"])
+            found["first_problems"] = tuple((row, kind) for row, kind in found["first_problems"])
+            return cls(**found)
+        except (ValueError, KeyError, TypeError, IndexError):
+            return None
+
+    def refusal(self, sources: str, labels: str, rows: int, columns: Iterable[str]) -> Why | None:
+        """Why it does not stand for a block with these sources and labels; None where it does."""
+        if (self.sources, self.rows) != (sources, rows):
+            return Why.SOURCE
+        if self.labels != labels:
+            return Why.LABELS
+        return None if set(columns) <= set(self.checksums) else Why.COLUMNS
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """A receipt as it is stored: JSON, with a checksum of its own."""
+    text = _canonical(content)
+    return f'{{"crc32c": "{google_crc32c.value(text.encode()):08x}", "receipt": {text}}}\n'.encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What :func:`sealed` was given.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is anything else.
+    """
+    stored = json.loads(content)
+    found = stored["receipt"]
+    if stored["crc32c"] != f"{google_crc32c.value(_canonical(found).encode()):08x}":
+        raise ValueError("it was cut short or altered")
+    return dict(found)
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _totals_to_json(totals: ClassTotals) -> list[list[int]]:
+    """Classes that occur, their counts, and their sums."""
+    classes = np.flatnonzero(totals.counts)
+    sums = [(int(high) << _LOW_BITS) + int(low) for high, low in zip(totals.high[classes], totals.low[classes], strict=True)]
+    return [classes.tolist(), totals.counts[classes].tolist(), sums]
+
+
+def _totals_from_json(stored: list[list[int]], num_classes: int) -> ClassTotals:
+    totals = ClassTotals.zero(num_classes)
+    classes, counts, sums = stored
+    where: npt.NDArray[np.int64] = np.array(classes, np.int64)
+    totals.counts[where] = counts
+    totals.high[where] = [total >> _LOW_BITS for total in sums]
+    totals.low[where] = [total & ((1 << _LOW_BITS) - 1) for total in sums]
+    return totals

@@ -1,0 +1,125 @@
+"""What a job is asked to do, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.confident import ESTIMATION_METHODS, QUALITY_SCORES
+from noisydask.errors import InputError
+
+ON_INVALID = ("raise", "skip")
+ON_UNREADABLE = ("raise", "skip")
+#: Nobody may lock an output for longer without renewing the lock.
+MAX_LEASE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class IssueSettings:
+    """Options of the main job.
+
+    Attributes
+    ----------
+    quality_score, estimation_method, on_invalid, on_unreadable : str
+        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`, :data:`ON_UNREADABLE`.
+    adjust_pred_probs : bool
+        Subtract class thresholds from the probabilities before scoring.
+    block_bytes : int
+        Decoded bytes of a block.
+    full : bool
+        Read all, whatever evidence is there.
+    """
+
+    quality_score: str = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: str = "off_diagonal"
+    on_invalid: str = "raise"
+    block_bytes: int = DEFAULT_BLOCK_BYTES
+    on_unreadable: str = "raise"
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("quality_score", self.quality_score, QUALITY_SCORES)
+        _one_of("estimation_method", self.estimation_method, ESTIMATION_METHODS)
+        _one_of("on_invalid", self.on_invalid, ON_INVALID)
+        _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
+        if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
+            raise InputError("adjust_pred_probs works with self_confidence and normalized_margin only")
+        if self.block_bytes < 1:
+            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """How runs are locked, published, kept and judged.
+
+    Attributes
+    ----------
+    allow_unsafe_store : bool
+        Go on where the store keeps no conditions, so that two drivers at once could overwrite each other.
+    lease_seconds : float
+        A lock that was not renewed for so long is taken over.
+    keep_runs : int
+        The newest runs that are kept; at least the published one and its parent are.
+    keep_days : float
+        Runs younger than that are kept as well.
+    grace_seconds : float
+        Nothing is removed that was published, or written to, less than so long ago: somebody may be reading it.
+    fail_above : float, optional
+        Share of the examples that may be issues.
+    fail_new_above : int, optional
+        Number of issues that may be new since the run before.
+    """
+
+    allow_unsafe_store: bool = False
+    lease_seconds: float = 60.0
+    keep_runs: int = 10
+    keep_days: float = 0.0
+    grace_seconds: float = 3600.0
+    fail_above: float | None = None
+    fail_new_above: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lease_seconds <= MAX_LEASE_SECONDS:
+            raise InputError(f"lease_seconds must be 1 to {MAX_LEASE_SECONDS}, not {self.lease_seconds}")
+        if self.keep_runs < 1:
+            raise InputError(f"keep_runs must be at least 1, not {self.keep_runs}")
+        for name in ("keep_days", "grace_seconds", "fail_new_above"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"{name} must not be negative, but is {value}")
+        if self.fail_above is not None and not 0 <= self.fail_above <= 1:
+            raise InputError(f"fail_above is a share of the examples, 0 to 1, not {self.fail_above}")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Options of the job on training losses.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of a new loss in the moving average.
+    top_k : int, optional
+        How many candidates are ranked; all examples with a loss where not given.
+    block_bytes : int
+        Decoded bytes of a block.
+    """
+
+    alpha: float = 0.001
+    top_k: int | None = None
+    block_bytes: int = DEFAULT_BLOCK_BYTES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise InputError(f"alpha must be above 0 and at most 1, not {self.alpha}")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k must be at least 1, not {self.top_k}")
+        if self.block_bytes < 1:
+            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,78 @@
+"""Mean curves of a table: which iterations there are is known only piece by piece. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.dynamics import CurveSums
+from noisydask.errors import InputError
+
+Ints = npt.NDArray[np.int64]
+
+#: Labels times iterations of the curves that are made, at most: 48 bytes each.
+MOST_CELLS = 1 << 25
+
+
+def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """Distinct values, ascending, and the position of each value among them.
+
+    Examples
+    --------
+    >>> [found.tolist() for found in distinct(np.array([30, 10, 30]))]
+    [[10, 30], [1, 0, 1]]
+    """
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, -1)
+    if high - low > 4 * len(values) + 1024:
+        found, codes = np.unique(values, return_inverse=True)
+        return found, codes.astype(np.int32)
+    there = np.zeros(high - low + 1, bool)
+    there[values - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1).astype(np.int32)[values - low]
+
+
+@dataclass(frozen=True, eq=False)
+class TableSums:
+    """Sums of the EMA by label and iteration; they add up to the same bits in any order.
+
+    Attributes
+    ----------
+    iterations : ndarray of int64, (T,)
+        Ascending.
+    sums : CurveSums of T iterations
+    """
+
+    iterations: Ints
+    sums: CurveSums
+
+    @classmethod
+    def zero(cls, labels: Ints, iterations: Ints) -> TableSums:
+        """No examples yet.
+
+        Raises
+        ------
+        InputError
+            If there are too many labels and iterations.
+        """
+        if max(1, len(labels)) * len(iterations) > MOST_CELLS:
+            raise InputError(
+                f"{len(labels):,} labels at {len(iterations):,} iterations are too many for mean curves; at most"
+                f" {MOST_CELLS:,} cells are made: record epochs instead of steps, or leave the labels out"
+            )
+        return cls(iterations, CurveSums.zero(labels, len(iterations)))
+
+    def __add__(self, other: TableSums) -> TableSums:
+        iterations = np.union1d(self.iterations, other.iterations)
+        return TableSums(iterations, self._at(iterations) + other._at(iterations))
+
+    def _at(self, iterations: Ints) -> CurveSums:
+        """The sums at more iterations."""
+        if len(iterations) == len(self.iterations):
+            return self.sums
+        wider = TableSums.zero(self.sums.labels, iterations).sums
+        where = np.searchsorted(iterations, self.iterations)
+        wider.limbs[:, :, where] = self.sums.limbs
+        wider.counts[:, where] = self.sums.counts
+        return wider

@@ -1,0 +1,1 @@
+"""The main job: label issues of ``pred_probs`` and ``labels``."""

@@ -1,0 +1,182 @@
+"""The native function of the main job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import dask
+
+from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.settings import IssueSettings, PublishSettings
+from noisydask.errors import GateError, InputError
+from noisydask.issues.inputs import Inputs
+from noisydask.issues.job import IssueJob
+from noisydask.issues.results import LabelIssues
+from noisydask.running import graph
+from noisydask.running.progress import Reporter, Silent
+from noisydask.storage.locations import refuse_overlap
+from noisydask.storage.store import Output
+
+
+def find_label_issues(
+    labels: Any,
+    pred_probs: Any,
+    *,
+    quality_score: str = "self_confidence",
+    adjust_pred_probs: bool = False,
+    estimation_method: str = "off_diagonal",
+    ids: Any = None,
+    class_names: Sequence[str] | None = None,
+    on_invalid: str = "raise",
+    on_unreadable: str = "raise",
+    full: bool = False,
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    out: str | Path | None = None,
+    storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+    reporter: Reporter | None = None,
+    allow_unsafe_store: bool = False,
+    lease_seconds: float = 60.0,
+    keep_runs: int = 10,
+    keep_days: float = 0.0,
+    grace_seconds: float = 3600.0,
+    fail_above: float | None = None,
+    fail_new_above: int | None = None,
+) -> LabelIssues:
+    """Find the examples whose label is likely wrong, on the active Dask client or scheduler.
+
+    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues as
+    ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except that a class without examples is never
+    predicted confidently.
+
+    Parameters
+    ----------
+    labels : str, Path or array-like, (N,), any integer type
+        Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column (``file.parquet#column``) by path or URL;
+        or a Zarr array, NumPy array, memmap, Dask array or list.
+    pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
+        Out-of-sample predicted probabilities, given in the same ways.
+    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+        How a label is scored; low is likely wrong.
+    adjust_pred_probs : bool
+        Subtract class thresholds first, for imbalanced classes (not for ``confidence_weighted_entropy``).
+    estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
+        How the number of issues is estimated.
+    ids : optional
+        A name for each example, given as ``labels`` is; integers or text.
+    class_names : sequence of str, optional
+        K names.
+    on_invalid : {"raise", "skip"}
+        Stop at rows that are no probabilities or have an impossible label, or leave them out.
+    on_unreadable : {"raise", "skip"}
+        Stop at chunks that are missing or cannot be decoded, or leave their rows out.
+    full : bool
+        Read everything, even where the evidence that an earlier run left in ``out`` still holds.
+    block_bytes : int
+        Decoded bytes of a block; a worker holds about three. Changes no result.
+    out : str or Path, optional
+        Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that
+        the workers must share, and go with the returned object.
+    storage_options : mapping of name to mapping, optional
+        fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
+    reporter : Reporter, optional
+        Shows progress (:mod:`noisydask.running.progress`); silent by default.
+    allow_unsafe_store : bool
+        Go on where the store of ``out`` keeps no conditional writes: two runs at once could overwrite each other.
+    lease_seconds : float
+        After so long without a sign of life, the lock of another run on ``out`` is taken over.
+    keep_runs, keep_days : int, float
+        Older runs of ``out`` are removed after publishing: all but the newest so many and those younger than so many days.
+        The published run and its parent always stay.
+    grace_seconds : float
+        Nothing is removed that was published less than so long ago.
+    fail_above : float, optional
+        Share of the examples that may be issues; with more, the run is published and GateError raised.
+    fail_new_above : int, optional
+        Number of issues that may be new since the run before; with more, the same.
+
+    Returns
+    -------
+    LabelIssues
+
+    Raises
+    ------
+    InputError
+        If an input is missing, malformed or invalid; one sentence that says what, how many and where.
+    JobError
+        If the cluster or a store fails, a chunk cannot be read, or an input changes while it is read.
+    LockedError
+        If another run works on ``out``.
+    GateError
+        If more was found than ``fail_above`` or ``fail_new_above`` let pass; its ``issues`` are the published run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
+    >>> find_label_issues([0, 1, 0, 1, 1], pred_probs).to_dataframe()[["index", "given_label", "suggested_label"]]
+       index  given_label  suggested_label
+    0      4            1                0
+    """
+    settings = IssueSettings(
+        quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes), on_unreadable, bool(full)
+    )
+    options = storage_options or {}
+    inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
+    publish = PublishSettings(
+        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above
+    )
+    if out is not None:
+        refuse_overlap(str(out), inputs.urls())
+    job = IssueJob(inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish)
+    found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
+    check_gate(found, publish)
+    return found
+
+
+def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
+    """Raise GateError if a published run has more issues, or more new ones, than the settings let pass."""
+    share = found.num_issues / found.num_examples
+    if settings.fail_above is not None and share > settings.fail_above:
+        raise GateError(f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})", found)
+    changes = found.manifest["changes"]
+    if settings.fail_new_above is not None and changes is not None and changes["new"] > settings.fail_new_above:
+        raise GateError(f"{changes['new']:,} issues are new, above fail_new_above ({settings.fail_new_above:,})", found)
+
+
+class _Results(Protocol):
+    def remove_with_me(self, remove: Callable[[], None]) -> None: ...
+
+
+_Found = TypeVar("_Found", bound=_Results, covariant=True)
+
+
+class _Job(Protocol[_Found]):
+    def run(self, output: Output) -> _Found: ...
+
+
+def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
+    """Run a job whose results go with the returned object."""
+    with_me = _temporary_folder()
+    try:
+        found = job.run(Output.at(with_me))
+    except BaseException:
+        shutil.rmtree(with_me, ignore_errors=True)
+        raise
+    found.remove_with_me(partial(shutil.rmtree, with_me, ignore_errors=True))
+    return found
+
+
+def _temporary_folder() -> str:
+    """A folder for the results of a job without ``out``, seen by all workers."""
+    folder = tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
+    client = graph.active_client()
+    if client is not None and not all(client.run(os.path.isdir, folder).values()):
+        os.rmdir(folder)
+        raise InputError("the workers run on other machines: give out=, a path or URL that all of them can write")
+    return folder

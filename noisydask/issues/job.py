@@ -1,0 +1,298 @@
+"""One run of the main job, step by step: scan, count, rank, write, publish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from distributed.scheduler import KilledWorker
+
+from noisydask.core import ranking
+from noisydask.core.blocks import plan_blocks
+from noisydask.core.confident import num_issues
+from noisydask.core.evidence import columns_for
+from noisydask.core.problems import Problems
+from noisydask.core.receipts import BlockSource, StoredBlock, Why
+from noisydask.core.settings import IssueSettings
+from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
+from noisydask.errors import InputError
+from noisydask.issues import passes, scanning, tables
+from noisydask.issues.changes import since
+from noisydask.issues.deaths import deadly
+from noisydask.issues.inputs import Inputs
+from noisydask.issues.results import LabelIssues
+from noisydask.running import graph
+from noisydask.running.job import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
+from noisydask.running.progress import listening
+from noisydask.running.publish import Publication
+from noisydask.storage.arrays import DaskRows, Rows
+from noisydask.storage.chunks import ChunkedArray
+from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
+from noisydask.storage.sources import block_sources, describe
+from noisydask.storage.store import Output, RunStore
+
+
+@dataclass
+class IssueJob(Job[LabelIssues]):
+    """One run of the main job, step by step; :meth:`run` is the whole of it.
+
+    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made, ``keep`` whether
+    evidence is reused, and kept for the next run.
+    """
+
+    inputs: Inputs
+    settings: IssueSettings
+    absent: float = NEVER
+    joint: bool = True
+    keep: bool = True
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    scanned: Counter[str] = field(default_factory=Counter)
+    stored: list[StoredBlock] = field(default_factory=list)
+    bytes_read: int = 0
+    rebuilt: str | None = None
+
+    def _run(self, publication: Publication, started: datetime) -> LabelIssues:
+        output, run = publication.output, publication.run
+        data, sources = self._plan(output)
+        self._timed("start")
+        scanned = self._scan(data, sources)
+        self._check(scanned.problems, data)
+        self._timed("scan")
+        thresholds = confident_thresholds(scanned.totals, self.absent)
+        settings, arrays = self.settings, self._row_arrays(run, data)
+        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays)
+        counted, again = self._count(data, scoring, scanned.stored, sources)
+        total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
+        self._timed("count")
+        parts = self._rank(data, scoring, run, counted.histogram, total)
+        self._timed("rank")
+        self._write_small(run, scanned, thresholds, counted, data)
+        counts = {
+            "examples": data.grid.rows,
+            "invalid": scanned.problems.total - scanned.problems.unreadable,
+            "unreadable": scanned.problems.unreadable,
+            "classes": data.num_classes,
+            "estimated_issues": total,
+            "issues": sum(part.rows for part in parts),
+            "blocks": data.grid.num_blocks,
+            "blocks_read_again": len(again),
+        }
+        self._timed("write")
+        bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
+        manifest = self._manifest(run, started, counts, bytes_read, len(parts))
+        manifest = self._with_changes(manifest, publication)
+        self._check_unchanged(data)
+        return LabelIssues(run, publication.publish(manifest))
+
+    def _with_changes(self, manifest: dict[str, Any], publication: Publication) -> dict[str, Any]:
+        """The manifest with what changed since the run before."""
+        previous = publication.previous()
+        if previous is None or previous[1].get("job") != manifest["job"]:
+            return manifest | {"changes": None}
+        self.reporter.phase("comparing with the run before")
+        changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+        return manifest | {"changes": changes, "objects": manifest["objects"] + [asdict(stored) for stored in objects]}
+
+    def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
+        probs = self.inputs.pred_probs
+        self.snapshots = snapshots({"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids})
+        rows, num_classes = probs.shape
+        grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
+        check_memory(grid.block_bytes)
+        settings = self.settings
+        skip = settings.on_unreadable == "skip"
+        sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)
+        fresh = settings.full or sources[0].fingerprint is None
+        columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
+        evidence, self.rebuilt = output.open_evidence(grid, num_classes, probs.dtype, columns, fresh)
+        if self.rebuilt:
+            self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")
+        labels = self.inputs.labels
+        data = passes.Dataset(
+            grid, num_classes, probs.dtype, columns, evidence,
+            pred_probs=None if isinstance(probs, DaskRows) else probs,
+            labels=None if isinstance(labels, DaskRows) else labels, skip_unreadable=skip,
+        )  # fmt: skip
+        receipts = set() if fresh else evidence.receipts()
+        return data, [replace(source, receipt=source.number in receipts) for source in sources]
+
+    def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+        """Look at the receipts that there are, and read the blocks for which none stands."""
+        states, known = [], [source for source in sources if source.receipt]
+        if known:
+            self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
+            arrays = self._given(data, known, self.inputs.labels)
+            numbers = graph.block_numbers(known, tasks_of(len(known), EVIDENCE_TASKS, any(a is not None for a in arrays)))
+            states.append(graph.run_pass("check", partial(scanning.check, data=data), numbers, *arrays))
+            stale = set(states[0].stale)
+            sources = [source for source in sources if not source.receipt or source.number in stale]
+        if sources:
+            states.append(self._read(data, sources))
+        state: scanning.ScanState = reduce(add, states)
+        self.scanned += state.why
+        self.bytes_read += state.bytes_read
+        return state
+
+    def _read(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+        arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
+        tasks = tasks_of(len(sources), SCAN_TASKS, any(array is not None for array in arrays))
+        rows = sum(stop - start for start, stop in (data.grid.bounds(source.number) for source in sources))
+        size = rows * data.num_classes * data.dtype.itemsize
+        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks")
+        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
+            task = partial(scanning.scan, data=replace(data, notify=notify))
+            numbers = graph.block_numbers(sources, tasks)
+            try:
+                state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
+            except KilledWorker as error:
+                raise deadly(error, graph.task_of(error, numbers), data) from error
+        return state
+
+    def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
+        """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the tasks."""
+        some = [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
+        return [graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None for rows in inputs]
+
+    def _check(self, problems: Problems, data: passes.Dataset) -> None:
+        invalid, rows = problems.total - problems.unreadable, data.grid.rows
+        if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
+            self._check_unchanged(data)  # a chunk that is deleted under the run reads as fill value
+            raise InputError(problems.sentence(rows))
+
+    def _check_unchanged(self, data: passes.Dataset) -> None:
+        check_blocks_unchanged(self.snapshots, "pred_probs", data.grid, data.evidence.forget)
+
+    def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
+        """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
+        double = data.dtype == np.float64 or self.settings.adjust_pred_probs
+        dtype = np.float64 if double else np.float32
+        scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
+        given_dtype = data.evidence.arrays["given"].dtype
+        given = run.array("given_labels.zarr", (data.grid.rows,), data.grid.block_rows, given_dtype)
+        self.objects += [scores.create(), given.create()]
+        return scores, given
+
+    def _count(
+        self, data: passes.Dataset, scoring: passes.Scoring, scanned: Iterable[StoredBlock], sources: Sequence[BlockSource]
+    ) -> tuple[passes.CountState, tuple[int, ...]]:
+        """Count all blocks; read again those that hold rows which the evidence cannot decide."""
+        self.reporter.phase("counting from the evidence")
+        task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
+        self.stored = [blocks[number] for number in sorted(blocks)]
+        state = graph.run_pass("count", task, graph.block_numbers(self.stored, tasks_of(len(blocks), EVIDENCE_TASKS)))
+        if damaged := sorted(state.damaged):
+            # Their receipts vouch for their class totals, not for what has become of their evidence since.
+            anew = self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]).stored
+            more = graph.run_pass("count", task, graph.block_numbers(anew, tasks_of(len(anew), EVIDENCE_TASKS)))
+            if more.damaged:
+                raise passes.evidence_changed(more.damaged[0], data)
+            blocks |= {stored.number: stored for stored in anew}
+            self.stored, state = [blocks[number] for number in sorted(blocks)], state + more
+        again = tuple(sorted(state.unresolved))
+        if again:
+            self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
+            probs = self.inputs.pred_probs
+            array = graph.block_rows(probs.array, data.grid, again) if isinstance(probs, DaskRows) else None
+            numbers = graph.block_numbers(again, (1,) * len(again))
+            task = partial(passes.resolve, data=data, scoring=scoring)
+            state += graph.run_pass("resolve", task, numbers, array)
+        self.objects += state.objects
+        return state, again
+
+    def _over_evidence(self, name: str, task: Any, data: passes.Dataset) -> Any:
+        """A pass over all blocks that reads no probabilities."""
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
+        numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
+        return graph.run_pass(name, task, numbers)
+
+    def _rank(
+        self, data: passes.Dataset, scoring: passes.Scoring, run: RunStore, histogram: ranking.Ints, total: int
+    ) -> list[tables.WrittenPart]:
+        """Find the parts of the ranking, sort and write each."""
+        self.reporter.phase(f"ranking {total:,} candidates")
+        scores = scoring.scores
+        cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
+        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
+        while bins := cut_off.too_large:
+            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, scores=scores), data))
+        if tied := cut_off.tied:
+            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, scores=scores), data))
+        parts = cut_off.parts()
+        run.make_folder("issues")
+        written = self._write_parts(data, scores, run, parts)
+        if len(written) > 1:
+            self._write_indices(run, written)
+        self.objects += [stored for part in written for stored in part.objects]
+        return written
+
+    def _write_parts(
+        self, data: passes.Dataset, scores: ChunkedArray, run: RunStore, parts: list[ranking.Part]
+    ) -> list[tables.WrittenPart]:
+        ids = self.inputs.ids
+        selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
+        array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
+        numbers = graph.block_numbers(self.stored, tasks)
+        frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
+        names = self.inputs.class_names
+        if len(parts) <= 1:
+            part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
+            finish = partial(tables.write_only_part, part=part, run=run, class_names=names)
+            return [graph.compute(graph.gather_frames("write", frames, finish))]
+        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
+        numbers = graph.block_numbers(self.stored, tasks)
+        kept = graph.run_pass("kept", partial(passes.kept, data=data, selection=selection), numbers)
+        firsts = 1 + np.cumsum([0, *kept[:-1]])
+        meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
+        finish_part = partial(
+            tables.write_shuffled_part, parts=tuple(parts), first_ranks=tuple(firsts.tolist()), run=run, class_names=names
+        )
+        table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
+        return sorted(table["written"], key=lambda part: part.number)
+
+    def _write_indices(self, run: RunStore, parts: list[tables.WrittenPart]) -> None:
+        rows = sum(part.rows for part in parts)
+        indices = tables.index_array(run, rows)
+        self.objects.append(indices.create())
+        chunks = range(-(-rows // tables.INDEX_CHUNK))
+        task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
+        self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
+
+    def _write_small(
+        self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
+    ) -> None:
+        """Write what has the size of the classes, and the refused rows."""
+        totals = scanned.totals
+        shown = thresholds if self.absent == LOWER_BOUND else np.where(totals.counts > 0, thresholds, np.nan)
+        self.objects += run.write_array("thresholds.zarr", shown)
+        self.objects += run.write_array("class_counts.zarr", totals.counts)
+        if self.joint:
+            self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
+        refused = np.zeros(0, np.int64)
+        if scanned.problems.total:
+            refused = self._over_evidence("refused", partial(passes.refused, data=data), data).rows
+        self.objects += run.write_array("invalid_indices.zarr", refused)
+
+    def _manifest(
+        self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int
+    ) -> dict[str, Any]:
+        """Everything there is to know of a run."""
+        inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
+        more = {name: describe(snapshot, counts["classes"], name) for name, snapshot in self.snapshots.items()}
+        names = self.inputs.class_names
+        return common_manifest(run, started, self.timings, self.objects) | {
+            "job": "issues",
+            "settings": asdict(self.settings),
+            "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
+            "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
+            "class_names": list(names) if names is not None else None,
+            "counts": counts,
+            "bytes_read": bytes_read,
+            "parts": [tables.part_name(number) for number in range(num_parts)],
+        }

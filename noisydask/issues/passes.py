@@ -1,0 +1,266 @@
+"""The passes over the data, block by block: what a task does, and the partial states that add up.
+
+Each pass turns blocks into a *state*; states are added with ``+`` in any order, in a tree. Storage is handed in, Dask is
+not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.core.confident import (
+    IssueCounts,
+    SparseCounts,
+    agrees,
+    count_issues,
+    dense_joint,
+    label_quality,
+    resolve_joint,
+)
+from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
+from noisydask.core.receipts import StoredBlock
+from noisydask.errors import JobError
+from noisydask.storage.arrays import Rows
+from noisydask.storage.chunks import ChunkedArray, StoredObject
+from noisydask.storage.evidence_store import EvidenceStore
+from noisydask.storage.rows import read_rows
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the passes read: rows in stores, or nothing where tasks are handed blocks."""
+
+    grid: BlockGrid
+    num_classes: int
+    dtype: np.dtype[Any]
+    columns: tuple[str, ...]
+    evidence: EvidenceStore
+    pred_probs: Rows | None = None
+    labels: Rows | None = None
+    skip_unreadable: bool = False
+    notify: Callable[[int, int], None] | None = field(default=None, repr=False)
+
+
+def rows_of(data: Dataset) -> Rows:
+    """The probabilities, where tasks read them."""
+    return cast(Rows, data.pred_probs)
+
+
+def total_of(states: Iterable[Any]) -> Any:
+    """States added up."""
+    return reduce(lambda one, other: one + other, states)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How labels are scored and issues counted, with what is known of all rows."""
+
+    thresholds: npt.NDArray[np.float64]
+    quality_score: str
+    adjust_pred_probs: bool
+    joint: bool
+    scores: ChunkedArray = field(repr=False)
+    given: ChunkedArray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CountState:
+    """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written, bytes re-read."""
+
+    counts: IssueCounts
+    histogram: Ints
+    unresolved: tuple[int, ...] = ()
+    objects: tuple[StoredObject, ...] = ()
+    bytes_read: int = 0
+    damaged: tuple[int, ...] = ()
+
+    def __add__(self, other: CountState) -> CountState:
+        return CountState(
+            self.counts + other.counts,
+            self.histogram + other.histogram,
+            self.unresolved + other.unresolved,
+            self.objects + other.objects,
+            self.bytes_read + other.bytes_read,
+            self.damaged + other.damaged,
+        )
+
+
+def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
+    """Count and score from the evidence; a block with rows that it cannot decide is named, to be completed later.
+
+    So is a block whose evidence is damaged, of which nothing is counted.
+    """
+    joint = dense_joint(data.num_classes) if scoring.joint else None
+    state: CountState = total_of(_count_block(block, data, scoring, joint) for block in blocks)
+    if joint is None:
+        return state
+    counts = replace(state.counts, joint=state.counts.joint + SparseCounts.of_dense(joint))
+    return replace(state, counts=counts)
+
+
+def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None) -> CountState:
+    block, columns = stored.number, data.evidence.read_checked(stored.number, data.columns, stored.checksums)
+    if columns is None:
+        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
+    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
+    scores, open_scores = _scores(columns, scoring, None)
+    if open_rows.any() or open_scores.any():
+        return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+    return _scored(block, counts, scores, columns["given"], scoring)
+
+
+def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+    """What :func:`count` left open of the blocks that it named, from their rows."""
+    return total_of(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
+
+
+def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+    if pred_probs is None:
+        pred_probs, _ = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
+    rows, columns = cast(npt.NDArray[np.floating], pred_probs), data.evidence.read(block, data.columns)
+    counts = IssueCounts.zero(data.num_classes)
+    if scoring.joint:
+        _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
+        counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
+    scores, _ = _scores(columns, scoring, rows)
+    again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
+    return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)
+
+
+def _scores(columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None) -> Any:
+    return label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
+
+
+def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], given: Array, scoring: Scoring) -> CountState:
+    """Keep a block's scores and given labels."""
+    written = scoring.scores.write_recorded(block, scores), scoring.given.write_recorded(block, given)
+    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
+
+
+def evidence_changed(block: int, data: Dataset) -> JobError:
+    """The error for evidence that was whole a moment ago: a driver that slept through its lease may have written on."""
+    start, stop = data.grid.bounds(block)
+    return JobError(f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run the job again")
+
+
+def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
+    """Histogram of bins that hold too many examples."""
+    return cast(Ints, total_of(histogram(_keys(block, scores), bins) for block in blocks))
+
+
+def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
+    """Positions of single scores that too many examples share."""
+    rows = scores.shape[0]
+    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
+    return cast(Ints, total_of(counts))
+
+
+def _keys(block: int, scores: ChunkedArray) -> Keys:
+    return sort_keys(cast(npt.NDArray[np.floating], scores.read(block)))
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """Positions of examples, ascending."""
+
+    rows: Ints
+
+    def __add__(self, other: RowNumbers) -> RowNumbers:
+        return RowNumbers(np.sort(np.concatenate([self.rows, other.rows])))
+
+
+def refused(blocks: Sequence[int], data: Dataset) -> RowNumbers:
+    """Rows that the scan refused."""
+    found = []
+    for block in blocks:
+        given = data.evidence.read(block, ("given",))["given"]
+        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(block)[0])
+    return RowNumbers(np.concatenate(found))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which examples are candidates, and what of them is written."""
+
+    parts: tuple[Part, ...]
+    scores: ChunkedArray = field(repr=False)
+    ids: Rows | None = None
+
+
+def select(blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+    """The examples of the ranking's parts as a table, in the order of the ranking.
+
+    ``ids`` is handed in only for a single block of a Dask graph.
+    """
+    frame = pd.concat([_select_block(block, ids, data, selection) for block in blocks], ignore_index=True)
+    return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
+
+
+def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+    block = stored.number
+    start, stop = data.grid.bounds(block)
+    scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
+    last = selection.parts[-1].last_key if selection.parts else 0
+    rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
+    part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
+    rows, part = rows[part >= 0], part[part >= 0]
+    names = ("given", "top1", "p_given", "p_top1")
+    found = data.evidence.read_checked(block, names, stored.checksums) if len(rows) else {name: np.empty(0) for name in names}
+    if found is None:
+        raise evidence_changed(block, data)
+    columns = {name: column[rows] for name, column in found.items()}
+    if ids is None and selection.ids is not None and len(rows):
+        ids = selection.ids.read(start, stop)
+    return candidates(part, start + rows, start + rows if ids is None else ids[rows], scores[rows], columns, data.dtype)
+
+
+def candidates(
+    part: Ints, index: Ints, ids: Array, scores: Array, columns: Mapping[str, Array], dtype: np.dtype[Any]
+) -> pd.DataFrame:
+    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with the prediction."""
+    return pd.DataFrame(
+        {
+            "part": part,
+            "index": index,
+            "id": ids,
+            "given_label": columns["given"].astype(np.int32),
+            "suggested_label": columns["top1"].astype(np.int32),
+            "label_quality": scores,
+            "given_prob": columns["p_given"],
+            "suggested_prob": columns["p_top1"],
+            "keep": ~agrees(columns, dtype) if len(index) else np.zeros(0, bool),
+        }
+    )
+
+
+def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> Ints:
+    """How many examples of each part stay: tells at which rank the next part begins."""
+    total = np.zeros(len(selection.parts), np.int64)
+    for block in blocks:
+        frame = _select_block(block, None, data, selection)
+        total += np.bincount(frame["part"][frame["keep"]], minlength=len(total))
+    return total
+
+
+def rank(frame: pd.DataFrame, part: Part, first_rank: int, runs: bool) -> pd.DataFrame:
+    """Put a part in order, take the examples that belong to the T lowest, drop those that agree, number the rest.
+
+    The frame must be complete. ``runs`` says that its rows are those of :func:`select`, in the order of the blocks: then
+    among equal scores they are in order already, and sorting merges a few sorted runs.
+    """
+    scores = frame["label_quality"].to_numpy()
+    order = np.argsort(scores, kind="stable") if runs else np.lexsort((frame["index"].to_numpy(), scores))
+    order = order[: part.take]
+    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]].drop(columns=["part", "keep"], errors="ignore")
+    frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
+    return frame.reset_index(drop=True)

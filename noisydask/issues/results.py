@@ -1,0 +1,138 @@
+"""A finished run, read lazily: what :func:`noisydask.find_label_issues` returns."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+
+from noisydask.running.graph import token
+from noisydask.storage.arrays import zarr_store
+from noisydask.storage.store import RunStore
+
+
+@dataclass(eq=False)
+class PublishedRun:
+    """A finished run of any job: its folder and its manifest."""
+
+    run: RunStore = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+
+    def remove_with_me(self, remove: Callable[[], None]) -> None:
+        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
+        weakref.finalize(self, remove)
+
+
+@dataclass(eq=False)
+class LabelIssues(PublishedRun):
+    """The label issues of a dataset, worst first.
+
+    Small results are read once, when first asked for; nothing of the size of the dataset is held unless
+    :attr:`mask` or a computed :attr:`label_quality` asks for it.
+
+    Examples
+    --------
+    >>> import numpy as np, noisydask
+    >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
+    >>> issues = noisydask.find_label_issues(np.array([0, 1, 0, 1, 1]), pred_probs)
+    >>> issues.indices.tolist(), issues.num_issues
+    ([4], 1)
+    """
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples in the dataset."""
+        return int(self.manifest["counts"]["examples"])
+
+    @property
+    def num_issues(self) -> int:
+        """Number of label issues found: the length of :attr:`indices`."""
+        return int(self.manifest["counts"]["issues"])
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, if given."""
+        return cast("list[str] | None", self.manifest["class_names"])
+
+    @cached_property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Positions of the issues, worst label first: int64, (num_issues,)."""
+        return cast(npt.NDArray[np.int64], self._array("issue_indices.zarr"))
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """True where an example has a label issue: bool, (num_examples,)."""
+        mask = np.zeros(self.num_examples, bool)
+        mask[self.indices] = True
+        return mask
+
+    @cached_property
+    def confident_thresholds(self) -> npt.NDArray[np.float64]:
+        """Mean probability of each class over the examples given it; NaN for a class without any: float64, (K,)."""
+        return cast(npt.NDArray[np.float64], self._array("thresholds.zarr"))
+
+    @cached_property
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """Examples given each class: int64, (K,)."""
+        return cast(npt.NDArray[np.int64], self._array("class_counts.zarr"))
+
+    @cached_property
+    def confident_joint(self) -> npt.NDArray[np.int64]:
+        """Counts of (given class, likely true class), uncalibrated, diagonal at least 1: int64, (K, K)."""
+        return cast(npt.NDArray[np.int64], self._array("confident_joint.zarr"))
+
+    @property
+    def label_quality(self) -> da.Array:
+        """Score of every example's label, low is likely wrong; NaN where skipped: lazy, (num_examples,)."""
+        return da.from_zarr(self._open("label_quality.zarr"), name=token("label-quality"), inline_array=True)
+
+    @property
+    def invalid_indices(self) -> npt.NDArray[np.int64]:
+        """Positions of the examples left out by ``on_invalid="skip"``, ascending."""
+        return cast(npt.NDArray[np.int64], self._array("invalid_indices.zarr"))
+
+    def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
+        """The issues as a table, worst first.
+
+        Parameters
+        ----------
+        top : int, optional
+            Only the first so many.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``, ``label_quality``,
+            ``given_prob``, ``suggested_prob``, and ``given_name``, ``suggested_name`` where class names were given.
+        """
+        return read_parts(self.run, self.manifest["parts"], self.num_issues if top is None else top)
+
+    def _open(self, name: str) -> zarr.Array[Any]:
+        return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
+
+    def _array(self, name: str) -> npt.NDArray[np.generic]:
+        return cast(npt.NDArray[np.generic], self._open(name)[...])
+
+
+def read_parts(run: RunStore, names: Sequence[str], rows: int) -> pd.DataFrame:
+    """The first ``rows`` rows of a ranking in Parquet parts."""
+    tables: list[pa.Table] = []
+    for name in names:
+        with run.place.fs.open((run.place / name).path, "rb") as file:
+            tables.append(pq.read_table(file).slice(0, rows))
+        rows -= len(tables[-1])
+        if rows <= 0:
+            break
+    # Names are text, whether they came in one part or in several with a dictionary each.
+    text = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in tables[0].schema]
+    return pa.concat_tables(table.cast(pa.schema(text)) for table in tables).to_pandas()

@@ -1,0 +1,186 @@
+"""The scan: the pass that reads ``pred_probs``, each block once, and only where no receipt stands for the block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.evidence import MAX_ROWS, Evidence, scan_rows
+from noisydask.core.problems import Problems
+from noisydask.core.receipts import BlockSource, Receipt, StoredBlock, Why
+from noisydask.core.row_kernel import Problem
+from noisydask.core.thresholds import ClassTotals
+from noisydask.errors import JobError
+from noisydask.issues.passes import Dataset, rows_of, total_of
+from noisydask.storage.arrays import Rows
+from noisydask.storage.fingerprints import of_labels
+from noisydask.storage.rows import read_rows
+
+Array = npt.NDArray[np.generic]
+
+#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next read.
+READ_BYTES = 32 * 1024**2
+
+
+@dataclass(frozen=True)
+class ScanState:
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, what is stored,
+    blocks whose receipt was looked at and does not stand.
+    """
+
+    totals: ClassTotals
+    problems: Problems
+    bytes_read: int
+    why: Counter[str]
+    stored: tuple[StoredBlock, ...] = ()
+    stale: tuple[int, ...] = ()
+
+    def __add__(self, other: ScanState) -> ScanState:
+        return ScanState(
+            self.totals + other.totals,
+            self.problems + other.problems,
+            self.bytes_read + other.bytes_read,
+            self.why + other.why,
+            self.stored + other.stored,
+            self.stale + other.stale,
+        )
+
+
+def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset) -> ScanState:
+    """What the receipts of blocks tell, where they stand; the other blocks are named. Cheap, so that a task takes many."""
+    return total_of(_check_block(block, labels, data) for block in blocks)
+
+
+def _check_block(source: BlockSource, labels: Array | None, data: Dataset) -> ScanState:
+    known = _Known.of(source, labels, data)
+    if known.receipt is not None and known.refusal is None:
+        return _reused(source.number, known.receipt, data)
+    return ScanState(
+        ClassTotals.zero(data.num_classes), Problems.of(np.zeros(0, np.uint8), 0), 0, Counter(), (), (source.number,)
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A block's labels and their fingerprint, its rows that are not to be had, its receipt and why that does not stand."""
+
+    labels: Array
+    content: str
+    unread: tuple[tuple[int, int], ...]
+    receipt: Receipt | None
+    refusal: Why | None
+
+    @classmethod
+    def of(cls, source: BlockSource, labels: Array | None, data: Dataset) -> _Known:
+        start, stop = data.grid.bounds(source.number)
+        unread = source.missing
+        if labels is None:
+            labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
+            unread += more
+        content = of_labels(labels) if source.fingerprint is not None else ""
+        receipt = data.evidence.read_receipt(source.number) if source.receipt else None
+        unread += lost_labels(source, receipt, data)
+        refusal: Why | None = source.why
+        if receipt is not None and source.fingerprint is not None:
+            found = receipt.refusal(source.fingerprint, content, stop - start, data.columns)
+            refusal = found or (Why.SOURCE if unread else None)
+        return cls(labels, content, unread, receipt, refusal)
+
+
+def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+    """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
+    return total_of(_scan_source(block, pred_probs, labels, data) for block in blocks)
+
+
+def _scan_source(source: BlockSource, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+    """Read a block, then write its receipt."""
+    start, stop = data.grid.bounds(source.number)
+    known = _Known.of(source, labels, data)
+    why = known.refusal or source.why
+    state, checksums = _scan_block(source.number, pred_probs, known.labels, known.unread, data)
+    if source.fingerprint is not None and not state.problems.unreadable:
+        if why == Why.COLUMNS and known.receipt is not None:  # the same rows: what else is known of them stays true
+            checksums = {**known.receipt.checksums, **checksums}
+        receipt = Receipt(
+            source.fingerprint, known.content, stop - start, _num_rows(source.unstored_labels), checksums, state.totals,
+            tuple(state.problems.counts.tolist()), state.problems.first,
+        )  # fmt: skip
+        data.evidence.write_receipt(source.number, receipt)
+    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns})
+    return replace(state, why=Counter([why]), stored=(stored,))
+
+
+def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
+    problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
+    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns})
+    return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
+
+
+def lost_labels(source: BlockSource, old: Receipt | None, data: Dataset) -> tuple[tuple[int, int], ...]:
+    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless they are left out."""
+    start, _ = data.grid.bounds(source.number)
+    then = () if old is None else tuple((low, min(high, start + old.rows)) for low, high in source.unstored_labels)
+    if old is None or _num_rows(then) <= old.unstored_labels:
+        return ()
+    if data.skip_unreadable:
+        return source.unstored_labels
+    low, high = source.unstored_labels[0]
+    raise JobError(
+        f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored at the last run and is gone;"
+        " if these labels are the fill value now, run once with full=True (--full)"
+    )
+
+
+def _num_rows(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(max(0, high - low) for low, high in ranges)
+
+
+def _scan_block(
+    block: int, pred_probs: Array | None, labels: Array, unread: tuple[tuple[int, int], ...], data: Dataset
+) -> tuple[ScanState, dict[str, str]]:
+    """The scan of a block, of which some rows are not to be had; and the checksums of its evidence."""
+    start, stop = data.grid.bounds(block)
+    labels = without(labels, unread, start)
+    found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
+    totals, bytes_read = ClassTotals.zero(data.num_classes), 0
+    if pred_probs is None:
+        cuts = reads(rows_of(data), start, stop)
+        pieces = ((low, high, *read_rows(rows_of(data), low, high, data.skip_unreadable)) for low, high in cuts)
+    else:
+        firsts = range(start, stop, MAX_ROWS)
+        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS], ()) for low in firsts)
+    for low, high, rows, more in pieces:
+        part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
+        totals += ClassTotals.of(part.counts, part.fixed)
+        unread += more
+    for low, high in unread:
+        found.problems[low - start : high - start] = Problem.UNREADABLE
+    checksums = data.evidence.write(block, found.columns)
+    if data.pred_probs is not None:
+        bytes_read = data.pred_probs.take_bytes_read()
+    if data.notify:
+        data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
+    return ScanState(totals, Problems.of(found.problems, start), bytes_read, Counter()), checksums
+
+
+def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Array:
+    """Labels with those of unreadable rows made impossible, so that the scan refuses the rows."""
+    if not unread:
+        return labels
+    marked = labels.astype(np.int64)
+    for low, high in unread:
+        marked[low - start : high - start] = -1
+    return marked
+
+
+def reads(pred_probs: Rows, start: int, stop: int) -> Iterable[tuple[int, int]]:
+    """Ranges of whole chunks in which rows are read."""
+    chunk = pred_probs.chunk_rows
+    fitting = READ_BYTES // (pred_probs.shape[1] * pred_probs.dtype.itemsize)
+    step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
+    return ((low, min(low + step, stop)) for low in range(start, stop, step))

@@ -1,0 +1,1 @@
+"""The job on recorded training losses: dense arrays, tables, datasets of Datumaro; and their recorder."""

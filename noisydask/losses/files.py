@@ -1,0 +1,302 @@
+"""Tables of recorded losses in files, cut into units that a task reads: row groups of Parquet, byte ranges of CSV.
+
+Where the statistics of a Parquet dataset show that no id lies in two units, examples are whole within each unit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from bisect import bisect_left
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow.parquet as pq
+from fsspec.utils import read_block
+
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.losses.table import LossColumns, checked_rows, is_text
+from noisydask.storage.locations import Location, explain, reason
+
+#: Footers read at once.
+_FOOTER_THREADS = 16
+#: Bytes of CSV by which its first rows are looked at.
+_HEAD = 1 << 16
+#: Rows read, of those there are, at most, where a table needs no shuffle.
+_READ_TWICE = 1.5
+_PARQUET, _PLAIN_CSV, _PACKED_CSV = (".parquet", ".pq"), (".csv",), (".csv.gz", ".csv.bz2", ".csv.zst", ".csv.xz")
+#: How an empty cell of a number is written.
+_EMPTY = ["", "nan", "NaN", "NAN", "NA", "null", "NULL", "None"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file (all of it: no stop).
+
+    ``ids`` says between which ids its rows lie, where that is known.
+    """
+
+    file: str
+    number: int = 0
+    rows: int | None = None
+    ids: tuple[Any, Any] | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and below ``high``."""
+
+    pieces: tuple[Piece, ...]
+    low: Any = None
+    high: Any = None
+
+    def rows_of(self, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+        """The rows that belong to this unit."""
+        if self.low is not None:
+            frame = frame[frame[column] >= self.low]
+        if self.high is not None:
+            frame = frame[frame[column] < self.high]
+        return frame
+
+
+@dataclass(frozen=True)
+class LossFiles:
+    """A table in files.
+
+    Attributes
+    ----------
+    place : Location
+        Its file or folder.
+    columns : LossColumns
+        What its columns are called.
+    units : tuple of Unit
+        All of it, each about a block.
+    whole : bool
+        Whether all rows of an id lie in one unit.
+    rows : int or None
+        Number of rows, where that is known.
+    text_ids : bool
+        Whether ids are text.
+    num_bytes : int
+        Bytes of the rows in memory, about.
+    """
+
+    place: Location
+    columns: LossColumns
+    units: tuple[Unit, ...] = field(repr=False)
+    whole: bool
+    rows: int | None
+    text_ids: bool
+    num_bytes: int
+
+    @classmethod
+    def open(cls, place: Location, columns: LossColumns, block_bytes: int) -> LossFiles:
+        """Look at a file or folder.
+
+        Raises
+        ------
+        InputError
+            If there is no table, or without one of the columns.
+        """
+        try:
+            found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+            sizes = {name: int(about["size"]) for name, about in sorted(found.items()) if not _hidden(place, name)}
+            parquet = [name for name in sizes if name.endswith(_PARQUET)]
+            csv = [name for name in sizes if name.endswith(_PLAIN_CSV + _PACKED_CSV)]
+            if bool(parquet) == bool(csv):
+                what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
+                raise InputError(f"the table at {place.shown} has {what}")
+            if parquet:
+                return _open_parquet(place, columns, parquet, block_bytes)
+            return _open_csv(place, columns, {name: sizes[name] for name in csv}, block_bytes)
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            said = explain(error, place, "table")
+            raise InputError(said.partition("; is it a Zarr")[0].replace("there is no array", "there is no table")) from error
+
+    def read(self, unit: int) -> pd.DataFrame:
+        """Rows of a unit, checked."""
+        pieces = self.units[unit].pieces
+        try:
+            if pieces[0].rows is None:
+                frame = pd.concat([self._csv(piece) for piece in pieces], ignore_index=True)
+            else:
+                files = dict.fromkeys(piece.file for piece in pieces)
+                frames = [self._parquet(file, [piece.number for piece in pieces if piece.file == file]) for file in files]
+                frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            why = reason(error) or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
+            raise JobError(f"table at {self.place.shown}: {why}") from error
+        rows = checked_rows(frame, self.columns, self.text_ids)
+        return self.units[unit].rows_of(rows, "id")
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        files = {piece.file for unit in self.units for piece in unit.pieces}
+        return {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
+
+    def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
+        in_path = _in_path(self.place, file)
+        names = [name for name in self.columns.names.values() if name not in in_path]
+        with self.place.fs.open(file, "rb") as handle:
+            frame = pq.ParquetFile(handle).read_row_groups(groups, columns=names).to_pandas(ignore_metadata=True)
+        return frame.assign(**in_path)
+
+    def _csv(self, piece: Piece) -> pd.DataFrame:
+        names = list(self.columns.names.values())
+        with self.place.fs.open(piece.file, "rb", compression="infer") as handle:
+            if piece.stop is None:
+                return _parse(handle, self.columns, self.text_ids, usecols=names)
+            rows = read_block(handle, piece.number, piece.stop - piece.number, b"\n")
+            if piece.number:
+                handle.seek(0)
+                rows = handle.readline() + rows
+        return _parse(BytesIO(rows), self.columns, self.text_ids, usecols=names)
+
+
+def _parse(source: Any, columns: LossColumns, text_ids: bool, **how: Any) -> pd.DataFrame:
+    """CSV as a table; only a loss may be empty."""
+    texts = [columns.subset, columns.id if text_ids else None]
+    kinds = {name: str for name in texts if name is not None}
+    frame = pd.read_csv(source, dtype=kinds, keep_default_na=False, na_values={columns.loss: _EMPTY}, **how)
+    return frame.replace({name: {"": None} for name in kinds}) if kinds else frame
+
+
+def _hidden(place: Location, name: str) -> bool:
+    """Whether a file is no part of a dataset by its name, as in Spark and Arrow."""
+    inside = name[len(place.path) :].strip("/").split("/")
+    return any(part.startswith((".", "_")) for part in inside)
+
+
+def _in_path(place: Location, file: str) -> dict[str, Any]:
+    """Columns that the path says: ``subset=train/part.parquet``."""
+    parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
+    values = {unquote(name): unquote(value) for name, sign, value in parts if sign}
+    return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in values.items()}
+
+
+def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int) -> LossFiles:
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = list(pool.map(partial(_footer, place, columns), files))
+    texts = {text for pieces, text in footers if pieces}
+    if len(texts) > 1:
+        raise InputError(f"the files of {place.shown} hold {columns.id!r} as integers and as text")
+    text_ids = texts == {True}
+    pieces = [piece for found, _ in footers for piece in found]
+    row_bytes = columns.row_bytes(text_ids)
+    block_rows = max(1, block_bytes // row_bytes)
+    rows = sum(piece.rows or 0 for piece in pieces)
+    units = _by_ids(pieces, block_rows)
+    whole = units is not None
+    if units is None:
+        units = _in_order(pieces, block_rows)
+    return LossFiles(place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes)
+
+
+def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piece], bool]:
+    """Row groups of a file that have rows, and whether its ids are text."""
+    in_path = _in_path(place, file)
+    with place.fs.open(file, "rb") as handle:
+        opened = pq.ParquetFile(handle)
+        names = opened.schema_arrow.names
+        columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
+        if columns.id in in_path:
+            text = isinstance(in_path[columns.id], str)
+            ids, leaf = (in_path[columns.id],) * 2, -1
+        else:
+            kind = opened.schema_arrow.field(columns.id).type
+            text = is_text(pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype, columns.id)
+            ids, leaf = None, opened.metadata.schema.names.index(columns.id)
+        pieces = []
+        for number in range(opened.num_row_groups):
+            group = opened.metadata.row_group(number)
+            known = ids if leaf < 0 else _bounds(group.column(leaf).statistics)
+            if group.num_rows:
+                pieces.append(Piece(file, number, group.num_rows, known))
+    return pieces, text
+
+
+def _bounds(statistics: Any) -> tuple[Any, Any] | None:
+    if statistics is None or not statistics.has_min_max:
+        return None
+    low, high = statistics.min, statistics.max
+    return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
+
+
+def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
+    """Units of about a block that share no id; None where ids lie so that too much would be read twice.
+
+    The rows of a table that is sorted by id lie in row groups of which one ends with the id that the next begins with:
+    such a row group is read for both units.
+    """
+    if not pieces or any(piece.ids is None for piece in pieces):
+        return None
+    bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
+    bounds.sort(key=lambda found: found[:2])
+    cuts: list[Any] = [None]
+    filled, start = 0, bounds[0][0]
+    for low, _, piece in bounds:
+        if filled + (piece.rows or 0) > block_rows and low != start:
+            cuts.append(low)
+            filled, start = 0, low
+        filled += piece.rows or 0
+    units: list[Unit] = []
+    first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
+    for low, high in pairwise([*cuts, None]):
+        while low is not None and bounds[first][1] < low:
+            first += 1  # it lies below all that is still to come
+        until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
+        inside = tuple(piece for _, last, piece in bounds[first:until] if low is None or last >= low)
+        rows = sum(piece.rows or 0 for piece in inside)
+        left -= rows
+        if left < 0 or (len(inside) > 2 and rows > 2 * block_rows):
+            return None
+        units.append(Unit(inside, low, high))
+    return tuple(units)
+
+
+def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
+    """Units of about a block, in the order of the files."""
+    packed: list[list[Piece]] = []
+    filled = 0
+    for piece in pieces:
+        if packed and filled + (piece.rows or 0) <= block_rows:
+            packed[-1].append(piece)
+        else:
+            packed.append([piece])
+            filled = 0
+        filled += piece.rows or 0
+    return tuple(Unit(tuple(unit)) for unit in packed)
+
+
+def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int) -> LossFiles:
+    units: list[Unit] = []
+    texts = set()
+    for file, size in sizes.items():
+        with place.fs.open(file, "rb", compression="infer") as handle:
+            head = handle.read(_HEAD)
+        if not head.strip():
+            continue
+        lines = head[: head.rfind(b"\n") + 1] if len(head) == _HEAD else head
+        first = pd.read_csv(BytesIO(lines), keep_default_na=False)
+        columns.require(list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}")
+        if len(first):
+            texts.add(is_text(first[columns.id].dtype, columns.id))
+        if file.endswith(_PACKED_CSV):
+            units.append(Unit((Piece(file),)))
+        else:  # a row takes about as many bytes as text as it does as numbers
+            cuts = range(0, size, block_bytes)
+            units += [Unit((Piece(file, low, stop=min(low + block_bytes, size)),)) for low in cuts]
+    text_ids = True in texts  # of files that differ, those with text decide
+    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, sum(sizes.values()))

@@ -1,0 +1,240 @@
+"""A finished run on training losses, read lazily: what :func:`noisydask.analyze_loss_dynamics` returns."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zarr
+
+from noisydask.core.blocks import plan_tasks
+from noisydask.core.dynamics import ema_curves
+from noisydask.errors import InputError
+from noisydask.losses.examples import EXAMPLE, LABEL, ema_frame, joined
+from noisydask.losses.inputs import LossInputs
+from noisydask.losses.table_passes import find_examples
+from noisydask.report.curves import plot_ema_loss_dynamics
+from noisydask.running import graph
+from noisydask.storage.arrays import DaskRows, Rows, open_rows, zarr_store
+from noisydask.storage.store import RunStore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(eq=False)
+class LossDynamics:
+    """The candidates of a dataset by the moving average of their losses, highest first, and the mean curves.
+
+    Examples
+    --------
+    >>> import numpy as np, noisydask
+    >>> losses = np.array([[2.0, 1.0], [3.0, 4.0], [np.nan, 0.5]], np.float32)
+    >>> found = noisydask.analyze_loss_dynamics(losses, alpha=0.5)
+    >>> found.top_k(2)[["rank", "index", "metric", "num_losses"]]
+       rank  index  metric  num_losses
+    0     1      1    2.75           2
+    1     2      0    1.00           2
+    """
+
+    run: RunStore = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+    inputs: LossInputs | None = field(default=None, repr=False)
+
+    def remove_with_me(self, remove: Callable[[], None]) -> None:
+        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
+        weakref.finalize(self, remove)
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of ranked examples."""
+        return int(self.manifest["counts"]["candidates"])
+
+    @property
+    def ranking(self) -> graph.Table:
+        """All candidates as a lazy Dask DataFrame, a partition a Parquet part, in order of rank."""
+        return graph.lazy_frame([partial(_read_part, self.run, name) for name in self.manifest["parts"]], self.top_k(0))
+
+    def top_k(self, k: int) -> pd.DataFrame:
+        """The first ``k`` candidates, highest metric first.
+
+        Returns
+        -------
+        DataFrame
+            ``rank`` (from 1), ``index`` (position), ``id``, ``label`` where labels are known, ``metric`` (last EMA),
+            ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``, ``last_loss``, and ``crossed_at``: the first iteration
+            at which the example's EMA lies above the mean of all, -1 where it never does.
+        """
+        tables: list[pa.Table] = []
+        for name in self.manifest["parts"]:
+            with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
+                tables.append(pq.read_table(file).slice(0, k))
+            k -= len(tables[-1])
+            if k <= 0:
+                break
+        return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame()
+
+    @cached_property
+    def mean_loss_dyns(self) -> pd.Series:
+        """Mean EMA of the examples recorded at each iteration; NaN where none is: index iteration."""
+        return pd.Series(self._array("mean_loss_dyns.zarr"), self.iterations, name="mean_loss_dyns")
+
+    @cached_property
+    def mean_loss_dyns_per_label(self) -> dict[int, pd.Series]:
+        """The same of the examples of each label; empty where labels are not known."""
+        if not self.manifest["counts"]["labels"]:
+            return {}
+        curves = self._array("mean_loss_dyns_per_label.zarr")
+        labels = self._array("label_values.zarr").tolist()
+        return {label: pd.Series(curve, self.iterations, name=label) for label, curve in zip(labels, curves, strict=True)}
+
+    @cached_property
+    def iterations(self) -> pd.Index:
+        """The iterations, ascending."""
+        return pd.Index(self._array("iterations.zarr"), name="iteration")
+
+    def ema(self, ids: Sequence[Any], storage_options: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """EMA of chosen examples at each iteration; NaN where they were not recorded.
+
+        Parameters
+        ----------
+        ids : sequence
+            Names of candidates as in :attr:`ranking`; where the job was given no ids, positions of any examples.
+        storage_options : mapping, optional
+            fsspec options to read the losses with, for a run that was opened again.
+
+        Returns
+        -------
+        DataFrame
+            A row each, in the order asked for; columns are iterations. Of tables and Datumaro datasets all examples of an
+            id, named by id, subset and annotation id where these are known.
+
+        Raises
+        ------
+        InputError
+            If there is no such example, or the losses were in memory and are gone.
+        """
+        return self._chosen(list(ids), storage_options)[0]
+
+    def plot_ema_loss_dynamics(
+        self, candidates: Sequence[Any] | None = None, mode: str = "mean", mean_plot_style: str = "--",
+        mean_plot_color: str = "k", figsize: tuple[float, float] = (4, 3),
+        storage_options: Mapping[str, Any] | None = None, **kwargs: Any,
+    ) -> Figure:  # fmt: skip
+        """Plot the EMA of candidates over the iterations.
+
+        Parameters
+        ----------
+        candidates : sequence, optional
+            As ``ids`` of :meth:`ema`. The first 20 of the ranking where not given, whose curves lie in the run.
+        mode : {"mean", "label_mean"}
+            Beside them the mean of all examples; or a panel a label, with the mean of that label.
+        mean_plot_style, mean_plot_color : str
+            Of the mean.
+        figsize : (float, float)
+            Inches of a panel; the legend beside it makes the figure wider.
+        storage_options : mapping, optional
+            As of :meth:`ema`.
+        **kwargs
+            Passed to the lines of the candidates.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        InputError
+            As :meth:`ema`; or if matplotlib is not installed, the mode is unknown, or labels are wanted and not known.
+        """
+        if candidates is None:
+            curves = self._array("top_curves.zarr")
+            first = self.top_k(len(curves))
+            named: pd.Index[Any] = pd.MultiIndex.from_frame(first[[name for name in EXAMPLE if name in first]])
+            labels = first[LABEL].tolist() if LABEL in first else None
+        else:
+            frame, labels = self._chosen(list(candidates), storage_options)
+            curves, named = frame.to_numpy(), frame.index
+        names = [", ".join(map(str, name)) if isinstance(name, tuple) else name for name in named]
+        return plot_ema_loss_dynamics(
+            mode, self.iterations, self.mean_loss_dyns, self.mean_loss_dyns_per_label, curves, names, labels,
+            mean_plot_style=mean_plot_style, mean_plot_color=mean_plot_color, figsize=figsize, **kwargs,
+        )  # fmt: skip
+
+    def _chosen(
+        self, ids: list[Any], storage_options: Mapping[str, Any] | None
+    ) -> tuple[pd.DataFrame, list[int] | None]:  # fmt: skip
+        """Curves of chosen examples, and their labels where these are known."""
+        if "loss_parts" in self.manifest:
+            return self._chosen_of_parts(ids)
+        positions = self._positions(ids)
+        losses = self._rows("losses", positions, storage_options)
+        labels = self._rows("labels", positions, storage_options).tolist() if "labels" in self.manifest["inputs"] else None
+        curves = ema_curves(losses.reshape(-1, len(self.iterations)), self.manifest["settings"]["alpha"])
+        return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
+
+    def _rows(self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None) -> npt.NDArray[Any]:
+        """Some rows of the losses or labels that were analyzed."""
+        rows = getattr(self.inputs, name) if self.inputs is not None else self._reopened(name, storage_options)
+        if isinstance(rows, Rows):
+            found = [rows.read(index, index + 1) for index in positions]
+        else:
+            found = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def _chosen_of_parts(self, ids: list[Any]) -> tuple[pd.DataFrame, list[int] | None]:
+        """The same from the losses that lie in the run itself; an id may be that of several examples."""
+        losses = self.manifest["loss_parts"]
+        numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
+        pieces = graph.run_pass("find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers)
+        missing = sorted(set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str)
+        if missing:
+            raise InputError(f"{missing[0]!r} is no example of this run")
+        found = joined(pieces).sorted()
+        found = found.take(np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable"))
+        values = ema_frame(found, self.manifest["settings"]["alpha"], self.iterations.to_numpy())
+        names = [name for name in EXAMPLE if name in found.keys]
+        index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
+        labels = found.keys[LABEL].tolist() if LABEL in found.keys else None
+        return pd.DataFrame(values, index if len(names) > 1 else index.get_level_values(0), self.iterations), labels
+
+    def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
+        url = self.manifest["inputs"][name].get("url")
+        if url is None:
+            raise InputError(f"the {name} were in memory and are not known any more; run the job again")
+        return open_rows(url, name, storage_options)
+
+    def _positions(self, ids: list[Any]) -> list[int]:
+        examples = int(self.manifest["counts"]["examples"])
+        if "ids" not in self.manifest["inputs"]:
+            for index in ids:
+                if not 0 <= index < examples:
+                    raise InputError(f"there is no example {index}: positions are 0 to {examples - 1:,}")
+            return [int(index) for index in ids]
+        found: dict[Any, int] = {}
+        for name in self.manifest["parts"]:
+            with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
+                table = pq.read_table(file, columns=["id", "index"])
+            table = table.filter(pc.field("id").isin(ids))
+            found |= dict(zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True))
+        for name in ids:
+            if name not in found:
+                raise InputError(f"{name!r} is no candidate of this run")
+        return [found[name] for name in ids]
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        return cast(npt.NDArray[Any], zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")[...])
+
+
+def _read_part(run: RunStore, name: str) -> pd.DataFrame:
+    with run.place.fs.open((run.place / name).path, "rb") as file:
+        return pq.read_table(file).to_pandas()

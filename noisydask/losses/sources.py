@@ -1,0 +1,208 @@
+"""Where recorded losses come from, other than dense arrays: tables in files, frames, datasets of Datumaro.
+
+Each brings the losses of every example together in one place, where they are taken in and written to the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from noisydask.errors import InputError
+from noisydask.losses.datumaro_format import Batch, DatumaroFiles, DatumaroObject, loss_attribute, open_dataset
+from noisydask.losses.files import LossFiles
+from noisydask.losses.table import LossColumns, checked_rows, is_text
+from noisydask.losses.table_passes import Gathering, GatherState
+from noisydask.running import graph
+from noisydask.storage.locations import Location
+
+
+class LossSource(Protocol):
+    """Where examples with their losses come from."""
+
+    @property
+    def columns(self) -> LossColumns:
+        """What is known of a loss."""
+        ...
+
+    @property
+    def text_ids(self) -> bool:
+        """Whether ids are text; integers otherwise."""
+        ...
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Bring the losses of each example together and take them in."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A table in files."""
+
+    files: LossFiles
+    block_bytes: int
+
+    @property
+    def columns(self) -> LossColumns:
+        """What its columns are called."""
+        return self.files.columns
+
+    @property
+    def text_ids(self) -> bool:
+        """Whether ids are text."""
+        return self.files.text_ids
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Read each unit once; where ids lie in several, shuffle their rows."""
+        units = len(self.files.units)
+        if not units:
+            return GatherState.zero()
+        numbers = graph.block_numbers(range(units), (1,) * units)
+        parts = list(graph.over_blocks("table", partial(_read_unit, files=self.files), numbers).to_delayed())
+        if not self.files.whole:
+            num_parts = max(1, -(-self.files.num_bytes // self.block_bytes))
+            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", num_parts)
+        return _gathered(parts, gathering)
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return self.files.describe()
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A frame of pandas or Dask; ``by_index`` says that the ids are its index, and each of them in one partition only."""
+
+    frame: Any = field(repr=False)
+    columns: LossColumns
+    text_ids: bool
+    by_index: bool
+    block_bytes: int
+
+    @classmethod
+    def of(cls, frame: Any, columns: LossColumns, block_bytes: int) -> FrameSource:
+        """Look at a frame."""
+        names, indexed = list(frame.columns), frame.index.name == columns.id and columns.id not in frame.columns
+        columns.require([*names, *([columns.id] if indexed else [])], "the table")
+        text = is_text(frame.index.dtype if indexed else frame.dtypes[columns.id], columns.id)
+        if isinstance(frame, pd.DataFrame):
+            return cls(frame.reset_index() if indexed else frame, columns, text, False, block_bytes)
+        if indexed and not frame.known_divisions:
+            frame, indexed = frame.reset_index(), False
+        return cls(frame, columns, text, indexed, block_bytes)
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Take each partition once; where ids lie in several, shuffle their rows."""
+        block_rows = max(1, self.block_bytes // self.columns.row_bytes(self.text_ids))
+        parts = graph.frame_parts(self.frame, block_rows)
+        parts = graph.map_parts("rows", partial(_check_part, columns=self.columns, text_ids=self.text_ids), parts)
+        if len(parts) > 1 and not self.by_index:
+            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
+        return _gathered(parts, gathering)
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {"memory": True, "columns": self.columns.names}
+
+
+def open_table(
+    source: Any, columns: LossColumns, storage_options: Mapping[str, Any] | None, block_bytes: int
+) -> FileSource | FrameSource:
+    """Open a table of losses.
+
+    Parameters
+    ----------
+    source : str, Path, pandas.DataFrame or dask.dataframe.DataFrame
+        A Parquet or CSV file or a folder of them by path or URL, or a frame.
+    columns : LossColumns
+        What its columns are called.
+    storage_options : mapping, optional
+        Passed to fsspec.
+    block_bytes : int
+        Bytes of rows that a task takes.
+
+    Raises
+    ------
+    InputError
+        If there is no table, or without one of the columns.
+    """
+    if isinstance(source, str | Path):
+        place = Location.of(str(source), storage_options, "table")
+        return FileSource(LossFiles.open(place, columns, block_bytes), block_bytes)
+    if graph.is_frame(source):
+        return FrameSource.of(source, columns, block_bytes)
+    raise InputError(f"table must be a path, a URL or a frame of pandas or Dask, not {type(source).__name__}")
+
+
+def _read_unit(units: Sequence[int], files: LossFiles) -> pd.DataFrame:
+    (unit,) = units
+    return files.read(unit)
+
+
+def _check_part(frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+    rows = frame.reset_index() if columns.id not in frame.columns else frame
+    return checked_rows(rows, columns, text_ids)
+
+
+def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
+    state: GatherState = graph.total("examples", graph.map_parts("examples", gathering.gather_rows, parts))
+    return state
+
+
+@dataclass(frozen=True)
+class DatumaroSource:
+    """A dataset of Datumaro; ``attribute`` holds the losses of an annotation."""
+
+    dataset: DatumaroFiles | DatumaroObject
+    attribute: str
+    columns: LossColumns = LossColumns(label="label", subset="subset", ann_id="ann_id")  # noqa: RUF009  frozen
+    text_ids: bool = True
+
+    @classmethod
+    def open(cls, source: Any, tracking_loss_type: str | None, storage_options: Mapping[str, Any] | None) -> DatumaroSource:
+        """Open a dataset.
+
+        Raises
+        ------
+        DatasetError
+            If it is none, or made for something else.
+        """
+        dataset = open_dataset(source, storage_options)
+        return cls(dataset, loss_attribute(dataset.infos(), tracking_loss_type))
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Read each file once, as a stream; what lies in memory is taken in here."""
+        if isinstance(self.dataset, DatumaroObject):
+            return _take_in(self.dataset.batches(self.attribute), "00000", gathering)
+        files = range(len(self.dataset.files))
+        task = partial(_gather_files, dataset=self.dataset, attribute=self.attribute, gathering=gathering)
+        state: GatherState = graph.run_pass("datumaro", task, graph.block_numbers(files, (1,) * len(files)))
+        return state
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {**self.dataset.describe(), "attribute": self.attribute}
+
+
+def _gather_files(numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering) -> GatherState:
+    (number,) = numbers
+    return _take_in(dataset.batches_of(number, attribute), f"{number:05d}", gathering)
+
+
+def _take_in(batches: Iterable[Batch], name: str, gathering: Gathering) -> GatherState:
+    state = GatherState.zero()
+    for number, (examples, problems) in enumerate(batches):
+        if problems.total:
+            state += GatherState.refused(problems, len(examples.losses))
+        else:
+            state += gathering.gather(examples.sorted(), f"{name}-{number:05d}")
+    return state

@@ -1,0 +1,122 @@
+"""Tables of recorded losses: what their columns are called, what is accepted, and frames of pandas and Dask.
+
+Tables in files are on :mod:`noisydask.losses.files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from noisydask.errors import InputError
+
+#: Type of a text column, as this pandas has it.
+TEXT = pd.Series(["text"]).dtype
+#: Bytes that a number and a text take in memory, about.
+_NUMBER_BYTES, _TEXT_BYTES = 8, 40
+
+
+@dataclass(frozen=True)
+class LossColumns:
+    """What the columns of a table are called; None where there is none."""
+
+    id: str = "id"
+    iteration: str = "iteration"
+    loss: str = "loss"
+    label: str | None = None
+    subset: str | None = None
+    ann_id: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in vars(self).values() if name is not None]
+        if len(set(given)) < len(given):
+            raise InputError(f"one column cannot be two things: {', '.join(given)}")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Their name of each column by ours."""
+        ours = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in ours if getattr(self, name) is not None}
+
+    def require(self, found: list[str], where: str) -> None:
+        """Refuse a table without one of the columns."""
+        missing = [name for name in self.names.values() if name not in found]
+        if missing:
+            raise InputError(f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, found))}")
+
+    def meta(self, text_ids: bool) -> pd.DataFrame:
+        """A table of our names without rows."""
+        kinds: Mapping[str, Any] = {"loss": np.float64, "subset": TEXT, "id": TEXT if text_ids else np.int64}
+        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, np.int64)) for name in self.names})
+
+    def row_bytes(self, text_ids: bool) -> int:
+        """Bytes of a row in memory, about."""
+        return sum(_TEXT_BYTES if kind == TEXT else _NUMBER_BYTES for kind in self.meta(text_ids).dtypes)
+
+
+def is_text(kind: Any, name: str) -> bool:
+    """Whether ids of a pandas or NumPy type are text; they are integers otherwise.
+
+    Raises
+    ------
+    InputError
+        If they are neither.
+    """
+    if pd.api.types.is_integer_dtype(kind):
+        return False
+    if isinstance(kind, pd.CategoricalDtype):
+        return is_text(kind.categories.dtype, name)
+    if pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
+        return True
+    raise InputError(f"column {name!r} holds {kind}; ids are integers or text, without empty cells")
+
+
+def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+    """Rows by our names and types; those without a loss are left out.
+
+    Raises
+    ------
+    InputError
+        If a column holds something else, or has empty cells.
+    """
+    columns.require(list(frame.columns), "the table")
+    found = {}
+    for ours, theirs in columns.names.items():
+        column = frame[theirs]
+        if ours == "loss":
+            found[ours] = _losses(column, theirs)
+            continue
+        if column.isna().any():
+            raise InputError(f"column {theirs!r} of the table has {column.isna().sum():,} empty cells")
+        text = ours == "subset" or (ours == "id" and is_text(column.dtype, theirs))
+        if ours == "id" and text != text_ids and len(column):
+            raise InputError(f"column {theirs!r} of the table holds integers in one place and text in another")
+        found[ours] = _texts(column, theirs) if text else _whole(column, theirs)
+    rows = pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
+        {name: TEXT for name in found if found[name].dtype.kind not in "if"}
+    )
+    some = ~np.isnan(found["loss"])
+    return rows if some.all() else rows[some].reset_index(drop=True)
+
+
+def _losses(column: pd.Series[Any], name: str) -> Any:
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        raise InputError(f"column {name!r} of the table holds {column.dtype}; losses are numbers")
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _texts(column: pd.Series[Any], name: str) -> Any:
+    values = column.astype(object).to_numpy()
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"column {name!r} of the table holds Python objects; give integers or text")
+    return values
+
+
+def _whole(column: pd.Series[Any], name: str) -> Any:
+    if not pd.api.types.is_integer_dtype(column.dtype) and len(column):
+        raise InputError(f"column {name!r} of the table holds {column.dtype}; it must be integers")
+    return column.to_numpy().astype(np.int64)

@@ -1,0 +1,133 @@
+"""One run on losses that come example by example, step by step: gather, rank, write, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from noisydask.core import ranking
+from noisydask.core.blocks import plan_tasks
+from noisydask.core.settings import LossSettings
+from noisydask.errors import InputError
+from noisydask.losses import table_passes
+from noisydask.losses import tables as loss_tables
+from noisydask.losses.examples import Examples, ema_frame, say_problems
+from noisydask.losses.results import LossDynamics
+from noisydask.losses.sources import LossSource
+from noisydask.losses.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
+from noisydask.running import graph
+from noisydask.running.job import Job, common_manifest
+from noisydask.running.publish import Publication
+from noisydask.storage.store import RunStore
+
+
+@dataclass
+class TableJob(Job[LossDynamics]):
+    """One run on losses that come example by example; :meth:`run` is the whole of it."""
+
+    source: LossSource
+    settings: LossSettings
+
+    def _run(self, publication: Publication, started: datetime) -> LossDynamics:
+        run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
+        state = self._gather(run)
+        self._timed("gather")
+        total = state.examples if top_k is None else min(top_k, state.examples)
+        self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
+        sums, iterations, losses = state.sums.sums, state.sums.iterations, tuple(part.name for part in state.parts)
+        mean = sums.mean()
+        ranked = _ranked_parts(state, losses, total, run)
+        selection = table_passes.LossSelection(tuple(ranked), alpha, iterations, mean, losses, run)
+        candidates = _write_candidates(selection, table_passes.empty_selection(self.source.columns, self.source.text_ids))
+        self._timed("rank")
+        head = [place for part in candidates for place in part.head][: table_passes.HEAD]
+        arrays = {
+            "iterations": iterations,
+            "mean_loss_dyns": mean,
+            "losses_per_iteration": sums.counts.sum(axis=0),
+            "top_curves": _curves_at(head, iterations, losses, alpha, run),
+        }
+        labelled = self.source.columns.label is not None
+        if labelled:
+            arrays |= {"label_values": sums.labels, "mean_loss_dyns_per_label": sums.mean_per_label()}
+        for name, values in arrays.items():
+            self.objects += run.write_array(f"{name}.zarr", values)
+        self.objects += loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
+        self.objects += [part.written for part in state.parts] + [part.written for part in candidates]
+        self._timed("write")
+        manifest = common_manifest(run, started, self.timings, self.objects) | {
+            "job": "dynamics",
+            "settings": asdict(self.settings),
+            "inputs": {"losses": self.source.describe()},
+            "counts": {
+                "examples": state.examples,
+                "iterations": len(iterations),
+                "losses": state.rows,
+                "labels": len(sums.labels) if labelled else 0,
+                "candidates": sum(part.rows for part in candidates),
+            },
+            "parts": [loss_tables.part_name(part.number) for part in candidates],
+            "loss_parts": list(losses),
+        }
+        return LossDynamics(run, publication.publish(manifest))
+
+    def _gather(self, run: RunStore) -> GatherState:
+        self.reporter.phase("bringing the losses of each example together")
+        run.make_folder(table_passes.LOSSES)
+        state = self.source.gather(Gathering(self.settings.alpha, run))
+        if state.problems.total:
+            raise InputError(say_problems(state.problems, state.rows))
+        if not state.examples:
+            raise InputError("no loss is recorded there: there is nothing to look at")
+        return state
+
+
+def _over_parts(name: str, task: Any, parts: Sequence[Any]) -> Any:
+    numbers = graph.block_numbers(range(len(parts)), plan_tasks(len(parts), graph.slots(), 2))
+    return graph.run_pass(name, task, numbers)
+
+
+def _ranked_parts(state: GatherState, losses: Sequence[str], total: int, run: RunStore) -> list[ranking.Part]:
+    """The parts of the ranking. Examples of exactly the same metric are never split: they are one part, however many."""
+    cut_off = ranking.CutOff(total, 8, state.examples)
+    cut_off.add([ranking.whole_range(8)], state.histogram)
+    while bins := cut_off.too_large:
+        task = partial(table_passes.refine, bins=bins, losses=losses, run=run)
+        cut_off.add(bins, _over_parts("refine", task, losses))
+    return cut_off.parts()
+
+
+def _write_candidates(selection: table_passes.LossSelection, meta: pd.DataFrame) -> list[CandidatePart]:
+    run, parts = selection.run, selection.ranked
+    run.make_folder("candidates")
+    tasks = plan_tasks(len(selection.losses), graph.slots(), 2)
+    frames = graph.over_blocks("select", selection.select, graph.block_numbers(range(len(selection.losses)), tasks))
+    if len(parts) <= 1:
+        part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
+        finish = partial(table_passes.rank_candidates, number=0, part=part, first_rank=1, run=run)
+        return [graph.compute(graph.gather_frames("write", frames, finish))]
+    firsts = 1 + np.cumsum([0, *(part.take for part in parts[:-1])])
+    finish_part = partial(table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), run=run)
+    table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
+    return sorted(table["written"], key=lambda part: part.number)
+
+
+def _curves_at(
+    places: Sequence[tuple[int, int]], iterations: Ints, losses: Sequence[str], alpha: float, run: RunStore
+) -> Floats:
+    """EMA of some examples at all iterations, NaN where not recorded."""
+    if not places:
+        return np.zeros((0, len(iterations)))
+    files = sorted({file for file, _ in places})
+    task = partial(table_passes.examples_at, places=tuple(places), losses=losses, run=run)
+    found: tuple[tuple[int, Examples], ...] = graph.run_pass("curves", task, graph.block_numbers(files, (1,) * len(files)))
+    curves = np.full((len(places), len(iterations)), np.nan)
+    for position, example in found:
+        curves[position] = ema_frame(example, alpha, iterations)[0]
+    return curves

@@ -1,0 +1,137 @@
+"""What runs of all jobs have in common: lock and publish, tell failures, time the phases, plan tasks, begin the manifest."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from platform import python_version
+from typing import Any, Generic, TypeVar
+
+from distributed.system import MEMORY_LIMIT
+
+from noisydask.core.blocks import BLOCKS_IN_MEMORY, plan_tasks
+from noisydask.core.settings import PublishSettings
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.running import graph
+from noisydask.running.progress import Reporter
+from noisydask.running.publish import Publication, publishing
+from noisydask.storage.chunks import StoredObject
+from noisydask.storage.locations import Location, reason
+from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
+
+Found = TypeVar("Found")
+
+
+@dataclass(kw_only=True)
+class Job(ABC, Generic[Found]):
+    """One run of a job; :meth:`run` is the whole of it.
+
+    Attributes
+    ----------
+    reporter : Reporter
+        Shows progress.
+    publish : PublishSettings
+        How the run is locked, published and kept.
+    objects : list of StoredObject
+        What was written so far.
+    timings : dict
+        Seconds of each phase that is over.
+    """
+
+    reporter: Reporter
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    objects: list[StoredObject] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def run(self, output: Output) -> Found:
+        """Do the job while the output is locked; what it found is published then."""
+        started = datetime.now(UTC)
+        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+            self.reporter = publication.reporter
+            return self._run(publication, started)
+
+    @abstractmethod
+    def _run(self, publication: Publication, started: datetime) -> Found:
+        """Do the job and publish it."""
+
+    def _timed(self, phase: str) -> None:
+        now = time.monotonic()
+        self.timings[phase] = round(now - self._last, 4)
+        self._last = now
+
+
+def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
+    """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
+    scanned = sum(why.values())
+    told = {str(reason): count for reason, count in sorted(why.items())}
+    return {"scanned": scanned, "reused": total - scanned, "why": told, "evidence_not_used": rebuilt}
+
+
+def common_manifest(
+    run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
+) -> dict[str, Any]:
+    """What a manifest says of a run of any job."""
+    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+    finished = datetime.now(UTC)
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": run.run,
+        "started": started.isoformat(),
+        "finished": finished.isoformat(),
+        "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
+        "threads": graph.slots(),
+        "versions": {"python": python_version()} | {name: version(name) for name in packages},
+        "objects": [asdict(stored) for stored in sorted(objects)],
+    }
+
+
+@contextmanager
+def failures_told(place: Location) -> Iterator[None]:
+    """Failures of the cluster and of the output's store become errors that are told in one sentence."""
+    try:
+        yield
+    except NoisydaskError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise JobError(f"a worker failed: {reason(error)}") from error
+        if isinstance(error, OSError) or reason(error) is not None:
+            raise storage_error(error, place) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost":
+            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
+        if type(error).__module__.startswith("distributed"):
+            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
+        raise
+
+
+#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
+SCAN_TASKS, EVIDENCE_TASKS = 32, 2
+
+
+def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
+    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
+    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
+
+
+def check_memory(block_bytes: int) -> None:
+    """Refuse a plan that does not fit the workers, before the first task."""
+    client = graph.active_client()
+    if client is None:
+        if block_bytes > MEMORY_LIMIT:
+            raise InputError(f"a block of {block_bytes:,} bytes does not fit this machine's memory, {MEMORY_LIMIT:,} bytes")
+        return
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        need = threads * block_bytes * BLOCKS_IN_MEMORY
+        if limit and need > 0.6 * limit:
+            fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
+            raise InputError(
+                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
+                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
+            )

@@ -1,0 +1,140 @@
+"""How far a job is: tasks say what they have done, the client shows it as a bar or as plain lines.
+
+On a cluster the word travels as a Dask event; on the local scheduler it is a call.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distributed import get_worker
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from noisydask.running import graph
+
+logger = logging.getLogger("noisydask")
+
+_listeners: dict[str, Callable[[int, int], None]] = {}
+
+
+@dataclass(frozen=True)
+class Notifier:
+    """Called by a task with rows and bytes done; carries the word to whoever listens to ``topic``."""
+
+    topic: str
+
+    def __call__(self, rows: int, num_bytes: int) -> None:
+        """Say that so many rows and bytes are done."""
+        listener = _listeners.get(self.topic)
+        if listener is not None:
+            listener(rows, num_bytes)
+            return
+        try:
+            worker = get_worker()
+        except ValueError:  # a scheduler of processes: nobody to tell
+            return
+        worker.log_event(self.topic, {"rows": rows, "bytes": num_bytes})
+
+
+class Reporter(Protocol):
+    """Shows the phases of a job to a person."""
+
+    def phase(self, name: str) -> None:
+        """A phase begins."""
+        ...
+
+    def reading(self, rows: int, num_bytes: int) -> Any:
+        """Context of the long phase: yields a callable to be told of rows and bytes done; totals are given."""
+        ...
+
+
+class Silent:
+    """Shows nothing: the Python functions."""
+
+    def phase(self, name: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+        """Say nothing."""
+        yield lambda rows, num_bytes: None
+
+
+@dataclass
+class Lines:
+    """Plain lines, at most one in ``every`` seconds: for logs."""
+
+    every: float = 10.0
+
+    def phase(self, name: str) -> None:
+        """One line a phase."""
+        logger.info(name)
+
+    @contextmanager
+    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+        """Lines with rows, bytes, rate and remaining time."""
+        start = last = time.monotonic()
+        done = read = 0
+
+        def advance(more_rows: int, more_bytes: int) -> None:
+            nonlocal done, read, last
+            # What a dead worker did is done again, and told twice.
+            before, done, read, now = done, min(rows, done + more_rows), read + more_bytes, time.monotonic()
+            if now - last < self.every and not before < done == rows:
+                return
+            last, rate = now, read / max(now - start, 1e-9)
+            left = (rows - done) / max(done, 1) * (now - start)
+            logger.info(
+                f"read {done:,} of {rows:,} examples ({done / rows:.0%}), {decimal(read)}, {decimal(int(rate))}/s,"
+                f" {left:.0f} s left"
+            )
+
+        yield advance
+
+
+@dataclass
+class Bar:
+    """A bar with rate, bytes and remaining time: for terminals."""
+
+    console: Console
+
+    def phase(self, name: str) -> None:
+        """One dim line a phase."""
+        self.console.print(name, style="dim", highlight=False)
+
+    @contextmanager
+    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+        """Show the bar, by the bytes of the decoded rows."""
+        columns = (
+            TextColumn("reading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), DownloadColumn(),
+            TransferSpeedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task("reading", total=num_bytes)
+            yield lambda more_rows, _: progress.advance(task, more_rows / rows * num_bytes)
+
+
+@contextmanager
+def listening(advance: Callable[[int, int], None]) -> Iterator[Notifier]:
+    """Bring the word of tasks to ``advance`` while the context lasts."""
+    notifier = Notifier(graph.token("progress"))
+    client = graph.active_client()
+    if client is None:
+        _listeners[notifier.topic] = advance
+        try:
+            yield notifier
+        finally:
+            del _listeners[notifier.topic]
+        return
+    client.subscribe_topic(notifier.topic, lambda event: advance(event[1]["rows"], event[1]["bytes"]))
+    try:
+        yield notifier
+    finally:
+        client.unsubscribe_topic(notifier.topic)

@@ -1,0 +1,137 @@
+"""Anything array-like, a path or a URL becomes rows that tasks can read: the only module that opens inputs.
+
+Rows that live in a store (:mod:`noisydask.storage.rows`) are read by the tasks. Rows that live in memory or in a Dask graph
+(:class:`DaskRows`) reach the tasks as blocks of that graph.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from noisydask.errors import InputError
+from noisydask.storage.file_rows import NpyRows, ParquetColumn
+from noisydask.storage.locations import Location, explain, patient
+from noisydask.storage.rows import Rows, ZarrRows
+
+__all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
+
+
+@dataclass
+class DaskRows:
+    """Rows of an array in memory or in a Dask graph; tasks receive its blocks."""
+
+    array: da.Array | npt.NDArray[Any]
+    chunk_rows: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the array."""
+        return self.array.dtype
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {"memory": True, "shape": list(self.shape), "dtype": str(self.dtype)}
+
+
+def open_rows(source: Any, name: str, storage_options: Mapping[str, Any] | None = None) -> Rows | DaskRows:
+    """Open an input.
+
+    Parameters
+    ----------
+    source : str, Path, zarr.Array, dask.array.Array, ndarray or sequence
+        A path or URL ends in ``.npy``, or names a Parquet file and column (``data.parquet#column``), or is a Zarr array.
+    name : str
+        What errors call it.
+    storage_options : mapping, optional
+        Passed to fsspec.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, or nothing readable, in one sentence.
+
+    Examples
+    --------
+    >>> open_rows([3, 1, 2], "labels").shape
+    (3,)
+    """
+    if isinstance(source, str | Path):
+        return _open_url(str(source), name, storage_options)
+    if isinstance(source, zarr.Array):
+        return ZarrRows.of(source, str(source.store_path))
+    if isinstance(source, da.Array):
+        if any(np.isnan(source.shape)):
+            raise InputError(f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first")
+        return DaskRows(source.astype(source.dtype.newbyteorder("="), copy=False))
+    return _in_memory(source, name)
+
+
+def _in_memory(source: Any, name: str) -> Rows | DaskRows:
+    if isinstance(source, np.memmap) and _is_its_file(source):
+        place = Location.of(str(source.filename), None, name)
+        return NpyRows.at(place, source.shape, source.dtype, source.offset)
+    try:
+        array = np.asarray(source)
+    except ValueError as error:
+        raise InputError(f"{name} is no array: its rows differ in length") from error
+    if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
+        raise InputError(f"{name} holds Python objects; give an array of numbers")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return DaskRows(array)
+
+
+def _is_its_file(array: np.memmap[Any, Any]) -> bool:
+    """Whether workers that map the file themselves see this array: it is no slice, and no private copy."""
+    whole = isinstance(array.base, mmap.mmap) and array.flags.c_contiguous and array.filename is not None
+    return whole and array.mode in ("r", "r+") and array.ndim > 0 and not array.dtype.hasobject
+
+
+def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) -> Rows:
+    url, _, column = url.partition("#")
+    place = Location.of(url, storage_options, name)
+    with _opening(place, name):
+        if place.path.endswith(".npy"):
+            return NpyRows.open(place)
+        if column:
+            return ParquetColumn.open(place, column)
+        return ZarrRows.of(zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown)
+
+
+def zarr_store(place: Location, read_only: bool = False) -> Store:
+    """The Zarr store of a place."""
+    fs = place.fs
+    if isinstance(fs, LocalFileSystem):
+        return LocalStore(place.path, read_only=read_only)
+    if fs.async_impl:
+        own = patient(type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True}))
+        return FsspecStore(own, read_only=read_only, path=place.path)
+    return FsspecStore.from_url(place.url, storage_options=dict(place.options), read_only=read_only)
+
+
+@contextmanager
+def _opening(place: Location, name: str) -> Iterator[None]:
+    """Turn what storage and formats raise into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(explain(error, place, name)) from error

@@ -1,0 +1,309 @@
+"""Rows that live in a store travel to the workers as a small description and are read there, a range at a time: what all
+kinds have in common, and Zarr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from itertools import product
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, StorePath, WrapperStore
+
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.storage.listing import Listing, list_array
+from noisydask.storage.locations import not_of_data, reason
+
+Array = npt.NDArray[np.generic]
+
+
+class ByteCount:
+    """Bytes fetched, counted by several threads at once. A copy in another process starts from nothing."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []  # appended and popped, each of which is one step
+
+    def __reduce__(self) -> tuple[type[ByteCount], tuple[()]]:
+        return ByteCount, ()
+
+    def add(self, size: int) -> None:
+        """Count some bytes."""
+        self._sizes.append(size)
+
+    def take(self) -> int:
+        """Bytes counted since the last call."""
+        total = 0
+        while self._sizes:
+            total += self._sizes.pop()
+        return total
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """An object that rows lie in: its key below the array, the rows, and which part of each of them.
+
+    Attributes
+    ----------
+    key : str
+        Its path below the array; empty for a file that is the array.
+    start, stop : int
+        Rows in it that were asked for.
+    rest : tuple of slice
+        Its part of the other axes.
+    """
+
+    key: str
+    start: int
+    stop: int
+    rest: tuple[slice, ...] = ()
+
+
+class UnreadableError(JobError):
+    """Stored rows that cannot be decoded: reading them again will not help."""
+
+
+@dataclass(kw_only=True)
+class Rows(ABC):
+    """Rows of an array in a store, read a range at a time.
+
+    Attributes
+    ----------
+    url : str
+        Where they are, without anything secret.
+    shape : tuple of int
+        Shape of the array.
+    dtype : dtype
+        Its type, in the byte order of this machine whatever the store has.
+    chunk_rows : int
+        Rows that the store keeps together.
+    chunk_columns : int
+        Columns that it keeps together; 0 where rows are always whole.
+    """
+
+    url: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_rows: int = 1
+    chunk_columns: int = 0
+    fetched: ByteCount = field(default_factory=ByteCount, repr=False)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows ``start`` to ``stop``."""
+        try:
+            return self._decoded(start, stop).astype(self.dtype, copy=False)
+        except NoisydaskError:
+            raise
+        except Exception as error:  # no InputError: the job was begun, the array was there
+            why = reason(error) or f"cannot be read any more ({type(error).__name__}); is it gone?"
+            raise JobError(f"{self.url}, rows {start:,} to {stop - 1:,}: {why}") from error
+
+    def _decoded(self, start: int, stop: int) -> Array:
+        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by one."""
+        try:
+            return self._read(start, stop)
+        except Exception as error:
+            if isinstance(error, NoisydaskError) or not_of_data(error):
+                raise
+        for chunk in self.chunks(start, stop):
+            try:
+                self._read_chunk(chunk)
+            except Exception as error:
+                if isinstance(error, NoisydaskError) or not_of_data(error):
+                    raise
+                where = f"chunk {chunk.key}, " if chunk.key else ""
+                raise UnreadableError(
+                    f"{self.url}: {where}rows {chunk.start:,} to {chunk.stop - 1:,} cannot be read"
+                    f" ({type(error).__name__}); is it damaged?"
+                ) from error
+        return self._read(start, stop)  # what came was cut short on its way
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        """What a chunk holds of its rows."""
+        return self._read(chunk.start, chunk.stop)
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """What decides, beside the content of the objects, which rows they hold: path, type, chunks, codecs."""
+
+    @property
+    def fill(self) -> Any:
+        """What rows read as whose chunk is not stored, where that may be."""
+        return None
+
+    @abstractmethod
+    def objects(self) -> Listing | None:
+        """Versions of all stored objects by their key, in one listing; None where the store cannot be listed."""
+
+    @abstractmethod
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """The objects that hold rows ``start`` to ``stop``, with what they hold of these."""
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> Array:
+        """Rows as they are stored, counted in :attr:`fetched`."""
+
+    def take_bytes_read(self) -> int:
+        """Stored bytes fetched since the last call; a Parquet column, small beside the probabilities, counts none."""
+        return self.fetched.take()
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        return {"url": self.url, "shape": list(self.shape), "dtype": str(self.dtype), "chunk_rows": self.chunk_rows}
+
+
+class CountingStore(WrapperStore[Store]):
+    """A Zarr store that counts the bytes fetched through it."""
+
+    def __init__(self, store: Store, fetched: ByteCount) -> None:
+        super().__init__(store)
+        self.fetched = fetched
+
+    def _with_store(self, store: Store) -> CountingStore:
+        return CountingStore(store, self.fetched)
+
+    async def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch a value and count it."""
+        return self._counted(await self._store.get(*args, **kwargs))
+
+    def get_sync(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch a value and count it (zarr 3.4 and later)."""
+        return self._counted(cast(Any, self._store).get_sync(*args, **kwargs))
+
+    async def get_partial_values(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch values and count them."""
+        return [self._counted(value) for value in await self._store.get_partial_values(*args, **kwargs)]
+
+    def get_ranges(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch ranges of a value by :meth:`get` (zarr 3.4 and later), as a store does that is not wrapped."""
+        return cast(Any, Store).get_ranges(self, *args, **kwargs)
+
+    def _counted(self, value: Any) -> Any:
+        if value is not None:
+            self.fetched.add(len(value))
+        return value
+
+
+def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """A type in the byte order of this machine."""
+    return np.dtype(dtype).newbyteorder("=")
+
+
+def _pipeline(array: zarr.Array[Any]) -> str | None:
+    """The fastest codec pipeline that is right for an array, of those installed; None for zarr's default.
+
+    Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one (zarr 3.4) and the
+    package ``zarrs`` 1.7 to 1.9 GB/s.
+    """
+    plain = array.order == "C" and np.dtype(array.dtype).isnative  # all that the package reads
+    if isinstance(array.store, LocalStore) and plain and find_spec("zarrs"):
+        return "zarrs.ZarrsCodecPipeline"
+    if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
+        return "zarr.core.codec_pipeline.FusedCodecPipeline"
+    return None
+
+
+@dataclass(kw_only=True)
+class ZarrRows(Rows):
+    """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window of them."""
+
+    array: zarr.Array[Any] = field(repr=False)
+    by_itself: bool
+    window: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any], url: str) -> ZarrRows:
+        """Reopen an array for reading by the fastest pipeline, its bytes counted."""
+        if not array.shape:
+            raise InputError(f"{url} holds a single number, not rows")
+        pipeline, fetched = _pipeline(array), ByteCount()
+        by_itself = pipeline is not None and pipeline.startswith("zarrs")
+        place = StorePath(array.store if by_itself else CountingStore(array.store, fetched), array.path)
+        with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
+            again = zarr.open_array(place, mode="r", zarr_format=array.metadata.zarr_format)
+        fetched.take()  # the metadata is no row
+        return cls(
+            url=url, shape=array.shape, dtype=native(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
+            chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
+            fetched=fetched, array=again, by_itself=by_itself,
+        )  # fmt: skip
+
+    def columns(self, first: int, last: int) -> Self:
+        """These rows with some of their columns only; the bytes read count here as well."""
+        return replace(self, shape=(self.shape[0], last - first), window=(first, last))
+
+    def _read(self, start: int, stop: int) -> Array:
+        rows = cast(Array, self.array[start:stop] if self.window is None else self.array[start:stop, slice(*self.window)])
+        if self.by_itself:
+            self._count_files(start, stop)
+        return rows
+
+    @property
+    def layout(self) -> str:
+        """The path, and the metadata without the length and the user's attributes."""
+        metadata = dict(self.array.metadata.to_dict())
+        for name in ("shape", "attributes"):
+            metadata.pop(name, None)
+        store: Any = self.array.store
+        while isinstance(store, WrapperStore):
+            store = store._store
+        root = getattr(store, "root", None) or getattr(store, "path", "")
+        return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
+
+    @property
+    def fill(self) -> Any:
+        """The array's fill value."""
+        return self.array.fill_value
+
+    def objects(self) -> Listing | None:
+        """Chunks (or shards) and metadata."""
+        return list_array(self.array.store, self.array.path)
+
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """Chunks, or shards where there are such."""
+        sizes = self.array.shards or self.array.chunks
+        others = [range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)]
+        if self.window is not None:
+            others[0] = range(self.window[0] // sizes[1], -(-self.window[1] // sizes[1]))
+        for first in range(start // sizes[0], -(-stop // sizes[0])):
+            low, high = max(start, first * sizes[0]), min(stop, (first + 1) * sizes[0])
+            for other in product(*others):
+                rest = tuple(slice(k * size, (k + 1) * size) for k, size in zip(other, sizes[1:], strict=True))
+                yield Chunk(self.array.metadata.encode_chunk_key((first, *other)), low, high, rest)
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        return cast(Array, self.array[(slice(chunk.start, chunk.stop), *chunk.rest)])
+
+    def _count_files(self, start: int, stop: int) -> None:
+        """What a pipeline fetched that reads files by itself."""
+        root = cast(LocalStore, self.array.store).root / self.array.path
+        for chunk in self.chunks(start, stop):
+            try:
+                self.fetched.add(os.stat(root / chunk.key).st_size)
+            except FileNotFoundError:
+                continue  # a chunk that is all fill value has no object
+
+
+def read_rows(rows: Rows, start: int, stop: int, skip: bool) -> tuple[Array, tuple[tuple[int, int], ...]]:
+    """Rows, and with ``skip`` the ranges of those that cannot be decoded, which are zeros then."""
+    try:
+        return rows.read(start, stop), ()
+    except UnreadableError:
+        if not skip:
+            raise
+    values, unread = np.zeros((stop - start, *rows.shape[1:]), rows.dtype), []
+    for low, high in sorted({(chunk.start, chunk.stop) for chunk in rows.chunks(start, stop)}):
+        try:
+            values[low - start : high - start] = rows.read(low, high)
+        except UnreadableError:
+            unread.append((low, high))
+    return values, tuple(unread)

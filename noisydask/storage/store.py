@@ -1,0 +1,130 @@
+"""The output: evidence and runs.
+
+``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``; every object written into
+it is recorded with its size and checksum. :mod:`noisydask.running.publish` makes a run visible.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fsspec.implementations.local import LocalFileSystem
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.errors import InputError, JobError
+from noisydask.storage.chunks import ChunkedArray, StoredObject
+from noisydask.storage.evidence_store import EvidenceStore, open_evidence
+from noisydask.storage.locations import Location, cannot_write, explain
+
+Array = npt.NDArray[np.generic]
+
+FORMAT_VERSION = 1
+LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
+#: Names of runs: the time and a random tail.
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """One run's folder."""
+
+    place: Location
+    run: str
+
+    def array(self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike) -> ChunkedArray:
+        """An array of the run, not yet created."""
+        return ChunkedArray(self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype))
+
+    def write_array(self, name: str, values: Array) -> list[StoredObject]:
+        """Write a small array in one chunk."""
+        array = self.array(name, values.shape, len(values), values.dtype)
+        return [array.create(), *([array.write_recorded(0, values)] if values.size else [])]
+
+    def write(self, path: str, content: bytes) -> StoredObject:
+        """Write an object."""
+        self.place.fs.pipe_file((self.place / path).path, content)
+        return StoredObject.of(path, content)
+
+    def make_folder(self, path: str | None = None) -> None:
+        """Make a folder of the run, or the run's own, where the file system has such."""
+        if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+            self.place.fs.makedirs((self.place / path if path else self.place).path, exist_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it."""
+        self.place.fs.rm((self.place / path).path, recursive=True)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The place of all runs of one dataset."""
+
+    place: Location
+
+    @classmethod
+    def at(cls, url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Output:
+        """Name an output; nothing is touched."""
+        return cls(Location.of(str(url), storage_options, "out"))
+
+    def open_evidence(
+        self, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+    ) -> tuple[EvidenceStore, str | None]:
+        """The evidence store of this output, as :func:`noisydask.storage.evidence_store.open_evidence` leaves it."""
+        try:
+            return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
+        except InputError:
+            raise
+        except Exception as error:
+            raise cannot_write(error, self.place) from error
+
+    def start_run(self) -> RunStore:
+        """A new run: its name is the time and a random tail, so that no two meet."""
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        return RunStore(self.place / RUNS / run, run)
+
+    def run_store(self, run: Any) -> RunStore:
+        """The folder of a run; ValueError if that cannot be a run's name."""
+        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+            raise ValueError(f"no run is called {run!r}")
+        return RunStore(self.place / RUNS / run, run)
+
+    def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
+        """A finished run and its manifest: the published one, or another by its name.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if name is not None and not RUN_NAME.fullmatch(name):
+            raise InputError(f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd")
+        try:
+            run = self.run_store(name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"])
+            manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            if manifest.get("run", run.run) != run.run:
+                raise ValueError("it is the manifest of another run")
+        except FileNotFoundError as error:
+            which = f"no finished run {name or ''}".rstrip()
+            raise InputError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
+        except Exception as error:
+            raise InputError(explain(error, self.place, "out")) from error
+        found = manifest.get("format_version")
+        if found != FORMAT_VERSION:
+            raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
+        return run, manifest
+
+
+def storage_error(error: BaseException, place: Location) -> JobError:
+    """A failure to write in the middle of a job."""
+    return JobError(str(cannot_write(error, place)))
