@@ -220,7 +220,8 @@ def _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, t
             _advance_gaps(x, steps, lanes, alpha, e, origin, s1, s2, high, low, seen)
         else:
             _advance_plain(x, steps, lanes, alpha, e, origin, s1, s2, high, low)
-            seen[:steps] += lanes
+            for s in range(steps):  # an assignment of slices takes seconds to compile
+                seen[s] += lanes
     for k in range(lanes):
         i = rows[k]
         ema[i], total[i], squares[i] = e[k], s1[k], s2[k]

@@ -200,6 +200,13 @@ def _pick(pred_probs, classes, column):
 
 
 @nb.njit(nogil=True, cache=True)
+def _copy(values, column):
+    """Fill a column. An assignment of slices would bring texts of errors, which take seconds to compile."""
+    for i in range(column.size):
+        column[i] = values[i]
+
+
+@nb.njit(nogil=True, cache=True)
 def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy):
     """Mark a row as refused: class K, zeros."""
     given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
@@ -237,9 +244,10 @@ def scan_tiles(
         found = _suspects(largest, limit, total, label, num_classes, suspect)
         for i in suspect[:found]:
             problems[low + i] = _problem(x[i], total[i], label[i])
-        given[low:high], top1[low:high] = label, a
+        _copy(label, given[low:high])
+        _copy(a, top1[low:high])
         if p_rest.size:
-            rest_bits[low:high] = third[: high - low]
+            _copy(third, rest_bits[low:high])
         for i in suspect[:found]:
             a[i], b[i], rest = _top3_signed(x[i])
             top1[low + i], p_top1[low + i] = a[i], x[i, a[i]]
@@ -249,8 +257,9 @@ def scan_tiles(
                 p_top2[low + i] = x[i, b[i]]
         if top2.size:
             if num_classes == 1:
-                b[:], p_top2[low:high] = 0, 0
-            top2[low:high] = b
+                for i in range(low, high):
+                    b[i - low], p_top2[i] = 0, 0
+            _copy(b, top2[low:high])
         if p_sum.size:
             _row_sums(x, p_sum[low:high])
         if entropy.size:

@@ -185,7 +185,7 @@ class IssueJob(Job[LabelIssues]):
         self.reporter.phase("counting from the evidence")
         task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
         self.stored = [blocks[number] for number in sorted(blocks)]
-        state = graph.run_pass("count", task, graph.block_numbers(self.stored, tasks_of(len(blocks), EVIDENCE_TASKS)))
+        state = self._over_evidence("count", task)
         if damaged := sorted(state.damaged):
             # Their receipts vouch for their class totals, not for what has become of their evidence since.
             anew = self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]).stored
@@ -199,17 +199,15 @@ class IssueJob(Job[LabelIssues]):
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
             probs = self.inputs.pred_probs
             array = graph.block_rows(probs.array, data.grid, again) if isinstance(probs, DaskRows) else None
-            numbers = graph.block_numbers(again, (1,) * len(again))
+            numbers = graph.block_numbers([blocks[number] for number in again], (1,) * len(again))
             task = partial(passes.resolve, data=data, scoring=scoring)
             state += graph.run_pass("resolve", task, numbers, array)
         self.objects += state.objects
         return state, again
 
-    def _over_evidence(self, name: str, task: Any, data: passes.Dataset) -> Any:
+    def _over_evidence(self, name: str, task: Any) -> Any:
         """A pass over all blocks that reads no probabilities."""
-        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
-        numbers = graph.block_numbers(range(data.grid.num_blocks), tasks)
-        return graph.run_pass(name, task, numbers)
+        return graph.run_pass(name, task, graph.block_numbers(self.stored, tasks_of(len(self.stored), EVIDENCE_TASKS)))
 
     def _rank(
         self, data: passes.Dataset, scoring: passes.Scoring, run: RunStore, histogram: ranking.Ints, total: int
@@ -220,9 +218,9 @@ class IssueJob(Job[LabelIssues]):
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
         while bins := cut_off.too_large:
-            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, scores=scores), data))
+            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, scores=scores)))
         if tied := cut_off.tied:
-            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, scores=scores), data))
+            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, scores=scores)))
         parts = cut_off.parts()
         run.make_folder("issues")
         written = self._write_parts(data, scores, run, parts)
@@ -245,9 +243,7 @@ class IssueJob(Job[LabelIssues]):
             part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
             finish = partial(tables.write_only_part, part=part, run=run, class_names=names)
             return [graph.compute(graph.gather_frames("write", frames, finish))]
-        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS)
-        numbers = graph.block_numbers(self.stored, tasks)
-        kept = graph.run_pass("kept", partial(passes.kept, data=data, selection=selection), numbers)
+        kept = self._over_evidence("kept", partial(passes.kept, data=data, selection=selection))
         firsts = 1 + np.cumsum([0, *kept[:-1]])
         meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
         finish_part = partial(
@@ -276,7 +272,7 @@ class IssueJob(Job[LabelIssues]):
             self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
         refused = np.zeros(0, np.int64)
         if scanned.problems.total:
-            refused = self._over_evidence("refused", partial(passes.refused, data=data), data).rows
+            refused = self._over_evidence("refused", partial(passes.refused, data=data)).rows
         self.objects += run.write_array("invalid_indices.zarr", refused)
 
     def _manifest(

@@ -119,15 +119,16 @@ def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: In
     return _scored(block, counts, scores, columns["given"], scoring)
 
 
-def resolve(blocks: Sequence[int], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+def resolve(blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     """What :func:`count` left open of the blocks that it named, from their rows."""
     return total_of(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
 
 
-def _resolve_block(block: int, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+    block, columns = stored.number, _evidence(stored, data.columns, data)
     if pred_probs is None:
         pred_probs, _ = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
-    rows, columns = cast(npt.NDArray[np.floating], pred_probs), data.evidence.read(block, data.columns)
+    rows = cast(npt.NDArray[np.floating], pred_probs)
     counts = IssueCounts.zero(data.num_classes)
     if scoring.joint:
         _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
@@ -147,21 +148,30 @@ def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], g
     return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
 
 
+def _evidence(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
+    """Columns of a block that was whole a moment ago."""
+    found = data.evidence.read_checked(stored.number, names, stored.checksums)
+    if found is None:
+        raise evidence_changed(stored.number, data)
+    return found
+
+
 def evidence_changed(block: int, data: Dataset) -> JobError:
     """The error for evidence that was whole a moment ago: a driver that slept through its lease may have written on."""
     start, stop = data.grid.bounds(block)
     return JobError(f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run the job again")
 
 
-def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
+def refine(blocks: Sequence[StoredBlock], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
     """Histogram of bins that hold too many examples."""
-    return cast(Ints, total_of(histogram(_keys(block, scores), bins) for block in blocks))
+    return cast(Ints, total_of(histogram(_keys(stored.number, scores), bins) for stored in blocks))
 
 
-def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
+def tie(blocks: Sequence[StoredBlock], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
     rows = scores.shape[0]
-    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
+    numbers = (stored.number for stored in blocks)
+    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in numbers)
     return cast(Ints, total_of(counts))
 
 
@@ -179,12 +189,12 @@ class RowNumbers:
         return RowNumbers(np.sort(np.concatenate([self.rows, other.rows])))
 
 
-def refused(blocks: Sequence[int], data: Dataset) -> RowNumbers:
+def refused(blocks: Sequence[StoredBlock], data: Dataset) -> RowNumbers:
     """Rows that the scan refused."""
     found = []
-    for block in blocks:
-        given = data.evidence.read(block, ("given",))["given"]
-        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(block)[0])
+    for stored in blocks:
+        given = _evidence(stored, ("given",), data)["given"]
+        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(stored.number)[0])
     return RowNumbers(np.concatenate(found))
 
 
@@ -215,9 +225,7 @@ def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selecti
     part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
-    found = data.evidence.read_checked(block, names, stored.checksums) if len(rows) else {name: np.empty(0) for name in names}
-    if found is None:
-        raise evidence_changed(block, data)
+    found = _evidence(stored, names, data) if len(rows) else {name: np.empty(0) for name in names}
     columns = {name: column[rows] for name, column in found.items()}
     if ids is None and selection.ids is not None and len(rows):
         ids = selection.ids.read(start, stop)

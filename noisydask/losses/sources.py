@@ -5,7 +5,7 @@ Each brings the losses of every example together in one place, where they are ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,11 @@ class LossSource(Protocol):
         """Whether ids are text; integers otherwise."""
         ...
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """How often :meth:`gather` says that a piece is done, and the bytes of all, or 0 where those are not known."""
+        ...
+
     def gather(self, gathering: Gathering) -> GatherState:
         """Bring the losses of each example together and take them in."""
         ...
@@ -61,17 +66,27 @@ class FileSource:
         """Whether ids are text."""
         return self.files.text_ids
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Units, read and then taken in, whole or after the shuffle."""
+        units = len(self.files.units)
+        return units + (units if self.files.whole else self._num_parts), self.files.num_bytes
+
     def gather(self, gathering: Gathering) -> GatherState:
         """Read each unit once; where ids lie in several, shuffle their rows."""
         units = len(self.files.units)
         if not units:
             return GatherState.zero()
         numbers = graph.block_numbers(range(units), (1,) * units)
-        parts = list(graph.over_blocks("table", partial(_read_unit, files=self.files), numbers).to_delayed())
+        read = partial(_read_unit, files=self.files, done=gathering.done)
+        parts = list(graph.over_blocks("table", read, numbers).to_delayed())
         if not self.files.whole:
-            num_parts = max(1, -(-self.files.num_bytes // self.block_bytes))
-            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", num_parts)
+            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", self._num_parts)
         return _gathered(parts, gathering)
+
+    @property
+    def _num_parts(self) -> int:
+        return max(1, -(-self.files.num_bytes // self.block_bytes))
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
@@ -100,10 +115,19 @@ class FrameSource:
             frame, indexed = frame.reset_index(), False
         return cls(frame, columns, text, indexed, block_bytes)
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Partitions, or slices of what lies in memory."""
+        slices = -(-max(1, len(self.frame)) // self._block_rows) if isinstance(self.frame, pd.DataFrame) else 0
+        return slices or self.frame.npartitions, 0
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, self.block_bytes // self.columns.row_bytes(self.text_ids))
+
     def gather(self, gathering: Gathering) -> GatherState:
         """Take each partition once; where ids lie in several, shuffle their rows."""
-        block_rows = max(1, self.block_bytes // self.columns.row_bytes(self.text_ids))
-        parts = graph.frame_parts(self.frame, block_rows)
+        parts = graph.frame_parts(self.frame, self._block_rows)
         parts = graph.map_parts("rows", partial(_check_part, columns=self.columns, text_ids=self.text_ids), parts)
         if len(parts) > 1 and not self.by_index:
             parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
@@ -143,9 +167,11 @@ def open_table(
     raise InputError(f"table must be a path, a URL or a frame of pandas or Dask, not {type(source).__name__}")
 
 
-def _read_unit(units: Sequence[int], files: LossFiles) -> pd.DataFrame:
+def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> pd.DataFrame:
     (unit,) = units
-    return files.read(unit)
+    rows = files.read(unit)
+    done(files.columns.row_bytes(files.text_ids) * len(rows))
+    return rows
 
 
 def _check_part(frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
@@ -179,6 +205,11 @@ class DatumaroSource:
         dataset = open_dataset(source, storage_options)
         return cls(dataset, loss_attribute(dataset.infos(), tracking_loss_type))
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Files; what lies in memory is none."""
+        return (0 if isinstance(self.dataset, DatumaroObject) else len(self.dataset.files)), 0
+
     def gather(self, gathering: Gathering) -> GatherState:
         """Read each file once, as a stream; what lies in memory is taken in here."""
         if isinstance(self.dataset, DatumaroObject):
@@ -195,7 +226,9 @@ class DatumaroSource:
 
 def _gather_files(numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering) -> GatherState:
     (number,) = numbers
-    return _take_in(dataset.batches_of(number, attribute), f"{number:05d}", gathering)
+    state = _take_in(dataset.batches_of(number, attribute), f"{number:05d}", gathering)
+    gathering.done(0)
+    return state
 
 
 def _take_in(batches: Iterable[Batch], name: str, gathering: Gathering) -> GatherState:

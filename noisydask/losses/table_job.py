@@ -22,7 +22,8 @@ from noisydask.losses.results import LossDynamics
 from noisydask.losses.sources import LossSource
 from noisydask.losses.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
 from noisydask.running import graph
-from noisydask.running.job import Job, common_manifest
+from noisydask.running.job import Job, check_memory, common_manifest
+from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
 from noisydask.storage.store import RunStore
 
@@ -80,7 +81,13 @@ class TableJob(Job[LossDynamics]):
     def _gather(self, run: RunStore) -> GatherState:
         self.reporter.phase("bringing the losses of each example together")
         run.make_folder(table_passes.LOSSES)
-        state = self.source.gather(Gathering(self.settings.alpha, run))
+        check_memory(self.settings.block_bytes)
+        pieces, num_bytes = self.source.pieces
+        if pieces:
+            with self.reporter.reading(pieces, num_bytes, "pieces") as advance, listening(advance) as notify:
+                state = self.source.gather(Gathering(self.settings.alpha, run, notify))
+        else:
+            state = self.source.gather(Gathering(self.settings.alpha, run))
         if state.problems.total:
             raise InputError(say_problems(state.problems, state.rows))
         if not state.examples:

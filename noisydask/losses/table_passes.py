@@ -6,7 +6,7 @@ Dask is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from io import BytesIO
@@ -84,17 +84,24 @@ class GatherState:
 
 @dataclass(frozen=True)
 class Gathering:
-    """How examples are gathered: ``alpha`` of their EMA, and the run that they are written to."""
+    """How examples are gathered: ``alpha`` of their EMA, the run that they are written to, who is told of pieces done."""
 
     alpha: float
     run: RunStore
+    notify: Callable[[int, int], None] | None = field(default=None, repr=False)
+
+    def done(self, num_bytes: int) -> None:
+        """Say that a piece is done, of which so many bytes were read."""
+        if self.notify is not None:
+            self.notify(1, num_bytes)
 
     def gather_rows(self, rows: pd.DataFrame, number: int) -> GatherState:
         """Take in all rows of some examples, in any order."""
         examples, problems = Examples.of_rows(rows)
-        if problems.total:
-            return GatherState.refused(problems, len(rows))
-        return self.gather(examples, f"{number:05d}")
+        refused = problems.total > 0
+        state = GatherState.refused(problems, len(rows)) if refused else self.gather(examples, f"{number:05d}")
+        self.done(0)
+        return state
 
     def gather(self, examples: Examples, name: str) -> GatherState:
         """Take in some examples, whole and sorted; doing it twice leaves what doing it once does."""

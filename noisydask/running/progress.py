@@ -15,7 +15,15 @@ from typing import Any, Protocol
 from distributed import get_worker
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from noisydask.running import graph
 
@@ -50,8 +58,11 @@ class Reporter(Protocol):
         """A phase begins."""
         ...
 
-    def reading(self, rows: int, num_bytes: int) -> Any:
-        """Context of the long phase: yields a callable to be told of rows and bytes done; totals are given."""
+    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Any:
+        """Context of the long phase: yields a callable to be told of rows and bytes done; totals are given.
+
+        ``what`` the rows are; 0 bytes are as many as nobody knows yet.
+        """
         ...
 
 
@@ -62,7 +73,7 @@ class Silent:
         """Say nothing."""
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
         """Say nothing."""
         yield lambda rows, num_bytes: None
 
@@ -78,7 +89,7 @@ class Lines:
         logger.info(name)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
         """Lines with rows, bytes, rate and remaining time."""
         start = last = time.monotonic()
         done = read = 0
@@ -92,7 +103,7 @@ class Lines:
             last, rate = now, read / max(now - start, 1e-9)
             left = (rows - done) / max(done, 1) * (now - start)
             logger.info(
-                f"read {done:,} of {rows:,} examples ({done / rows:.0%}), {decimal(read)}, {decimal(int(rate))}/s,"
+                f"read {done:,} of {rows:,} {what} ({done / rows:.0%}), {decimal(read)}, {decimal(int(rate))}/s,"
                 f" {left:.0f} s left"
             )
 
@@ -110,15 +121,16 @@ class Bar:
         self.console.print(name, style="dim", highlight=False)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
+    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
         """Show the bar, by the bytes of the decoded rows."""
+        by_bytes = (DownloadColumn(), TransferSpeedColumn())
         columns = (
-            TextColumn("reading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), DownloadColumn(),
-            TransferSpeedColumn(), TimeRemainingColumn(),
+            TextColumn("reading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            *(by_bytes if num_bytes else (MofNCompleteColumn(), TextColumn(what))), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task("reading", total=num_bytes)
-            yield lambda more_rows, _: progress.advance(task, more_rows / rows * num_bytes)
+            task = progress.add_task("reading", total=num_bytes or rows)
+            yield lambda more_rows, _: progress.advance(task, more_rows / rows * num_bytes if num_bytes else more_rows)
 
 
 @contextmanager

@@ -67,17 +67,18 @@ class StatusReporter:
         self._say(phase=name)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
-        """Count blocks, rows and bytes."""
-        self._say(rows=self._state["rows"] + rows)
-        with self._inner.reading(rows, num_bytes) as advance:
+    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
+        """Count blocks, rows and bytes; of other things than examples the rows are not known."""
+        counted = what == "examples"
+        self._say(rows=self._state["rows"] + rows * counted)
+        with self._inner.reading(rows, num_bytes, what) as advance:
 
             def count(more_rows: int, more_bytes: int) -> None:
                 advance(more_rows, more_bytes)
                 done = self._state
                 self._say(
                     blocks_done=done["blocks_done"] + 1,
-                    rows_done=done["rows_done"] + more_rows,
+                    rows_done=done["rows_done"] + more_rows * counted,
                     bytes_read=done["bytes_read"] + more_bytes,
                 )
 

