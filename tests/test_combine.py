@@ -129,7 +129,7 @@ def test_positions_are_the_ids_of_a_table_beside_data_without(tmp_path: Path) ->
 
 
 @SLOW
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 3), st.sampled_from(["index", "id"]), st.integers(1, 50))
 def test_any_small_data(tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, digits: int, on: str, top: int) -> None:
     tmp_path = tmp_path_factory.mktemp("any")

@@ -77,7 +77,7 @@ def cleanlab_joint(labels: np.ndarray, probs: np.ndarray, thresholds: np.ndarray
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, CLASSES, DTYPES, EVIDENCE)
 def test_confident_joint_is_cleanlabs(in_place: bool, seed: int, classes: int, dtype: Any, names: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
@@ -94,7 +94,7 @@ def test_confident_joint_is_cleanlabs(in_place: bool, seed: int, classes: int, d
     np.testing.assert_array_equal(with_diagonal(dense(known.joint, classes)), rest)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, CLASSES, DTYPES)
 def test_rows_are_unresolved_only_where_more_than_two_classes_could_count(seed: int, classes: int, dtype: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
@@ -106,7 +106,7 @@ def test_rows_are_unresolved_only_where_more_than_two_classes_could_count(seed: 
     np.testing.assert_array_equal(unresolved, ~reached & (third >= limits.min()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, CLASSES, DTYPES, st.booleans())
 def test_counts_are_brute_force(seed: int, classes: int, dtype: Any, joint: bool) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
@@ -126,7 +126,7 @@ def test_counts_are_brute_force(seed: int, classes: int, dtype: Any, joint: bool
     assert abs(calibrated - (share * np.bincount(labels, minlength=classes)).sum()) <= 0.5 + 1e-9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, CLASSES, st.lists(st.integers(0, 150), max_size=6))
 def test_counts_add_up_over_any_blocks(seed: int, classes: int, cuts: list[int]) -> None:
     labels, probs, thresholds = make(seed, classes, np.float32)
@@ -155,7 +155,7 @@ def test_refused_rows_count_nowhere_and_have_no_score() -> None:
             assert not open_scores.any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, CLASSES, DTYPES)
 def test_agreement_is_cleanlabs(seed: int, classes: int, dtype: Any) -> None:
     rng = np.random.default_rng(seed)
@@ -170,7 +170,7 @@ def test_agreement_is_cleanlabs(seed: int, classes: int, dtype: Any) -> None:
     np.testing.assert_array_equal(ours, _reduce_issues(pred_probs=probs[valid], labels=labels[valid]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, CLASSES, DTYPES)
 def test_plain_scores_are_cleanlabs(seed: int, classes: int, dtype: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
@@ -184,7 +184,7 @@ def test_plain_scores_are_cleanlabs(seed: int, classes: int, dtype: Any) -> None
         assert not unresolved.any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, CLASSES, DTYPES)
 def test_entropy_score_is_cleanlabs_where_that_has_digits(seed: int, classes: int, dtype: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)
@@ -200,7 +200,7 @@ def test_entropy_score_is_cleanlabs_where_that_has_digits(seed: int, classes: in
 
 
 @pytest.mark.parametrize("score", ["self_confidence", "normalized_margin"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, CLASSES, DTYPES, EVIDENCE)
 def test_adjusted_scores_are_cleanlabs(score: str, seed: int, classes: int, dtype: Any, names: Any) -> None:
     labels, probs, thresholds = make(seed, classes, dtype)

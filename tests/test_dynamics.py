@@ -124,7 +124,7 @@ def test_against_pandas() -> None:
     rows=st.integers(1, 200), width=st.integers(1, 70), gaps=st.sampled_from([0.0, 0.02, 0.5, 0.97]),
     seed=st.integers(0, 10**6), huge=st.booleans(), data=st.data(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int, huge: bool, data: Any) -> None:
     losses, labels = made(rows, width, gaps, seed)
     if huge:
@@ -154,7 +154,7 @@ def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int
     rows=st.integers(1, 100), width=st.integers(1, 40), gaps=st.sampled_from([0.0, 0.3, 0.9]), seed=st.integers(0, 10**6),
     large=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_table_has_the_same_bits(rows: int, width: int, gaps: float, seed: int, large: bool) -> None:
     losses, labels = made(rows, width, gaps, seed)
     if large:

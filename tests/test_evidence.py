@@ -118,7 +118,7 @@ def check(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> None:
     np.testing.assert_array_equal(found.fixed, fixed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SEEDS, st.integers(0, 60), CLASSES, DTYPES, st.sampled_from(INTEGERS), st.booleans())
 def test_like_plain_numpy(seed: int, rows: int, classes: int, dtype: Any, label_dtype: Any, invalid: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -162,7 +162,7 @@ def test_inputs_are_left_alone() -> None:
     np.testing.assert_array_equal(labels, before[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, CLASSES, DTYPES, st.lists(st.integers(0, 80), max_size=6))
 def test_rows_may_be_split_anywhere(seed: int, classes: int, dtype: Any, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)

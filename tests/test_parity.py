@@ -279,7 +279,7 @@ def test_figures_measured_with_cleanlab(name: str, plainly: int, calibrated: int
     assert len(find_label_issues_batched(labels, probs, verbose=False, num_issue_kwargs=chosen)) == calibrated
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS)
 def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:
     labels, probs = comparable(*make(seed, rows, classes, dtype, all_classes=False), options)
@@ -288,7 +288,7 @@ def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype:
     assert_same(compatible(labels, probs, options), theirs, labels, probs, options)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS, st.sampled_from([9000, 99_999]))
 def test_native_on_data_with_all_classes(
     seed: int, rows: int, classes: int, dtype: Any, options: Options, block_bytes: int
@@ -299,7 +299,7 @@ def test_native_on_data_with_all_classes(
     assert_same(native(labels, probs, options, block_bytes=block_bytes), theirs, labels, probs, options)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.integers(1, 200), CLASSES, DTYPES, OPTIONS)
 def test_native_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:
     labels, probs = comparable(*make(seed, rows, classes, dtype, all_classes=False), options)
@@ -308,7 +308,7 @@ def test_native_on_any_data(seed: int, rows: int, classes: int, dtype: Any, opti
     assert_same(native(labels, probs, options), expected, labels, probs, options)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(SEEDS, st.integers(1, 25), st.integers(2, 6), OPTIONS)
 def test_blocks_of_one_row(seed: int, rows: int, classes: int, options: Options) -> None:
     labels, probs = comparable(*make(seed, classes + rows, classes, np.float32, all_classes=True), options)
@@ -348,7 +348,7 @@ def is_near(probs: np.ndarray, thresholds: np.ndarray, within: float) -> bool:
     return bool((abs(probs[np.arange(len(probs)), best] - (thresholds[best] - 1e-6)) <= within).any())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, st.sampled_from([2, 3, 10, 25, 100]), OPTIONS, st.lists(st.integers(1, 299), max_size=5, unique=True))
 def test_inspector_after_every_batch(seed: int, classes: int, options: Options, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)

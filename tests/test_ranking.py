@@ -81,7 +81,7 @@ def lowest(scores: np.ndarray, total: int) -> list[int]:
     return np.lexsort((np.arange(len(scores)), scores + 0))[:total].tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SEEDS, st.integers(1, 400), CUTS, DTYPES, st.sampled_from(KINDS), st.booleans(), st.integers(1, 60), st.data())
 def test_parts_in_order_are_the_lowest_in_order(
     seed: int, rows: int, cuts: list[int], dtype: Any, kind: str, missing: bool, rows_per_part: int, data: Any
@@ -99,7 +99,7 @@ def test_parts_in_order_are_the_lowest_in_order(
         assert all(part.rows <= rows_per_part or part.rows < rows_per_part + tie_rows for part in parts)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, CUTS, DTYPES, st.sampled_from(KINDS), st.integers(1, 60))
 def test_parts_depend_on_scores_alone(seed: int, cuts: list[int], dtype: Any, kind: str, rows_per_part: int) -> None:
     scores = make_scores(seed, 400, dtype, kind, missing=False)
@@ -135,7 +135,7 @@ def test_small_neighbours_share_a_part() -> None:
     assert 10 <= len(parts) <= 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SEEDS, DTYPES, st.sampled_from(KINDS))
 def test_keys_order_like_scores(seed: int, dtype: Any, kind: str) -> None:
     scores = make_scores(seed, 200, dtype, kind, missing=True)
@@ -149,7 +149,7 @@ def test_keys_order_like_scores(seed: int, dtype: Any, kind: str) -> None:
     assert (keys[~np.isnan(scores)] < np.iinfo(keys.dtype).max).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, DTYPES, st.sampled_from(KINDS))
 def test_histograms_count_every_key_in_its_bin(seed: int, dtype: Any, kind: str) -> None:
     keys = sort_keys(make_scores(seed, 300, dtype, kind, missing=False))

@@ -25,7 +25,7 @@ def totals_of(probs: np.ndarray, labels: np.ndarray) -> ClassTotals:
     return ClassTotals.of(found.counts, found.fixed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 200), DTYPES)
 def test_thresholds_are_class_means(seed: int, classes: int, rows: int, dtype: Any) -> None:
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def test_thresholds_are_class_means(seed: int, classes: int, rows: int, dtype: A
     assert thresholds.dtype == np.float64
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.integers(1, 30), st.lists(st.integers(0, 100), max_size=12), st.randoms())
 def test_any_chunking_and_order_gives_the_same_bits(seed: int, classes: int, cuts: list[int], random: Any) -> None:
     rng = np.random.default_rng(seed)

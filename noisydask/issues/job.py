@@ -206,21 +206,21 @@ class IssueJob(Job[LabelIssues]):
         return state, again
 
     def _over_evidence(self, name: str, task: Any) -> Any:
-        """A pass over all blocks that reads no probabilities."""
-        return graph.run_pass(name, task, graph.block_numbers(self.stored, tasks_of(len(self.stored), EVIDENCE_TASKS)))
+        """A pass over the evidence of all blocks."""
+        return _over_all(name, task, self.stored)
 
     def _rank(
         self, data: passes.Dataset, scoring: passes.Scoring, run: RunStore, histogram: ranking.Ints, total: int
     ) -> list[tables.WrittenPart]:
         """Find the parts of the ranking, sort and write each."""
         self.reporter.phase(f"ranking {total:,} candidates")
-        scores = scoring.scores
+        scores, numbers = scoring.scores, range(data.grid.num_blocks)
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
         while bins := cut_off.too_large:
-            cut_off.add(bins, self._over_evidence("refine", partial(passes.refine, bins=bins, scores=scores)))
+            cut_off.add(bins, _over_all("refine", partial(passes.refine, bins=bins, scores=scores), numbers))
         if tied := cut_off.tied:
-            cut_off.add_ties(tied, self._over_evidence("tie", partial(passes.tie, ties=tied, scores=scores)))
+            cut_off.add_ties(tied, _over_all("tie", partial(passes.tie, ties=tied, scores=scores), numbers))
         parts = cut_off.parts()
         run.make_folder("issues")
         written = self._write_parts(data, scores, run, parts)
@@ -292,3 +292,8 @@ class IssueJob(Job[LabelIssues]):
             "bytes_read": bytes_read,
             "parts": [tables.part_name(number) for number in range(num_parts)],
         }
+
+
+def _over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
+    """A pass over all blocks that reads no probabilities."""
+    return graph.run_pass(name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS)))

@@ -162,16 +162,15 @@ def evidence_changed(block: int, data: Dataset) -> JobError:
     return JobError(f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run the job again")
 
 
-def refine(blocks: Sequence[StoredBlock], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
+def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
     """Histogram of bins that hold too many examples."""
-    return cast(Ints, total_of(histogram(_keys(stored.number, scores), bins) for stored in blocks))
+    return cast(Ints, total_of(histogram(_keys(block, scores), bins) for block in blocks))
 
 
-def tie(blocks: Sequence[StoredBlock], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
+def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
     rows = scores.shape[0]
-    numbers = (stored.number for stored in blocks)
-    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in numbers)
+    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
     return cast(Ints, total_of(counts))
 
 
