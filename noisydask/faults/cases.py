@@ -14,10 +14,16 @@ CHUNK = 50
 
 @dataclass(frozen=True)
 class Case:
-    """Labels and probabilities."""
+    """Labels and probabilities, and losses made of these."""
 
     labels: npt.NDArray[np.int64]
     pred_probs: npt.NDArray[np.float32]
+
+    @property
+    def losses(self) -> npt.NDArray[np.float32]:
+        """As many iterations as there are classes; some are not recorded."""
+        found: npt.NDArray[np.float32] = -np.log(np.maximum(self.pred_probs, 1e-6))
+        return np.where(found > 4, np.float32(np.nan), found)
 
     @property
     def block_bytes(self) -> int:

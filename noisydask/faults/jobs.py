@@ -30,7 +30,7 @@ _FORKS.set_forkserver_preload(["noisydask.command.cli", "s3fs", "noisydask.fault
 
 @dataclass(frozen=True)
 class Job:
-    """The main job on the data of a bucket, on two threads of one process: what a kill takes is all there is.
+    """A job on the data of a bucket, on two threads of one process: what a kill takes is all there is.
 
     Attributes
     ----------
@@ -40,21 +40,26 @@ class Job:
         Where data and output lie in the bucket.
     block_bytes : int
         Bytes of a block.
+    reads : {"pred_probs", "losses"}
+        The main job, or the one on losses.
     """
 
     endpoint: str
     prefix: str
     block_bytes: int = 4000
+    reads: str = "pred_probs"
 
     def start(self, **more: Any) -> Child:
         """Start it."""
         options = {
             "key": KEY, "secret": SECRET, "endpoint_url": self.endpoint, "client_kwargs": {"region_name": "us-east-1"},
         }  # fmt: skip
-        places = {"labels": "labels.zarr", "pred_probs": "pred_probs.zarr", "out": "out"}
+        places = {"labels": "labels.zarr", self.reads: f"{self.reads}.zarr", "out": "out"}
         how: dict[str, Any] = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
         how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": self.block_bytes, **more}
-        return start(how)
+        if self.reads == "losses":
+            how |= {"alpha": 0.1, "top_k": 40}
+        return start(self.reads, how)
 
     def run(self, timeout: float = 120, **more: Any) -> Ended:
         """Run it to its end."""
@@ -111,11 +116,11 @@ class Child:
         os.kill(self.process.pid, signal.SIGCONT)
 
 
-def start(how: dict[str, Any]) -> Child:
-    """Start the main job in a process of its own, with these arguments."""
+def start(reads: str, how: dict[str, Any]) -> Child:
+    """Start a job in a process of its own, with these arguments."""
     said = tempfile.NamedTemporaryFile(prefix="said-", delete=False)  # noqa: SIM115  the child writes it
     said.close()
-    process = _FORKS.Process(target=child.run, args=(how, said.name), daemon=True)
+    process = _FORKS.Process(target=child.run, args=(reads, how, said.name), daemon=True)
     process.start()
     return Child(process, Path(said.name))
 
@@ -125,6 +130,7 @@ def write_data(server: S3Server, prefix: str, data: Case) -> Place:
     place = Place(f"s3://{BUCKET}/{prefix}", server.options())
     (place / "labels.zarr").write_array(data.labels, CHUNK)
     (place / "pred_probs.zarr").write_array(data.pred_probs, CHUNK)
+    (place / "losses.zarr").write_array(data.losses, CHUNK)
     return place / "out"
 
 

@@ -23,7 +23,6 @@ from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
 LEASE = 2.0
 #: Threads of a job: so many blocks are in flight.
 THREADS = 2
-_CHUNKS = r"pred_probs\.zarr/c/"
 
 
 @dataclass
@@ -35,15 +34,21 @@ class Trial:
     chance: random.Random
     case: Case
     prefix: str
+    reads: str = "pred_probs"
     job: Job = field(init=False)
     out: Place = field(init=False)
     expected: dict[str, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.way.clear()
-        self.job = Job(self.way.endpoint, self.prefix, self.case.block_bytes)
+        self.job = Job(self.way.endpoint, self.prefix, self.case.block_bytes, self.reads)
         self.out = write_data(self.server, self.prefix, self.case)
         self.expected = self.undisturbed(self.case)
+
+    @property
+    def chunks(self) -> str:
+        """What the paths of chunks of the job's input hold."""
+        return f"{self.reads}.zarr/c/"
 
     @property
     def place(self) -> Place:
@@ -54,7 +59,7 @@ class Trial:
         """What a run of a dataset publishes that nothing disturbs."""
         prefix = f"{self.prefix}-undisturbed-{self.chance.getrandbits(32):08x}"
         out = write_data(self.server, prefix, case)
-        ended = Job(self.server.endpoint, prefix, case.block_bytes).run()
+        ended = Job(self.server.endpoint, prefix, case.block_bytes, self.reads).run()
         found = published(out)
         assert ended.status == 0, ended.said
         assert found
@@ -100,12 +105,16 @@ class Trial:
         assert generation(self.out) == before + 1
 
     def chunks_read(self) -> int:
-        """How many chunks of ``pred_probs`` were asked for."""
-        return sum(request.method == "GET" and "pred_probs.zarr/c/" in request.path for request in self.way.requests)
+        """How many chunks of what the job reads were asked for."""
+        return sum(request.method == "GET" and self.chunks in request.path for request in self.way.requests)
 
     def check_blocks_read(self, kills: int) -> None:
-        """No block was read twice but those in flight at a kill; a block is a chunk."""
-        assert self.chunks_read() <= self.case.blocks + kills * THREADS, self.chunks_read()
+        """No block was read twice but those in flight at a kill; a block is a chunk.
+
+        The job on losses looks once more at those that hold its candidates.
+        """
+        again = self.case.blocks if self.reads == "losses" else 0
+        assert self.chunks_read() <= self.case.blocks + again + kills * THREADS, self.chunks_read()
 
 
 def killed_after_a_request(trial: Trial) -> None:
@@ -188,7 +197,7 @@ def asleep_past_the_lease(trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of the inputs: other data, or the key of a chunk of ``pred_probs`` that cannot be read any more."""
+    """What becomes of the inputs: other data, or the key of a chunk that cannot be read any more."""
 
     case: Case | None
     broken: str = ""
@@ -196,7 +205,7 @@ class Change:
 
 def change_inputs(trial: Trial, how: str) -> Change:
     """Change the inputs as they are stored."""
-    case, probs = trial.case, trial.place / "pred_probs.zarr"
+    case, probs = trial.case, trial.place / f"{trial.reads}.zarr"
     chunk = trial.chance.randrange(case.blocks)
     key = f"c/{chunk}/0"
     if how == "deleted":
@@ -227,7 +236,7 @@ def inputs_change(trial: Trial, how: str | None = None, during: bool | None = No
     done: list[Change] = []
     if during:
         trial.way.add(
-            "forward", methods=("GET",), pattern=_CHUNKS, first=2, count=1,
+            "forward", methods=("GET",), pattern=trial.chunks, first=2, count=1,
             call=lambda _: done.append(change_inputs(trial, how)),
         )  # fmt: skip
         ended = trial.run()
@@ -265,6 +274,11 @@ KINDS: Mapping[str, Callable[[Trial], None]] = {
     "two drivers at once": two_drivers,
     "driver asleep past its lease": asleep_past_the_lease,
     "inputs changed before or during": inputs_change,
+    "losses, driver killed after a request": killed_after_a_request,
+    "losses, driver killed at a random moment": killed_at_a_random_moment,
+    "losses, an answer lost": an_answer_is_lost,
+    "losses, 5 % of requests failing": requests_fail,
+    "losses, inputs changed before or during": inputs_change,
 }
 
 
@@ -278,7 +292,8 @@ def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
     chance = random.Random(seed)
     kind = kind_of(seed)
     case = EDGES[chance.choice(list(EDGES))]() if kind.startswith("edge") else ordinary(rows=550, seed=seed)
-    trial = Trial(server, way, chance, case, f"trial-{seed}-{chance.getrandbits(32):08x}")
+    reads = "losses" if kind.startswith("losses") else "pred_probs"
+    trial = Trial(server, way, chance, case, f"trial-{seed}-{chance.getrandbits(32):08x}", reads)
     try:
         KINDS[kind](trial)
     finally:
