@@ -79,9 +79,13 @@ def way(s3: S3Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[[Case], Trial]:
-    """Makes a trial on a dataset."""
-    return lambda case: Trial(s3, way, random.Random(4), case, tmp_path.name)
+def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[..., Trial]:
+    """Makes a trial on a dataset, of the main job or another."""
+
+    def make(case: Case, reads: str = "pred_probs") -> Trial:
+        return Trial(s3, way, random.Random(4), case, tmp_path.name, reads)
+
+    return make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

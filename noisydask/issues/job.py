@@ -24,10 +24,10 @@ from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
 from noisydask.issues.changes import since
-from noisydask.issues.deaths import deadly
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.results import LabelIssues
 from noisydask.running import graph
+from noisydask.running.deaths import deadly
 from noisydask.running.job import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
@@ -151,7 +151,9 @@ class IssueJob(Job[LabelIssues]):
             try:
                 state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
             except KilledWorker as error:
-                raise deadly(error, graph.task_of(error, numbers), data) from error
+                open_blocks = (s for s in graph.task_of(error, numbers) if not _complete(s, data))
+                bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
+                raise deadly(error, bounds, data.pred_probs) from error
         return state
 
     def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
@@ -292,6 +294,12 @@ class IssueJob(Job[LabelIssues]):
             "bytes_read": bytes_read,
             "parts": [tables.part_name(number) for number in range(num_parts)],
         }
+
+
+def _complete(block: BlockSource, data: passes.Dataset) -> bool:
+    """Whether the evidence of a block is that of what there is to be read."""
+    receipt = data.evidence.read_receipt(block.number) if block.fingerprint is not None else None
+    return receipt is not None and receipt.sources == block.fingerprint
 
 
 def _over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from distributed.scheduler import KilledWorker
 
 from noisydask.core import ranking
 from noisydask.core.blocks import plan_blocks
@@ -28,6 +29,7 @@ from noisydask.losses.inputs import LossInputs
 from noisydask.losses.results import LossDynamics
 from noisydask.losses.tables import CandidatePart
 from noisydask.running import graph
+from noisydask.running.deaths import deadly
 from noisydask.running.job import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
@@ -123,18 +125,15 @@ class DynamicsJob(Job[LossDynamics]):
         why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
         return data, list(loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why))
 
-    def _over(
-        self, name: str, task: Any, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any
-    ) -> Any:
-        """A pass over some blocks; what lies in memory or a Dask graph of ``given`` is handed to the tasks."""
+    def _over(self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any) -> tuple[Any, ...]:
+        """The blocks of a pass by task; what lies in memory or a Dask graph of ``given`` is handed to the tasks."""
         numbers = [block.number if isinstance(block, LossSource) else block for block in blocks]
         arrays = [graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None for rows in given]
         tasks = tasks_of(len(blocks), per_slot, any(array is not None for array in arrays))
-        return graph.over_blocks(name, task, graph.block_numbers(blocks, tasks), *arrays)
+        return graph.block_numbers(blocks, tasks), *arrays
 
-    def _state_of(self, *given: Any) -> Any:
-        name = given[0]
-        return graph.compute(graph.tree(name, self._over(*given))).state
+    def _state_of(self, name: str, task: Any, *over: Any) -> Any:
+        return graph.run_pass(name, task, *self._over(*over))
 
     def _scan(self, data: passes.LossData, sources: Sequence[LossSource]) -> passes.LossScan:
         """Read what no receipt stands for."""
@@ -143,8 +142,14 @@ class DynamicsJob(Job[LossDynamics]):
         self.reporter.phase(f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))
-            given = (self.inputs.losses, self.inputs.labels)
-            state: passes.LossScan = self._state_of("scan", task, data, sources, SCAN_TASKS, *given)
+            numbers, *arrays = self._over(data, sources, SCAN_TASKS, self.inputs.losses, self.inputs.labels)
+            try:
+                state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
+            except KilledWorker as error:
+                kept = data.states.complete if data.states else lambda source: False
+                open_blocks = (source.number for source in graph.task_of(error, numbers) if not kept(source))
+                bounds = next((data.grid.bounds(block) for block in open_blocks), None)
+                raise deadly(error, bounds, data.losses) from error
         if state.problems.total:
             raise InputError(_say(state.problems, rows))
         self.objects += state.objects
@@ -211,7 +216,7 @@ class DynamicsJob(Job[LossDynamics]):
         parts = tuple(cut_off.parts())
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
-        frames = self._over("select", task, data, sources, EVIDENCE_TASKS, *given)
+        frames = graph.over_blocks("select", task, *self._over(data, sources, EVIDENCE_TASKS, *given))
         iterations = self.inputs.iterations
         if len(parts) == 1:
             finish = partial(loss_tables.write_part, number=0, first_rank=1, take=parts[0].take, iterations=iterations, run=run)

@@ -123,6 +123,12 @@ class StateStore(BlockStore):
                 return Known(stage, states, sums.sums.columns(0, stage), known), why
         return None, Why.DAMAGED if stages else why
 
+    def complete(self, source: LossSource) -> bool:
+        """Whether the receipt of a block is of what there is to be read."""
+        content = self.get(receipt_name(source.number))
+        receipt = LossReceipt.from_bytes(content) if content is not None and source.prefixes else None
+        return receipt is not None and receipt.source == source.whole
+
     def _sums(self, block: int, receipt: LossReceipt) -> BlockSums | None:
         content = self.get(sums_name(block))
         return BlockSums.from_bytes(content) if content is not None and checksum(content) == receipt.checksums[SUMS] else None
