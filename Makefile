@@ -20,10 +20,10 @@ demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
 	$(BIN)/noisydask demo
 
 test: $(VENV)/installed  ## set up, and run the fast tests
-	$(BIN)/python -m pytest -n auto --dist load
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-slow: $(VENV)/installed  ## the slow tests
-	$(BIN)/python -m pytest -m "slow and not soak" -n auto --dist load --durations 30
+	$(BIN)/python -m pytest -m "slow and not soak" -n auto --dist loadgroup --durations 30
 
 test-soak: $(VENV)/installed  ## hundreds of kills, and what else takes long
 	$(BIN)/python -m pytest -m soak

@@ -29,7 +29,7 @@ from noisydask.storage.locations import Location
 
 WORKERS = ("w1", "w2", "w3")
 PORT = 8786
-ROWS, BLOCK_ROWS = 240_000, 800
+ROWS, BLOCK_ROWS = 120_000, 800
 BLOCK_BYTES = BLOCK_ROWS * (10 * 4 + 40)
 
 

@@ -178,7 +178,7 @@ def test_local_schedulers(scheduler: str, tmp_path: Path, expected: Any) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["one_worker", "four_workers"])
+@pytest.mark.parametrize("workers", [pytest.param("one_worker", marks=pytest.mark.soak), "four_workers"])
 def test_worker_processes(workers: str, request: pytest.FixtureRequest, tmp_path: Path, expected: Any) -> None:
     cluster: LocalCluster = request.getfixturevalue(workers)
     with Client(cluster):

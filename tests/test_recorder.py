@@ -223,6 +223,7 @@ recorder.record(1, [1], [0.75])
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_files_of_its_own_and_what_is_not_closed_is_written_at_exit(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     subprocess.run(script(FORKED, place), check=True)

@@ -81,6 +81,7 @@ def results(place: Place, found: LabelIssues, out: str = "out") -> dict[str, byt
     return {name: content for name, content in objects.items() if not name.startswith(own)}
 
 
+@pytest.mark.slow
 def test_killed_driver(place: Place) -> None:
     store(place)
     fresh = results(place, run(place, "fresh"), "fresh")
@@ -98,7 +99,7 @@ def test_killed_driver(place: Place) -> None:
     assert results(place, found) == fresh
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_again_and_again(tmp_path: Path) -> None:
     """At any moment, from the first import to the last write; the job gets done all the same."""
     place, rng = Place(str(tmp_path)), np.random.default_rng(3)

@@ -92,7 +92,7 @@ def start(place: Place, **how: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("top_k", [30, None])
+@pytest.mark.parametrize("top_k", [30, pytest.param(None, marks=pytest.mark.soak)])
 def test_killed_driver(place: Place, top_k: int | None) -> None:
     store(place)
     fresh = run(place, "fresh", top_k=top_k)

@@ -125,7 +125,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
 
 # Ties are counted, and cut, by TIE_ROWS indices: more rows than there are here.
 @pytest.mark.parametrize(("data", "at_least"), [(many_ties, 1), (unlike, 10)])
-@pytest.mark.parametrize("workers", [None, *(pytest.param(name, marks=SLOW) for name in ("one_worker", "four_workers"))])
+@pytest.mark.parametrize(
+    "workers", [None, pytest.param("one_worker", marks=pytest.mark.soak), pytest.param("four_workers", marks=SLOW)]
+)
 def test_many_parts_are_one_ranking(
     data: Any, at_least: int, workers: str | None, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -188,7 +188,7 @@ class Seen:
         monkeypatch.setattr(graph, "compute_all", spy)
 
 
-@pytest.mark.parametrize("given", ["options", "url"])
+@pytest.mark.parametrize("given", [pytest.param("options", marks=pytest.mark.slow), "url"])
 def test_credentials_stay_secret(
     given: str, s3: S3Server, s3_place: Place, client: Client, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
