@@ -14,8 +14,9 @@ from layouts import make, write_npy
 import noisydask
 from noisydask.command.cli import main
 from noisydask.errors import InputError
-from noisydask.issues import changes
-from noisydask.issues.changes import KINDS, Changes, Comparison, compare, diff
+from noisydask.issues import changed_rows, changes
+from noisydask.issues.changed_rows import KINDS, REASONS, Comparison
+from noisydask.issues.changes import Changes, compare, diff
 from noisydask.issues.results import LabelIssues
 from noisydask.storage.store import Output
 
@@ -73,7 +74,7 @@ def check(seen: Changes, expected: dict[str, dict[int, Any]]) -> None:
         assert set(rows["index"]) == set(expected[kind]), kind
     gone = seen.table[seen.table["change"] == "gone"]
     assert dict(zip(gone["index"], gone["why"], strict=True)) == expected["gone"]
-    assert dict(seen.gone_because) == {why: n for why in changes.REASONS if (n := list(expected["gone"].values()).count(why))}
+    assert dict(seen.gone_because) == {why: n for why in REASONS if (n := list(expected["gone"].values()).count(why))}
     for kind in KINDS:
         assert sum(count[kind] for count in seen.classes.values()) == len(expected[kind])
 
@@ -96,7 +97,7 @@ def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) 
 
 def test_many_parts(found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     place, first, second, labels = found
-    monkeypatch.setattr(changes, "_TASK_ROWS", 40)
+    monkeypatch.setattr(changed_rows, "_TASK_ROWS", 40)
     output = Output.at(f"{place.url}/out", place.options)
     comparison = Comparison.of(output.open_run(first.run.run), output.open_run())
     assert comparison.buckets > 3

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.core.dynamics import (
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import (  # fmt: skip
     LARGEST_LOSS,
-    CurveSums,
     ExampleStates,
     LossProblem,
     advance,
@@ -24,7 +24,7 @@ from noisydask.core.dynamics import (
     crossings,
     ema_curves,
     label_codes,
-)  # fmt: skip
+)
 
 Array = npt.NDArray[Any]
 

@@ -118,7 +118,7 @@ def check(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> None:
     np.testing.assert_array_equal(found.fixed, fixed)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(SEEDS, st.integers(0, 60), CLASSES, DTYPES, st.sampled_from(INTEGERS), st.booleans())
 def test_like_plain_numpy(seed: int, rows: int, classes: int, dtype: Any, label_dtype: Any, invalid: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -137,7 +137,16 @@ def stored_of(place: Place, blocks: list[int], layout: str = "v3") -> int:
     return sum(len(content) for name, content in (place / "p.zarr").objects().items() if name in chunks)
 
 
-@pytest.mark.parametrize("what", CHANGES)
+#: Those whose like are tried by others.
+LIKE_OTHERS = (
+    "whole blocks removed", "two chunks rewritten", "evidence emptied", "a receipt removed", "a receipt cut short",
+    "a column's metadata removed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow if what in LIKE_OTHERS else ()) for what in CHANGES]
+)
 def test_only_what_changed_is_read(what: str, place: Place) -> None:
     store(place)
     first = run(place)

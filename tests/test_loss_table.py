@@ -249,7 +249,7 @@ def test_many_parts_are_one_ranking(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     pd.testing.assert_frame_equal(found.ranking.compute().reset_index(drop=True), whole)
 
 
-@pytest.mark.parametrize("top_k", [1, 10, 10**6])
+@pytest.mark.parametrize("top_k", [10, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 10**6))])
 def test_top_k(top_k: int) -> None:
     frame = make()
     found, whole = analyze(frame, top_k=top_k), analyze(frame).top_k(top_k)

@@ -288,6 +288,7 @@ def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype:
     assert_same(compatible(labels, probs, options), theirs, labels, probs, options)
 
 
+@SLOW
 @settings(max_examples=20)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS, st.sampled_from([9000, 99_999]))
 def test_native_on_data_with_all_classes(

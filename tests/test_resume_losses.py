@@ -26,6 +26,7 @@ from noisydask.storage.arrays import zarr_store
 from noisydask.storage.locations import Location
 
 pytestmark = pytest.mark.thorough
+SLOW = pytest.mark.slow
 
 Array = npt.NDArray[Any]
 BLOCKS, ROWS, WIDTH, CHUNK, ALPHA = 20, 100, 14, 4, 0.1
@@ -91,7 +92,7 @@ def start(place: Place, **how: Any) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("top_k", [30, pytest.param(None, marks=pytest.mark.soak)])
 def test_killed_driver(place: Place, top_k: int | None) -> None:
     store(place)
@@ -112,8 +113,8 @@ def test_killed_driver(place: Place, top_k: int | None) -> None:
     assert bits(found) == bits(fresh)
 
 
-@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 1_000])
-@pytest.mark.parametrize("top_k", [30, None])
+@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, pytest.param(1_000, marks=SLOW)])
+@pytest.mark.parametrize("top_k", [30, pytest.param(None, marks=SLOW)])
 def test_nothing_changed_nothing_read(place: Place, top_k: int | None, block_bytes: int) -> None:
     """Where rows are read whole, and where they are read in pieces of their iterations."""
     store(place)
@@ -125,7 +126,7 @@ def test_nothing_changed_nothing_read(place: Place, top_k: int | None, block_byt
     assert bits(found) == bits(first)
 
 
-@pytest.mark.slow
+@SLOW
 def test_killed_while_iterations_are_appended(place: Place) -> None:
     array = store(place)
     first = run(place)
@@ -146,7 +147,7 @@ def test_killed_while_iterations_are_appended(place: Place) -> None:
     assert run(place).manifest["bytes_read"] == {"losses": 0, "losses_again": 0}
 
 
-@pytest.mark.slow
+@SLOW
 def test_appended_after_a_kill(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     array = store(place)
@@ -206,7 +207,7 @@ CHANGES: dict[str, tuple[Callable[[Place, Any], None], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("change", [pytest.param(name, marks=pytest.mark.slow if "cut" in name else ()) for name in CHANGES])
+@pytest.mark.parametrize("change", [pytest.param(name, marks=SLOW if "cut" in name else ()) for name in CHANGES])
 def test_one_block_is_read_again(place: Place, change: str) -> None:
     array = store(place)
     first = run(place)
@@ -223,7 +224,7 @@ def test_one_block_is_read_again(place: Place, change: str) -> None:
     ("how", "said"),
     [
         ({"alpha": 0.2}, "it has alpha 0.1 instead of 0.2"),
-        ({"block_bytes": 20_000}, "it has block bytes 10000 instead of 20000"),
+        pytest.param({"block_bytes": 20_000}, "it has block bytes 10000 instead of 20000", marks=SLOW),
         ({"full": True}, "it was not asked for"),
     ],
 )
@@ -238,7 +239,9 @@ def test_states_of_another_kind_are_named_and_made_anew(tmp_path: Path, how: dic
     assert blocks(run(place, **how | {"full": False}))["scanned"] == 0
 
 
-@pytest.mark.parametrize(("before", "after"), [(30, 50), (50, 30), (30, None), (None, 30)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(30, 50), (None, 30), pytest.param(50, 30, marks=SLOW), pytest.param(30, None, marks=SLOW)]
+)
 def test_another_length_of_the_ranking(tmp_path: Path, before: int | None, after: int | None) -> None:
     place = Place(str(tmp_path))
     store(place)

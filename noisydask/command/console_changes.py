@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from noisydask.command.console import printable
-from noisydask.issues.changes import KINDS, Changes
+from noisydask.issues.changed_rows import KINDS
+from noisydask.issues.changes import Changes
 
 _TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
 _WHY = {

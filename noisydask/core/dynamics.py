@@ -10,17 +10,14 @@ examples are added. Pure: NumPy and Numba only.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
 from noisydask.core.dynamics_kernel import (
     LARGEST_LOSS,
-    LIMB_BITS,
-    NUM_LIMBS,
-    UNIT_BITS,
     LossProblem,
     advance_dense,
     advance_ragged,
@@ -31,7 +28,7 @@ from noisydask.core.dynamics_kernel import (
 )  # fmt: skip
 
 __all__ = [
-    "LARGEST_LOSS", "Crossings", "CurveSums", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
+    "LARGEST_LOSS", "Crossings", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
     "ema_curves", "label_codes", "table_crossings", "table_curves",
 ]  # fmt: skip
 
@@ -39,8 +36,6 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
-_ROWS_BETWEEN_CARRIES = 1 << 21
 _PLAIN_LIMIT = 1 << 20
 #: Rows that are worked on together: as many as stay in a core's cache, or so many for each label.
 _WINDOW_BYTES, _WINDOW_LABELS = 1 << 18, 64
@@ -110,91 +105,6 @@ class ExampleStates:
         return {"num_losses": self.count.astype(np.int64)} | {k: np.where(some, v, np.nan) for k, v in values.items()}
 
 
-@dataclass
-class CurveSums:
-    """Sums and counts of the EMA by label and iteration; they add up to the same bits in any order.
-
-    Attributes
-    ----------
-    labels : ndarray of int64, (L,)
-        Label values, ascending.
-    limbs : ndarray of int64, (5, L, T)
-        Sums in units of ``2 ** -60``, by limbs of 40 bits, the lowest first.
-    counts : ndarray of int64, (L, T)
-        Recorded losses.
-    """
-
-    labels: Ints
-    limbs: Ints
-    counts: Ints
-    _rows: int = 0
-
-    @classmethod
-    def zero(cls, labels: Ints, iterations: int) -> CurveSums:
-        """No examples of these labels yet."""
-        shape = len(labels), iterations
-        return cls(labels, np.zeros((NUM_LIMBS, *shape), np.int64), np.zeros(shape, np.int64))
-
-    def room_for(self, rows: int) -> None:
-        """Pass on carries where so many more examples need it."""
-        self._rows += rows
-        if self._rows > _ROWS_BETWEEN_CARRIES:
-            carried(self.limbs)
-            self._rows = rows
-
-    def columns(self, start: int, stop: int) -> CurveSums:
-        """A view of some iterations."""
-        return CurveSums(self.labels, self.limbs[:, :, start:stop], self.counts[:, start:stop], self._rows)
-
-    def __add__(self, other: CurveSums) -> CurveSums:
-        """Sums over the examples of both."""
-        labels = np.union1d(self.labels, other.labels)
-        both = CurveSums.zero(labels, self.counts.shape[1])
-        for one in (self, other):
-            where = np.searchsorted(labels, one.labels)
-            both.limbs[:, where] += carried(one.limbs)
-            both.counts[where] += one.counts
-        return both
-
-    def then(self, later: CurveSums) -> CurveSums:
-        """Sums over the iterations of both, of the same examples."""
-        labels = np.union1d(self.labels, later.labels)
-        width = self.counts.shape[1]
-        both = CurveSums.zero(labels, width + later.counts.shape[1])
-        for one, columns in ((self, slice(0, width)), (later, slice(width, None))):
-            where = np.searchsorted(labels, one.labels)
-            both.limbs[:, where, columns] = one.limbs
-            both.counts[where, columns] = one.counts
-        return both
-
-    def mean(self) -> Floats:
-        """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none is: (T,)."""
-        return _quotients(carried(self.limbs).sum(axis=1), self.counts.sum(axis=0))
-
-    def mean_per_label(self) -> Floats:
-        """As :meth:`mean`, of the examples of each label: (L, T)."""
-        return _quotients(carried(self.limbs), self.counts)
-
-
-def carried(limbs: Ints) -> Ints:
-    """Bring all limbs but the last into 0 to 2 ** 40, in place."""
-    for low, high in pairwise(limbs):
-        high += low >> LIMB_BITS
-        low &= (1 << LIMB_BITS) - 1
-    return limbs
-
-
-def _quotients(limbs: Ints, counts: Ints) -> Floats:
-    """Sums over counts, each rounded once."""
-    some = np.flatnonzero(counts)
-    totals = [0] * len(some)
-    for limb in limbs[::-1]:
-        totals = [(t << LIMB_BITS) + v for t, v in zip(totals, limb.ravel()[some].tolist(), strict=True)]
-    mean = np.full(counts.size, np.nan)
-    mean[some] = [t / (n << UNIT_BITS) for t, n in zip(totals, counts.ravel()[some].tolist(), strict=True)]
-    return mean.reshape(counts.shape)
-
-
 def loss_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else float32."""
     return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
@@ -260,8 +170,8 @@ def advance(
     window = max(_WINDOW_BYTES // max(1, losses.shape[1] * kind.itemsize), _WINDOW_LABELS * len(sums.labels))
     if not losses.size:
         return problems
-    for start in range(0, len(losses), _ROWS_BETWEEN_CARRIES):
-        rows = slice(start, start + _ROWS_BETWEEN_CARRIES)
+    for start in range(0, len(losses), ROWS_BETWEEN_CARRIES):
+        rows = slice(start, start + ROWS_BETWEEN_CARRIES)
         sums.room_for(len(losses[rows]))
         s, x = states.part(rows), losses[rows]
         here = codes[rows] if codes is not None else np.zeros(0, np.int32)
@@ -306,8 +216,8 @@ def advance_table(
     examples = len(starts) - 1
     problems = np.zeros(examples, np.uint8)
     codes = np.zeros(examples, np.int32) if codes is None else codes
-    for start in range(0, examples, _ROWS_BETWEEN_CARRIES):
-        rows = slice(start, start + _ROWS_BETWEEN_CARRIES)
+    for start in range(0, examples, ROWS_BETWEEN_CARRIES):
+        rows = slice(start, start + ROWS_BETWEEN_CARRIES)
         s = states.part(rows)
         sums.room_for(len(s.ema))
         advance_ragged(

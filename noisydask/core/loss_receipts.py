@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.dynamics import CurveSums, carried
+from noisydask.core.curve_sums import CurveSums, carried
 from noisydask.core.receipts import Why, sealed, unsealed
 
 #: Rises with every change of what states or receipts mean: those of another version are made anew.

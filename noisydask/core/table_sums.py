@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.dynamics import CurveSums
+from noisydask.core.curve_sums import CurveSums
 from noisydask.errors import InputError
 
 Ints = npt.NDArray[np.int64]

@@ -14,7 +14,8 @@ from distributed.scheduler import KilledWorker
 
 from noisydask.core import ranking
 from noisydask.core.blocks import plan_blocks
-from noisydask.core.dynamics import LARGEST_LOSS, CurveSums, LossProblem, crossings, ema_curves
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
 from noisydask.core.loss_receipts import LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.receipts import Why

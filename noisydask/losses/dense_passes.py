@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.dynamics import CurveSums, ExampleStates, advance, label_codes
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import ExampleStates, advance, label_codes
 from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.dynamics import CurveSums, ExampleStates
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import ExampleStates
 from noisydask.core.loss_receipts import DIGEST_BYTES, STATE_VERSION, BlockSums, LossReceipt, LossSource
 from noisydask.core.receipts import Why
 from noisydask.storage.block_store import (

@@ -69,12 +69,12 @@ def test_the_disk_of_the_output_is_full(left: int, small_disk: Path, tmp_path: P
     store(data, ordinary(rows=330, seed=1))
     free = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_bsize - left))
-    ended = start(arguments(data, out)).wait()
+    ended = start("pred_probs", arguments(data, out)).wait()
     assert ended.status == 1, ended.said
     assert "no space left" in ended.one_error()
     assert published(out) == before
     (small_disk / "filler").unlink()
-    ended = start(arguments(data, out)).wait()
+    ended = start("pred_probs", arguments(data, out)).wait()
     assert ended.status == 0, ended.said
     assert published(out) == expected
 
@@ -93,7 +93,7 @@ def store(data: Place, case: Case) -> None:
 
 def run(data: Place, out: Place, case: Case) -> dict[str, bytes]:
     store(data, case)
-    ended = start(arguments(data, out)).wait()
+    ended = start("pred_probs", arguments(data, out)).wait()
     assert ended.status == 0, ended.said
     found = published(out)
     assert found

@@ -1,0 +1,232 @@
+"""What a task does to compare two runs: reads a part of a ranking, tells the changes of a bucket of examples, writes them.
+
+Storage is handed in, Dask is not known here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+
+from noisydask.errors import InputError
+from noisydask.storage.arrays import Rows, zarr_store
+from noisydask.storage.chunks import StoredObject
+from noisydask.storage.store import RunStore
+
+KINDS = ("new", "gone", "moved")
+#: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label agrees with the prediction
+#: now; its row is invalid now and was left out; the dataset has fewer rows now; its id stands in another row now, or in none;
+#: or that cannot be told from the runs.
+REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
+
+#: Rows of both rankings that a task compares.
+_TASK_ROWS = 2_000_000
+_COMPARED = ("given_label", "suggested_label", "label_quality")
+_READ = ("index", "id", "rank", *_COMPARED)
+_INTEGERS = {"index": "Int64", "rank": "Int64", "given_label": "Int32", "suggested_label": "Int32"}
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs to be compared: what the tasks need to know.
+
+    Attributes
+    ----------
+    runs, parts : tuple of the earlier and the later
+        Where they lie, the Parquet parts of their rankings.
+    rows : int
+        Examples of the later.
+    by_id : bool
+        Whether examples are known by their ids.
+    ids : Rows, optional
+        The later's ids of all examples, if they can be read.
+    buckets : int
+        Into how many parts the examples are divided.
+    """
+
+    runs: tuple[RunStore, RunStore]
+    parts: tuple[tuple[str, ...], tuple[str, ...]]
+    rows: int
+    by_id: bool
+    num_classes: int
+    buckets: int
+    largest: int
+    ids: Rows | None = None
+
+    @classmethod
+    def of(
+        cls, before: tuple[RunStore, Mapping[str, Any]], after: tuple[RunStore, Mapping[str, Any]], ids: Rows | None = None
+    ) -> Comparison:
+        """Compare two runs by their manifests."""
+        manifests = (before[1], after[1])
+        for manifest in manifests:
+            if manifest.get("job") != "issues":
+                raise InputError("only runs that found label issues can be compared")
+        total = sum(manifest["counts"]["issues"] for manifest in manifests)
+        return cls(
+            (before[0], after[0]),
+            (tuple(before[1]["parts"]), tuple(after[1]["parts"])),
+            after[1]["counts"]["examples"],
+            all("ids" in manifest["inputs"] for manifest in manifests),
+            max(manifest["counts"]["classes"] for manifest in manifests),
+            max(1, -(-total // _TASK_ROWS)),
+            max(manifest["counts"]["examples"] for manifest in manifests),
+            ids,
+        )
+
+
+@dataclass(frozen=True)
+class ChangeState:
+    """Of a comparison: changes of each kind and class, reasons, the first rows, what was written."""
+
+    classes: Ints
+    reasons: Ints
+    table: pd.DataFrame
+    objects: tuple[StoredObject, ...] = ()
+
+
+def read_part(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
+    """A part of a ranking, with the bucket of each example."""
+    (number,) = numbers
+    side = int(number >= len(comparison.parts[0]))
+    run, name = comparison.runs[side], comparison.parts[side][number - side * len(comparison.parts[0])]
+    with run.place.fs.open((run.place / name).path, "rb") as file:
+        frame = pq.read_table(file, columns=list(_READ)).to_pandas()
+    if not comparison.by_id:
+        frame["id"] = frame["index"]
+    frame["label_quality"] = frame["label_quality"].astype(np.float64)
+    frame["side"] = side
+    if comparison.by_id:
+        frame["id"] = frame["id"].astype(str)
+        frame["part"] = (pd.util.hash_array(frame["id"].to_numpy(object)) % comparison.buckets).astype(np.int64)
+    else:
+        frame["part"] = frame["index"] * comparison.buckets // comparison.largest
+    return frame
+
+
+def finish_row(frame: pd.DataFrame, finish: Any) -> pd.DataFrame:
+    """As :func:`finish_bucket`, of a bucket whose number is the frame's index; what it returns, as a table's row."""
+    frame = frame.rename_axis("part").reset_index()
+    return pd.DataFrame({"written": pd.Series([finish(frame)], dtype=object)})
+
+
+def finish_bucket(frame: pd.DataFrame, comparison: Comparison, top: int, write_to: RunStore | None) -> ChangeState:
+    """Compare a bucket."""
+    table = changed(frame)
+    gone = (table["change"] == "gone").to_numpy()
+    if gone.any():
+        for name, values in _explain(table[gone], comparison).items():
+            table[name] = table[name].fillna(values)
+    objects: tuple[StoredObject, ...] = ()
+    if write_to is not None and len(table):
+        objects = (_write(table, int(frame["part"].iloc[0]), write_to),)
+    return _summary(table, comparison.num_classes, top, objects)
+
+
+def changed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The changes among issues of two runs, told apart by ``side`` (0 is the earlier): new, gone and moved, by rank.
+
+    Examples
+    --------
+    >>> issue = {"given_label": 0, "suggested_label": 1, "rank": 1, "label_quality": 0.1}
+    >>> frame = pd.DataFrame([issue | {"side": 0, "id": 7, "index": 7}, issue | {"side": 1, "id": 8, "index": 8}])
+    >>> changed(frame)[["change", "index"]].values.tolist()
+    [['new', 8], ['gone', 7]]
+    """
+    frame = frame.sort_values(["side", "index"], kind="stable")
+    # An id that several examples have stands for the first of them, the second, ... in both runs.
+    frame = frame.assign(nth=frame.groupby(["side", "id"]).cumcount())
+    sides = [frame[frame["side"] == side].drop(columns=["side", "part"], errors="ignore") for side in (0, 1)]
+    sides = [side.astype({name: _INTEGERS[name] for name in _INTEGERS}) for side in sides]
+    both = sides[0].merge(sides[1], on=["id", "nth"], how="outer", suffixes=("_before", ""), indicator=True)
+    same = (both["_merge"] == "both").to_numpy()
+    differs = np.zeros(len(both), bool)
+    for name in _COMPARED:
+        differs |= same & (both[name] != both[f"{name}_before"]).fillna(False).to_numpy(bool)
+    kind = np.select([both["_merge"] == "right_only", both["_merge"] == "left_only", differs], KINDS, "")
+    both.insert(0, "change", kind.astype(object))
+    both.insert(1, "why", pd.Series(pd.NA, index=both.index, dtype=object))
+    both["index"] = both["index"].fillna(both["index_before"])
+    both = both[both["change"] != ""].drop(columns=["_merge", "nth", "index_before"])
+    order = both["rank"].fillna(both["rank_before"]).to_numpy(np.int64)
+    kinds = pd.Categorical(both["change"], categories=KINDS).codes
+    return both.iloc[np.lexsort((both["index"].to_numpy(np.int64), order, kinds))].reset_index(drop=True)
+
+
+def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Why issues are gone, and label and score that their examples have in the later run."""
+    positions = gone["index"].to_numpy(np.int64)
+    why = np.full(len(gone), "removed", object)
+    label = pd.Series(pd.NA, index=gone.index, dtype="Int32")
+    score = pd.Series(np.nan, index=gone.index, dtype=np.float64)
+    there = positions < comparison.rows
+    if comparison.by_id:
+        if comparison.ids is None:
+            why[:] = "unknown"
+            there[:] = False
+        else:
+            same = np.zeros(len(gone), bool)
+            same[there] = _ids_at(positions[there], comparison.ids) == gone["id"].to_numpy(object)[there]
+            why[~same], there = "displaced", same
+    if there.any():
+        order = np.argsort(positions[there])
+        rows = gone.index[there][order]
+        labels, scores = (
+            _at(comparison.runs[1], name, positions[there][order]) for name in ("given_labels.zarr", "label_quality.zarr")
+        )
+        reasons = np.where(labels != gone.loc[rows, "given_label_before"].to_numpy(np.int64), "corrected", "risen")
+        reasons = np.where(np.isnan(scores), "left_out", reasons)
+        why[np.flatnonzero(there)[order]] = reasons
+        label[rows], score[rows] = labels, scores
+    return pd.DataFrame({"why": why, "given_label": label, "label_quality": score}, index=gone.index)
+
+
+def _at(run: RunStore, name: str, positions: Ints) -> npt.NDArray[Any]:
+    """Values of an array of a run at ascending positions; only their chunks are read."""
+    array = zarr.open_array(zarr_store(run.place / name, read_only=True), mode="r")
+    return np.asarray(array.oindex[positions])
+
+
+def _ids_at(positions: Ints, ids: Rows) -> npt.NDArray[np.object_]:
+    """Ids of examples, as text."""
+    found = np.empty(len(positions), object)
+    chunk = max(ids.chunk_rows, 1)
+    for number in np.unique(positions // chunk):
+        here = np.flatnonzero(positions // chunk == number)
+        start = int(number) * chunk
+        rows = ids.read(start, min(start + chunk, ids.shape[0]))
+        found[here] = [str(value) for value in rows[positions[here] - start]]
+    return found
+
+
+def _write(table: pd.DataFrame, bucket: int, run: RunStore) -> StoredObject:
+    buffer = io.BytesIO()
+    content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(content, buffer, compression="snappy")
+    return run.write(f"changes/part-{bucket:05d}.parquet", buffer.getvalue())
+
+
+def _summary(table: pd.DataFrame, num_classes: int, top: int, objects: tuple[StoredObject, ...]) -> ChangeState:
+    kind = pd.Categorical(table["change"], categories=KINDS).codes.astype(np.int64)
+    label = table["given_label"].where(table["change"] != "gone", table["given_label_before"]).to_numpy(np.int64)
+    classes = np.bincount(kind * num_classes + label, minlength=3 * num_classes).reshape(3, num_classes)
+    reasons = pd.Categorical(table["why"].dropna(), categories=REASONS).codes
+    return ChangeState(classes, np.bincount(reasons, minlength=len(REASONS)), first_rows(table, top), objects)
+
+
+def first_rows(table: pd.DataFrame, top: int) -> pd.DataFrame:
+    """The first rows of each kind."""
+    order = table["rank"].fillna(table["rank_before"]).to_numpy(np.int64)
+    kind = pd.Categorical(table["change"], categories=KINDS).codes
+    table = table.iloc[np.lexsort((order, kind))]
+    return table.groupby("change", sort=False).head(top).reset_index(drop=True)
