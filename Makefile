@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := test,dashboard,fast
-# One process more than there are cores: tests wait for stores, clusters and leases.
+# Slow tests wait for stores, clusters and leases: a process more than there are cores.
 TESTERS = $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 # uv installs several times as fast; where it reaches no registry (it does not read pip's settings), pip does it.
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(1) \
@@ -22,7 +22,7 @@ demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
 	$(BIN)/noisydask demo
 
 test: $(VENV)/installed  ## set up, and run the fast tests
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-slow: $(VENV)/installed  ## the slow tests
 	$(BIN)/python -m pytest -m "slow and not soak" -n $(TESTERS) --dist loadgroup --durations 30

@@ -88,21 +88,21 @@ def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[..., Trial]:
     return make
 
 
-_CLUSTERS = {"one_worker", "four_workers", "client"}
+_SERVERS = {"one_worker", "four_workers", "client", "s3", "s3_place", "way"}
 
 
 @pytest.hookimpl(tryfirst=True)  # the groups must be there when pytest-xdist looks for them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Faults are slow, and what is slow among them takes minutes; so do the variants on S3 of what is ``thorough``.
 
-    Of the processes that share the tests one alone starts clusters.
+    Of the processes that share the fast tests one alone starts clusters and an S3 server.
     """
     for item in items:
-        parameters = getattr(item, "callspec", None)
-        named = {value for value in parameters.params.values() if isinstance(value, str)} if parameters else set()
-        if _CLUSTERS & {*getattr(item, "fixturenames", ()), *named}:
-            item.add_marker(pytest.mark.xdist_group("clusters"))
         if item.path.parent.name == "faults":
             item.add_marker(pytest.mark.soak if item.get_closest_marker("slow") else pytest.mark.slow)
         if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip("]").split("-"):
             item.add_marker(pytest.mark.soak)
+        parameters = getattr(item, "callspec", None)
+        named = {value for value in parameters.params.values() if isinstance(value, str)} if parameters else set()
+        if not item.get_closest_marker("slow") and _SERVERS & {*getattr(item, "fixturenames", ()), *named}:
+            item.add_marker(pytest.mark.xdist_group("servers"))

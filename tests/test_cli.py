@@ -87,6 +87,7 @@ def test_run_takes_a_config_and_the_command_line_wins(
     assert manifest["settings"]["estimation_method"] == "off_diagonal_calibrated"
 
 
+@pytest.mark.slow
 def test_a_job_script_submits_to_a_running_cluster(data: Path, one_worker: LocalCluster) -> None:
     config = {name: str(data / f"{name}.zarr") for name in ("labels", "pred_probs")} | {"out": str(data / "out")}
     (data / "job.yaml").write_text(yaml.safe_dump(config))

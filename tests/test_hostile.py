@@ -334,7 +334,13 @@ def test_no_input_lies_in_what_is_replaced(where: str, place: Place) -> None:
     assert place.objects() == before
 
 
-@pytest.mark.parametrize("name", ["evidence/photo.jpg", "evidence/given/notes.txt", "evidence/2026/0/1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evidence/photo.jpg",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("evidence/given/notes.txt", "evidence/2026/0/1")),
+    ],
+)
 def test_evidence_that_is_not_ours_is_not_deleted(name: str, place: Place) -> None:
     options = {"out": place.options}
     (place / "out").write(name, b"dear to somebody")

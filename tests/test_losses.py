@@ -167,7 +167,7 @@ def test_any_source(source: str, top_k: int | None, tmp_path: Path, expected: An
     assert bits(found) == expected[top_k]
 
 
-@pytest.mark.parametrize("top_k", [50, None])
+@pytest.mark.parametrize("top_k", [50, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("block_bytes", [1, 2_500, 10**6])
 def test_any_blocks(block_bytes: int, top_k: int | None, tmp_path: Path, expected: Any) -> None:
     url = write_zarr(Place(str(tmp_path / "l.zarr")), LOSSES, "split")

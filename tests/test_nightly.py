@@ -156,6 +156,7 @@ def on(cluster: LocalCluster) -> list[str]:
     return ["--scheduler", cluster.scheduler_address]
 
 
+@pytest.mark.slow
 def test_a_night_is_its_jobs_one_by_one(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(night(tmp_path)), *on(one_worker)]) == 0
     shown = capfd.readouterr().out

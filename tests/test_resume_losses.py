@@ -207,7 +207,9 @@ CHANGES: dict[str, tuple[Callable[[Place, Any], None], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("change", [pytest.param(name, marks=SLOW if "cut" in name else ()) for name in CHANGES])
+@pytest.mark.parametrize(
+    "change", [pytest.param(name, marks=SLOW if "cut" in name or "rewritten" in name else ()) for name in CHANGES]
+)
 def test_one_block_is_read_again(place: Place, change: str) -> None:
     array = store(place)
     first = run(place)
