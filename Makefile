@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := test,dashboard,fast
-# Slow tests wait for stores, clusters and leases: a process more than there are cores.
-TESTERS = $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 # uv installs several times as fast; where it reaches no registry (it does not read pip's settings), pip does it.
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
@@ -25,7 +23,7 @@ test: $(VENV)/installed  ## set up, and run the fast tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-slow: $(VENV)/installed  ## the slow tests
-	$(BIN)/python -m pytest -m "slow and not soak" -n $(TESTERS) --dist loadgroup --durations 30
+	$(BIN)/python -m pytest -m "slow and not soak" -n auto --dist loadgroup --durations 30
 
 test-soak: $(VENV)/installed  ## hundreds of kills, and what else takes long
 	$(BIN)/python -m pytest -m soak
