@@ -32,11 +32,20 @@ class Place:
         return str(self.fs._strip_protocol(f"{self.url}/{name}".rstrip("/")))
 
     def objects(self) -> dict[str, bytes]:
-        """Every object below this place by its relative path."""
+        """Every object below this place by its relative path.
+
+        The last request of a process that was killed may still be on its way: what is gone once listed is listed again.
+        """
         fs = self.fs
         root = fs._strip_protocol(self.url).rstrip("/") + "/"
-        paths = fs.find(root)
-        return {path.removeprefix(root): content for path, content in (fs.cat(paths) if paths else {}).items()}
+        for tries_left in (2, 1, 0):
+            paths = fs.find(root)
+            try:
+                return {path.removeprefix(root): content for path, content in (fs.cat(paths) if paths else {}).items()}
+            except FileNotFoundError:
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
 
     def write(self, name: str, content: bytes) -> None:
         """Put an object."""
