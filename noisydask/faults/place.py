@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,7 @@ class Place:
             except FileNotFoundError:
                 if not tries_left:
                     raise
+                time.sleep(0.5)
         raise AssertionError("unreachable")
 
     def write(self, name: str, content: bytes) -> None:
