@@ -24,13 +24,21 @@ pytestmark = pytest.mark.thorough
 BLOCKS = 30
 DATA = make(rows=100 * BLOCKS)
 BLOCK_BYTES = 7_000  # one chunk
-#: A job whose blocks come one after another.
+#: A job whose blocks come one after another, slowly enough to be killed between them.
 ONE_BY_ONE = """
-import sys, dask, json, noisydask
+import contextlib, sys, time, dask, json, noisydask
+from noisydask.running.progress import Silent
+
+class Slow(Silent):
+    @contextlib.contextmanager
+    def reading(self, *_):
+        yield lambda *_: time.sleep(0.03)
+
 labels, pred_probs, out, block_bytes, options = sys.argv[1:]
 options = dict.fromkeys(("labels", "pred_probs", "out"), json.loads(options))
 with dask.config.set(scheduler="synchronous"):
-    noisydask.find_label_issues(labels, pred_probs, out=out, block_bytes=int(block_bytes), storage_options=options)
+    how = {"block_bytes": int(block_bytes), "storage_options": options, "reporter": Slow()}
+    noisydask.find_label_issues(labels, pred_probs, out=out, **how)
 """
 
 
