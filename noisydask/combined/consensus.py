@@ -7,8 +7,8 @@ from functools import partial
 
 import pandas as pd
 
-from noisydask.issues.results import PublishedRun, read_parts
 from noisydask.running.graph import Table, lazy_frame
+from noisydask.running.published import PublishedRun, read_parts
 
 
 @dataclass(eq=False)

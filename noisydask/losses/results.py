@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import zarr
 
 from noisydask.core.blocks import plan_tasks
 from noisydask.core.dynamics import ema_curves
@@ -24,15 +21,15 @@ from noisydask.losses.inputs import LossInputs
 from noisydask.losses.table_passes import find_examples
 from noisydask.report.curves import plot_ema_loss_dynamics
 from noisydask.running import graph
-from noisydask.storage.arrays import DaskRows, Rows, open_rows, zarr_store
-from noisydask.storage.store import RunStore
+from noisydask.running.published import PublishedRun, read_parts
+from noisydask.storage.arrays import DaskRows, Rows, open_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(eq=False)
-class LossDynamics:
+class LossDynamics(PublishedRun):
     """The candidates of a dataset by the moving average of their losses, highest first, and the mean curves.
 
     Examples
@@ -46,13 +43,7 @@ class LossDynamics:
     1     2      0    1.00           2
     """
 
-    run: RunStore = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False)
     inputs: LossInputs | None = field(default=None, repr=False)
-
-    def remove_with_me(self, remove: Callable[[], None]) -> None:
-        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
-        weakref.finalize(self, remove)
 
     @property
     def num_candidates(self) -> int:
@@ -62,7 +53,8 @@ class LossDynamics:
     @property
     def ranking(self) -> graph.Table:
         """All candidates as a lazy Dask DataFrame, a partition a Parquet part, in order of rank."""
-        return graph.lazy_frame([partial(_read_part, self.run, name) for name in self.manifest["parts"]], self.top_k(0))
+        names, rows = self.manifest["parts"], self.num_candidates
+        return graph.lazy_frame([partial(read_parts, self.run, [name], rows) for name in names], self.top_k(0))
 
     def top_k(self, k: int) -> pd.DataFrame:
         """The first ``k`` candidates, highest metric first.
@@ -74,14 +66,7 @@ class LossDynamics:
             ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``, ``last_loss``, and ``crossed_at``: the first iteration
             at which the example's EMA lies above the mean of all, -1 where it never does.
         """
-        tables: list[pa.Table] = []
-        for name in self.manifest["parts"]:
-            with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
-                tables.append(pq.read_table(file).slice(0, k))
-            k -= len(tables[-1])
-            if k <= 0:
-                break
-        return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame()
+        return read_parts(self.run, self.manifest["parts"], k)
 
     @cached_property
     def mean_loss_dyns(self) -> pd.Series:
@@ -230,11 +215,3 @@ class LossDynamics:
             if name not in found:
                 raise InputError(f"{name!r} is no candidate of this run")
         return [found[name] for name in ids]
-
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        return cast(npt.NDArray[Any], zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")[...])
-
-
-def _read_part(run: RunStore, name: str) -> pd.DataFrame:
-    with run.place.fs.open((run.place / name).path, "rb") as file:
-        return pq.read_table(file).to_pandas()
