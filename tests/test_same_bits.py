@@ -73,6 +73,27 @@ def test_any_blocks(block_bytes: int, setting: int, tmp_path: Path, expected: An
     assert bits(found) == expected[setting]
 
 
+IDS = {
+    "none": lambda place, names: None,
+    "text": lambda place, names: names.astype(object),
+    "zarr, text": lambda place, names: write_zarr(place / "ids.zarr", names.astype(np.dtypes.StringDType())),
+    "zarr, text of one length": lambda place, names: write_zarr(place / "ids.zarr", names, "v2"),
+    "zarr, int32": lambda place, names: write_zarr(place / "ids.zarr", np.arange(len(names), dtype=np.int32)),
+}
+
+
+@pytest.mark.parametrize("ids", IDS)
+def test_blocks_without_issues(ids: str, tmp_path: Path) -> None:
+    """Two issues in a hundred blocks: the types of the output are not those of blocks that hold none."""
+    labels = np.arange(3000) % 5
+    probs = np.full((3000, 5), 0.0625, np.float32)
+    probs[np.arange(3000), labels] = 0.75
+    labels[[700, 2900]] += 1
+    how: dict[str, Any] = {"ids": IDS[ids](Place(str(tmp_path)), np.array([f"img{k}" for k in range(3000)]))}
+    whole, some = (bits(noisydask.find_label_issues(labels, probs, block_bytes=size, **how)) for size in (10**9, 600))
+    assert some == whole
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int32, np.uint64, ">i4"])
 def test_any_type_of_labels(dtype: Any, tmp_path: Path, expected: Any) -> None:
     labels = DATA.labels.astype(dtype)

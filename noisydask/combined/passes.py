@@ -22,6 +22,7 @@ from noisydask.core.confident import label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
 from noisydask.errors import InputError
 from noisydask.storage.arrays import Rows
+from noisydask.storage.frames import stacked
 from noisydask.storage.store import RunStore
 
 Array = npt.NDArray[Any]
@@ -150,13 +151,13 @@ def count_ties(blocks: Sequence[int], source: Blocks, column: str, ties: Sequenc
 
 def all_of(blocks: Sequence[int], ids: Array | None, source: Blocks, then: Step | None = None) -> pd.DataFrame:
     """The examples of some blocks, given to ``then``."""
-    frame = pd.concat([source.read(block, ids=ids) for block in blocks], ignore_index=True)
+    frame = stacked([source.read(block, ids=ids) for block in blocks])
     return frame if then is None else then(frame)
 
 
 def all_of_dynamics(parts: Sequence[int], source: Sources, then: Step | None = None) -> pd.DataFrame:
     """The rows of some parts of the dynamics job's ranking, given to ``then``."""
-    frame = pd.concat([source.read_dynamics(part) for part in parts], ignore_index=True)
+    frame = stacked([source.read_dynamics(part) for part in parts])
     return frame if then is None else then(frame)
 
 

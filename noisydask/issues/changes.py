@@ -31,6 +31,7 @@ from noisydask.issues.changed_rows import (
 from noisydask.running import graph
 from noisydask.storage.arrays import DaskRows, Rows
 from noisydask.storage.chunks import StoredObject
+from noisydask.storage.frames import stacked
 from noisydask.storage.store import Output, RunStore
 
 
@@ -85,7 +86,7 @@ def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) 
 
 
 def _added(states: list[ChangeState], top: int) -> ChangeState:
-    table = pd.concat([state.table for state in states], ignore_index=True)
+    table = stacked([state.table for state in states])
     objects = tuple(stored for state in states for stored in state.objects)
     return ChangeState(
         np.sum([state.classes for state in states], axis=0),

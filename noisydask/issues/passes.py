@@ -31,6 +31,7 @@ from noisydask.errors import JobError
 from noisydask.storage.arrays import Rows
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.evidence_store import EvidenceStore
+from noisydask.storage.frames import stacked
 from noisydask.storage.rows import read_rows
 
 Array = npt.NDArray[np.generic]
@@ -211,7 +212,7 @@ def select(blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, sele
 
     ``ids`` is handed in only for a single block of a Dask graph.
     """
-    frame = pd.concat([_select_block(block, ids, data, selection) for block in blocks], ignore_index=True)
+    frame = stacked([_select_block(block, ids, data, selection) for block in blocks])
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
@@ -224,10 +225,10 @@ def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selecti
     part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
-    found = _evidence(stored, names, data) if len(rows) else {name: np.empty(0) for name in names}
+    found = _evidence(stored, names, data) if len(rows) else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
     columns = {name: column[rows] for name, column in found.items()}
-    if ids is None and selection.ids is not None and len(rows):
-        ids = selection.ids.read(start, stop)
+    if ids is None and selection.ids is not None:
+        ids = selection.ids.read(start, stop) if len(rows) else np.empty(0, selection.ids.dtype)
     return candidates(part, start + rows, start + rows if ids is None else ids[rows], scores[rows], columns, data.dtype)
 
 

@@ -19,6 +19,7 @@ from noisydask.core.ranking import Ints, Part, assign_parts, score_of, sort_keys
 from noisydask.losses.dense_passes import LossData, spans, tiles
 from noisydask.losses.dense_state import StateStore
 from noisydask.storage.fingerprints import digest
+from noisydask.storage.frames import stacked
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ def details(blocks: Sequence[int], labels: Array | None, ids: Array | None, data
         start, stop = data.grid.bounds(block)
         low, high = np.searchsorted(index, [start, stop])
         found.append(_details(block, index[low:high] - start, labels, ids, data))
-    return Table(pd.concat(found, ignore_index=True))
+    return Table(stacked(found))
 
 
 def _details(block: int, rows: Ints, labels: Array | None, ids: Array | None, data: LossData) -> pd.DataFrame:
@@ -76,7 +77,7 @@ class Table:
     rows: pd.DataFrame
 
     def __add__(self, other: Table) -> Table:
-        return Table(pd.concat([self.rows, other.rows], ignore_index=True))
+        return Table(stacked([self.rows, other.rows]))
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def select(
     parts: tuple[Part, ...],
 ) -> pd.DataFrame:  # fmt: skip
     """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
-    return pd.concat([_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks], ignore_index=True)
+    return stacked([_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks])
 
 
 def _select_block(

@@ -23,6 +23,7 @@ from fsspec.utils import read_block
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses.table import LossColumns, checked_rows, is_text
+from noisydask.storage.frames import stacked
 from noisydask.storage.locations import Location, explain, reason
 
 #: Footers read at once.
@@ -128,11 +129,11 @@ class LossFiles:
         pieces = self.units[unit].pieces
         try:
             if pieces[0].rows is None:
-                frame = pd.concat([self._csv(piece) for piece in pieces], ignore_index=True)
+                frame = stacked([self._csv(piece) for piece in pieces])
             else:
                 files = dict.fromkeys(piece.file for piece in pieces)
                 frames = [self._parquet(file, [piece.number for piece in pieces if piece.file == file]) for file in files]
-                frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+                frame = frames[0] if len(frames) == 1 else stacked(frames)
         except NoisydaskError:
             raise
         except Exception as error:

@@ -35,6 +35,7 @@ from noisydask.losses.examples import (
 )  # fmt: skip
 from noisydask.losses.table import LossColumns
 from noisydask.storage.chunks import StoredObject
+from noisydask.storage.frames import stacked
 from noisydask.storage.store import RunStore
 
 Floats = npt.NDArray[np.float64]
@@ -136,7 +137,7 @@ class LossSelection:
 
     def select(self, numbers: Sequence[int]) -> pd.DataFrame:
         """The examples of the ranking's parts as a table; ``part`` says of which."""
-        return pd.concat([self._select(number) for number in numbers], ignore_index=True)
+        return stacked([self._select(number) for number in numbers])
 
     def _select(self, number: int) -> pd.DataFrame:
         told = {name: read_column(self.losses[number], self.run, name) for name in TOLD}

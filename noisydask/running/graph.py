@@ -26,6 +26,7 @@ from dask.layers import ArrayValuesDep
 from distributed.scheduler import KilledWorker
 
 from noisydask.core.blocks import BlockGrid
+from noisydask.storage.frames import stacked
 
 Frames = da.Array
 Table = dd.DataFrame
@@ -137,7 +138,7 @@ def gather_frames(name: str, frames: da.Array, finish: Callable[[pd.DataFrame], 
     """All frames in one place, given to ``finish`` there."""
 
     def together(parts: Sequence[pd.DataFrame]) -> Any:
-        return finish(pd.concat(list(parts), ignore_index=True))
+        return finish(stacked(parts))
 
     return delayed(together, pure=False)(list(frames.to_delayed()), dask_key_name=token(name))
 

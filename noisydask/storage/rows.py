@@ -194,8 +194,9 @@ class CountingStore(WrapperStore[Store]):
 
 
 def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """A type in the byte order of this machine."""
-    return np.dtype(dtype).newbyteorder("=")
+    """A type in the byte order of this machine; text of any length is kept as Python's."""
+    kind = np.dtype(dtype)
+    return np.dtype(object) if kind.kind == "T" else kind.newbyteorder("=")
 
 
 def _pipeline(array: zarr.Array[Any]) -> str | None:
@@ -204,7 +205,8 @@ def _pipeline(array: zarr.Array[Any]) -> str | None:
     Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one (zarr 3.4) and the
     package ``zarrs`` 1.7 to 1.9 GB/s.
     """
-    plain = array.order == "C" and np.dtype(array.dtype).isnative  # all that the package reads
+    kind = np.dtype(array.dtype)
+    plain = array.order == "C" and kind.isnative and kind.kind in "biuf"  # what the package is good at
     if isinstance(array.store, LocalStore) and plain and find_spec("zarrs"):
         return "zarrs.ZarrsCodecPipeline"
     if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
