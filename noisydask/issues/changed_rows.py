@@ -6,7 +6,7 @@ Storage is handed in, Dask is not known here.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import zarr
 from noisydask.errors import InputError
 from noisydask.storage.arrays import Rows, zarr_store
 from noisydask.storage.chunks import StoredObject
+from noisydask.storage.frames import stacked
 from noisydask.storage.store import RunStore
 
 KINDS = ("new", "gone", "moved")
@@ -32,7 +33,7 @@ REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
 _TASK_ROWS = 2_000_000
 _COMPARED = ("given_label", "suggested_label", "label_quality")
 _READ = ("index", "id", "rank", *_COMPARED)
-_INTEGERS = {"index": "Int64", "rank": "Int64", "given_label": "Int32", "suggested_label": "Int32"}
+_TOLD = ("rank", *_COMPARED)
 Ints = npt.NDArray[np.int64]
 
 
@@ -95,9 +96,12 @@ class ChangeState:
     objects: tuple[StoredObject, ...] = ()
 
 
-def read_part(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
-    """A part of a ranking, with the bucket of each example."""
-    (number,) = numbers
+def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
+    """Parts of the rankings, with the bucket of each example."""
+    return stacked([_read_part(number, comparison) for number in numbers])
+
+
+def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     side = int(number >= len(comparison.parts[0]))
     run, name = comparison.runs[side], comparison.parts[side][number - side * len(comparison.parts[0])]
     with run.place.fs.open((run.place / name).path, "rb") as file:
@@ -112,6 +116,11 @@ def read_part(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
     else:
         frame["part"] = frame["index"] * comparison.buckets // comparison.largest
     return frame
+
+
+def compare_parts(numbers: Sequence[int], comparison: Comparison, finish: Callable[[pd.DataFrame], ChangeState]) -> ChangeState:
+    """Read all parts and compare them, in one bucket."""
+    return finish(read_parts(numbers, comparison))
 
 
 def finish_row(frame: pd.DataFrame, finish: Any) -> pd.DataFrame:
@@ -143,24 +152,47 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     >>> changed(frame)[["change", "index"]].values.tolist()
     [['new', 8], ['gone', 7]]
     """
-    frame = frame.sort_values(["side", "index"], kind="stable")
-    # An id that several examples have stands for the first of them, the second, ... in both runs.
-    frame = frame.assign(nth=frame.groupby(["side", "id"]).cumcount())
-    sides = [frame[frame["side"] == side].drop(columns=["side", "part"], errors="ignore") for side in (0, 1)]
-    sides = [side.astype({name: _INTEGERS[name] for name in _INTEGERS}) for side in sides]
-    both = sides[0].merge(sides[1], on=["id", "nth"], how="outer", suffixes=("_before", ""), indicator=True)
-    same = (both["_merge"] == "both").to_numpy()
-    differs = np.zeros(len(both), bool)
+    before, after = _matched(frame)
+    columns = {name: frame[name].to_numpy() for name in _READ}
+    differs = (before < 0) | (after < 0)
     for name in _COMPARED:
-        differs |= same & (both[name] != both[f"{name}_before"]).fillna(False).to_numpy(bool)
-    kind = np.select([both["_merge"] == "right_only", both["_merge"] == "left_only", differs], KINDS, "")
-    both.insert(0, "change", kind.astype(object))
-    both.insert(1, "why", pd.Series(pd.NA, index=both.index, dtype=object))
-    both["index"] = both["index"].fillna(both["index_before"])
-    both = both[both["change"] != ""].drop(columns=["_merge", "nth", "index_before"])
-    order = both["rank"].fillna(both["rank_before"]).to_numpy(np.int64)
-    kinds = pd.Categorical(both["change"], categories=KINDS).codes
-    return both.iloc[np.lexsort((both["index"].to_numpy(np.int64), order, kinds))].reset_index(drop=True)
+        differs |= columns[name][before] != columns[name][after]
+    before, after = before[differs], after[differs]
+    kind = np.select([before < 0, after < 0], [0, 1], 2)
+    either = np.where(after < 0, before, after)
+    index = columns["index"][either]
+    order = np.lexsort((index, columns["rank"][either], kind))
+    before, after, either = before[order], after[order], either[order]
+    told = {"change": np.array(KINDS, object)[kind[order]], "why": pd.array([pd.NA] * len(order), object)}
+    told |= {"id": columns["id"][either]} | {f"{name}_before": _there(columns[name], before) for name in _TOLD}
+    return pd.DataFrame(told | {"index": index[order]} | {name: _there(columns[name], after) for name in _TOLD})
+
+
+def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
+    """Positions of each example's row in the earlier and in the later run; -1 where it has none.
+
+    An id that several examples have stands for the first of them, the second, ... in both runs.
+    """
+    ids, side = pd.factorize(frame["id"].to_numpy())[0], frame["side"].to_numpy()
+    order = np.lexsort((frame["index"].to_numpy(), side, ids))
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(ids[order]) != 0) | (np.diff(side[order]) != 0)
+    nth = np.empty(len(order), np.int64)
+    nth[order] = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    order = np.lexsort((side, nth, ids))
+    paired = np.zeros(len(order), bool)
+    paired[:-1] = (np.diff(ids[order]) == 0) & (np.diff(nth[order]) == 0)
+    single = ~paired
+    single[1:] &= ~paired[:-1]
+    both, alone = np.flatnonzero(paired), order[single]
+    before, after = np.where(side[alone] == 0, alone, -1), np.where(side[alone] == 0, -1, alone)
+    return np.concatenate([order[both], before]), np.concatenate([order[both + 1], after])
+
+
+def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
+    """Values at positions, missing at -1."""
+    found, missing = values[positions], positions < 0
+    return np.where(missing, np.nan, found) if found.dtype.kind == "f" else pd.arrays.IntegerArray(found, missing)
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:

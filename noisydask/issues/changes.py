@@ -23,10 +23,11 @@ from noisydask.issues.changed_rows import (
     REASONS,
     ChangeState,
     Comparison,
+    compare_parts,
     finish_bucket,
     finish_row,
     first_rows,
-    read_part,
+    read_parts,
 )
 from noisydask.running import graph
 from noisydask.storage.arrays import DaskRows, Rows
@@ -72,15 +73,16 @@ def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) 
     write_to : RunStore, optional
         The run that gets all rows as Parquet parts.
     """
-    parts = sum(map(len, comparison.parts))
-    numbers = graph.block_numbers(range(parts), (1,) * parts)
-    frames = graph.over_blocks("changes", partial(read_part, comparison=comparison), numbers)
-    finish = partial(finish_bucket, comparison=comparison, top=top, write_to=write_to)
+    parts = range(sum(map(len, comparison.parts)))
     if write_to is not None:
         write_to.make_folder("changes")
-    if comparison.buckets == 1:
-        return cast(ChangeState, graph.compute(graph.gather_frames("changes", frames, finish)))
-    meta = read_part((0,), comparison).iloc[:0]
+    finish = partial(finish_bucket, comparison=comparison, top=top, write_to=write_to)
+    if comparison.buckets == 1:  # so few that handing them on would cost more than to read and compare them
+        task = partial(compare_parts, comparison=comparison, finish=finish)
+        return cast(ChangeState, graph.run_pass("changes", task, graph.block_numbers(parts, (len(parts),))))
+    numbers = graph.block_numbers(parts, (1,) * len(parts))
+    frames = graph.over_blocks("changes", partial(read_parts, comparison=comparison), numbers)
+    meta = read_parts((0,), comparison).iloc[:0]
     table = graph.compute(graph.shuffle_frames(frames, meta, comparison.buckets, partial(finish_row, finish=finish)))
     return _added(list(table["written"]), top)
 

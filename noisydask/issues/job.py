@@ -126,18 +126,28 @@ class IssueJob(Job[LabelIssues]):
         """Look at the receipts that there are, and read the blocks for which none stands."""
         states, known = [], [source for source in sources if source.receipt]
         if known:
-            self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
-            arrays = self._given(data, known, self.inputs.labels)
-            numbers = graph.block_numbers(known, tasks_of(len(known), EVIDENCE_TASKS, any(a is not None for a in arrays)))
-            states.append(graph.run_pass("check", partial(scanning.check, data=data), numbers, *arrays))
-            stale = set(states[0].stale)
-            sources = [source for source in sources if not source.receipt or source.number in stale]
+            states.append(self._look(data, known, [source for source in sources if not source.receipt]))
+            done = {stored.number for stored in states[0].stored}
+            sources = [source for source in sources if source.number not in done]
         if sources:
             states.append(self._read(data, sources))
         state: scanning.ScanState = reduce(add, states)
         self.scanned += state.why
         self.bytes_read += state.bytes_read
         return state
+
+    def _look(self, data: passes.Dataset, known: Sequence[BlockSource], new: Sequence[BlockSource]) -> scanning.ScanState:
+        """Look at receipts. A task that finds one that does not stand reads that block at once, and so are few new ones."""
+        self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
+        arrays = self._given(data, known, self.inputs.labels)
+        alone = any(array is not None for array in arrays)
+        tasks = tasks_of(len(known), EVIDENCE_TASKS, alone)
+        if not alone and len(new) <= len(tasks):
+            tasks, known = tasks_of(len(known) + len(new), EVIDENCE_TASKS), [*known, *new]
+        if not alone:  # what was appended, and what changed at once, lies side by side: deal it out
+            known = [source for task in range(len(tasks)) for source in known[task :: len(tasks)]]
+        task = partial(scanning.check, data=data, at_once=not alone)
+        return self._over_sources("check", task, data, graph.block_numbers(known, tasks), arrays)
 
     def _read(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
         arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
@@ -147,14 +157,16 @@ class IssueJob(Job[LabelIssues]):
         self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(scanning.scan, data=replace(data, notify=notify))
-            numbers = graph.block_numbers(sources, tasks)
-            try:
-                state: scanning.ScanState = graph.run_pass("scan", task, numbers, *arrays)
-            except KilledWorker as error:
-                open_blocks = (s for s in graph.task_of(error, numbers) if not _complete(s, data))
-                bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
-                raise deadly(error, bounds, data.pred_probs) from error
-        return state
+            return self._over_sources("scan", task, data, graph.block_numbers(sources, tasks), arrays)
+
+    def _over_sources(self, name: str, task: Any, data: passes.Dataset, numbers: Any, arrays: list[Any]) -> Any:
+        """A pass that may read; where it kills its workers, the block is named."""
+        try:
+            return graph.run_pass(name, task, numbers, *arrays)
+        except KilledWorker as error:
+            open_blocks = (source for source in graph.task_of(error, numbers) if not _complete(source, data))
+            bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
+            raise deadly(error, bounds, data.pred_probs) from error
 
     def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
         """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the tasks."""

@@ -29,16 +29,13 @@ READ_BYTES = 32 * 1024**2
 
 @dataclass(frozen=True)
 class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, what is stored,
-    blocks whose receipt was looked at and does not stand.
-    """
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, what is stored."""
 
     totals: ClassTotals
     problems: Problems
     bytes_read: int
     why: Counter[str]
     stored: tuple[StoredBlock, ...] = ()
-    stale: tuple[int, ...] = ()
 
     def __add__(self, other: ScanState) -> ScanState:
         return ScanState(
@@ -47,22 +44,24 @@ class ScanState:
             self.bytes_read + other.bytes_read,
             self.why + other.why,
             self.stored + other.stored,
-            self.stale + other.stale,
         )
 
 
-def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset) -> ScanState:
-    """What the receipts of blocks tell, where they stand; the other blocks are named. Cheap, so that a task takes many."""
-    return total_of(_check_block(block, labels, data) for block in blocks)
+def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at_once: bool = False) -> ScanState:
+    """What the receipts of blocks tell, where they stand. Cheap, so that a task takes many.
 
-
-def _check_block(source: BlockSource, labels: Array | None, data: Dataset) -> ScanState:
-    known = _Known.of(source, labels, data)
-    if known.receipt is not None and known.refusal is None:
-        return _reused(source.number, known.receipt, data)
-    return ScanState(
-        ClassTotals.zero(data.num_classes), Problems.of(np.zeros(0, np.uint8), 0), 0, Counter(), (), (source.number,)
-    )
+    The other blocks are left out; with ``at_once`` the first of them is read here: often it is the only one.
+    """
+    none = Problems.of(np.zeros(0, np.uint8), 0)
+    states = [ScanState(ClassTotals.zero(data.num_classes), none, 0, Counter())]
+    for source in blocks:
+        known = _Known.of(source, labels, data)
+        if known.receipt is not None and known.refusal is None:
+            states.append(_reused(source.number, known.receipt, data))
+        elif at_once:
+            states.append(_scan_source(source, None, known, data))
+            at_once = False
+    return cast(ScanState, total_of(states))
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,12 @@ class _Known:
 
 def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return total_of(_scan_source(block, pred_probs, labels, data) for block in blocks)
+    return total_of(_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks)
 
 
-def _scan_source(source: BlockSource, pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
+def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, data: Dataset) -> ScanState:
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
-    known = _Known.of(source, labels, data)
     why = known.refusal or source.why
     state, checksums = _scan_block(source.number, pred_probs, known.labels, known.unread, data)
     if source.fingerprint is not None and not state.problems.unreadable:
