@@ -17,18 +17,10 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from noisydask.core import confident
-from noisydask.core.confident import (
-    FLOATING_POINT_COMPARISON,
-    QUALITY_SCORES,
-    IssueCounts,
-    SparseCounts,
-    agrees,
-    count_issues,
-    label_quality,
-    num_issues,
-)
+from noisydask.core.confident import IssueCounts, SparseCounts, count_issues, num_issues
 from noisydask.core.evidence import class_dtype, scan_rows
-from noisydask.core.thresholds import NEVER, ClassTotals, confident_thresholds
+from noisydask.core.label_quality import QUALITY_SCORES, agrees, label_quality
+from noisydask.core.thresholds import FLOATING_POINT_COMPARISON, NEVER, ClassTotals, confident_thresholds
 
 ALL = ("given", "top1", "top2", "p_given", "p_top1", "p_top2", "p_rest", "p_sum", "entropy")
 SEEDS = st.integers(0, 2**32)

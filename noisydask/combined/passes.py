@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.confident import label_quality
+from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
 from noisydask.errors import InputError
 from noisydask.storage.arrays import Rows

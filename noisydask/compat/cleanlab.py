@@ -17,8 +17,9 @@ import numpy.typing as npt
 from rich.console import Console
 
 from noisydask.core.blocks import plan_blocks
-from noisydask.core.confident import IssueCounts, count_issues, label_quality, num_issues
+from noisydask.core.confident import IssueCounts, count_issues, num_issues
 from noisydask.core.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
+from noisydask.core.label_quality import label_quality
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import Problem
 from noisydask.core.settings import IssueSettings

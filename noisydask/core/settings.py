@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.confident import ESTIMATION_METHODS, QUALITY_SCORES
+from noisydask.core.confident import ESTIMATION_METHODS
+from noisydask.core.label_quality import QUALITY_SCORES
 from noisydask.errors import InputError
 
 ON_INVALID = ("raise", "skip")

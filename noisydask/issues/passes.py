@@ -19,12 +19,11 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import (
     IssueCounts,
     SparseCounts,
-    agrees,
     count_issues,
     dense_joint,
-    label_quality,
     resolve_joint,
 )
+from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
 from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError

@@ -13,51 +13,22 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError
+from noisydask.losses.recorded import Batch, columns_of, write_batch
 from noisydask.storage.locations import Location, reason
 
 Array = npt.NDArray[Any]
 
 #: Buffers that may wait to be written before :meth:`LossRecorder.record` waits for the store.
 _WAITING = 4
-
-
-@dataclass
-class _Batch:
-    """Rows that become one file."""
-
-    name: str
-    rows: int = 0
-    iterations: list[int] = field(default_factory=list)
-    columns: list[dict[str, Array]] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
-
-    def add(self, iteration: int, columns: dict[str, Array]) -> None:
-        self.iterations.append(iteration)
-        self.columns.append(columns)
-        self.rows += len(columns["id"])
-
-    def content(self) -> bytes:
-        """The file."""
-        arrays = {name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]}
-        counts = [len(part["id"]) for part in self.columns]
-        arrays["iteration"] = np.repeat(np.array(self.iterations, np.int64), counts)
-        order = ("id", "iteration", "loss", "label")
-        buffer = BytesIO()
-        pq.write_table(pa.table({name: arrays[name] for name in order if name in arrays}), buffer, compression="zstd")
-        return buffer.getvalue()
 
 
 class LossRecorder:
@@ -120,8 +91,8 @@ class LossRecorder:
         self._place = replace(self._place)  # its connections belong to the process that made them
         self._prefix = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
         self._files = 0
-        self._batch: _Batch | None = None
-        self._waiting: list[_Batch] = []
+        self._batch: Batch | None = None
+        self._waiting: list[Batch] = []
         self._error: BaseException | None = None
         self._asked = self._closed = False
         self._changed = threading.Condition()
@@ -160,7 +131,7 @@ class LossRecorder:
         JobError
             If rows recorded earlier could not be written.
         """
-        columns = self._columns(ids, losses, labels)
+        columns = columns_of(ids, losses, labels)
         if os.getpid() != self._process:
             self._start()
         with self._changed:
@@ -172,7 +143,7 @@ class LossRecorder:
                 self._changed.wait()
                 self._raise_error()
             if self._batch is None:
-                self._batch = _Batch(f"{self._prefix}-{self._files:06d}.parquet")
+                self._batch = Batch(f"{self._prefix}-{self._files:06d}.parquet")
                 self._files += 1
             self._batch.add(int(iteration), columns)
             if self._batch.rows >= self._flush_rows:
@@ -221,27 +192,6 @@ class LossRecorder:
         with contextlib.suppress(JobError):
             self.close()
 
-    @staticmethod
-    def _columns(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
-        """Copies of the arrays, checked."""
-        columns = {"id": _numpy(ids), "loss": _numpy(losses)} | ({} if labels is None else {"label": _numpy(labels)})
-        shapes = {array.shape for array in columns.values()}
-        if len(shapes) > 1 or columns["id"].ndim != 1:
-            said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
-            raise InputError(f"ids, losses and labels must have one dimension and the same length, not {said}")
-        if columns["id"].dtype.kind not in "iuUT" and not all(isinstance(name, str) for name in columns["id"]):
-            raise InputError(f"ids must be integers or text, not {columns['id'].dtype}")
-        if columns["loss"].dtype.kind not in "fiu":
-            raise InputError(f"losses must be numbers, not {columns['loss'].dtype}")
-        if "label" in columns and columns["label"].dtype.kind not in "iu":
-            raise InputError(f"labels must be integers, not {columns['label'].dtype}")
-        text = columns["id"].dtype.kind not in "iu"
-        columns["id"] = columns["id"].astype(object if text else np.int64)
-        columns["loss"] = columns["loss"].astype(np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32)
-        if "label" in columns:
-            columns["label"] = columns["label"].astype(np.int64)
-        return columns
-
     def _check_kinds(self, columns: Mapping[str, Array]) -> None:
         """Refuse what would not fit into one table."""
         kinds = {name: array.dtype for name, array in columns.items() if name != "loss"}
@@ -266,7 +216,7 @@ class LossRecorder:
             error: BaseException | None = None
             for batch in batches:
                 try:
-                    _write(self._place, batch)
+                    write_batch(self._place, batch)
                 except BaseException as failed:
                     error = failed
                     break
@@ -301,33 +251,8 @@ def _again(url: str, options: Mapping[str, Any], flush_rows: int, flush_seconds:
     return LossRecorder(url, options, flush_rows=flush_rows, flush_seconds=flush_seconds)
 
 
-def _numpy(values: Any) -> Array:
-    """A copy as NumPy array, of a tensor of any device too."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
-    array = np.array(values)
-    if array.dtype.kind == "V":  # bfloat16 and its like, of which NumPy alone knows nothing
-        array = array.astype(np.float32)
-    return array
-
-
 def _said(kinds: Mapping[str, np.dtype[Any]]) -> str:
     return ", ".join(f"{name} ({'text' if kind.hasobject else kind})" for name, kind in kinds.items())
-
-
-def _write(place: Location, batch: _Batch) -> None:
-    """Write a file in one step: a PUT is one; a local file is written beside it and renamed."""
-    path, content = (place / batch.name).path, batch.content()
-    if not isinstance(place.fs, LocalFileSystem):
-        place.fs.pipe_file(path, content)
-        return
-    beside = (place / f".{batch.name}.part").path
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _explain(error: BaseException, place: Location) -> str:

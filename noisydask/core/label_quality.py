@@ -1,0 +1,114 @@
+"""Evidence becomes label quality scores: low where a label is likely wrong.
+
+The scores are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes them. A row
+whose score the evidence does not give is named *unresolved*. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.confident import CLIPPING_LOWER_BOUND, bound_of_rest, slices
+from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
+
+Floats = npt.NDArray[np.floating]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+
+
+def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
+    """Rows whose given label is the prediction, or would be with 1e-6 more: never issues.
+
+    ``dtype`` is that of the input, in which cleanlab makes the addition: 1e-6 vanishes beside a float16 of 0.5.
+    """
+    raised = columns["p_given"].astype(dtype) + np.asarray(FLOATING_POINT_COMPARISON, dtype)
+    best = columns["p_top1"].astype(dtype)
+    tie = (raised == best) & (columns["given"] < columns["top1"])
+    same: npt.NDArray[np.bool_] = (columns["given"] == columns["top1"]) | (raised > best) | tie
+    return same
+
+
+def label_quality(
+    columns: Columns,
+    thresholds: Floats,
+    quality_score: str = "self_confidence",
+    adjust_pred_probs: bool = False,
+    pred_probs: Floats | None = None,
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Score of each example's label: low is likely wrong.
+
+    Parameters
+    ----------
+    columns : mapping
+        Evidence of n rows.
+    thresholds : ndarray of float64, (K,)
+        Confident thresholds, used only with ``adjust_pred_probs``.
+    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
+        ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised entropy /
+        ``P[given]``.
+    adjust_pred_probs : bool
+        Subtract each class's threshold first, shift and renormalise, as cleanlab's ``adjust_pred_probs`` does.
+    pred_probs : ndarray, (n, K), optional
+        The rows themselves, to resolve those that the evidence leaves open.
+
+    Returns
+    -------
+    scores : ndarray, (n,)
+        float64 if adjusted or of float64 evidence, else float32; NaN for refused rows.
+    unresolved : ndarray of bool, (n,)
+        Rows whose score the evidence alone does not give.
+    """
+    unresolved = np.zeros(len(columns["given"]), bool)
+    scores: Floats = columns["p_given"].copy()
+    refused = columns["given"] == len(thresholds)
+    if adjust_pred_probs:
+        scores, unresolved = _adjusted(columns, thresholds, quality_score, pred_probs)
+    elif quality_score == "normalized_margin":
+        scores = (scores - _best_other(columns) + scores.dtype.type(1)) / scores.dtype.type(2)
+    elif quality_score == "confidence_weighted_entropy":
+        ratio = columns["entropy"] / np.maximum(scores.astype(np.float64), CLIPPING_LOWER_BOUND)
+        with np.errstate(invalid="ignore"):
+            scores = np.where(ratio > 0, np.log1p(ratio) / ratio, 1.0).astype(scores.dtype)
+    scores[refused] = np.nan
+    return scores, unresolved
+
+
+def _best_other(columns: Columns) -> Floats:
+    """Largest probability of a class that is not the given one."""
+    return np.where(columns["given"] == columns["top1"], columns["p_top2"], columns["p_top1"])
+
+
+def _adjusted(
+    columns: Columns, thresholds: Floats, quality_score: str, pred_probs: Floats | None
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Scores of probabilities less their class's threshold, shifted by the largest threshold and renormalised."""
+    shift, num_classes = thresholds.max(), len(thresholds)
+    given = columns["given"]
+    # Refused rows carry class K: give them any threshold and total, their score is discarded.
+    less = np.append(thresholds, 0.0)
+    total = columns["p_sum"] + (num_classes * shift - math.fsum(thresholds))
+    total[given == num_classes] = 1.0
+    own = columns["p_given"] - less[given] + shift
+    unresolved = np.zeros(len(own), bool)
+    if quality_score == "self_confidence":
+        return own / total, unresolved
+    nothing = -np.inf if num_classes > 1 else -shift
+    named = [
+        np.where(columns[top] == given, nothing, columns[p] - thresholds[columns[top]])
+        for top, p in (("top1", "p_top1"), ("top2", "p_top2"))
+    ]
+    other = np.maximum(*named)
+    if num_classes > 2:  # a class not named has at most p_rest, less the lowest threshold
+        unresolved = (bound_of_rest(columns, num_classes) - thresholds.min() > other) & (given < num_classes)
+    if pred_probs is not None:
+        for rows in slices(unresolved):
+            whole = pred_probs[rows] - thresholds
+            whole[np.arange(len(rows)), given[rows]] = -np.inf
+            other[rows] = whole.max(axis=1)
+    return (own / total - (other + shift) / total + 1) / 2, unresolved

@@ -1,0 +1,99 @@
+"""Losses as a training loop hands them in become columns, and these a Parquet file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from noisydask.errors import InputError
+from noisydask.storage.locations import Location
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Batch:
+    """Rows that become one file."""
+
+    name: str
+    rows: int = 0
+    iterations: list[int] = field(default_factory=list)
+    columns: list[dict[str, Array]] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+    def add(self, iteration: int, columns: dict[str, Array]) -> None:
+        """Take in what was recorded at an iteration."""
+        self.iterations.append(iteration)
+        self.columns.append(columns)
+        self.rows += len(columns["id"])
+
+    def content(self) -> bytes:
+        """The file."""
+        arrays = {name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]}
+        counts = [len(part["id"]) for part in self.columns]
+        arrays["iteration"] = np.repeat(np.array(self.iterations, np.int64), counts)
+        order = ("id", "iteration", "loss", "label")
+        buffer = BytesIO()
+        pq.write_table(pa.table({name: arrays[name] for name in order if name in arrays}), buffer, compression="zstd")
+        return buffer.getvalue()
+
+
+def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
+    """Copies of the arrays, checked.
+
+    Raises
+    ------
+    InputError
+        If they are of other types, or do not fit each other.
+    """
+    columns = {"id": _numpy(ids), "loss": _numpy(losses)} | ({} if labels is None else {"label": _numpy(labels)})
+    shapes = {array.shape for array in columns.values()}
+    if len(shapes) > 1 or columns["id"].ndim != 1:
+        said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
+        raise InputError(f"ids, losses and labels must have one dimension and the same length, not {said}")
+    if columns["id"].dtype.kind not in "iuUT" and not all(isinstance(name, str) for name in columns["id"]):
+        raise InputError(f"ids must be integers or text, not {columns['id'].dtype}")
+    if columns["loss"].dtype.kind not in "fiu":
+        raise InputError(f"losses must be numbers, not {columns['loss'].dtype}")
+    if "label" in columns and columns["label"].dtype.kind not in "iu":
+        raise InputError(f"labels must be integers, not {columns['label'].dtype}")
+    text = columns["id"].dtype.kind not in "iu"
+    columns["id"] = columns["id"].astype(object if text else np.int64)
+    columns["loss"] = columns["loss"].astype(np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32)
+    if "label" in columns:
+        columns["label"] = columns["label"].astype(np.int64)
+    return columns
+
+
+def _numpy(values: Any) -> Array:
+    """A copy as NumPy array, of a tensor of any device too."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
+    array = np.array(values)
+    if array.dtype.kind == "V":  # bfloat16 and its like, of which NumPy alone knows nothing
+        array = array.astype(np.float32)
+    return array
+
+
+def write_batch(place: Location, batch: Batch) -> None:
+    """Write a file in one step: a PUT is one; a local file is written beside it and renamed."""
+    path, content = (place / batch.name).path, batch.content()
+    if not isinstance(place.fs, LocalFileSystem):
+        place.fs.pipe_file(path, content)
+        return
+    beside = (place / f".{batch.name}.part").path
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
