@@ -16,16 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
-from noisydask.core.dynamics_kernel import (
-    LARGEST_LOSS,
-    LossProblem,
-    advance_dense,
-    advance_ragged,
-    crossings_dense,
-    crossings_ragged,
-    curves_dense,
-    curves_ragged,
-)  # fmt: skip
+from noisydask.core.dynamics_kernel import LARGEST_LOSS, LossProblem, advance_dense, crossings_dense, curves_dense
+from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
 
 __all__ = [
     "LARGEST_LOSS", "Crossings", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
