@@ -177,6 +177,27 @@ def test_parquet_that_is_refused(tmp_path: Path) -> None:
         open_rows(f"{tmp_path}#a", "labels")
 
 
+def test_text_in_memory() -> None:
+    text = np.array(["a", "bb", "c"], np.dtypes.StringDType())
+    for source in (text, da.from_array(text, chunks=2), list(text)):
+        assert np.asarray(open_rows(source, "ids").array).tolist() == ["a", "bb", "c"]
+    for source in (["a", "b\udcff"], np.array(["a", "b\udcff"], object)):
+        with pytest.raises(InputError, match="ids holds text that no file can"):
+            open_rows(source, "ids")
+
+
+def test_masked_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match="losses is a masked array; fill it first"):
+        open_rows(np.ma.array([1.0, 9.0], mask=[False, True]), "losses")
+
+
+@pytest.mark.parametrize("values", [pa.array([b"a"]), pa.array([5], pa.date32()), pa.array([[1]])])
+def test_parquet_of_neither_numbers_nor_text(values: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": values}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="integers or text are needed"):
+        open_rows(f"{tmp_path}/t.parquet#a", "ids")
+
+
 @pytest.mark.parametrize("values", [DATA.pred_probs, DATA.labels, BIG_ENDIAN])
 def test_arrays_in_memory(values: Any) -> None:
     native = values.astype(values.dtype.newbyteorder("="))

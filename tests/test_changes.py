@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Place
-from layouts import make, write_npy
+from layouts import make, write_npy, write_zarr
 
 import noisydask
 from noisydask.command.cli import main
@@ -138,6 +140,47 @@ def test_examples_are_known_by_their_ids(place: Place) -> None:
     labels[second.indices[0]] = DATA.pred_probs[1:][second.indices[0]].argmax()
     third = run(place, labels, DATA.pred_probs[1:], ids=where, storage_options=sources)
     assert third.manifest["changes"]["gone_because"]["corrected"] == 1
+
+
+def test_ids_of_a_store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of a Zarr array, and more issues than one task compares."""
+    place = Place(str(tmp_path))
+    ids = write_zarr(place / "ids.zarr", np.arange(1000, 1000 + len(DATA.labels)))
+    monkeypatch.setattr(changed_rows, "_TASK_ROWS", 30)
+    run(place, DATA.labels, DATA.pred_probs, ids=ids)
+    labels = DATA.labels.copy()
+    labels[:60] = DATA.pred_probs[:60].argmax(1)
+    second = run(place, labels, DATA.pred_probs, ids=ids)
+    told = second.manifest["changes"]
+    assert len(told["parts"]) > 1
+    assert told["gone_because"]["corrected"] > 5
+    assert "displaced" not in told["gone_because"]
+
+
+def test_rows_that_were_cut_off_are_removed(place: Place) -> None:
+    ids = np.array([f"img{k}" for k in range(len(DATA.labels))], object)
+    first = run(place, DATA.labels, DATA.pred_probs, ids=write_npy(place / "a.npy", ids.astype(str)))
+    cut = run(place, DATA.labels[:600], DATA.pred_probs[:600], ids=write_npy(place / "b.npy", ids[:600].astype(str)))
+    assert cut.manifest["changes"]["gone_because"]["removed"] == (first.indices >= 600).sum()
+
+
+def test_what_is_stored_of_changes_has_one_type(place: Place) -> None:
+    """Labels are shown as integers, and a part without any that is gone has the type of the others."""
+    run(place, DATA.labels, DATA.pred_probs)
+    labels = DATA.labels.copy()
+    labels[:30] = (labels[:30] + 1) % 4
+    found = run(place, labels, DATA.pred_probs)
+    assert all(found.manifest["changes"][kind] for kind in ("new", "gone"))
+    table = diff(Output.at(f"{place.url}/out", place.options)).table
+    assert table["given_label"].dtype == table["given_label_before"].dtype == pd.Int32Dtype()
+    assert found.manifest["seconds"]["total"] >= found.manifest["seconds"]["changes"] > 0
+    labels[40:50] = (labels[40:50] + 1) % 4
+    only_new = run(place, labels, DATA.pred_probs)
+    kinds = set()
+    for one in (found, only_new):
+        with one.run.place.fs.open((one.run.place / one.manifest["changes"]["parts"][0]).path, "rb") as file:
+            kinds.add(pq.read_schema(file).field("why").type)
+    assert kinds == {pa.string()}
 
 
 def test_the_command(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:

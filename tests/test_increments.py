@@ -244,7 +244,7 @@ def doubles(place: Place) -> None:
 @pytest.mark.parametrize(
     ("alter", "how", "named"),
     [
-        (other_version, {}, "evidence version 99 instead of 2"),
+        (other_version, {}, "evidence version 99 instead of 3"),
         (fewer_classes, {}, "classes 7 instead of 5"),
         (doubles, {}, "dtype float32 instead of float64"),
         (lambda place: None, {"block_bytes": 2 * BLOCK_BYTES}, "block rows 200 instead of 400"),

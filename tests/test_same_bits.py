@@ -176,6 +176,13 @@ def check_parts(found: LabelIssues, whole: LabelIssues, at_least: int) -> None:
     pd.testing.assert_frame_equal(found.to_dataframe(150), whole.to_dataframe(150))
 
 
+def test_nobody_is_an_issue(small_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More candidates than fit a part, all of whose labels are the prediction."""
+    monkeypatch.setattr(ranking, "TIE_ROWS", 10)
+    found = noisydask.find_label_issues(np.arange(600) % 4, np.full((600, 4), 0.25, np.float32))
+    assert found.indices.tolist() == []
+
+
 def test_ties_are_cut_by_index(small_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = many_ties()
     whole = noisydask.find_label_issues(made.labels, made.pred_probs)

@@ -200,13 +200,64 @@ def test_labels_whose_fill_value_is_no_class_are_lost(tmp_path: Path) -> None:
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 50
 
 
-def test_missing_ids_are_refused(tmp_path: Path) -> None:
+def test_one_chunk_of_labels_is_stored_now_and_another_is_lost(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    sorted_labels(place, 0)
+    run(place, block_bytes=10**9)
+    stored = zarr.open_array(f"{tmp_path}/l.zarr")
+    stored[:1] = 1
+    spoil(place, "l.zarr/c/10", "removed")
+    with pytest.raises(JobError, match=r"l.zarr: the chunk of rows 500 to 549 was stored at the last run and is gone"):
+        run(place, block_bytes=10**9)
+
+
+@pytest.mark.parametrize("before", ["memory", "other chunks"])
+def test_labels_that_were_stored_in_another_way_are_not_lost(before: str, tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    sorted_labels(place, 0)
+    labels = np.sort(DATA.labels)
+    first = labels if before == "memory" else write_zarr(place / "other.zarr", labels)
+    run(place, labels=first)
+    for how in ("skip", "raise"):
+        assert run(place, on_unreadable=how).manifest["blocks"]["scanned"] == 0
+    labels[-30:] = 0
+    run(place, labels=labels)
+    stored = zarr.open_array(f"{tmp_path}/l.zarr")
+    stored[-30:] = 0
+    assert run(place).manifest["counts"]["unreadable"] == 0
+
+
+@pytest.mark.parametrize("how", ["raise", "skip"])
+def test_missing_ids_are_refused(how: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     store(place)
     ids = write_zarr(place / "ids.zarr", np.arange(1, 1031))
     spoil(place, "ids.zarr/c/2", "removed")
     with pytest.raises(JobError, match=r"ids at .*chunk c/2, rows 200 to 299 cannot be read: it is not stored"):
-        run(place, ids=ids)
+        run(place, ids=ids, on_unreadable=how)
+
+
+def test_classes_that_are_all_zero_need_no_chunk(tmp_path: Path) -> None:
+    """Zarr stores no chunk that is all 0; one that was lost is told from those by the sums of its rows."""
+    place, labels = Place(str(tmp_path)), np.arange(400) // 100
+    labels[::37] ^= 1
+    probs = np.zeros((400, 4), np.float32)
+    probs[np.arange(400), np.arange(400) // 100], probs[np.arange(400), np.arange(400) // 100 ^ 1] = 0.75, 0.25
+    at = zarr_store(Location.of(f"{place.url}/p.zarr", place.options, "test"))
+    zarr.create_array(at, data=probs, chunks=(50, 2))
+    assert "p.zarr/c/0/1" not in place.objects()
+    expected = noisydask.find_label_issues(labels, probs)
+    assert expected.num_issues > 5
+    for how in ("raise", "skip"):
+        np.testing.assert_array_equal(run(place, labels=labels, on_unreadable=how).indices, expected.indices)
+    probs[60, 2:] = probs[60, :2]
+    probs[60, :2] = 0
+    zarr.create_array(at, data=probs, chunks=(50, 2), overwrite=True)
+    spoil(place, "p.zarr/c/1/1", "removed")
+    with pytest.raises(JobError, match=r"pred_probs at .*p.zarr: chunk c/1/1, rows 50 to 99 cannot be read: it is not stored"):
+        run(place, labels=labels)
+    counts = run(place, labels=labels, on_unreadable="skip").manifest["counts"]
+    assert (counts["unreadable"], counts["invalid"]) == (1, 0)
 
 
 def test_one_class(tmp_path: Path) -> None:

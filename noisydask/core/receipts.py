@@ -20,7 +20,7 @@ import numpy.typing as npt
 from noisydask.core.thresholds import ClassTotals
 
 #: Rises with every change of what evidence or receipts mean: evidence of another version is made anew.
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 3
 
 _LOW_BITS = 20
 
@@ -53,6 +53,8 @@ class BlockSource:
         The reason to read it, if there is no receipt.
     missing : tuple of (int, int)
         Ranges of rows of which nothing is stored, to be left out.
+    partly : tuple of (int, int, str)
+        Ranges of rows of which some chunks are not stored, which may be all 0, and the first such chunk.
     unstored_labels : tuple of (int, int)
         Ranges of rows whose labels are not stored, and so are the array's fill value.
     """
@@ -62,6 +64,7 @@ class BlockSource:
     receipt: bool = False
     why: Why = Why.UNIDENTIFIED
     missing: tuple[tuple[int, int], ...] = ()
+    partly: tuple[tuple[int, int, str], ...] = ()
     unstored_labels: tuple[tuple[int, int], ...] = ()
 
 
@@ -81,8 +84,12 @@ class Receipt:
     ----------
     sources, labels : str
         Fingerprints of what its probabilities lie in, and of its labels.
-    rows, unstored_labels : int
-        Number of rows, and of those whose labels were the array's fill value for want of a chunk.
+    rows : int
+        Number of rows.
+    unstored_labels : tuple of (int, int)
+        Ranges of rows whose labels were the array's fill value for want of a chunk.
+    labels_layout : str
+        How the labels were stored, where they were.
     checksums : mapping of str to str
         CRC-32C of the stored chunk of each column, in hexadecimal.
     totals : ClassTotals
@@ -96,7 +103,8 @@ class Receipt:
     sources: str
     labels: str
     rows: int
-    unstored_labels: int
+    unstored_labels: tuple[tuple[int, int], ...]
+    labels_layout: str
     checksums: Mapping[str, str]
     totals: ClassTotals
     problem_counts: tuple[int, ...]
@@ -112,7 +120,7 @@ class Receipt:
 
         Examples
         --------
-        >>> receipt = Receipt("s", "l", 5, 0, {"given": "0a"}, ClassTotals.zero(3), (5, 0), ())
+        >>> receipt = Receipt("s", "l", 5, (), "", {"given": "0a"}, ClassTotals.zero(3), (5, 0), ())
         >>> Receipt.from_bytes(receipt.to_bytes(), 3).rows, Receipt.from_bytes(receipt.to_bytes()[:-5], 3)
         (5, None)
         """
@@ -121,6 +129,7 @@ class Receipt:
             if found.pop("version") != EVIDENCE_VERSION:
                 return None
             found["totals"] = _totals_from_json(found["totals"], num_classes)
+            found["unstored_labels"] = tuple((low, high) for low, high in found["unstored_labels"])
             found["problem_counts"] = tuple(found["problem_counts"])
             found["first_problems"] = tuple((row, kind) for row, kind in found["first_problems"])
             return cls(**found)

@@ -31,6 +31,8 @@ REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
 
 #: Rows of both rankings that a task compares.
 _TASK_ROWS = 2_000_000
+#: Ids that are read at once at least, to look some of them up.
+_ID_ROWS = 1 << 16
 _COMPARED = ("given_label", "suggested_label", "label_quality")
 _READ = ("index", "id", "rank", *_COMPARED)
 _TOLD = ("rank", *_COMPARED)
@@ -111,7 +113,7 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     frame["label_quality"] = frame["label_quality"].astype(np.float64)
     frame["side"] = side
     if comparison.by_id:
-        frame["id"] = frame["id"].astype(str)
+        frame["id"] = _as_text(frame["id"])
         frame["part"] = (pd.util.hash_array(frame["id"].to_numpy(object)) % comparison.buckets).astype(np.int64)
     else:
         frame["part"] = frame["index"] * comparison.buckets // comparison.largest
@@ -204,12 +206,12 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     there = positions < comparison.rows
     if comparison.by_id:
         if comparison.ids is None:
-            why[:] = "unknown"
+            why[there] = "unknown"
             there[:] = False
         else:
             same = np.zeros(len(gone), bool)
             same[there] = _ids_at(positions[there], comparison.ids) == gone["id"].to_numpy(object)[there]
-            why[~same], there = "displaced", same
+            why[there & ~same], there = "displaced", same
     if there.any():
         order = np.argsort(positions[there])
         rows = gone.index[there][order]
@@ -232,18 +234,25 @@ def _at(run: RunStore, name: str, positions: Ints) -> npt.NDArray[Any]:
 def _ids_at(positions: Ints, ids: Rows) -> npt.NDArray[np.object_]:
     """Ids of examples, as text."""
     found = np.empty(len(positions), object)
-    chunk = max(ids.chunk_rows, 1)
+    chunk = max(ids.chunk_rows, _ID_ROWS)
     for number in np.unique(positions // chunk):
         here = np.flatnonzero(positions // chunk == number)
         start = int(number) * chunk
         rows = ids.read(start, min(start + chunk, ids.shape[0]))
-        found[here] = [str(value) for value in rows[positions[here] - start]]
+        found[here] = _as_text(pd.Series(rows[positions[here] - start]))
     return found
+
+
+def _as_text(ids: pd.Series[Any]) -> npt.NDArray[np.object_]:
+    """Ids as they are compared: those of a ranking, and those that the job was given."""
+    return ids.astype(str).to_numpy(object)
 
 
 def _write(table: pd.DataFrame, bucket: int, run: RunStore) -> StoredObject:
     buffer = io.BytesIO()
     content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    why = content.schema.get_field_index("why")  # nothing but empty cells has no type
+    content = content.set_column(why, "why", content.column(why).cast(pa.string()))
     pq.write_table(content, buffer, compression="snappy")
     return run.write(f"changes/part-{bucket:05d}.parquet", buffer.getvalue())
 

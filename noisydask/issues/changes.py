@@ -152,11 +152,14 @@ def _parts_of(said: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int], 
     return counts, dict(said["gone_because"]), {int(k): dict(found) for k, found in said["classes"].items()}
 
 
+_NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+
+
 def _stored_table(run: RunStore, parts: Sequence[str], top: int) -> pd.DataFrame:
     """The first changes of each kind among those that lie in a run, part by part."""
     table = pd.DataFrame(columns=["change", "rank", "rank_before"])
     for name in parts:
         with run.place.fs.open((run.place / name).path, "rb") as file:
-            part = first_rows(pq.read_table(file).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), top)
+            part = first_rows(pq.read_table(file).to_pandas(types_mapper=_NULLABLE.get), top)
         table = first_rows(pd.concat([table, part], ignore_index=True), top) if len(table) else part
     return table

@@ -35,6 +35,8 @@ class Inputs:
             raise InputError(f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they must match")
         if probs.shape[0] == 0:
             raise InputError("pred_probs and labels are empty: there is nothing to look at")
+        if self.ids is not None and self.ids.dtype.kind not in "iuUO":
+            raise InputError(f"ids must be integers or text, not {self.ids.dtype}")
         if self.ids is not None and self.ids.shape != labels.shape:
             raise InputError(f"ids has shape {self.ids.shape}, labels {labels.shape}: they must match")
         if self.class_names is not None and len(self.class_names) != probs.shape[1]:

@@ -86,18 +86,20 @@ class IssueJob(Job[LabelIssues]):
         self._timed("write")
         bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
         manifest = self._manifest(run, started, counts, bytes_read, len(parts))
-        manifest = self._with_changes(manifest, publication)
+        manifest = self._with_changes(manifest, publication, started)
         self._check_unchanged(data)
         return LabelIssues(run, publication.publish(manifest))
 
-    def _with_changes(self, manifest: dict[str, Any], publication: Publication) -> dict[str, Any]:
+    def _with_changes(self, manifest: dict[str, Any], publication: Publication, started: datetime) -> dict[str, Any]:
         """The manifest with what changed since the run before."""
         previous = publication.previous()
         if previous is None or previous[1].get("job") != manifest["job"]:
             return manifest | {"changes": None}
         self.reporter.phase("comparing with the run before")
         changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
-        return manifest | {"changes": changes, "objects": manifest["objects"] + [asdict(stored) for stored in objects]}
+        self.objects += objects
+        self._timed("changes")
+        return manifest | {"changes": changes} | common_manifest(publication.run, started, self.timings, self.objects)
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
@@ -271,6 +273,8 @@ class IssueJob(Job[LabelIssues]):
         indices = tables.index_array(run, rows)
         self.objects.append(indices.create())
         chunks = range(-(-rows // tables.INDEX_CHUNK))
+        if not chunks:  # all candidates agree with their prediction
+            return
         task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
         self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
 

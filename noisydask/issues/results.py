@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.running.graph import token
 from noisydask.running.published import PublishedRun, read_parts
 
 
@@ -76,7 +75,7 @@ class LabelIssues(PublishedRun):
     @property
     def label_quality(self) -> da.Array:
         """Score of every example's label, low is likely wrong; NaN where skipped: lazy, (num_examples,)."""
-        return da.from_zarr(self._open("label_quality.zarr"), name=token("label-quality"), inline_array=True)
+        return self._lazy("label_quality.zarr")
 
     @property
     def invalid_indices(self) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from noisydask.core.thresholds import ClassTotals
 from noisydask.errors import JobError
 from noisydask.issues.passes import Dataset, rows_of, total_of
 from noisydask.storage.arrays import Rows
-from noisydask.storage.fingerprints import of_labels
+from noisydask.storage.fingerprints import digest, of_labels
 from noisydask.storage.rows import read_rows
 
 Array = npt.NDArray[np.generic]
@@ -83,7 +83,8 @@ class _Known:
             unread += more
         content = of_labels(labels) if source.fingerprint is not None else ""
         receipt = data.evidence.read_receipt(source.number) if source.receipt else None
-        unread += lost_labels(source, receipt, data)
+        if receipt is not None and receipt.labels != content:
+            unread += lost_labels(source, receipt, data)
         refusal: Why | None = source.why
         if receipt is not None and source.fingerprint is not None:
             found = receipt.refusal(source.fingerprint, content, stop - start, data.columns)
@@ -100,13 +101,13 @@ def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, d
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
-    state, checksums = _scan_block(source.number, pred_probs, known.labels, known.unread, data)
+    state, checksums = _scan_block(source, pred_probs, known.labels, known.unread, data)
     if source.fingerprint is not None and not state.problems.unreadable:
         if why == Why.COLUMNS and known.receipt is not None:  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
         receipt = Receipt(
-            source.fingerprint, known.content, stop - start, _num_rows(source.unstored_labels), checksums, state.totals,
-            tuple(state.problems.counts.tolist()), state.problems.first,
+            source.fingerprint, known.content, stop - start, source.unstored_labels, _layout(data.labels), checksums,
+            state.totals, tuple(state.problems.counts.tolist()), state.problems.first,
         )  # fmt: skip
         data.evidence.write_receipt(source.number, receipt)
     stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns})
@@ -119,30 +120,38 @@ def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
     return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
 
 
-def lost_labels(source: BlockSource, old: Receipt | None, data: Dataset) -> tuple[tuple[int, int], ...]:
-    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless they are left out."""
-    start, _ = data.grid.bounds(source.number)
-    then = () if old is None else tuple((low, min(high, start + old.rows)) for low, high in source.unstored_labels)
-    if old is None or _num_rows(then) <= old.unstored_labels:
+def lost_labels(source: BlockSource, old: Receipt, data: Dataset) -> tuple[tuple[int, int], ...]:
+    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless they are left out.
+
+    Labels that were stored in another way then tell nothing: what is not stored now may never have been.
+    """
+    if old.labels_layout != _layout(data.labels):
         return ()
-    if data.skip_unreadable:
-        return source.unstored_labels
-    low, high = source.unstored_labels[0]
+    end = data.grid.bounds(source.number)[0] + old.rows
+    lost = tuple((low, high) for low, high in source.unstored_labels if low < end and not _within(low, old.unstored_labels))
+    if data.skip_unreadable or not lost:
+        return lost
+    low, high = lost[0]
     raise JobError(
         f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored at the last run and is gone;"
         " if these labels are the fill value now, run once with full=True (--full)"
     )
 
 
-def _num_rows(ranges: Iterable[tuple[int, int]]) -> int:
-    return sum(max(0, high - low) for low, high in ranges)
+def _within(row: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    return any(low <= row < high for low, high in ranges)
+
+
+def _layout(labels: Rows | None) -> str:
+    """How labels are stored, if they are."""
+    return digest(labels.layout) if labels is not None else ""
 
 
 def _scan_block(
-    block: int, pred_probs: Array | None, labels: Array, unread: tuple[tuple[int, int], ...], data: Dataset
+    source: BlockSource, pred_probs: Array | None, labels: Array, unread: tuple[tuple[int, int], ...], data: Dataset
 ) -> tuple[ScanState, dict[str, str]]:
     """The scan of a block, of which some rows are not to be had; and the checksums of its evidence."""
-    start, stop = data.grid.bounds(block)
+    start, stop = data.grid.bounds(source.number)
     labels = without(labels, unread, start)
     found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
@@ -158,12 +167,25 @@ def _scan_block(
         unread += more
     for low, high in unread:
         found.problems[low - start : high - start] = Problem.UNREADABLE
-    checksums = data.evidence.write(block, found.columns)
+    for low, high, key in source.partly:
+        _refuse_lost_part(found.problems[low - start : high - start], f"chunk {key}, rows {low:,} to {high - 1:,}", data)
+    checksums = data.evidence.write(source.number, found.columns)
     if data.pred_probs is not None:
         bytes_read = data.pred_probs.take_bytes_read()
     if data.notify:
         data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
     return ScanState(totals, Problems.of(found.problems, start), bytes_read, Counter()), checksums
+
+
+def _refuse_lost_part(problems: npt.NDArray[np.uint8], where: str, data: Dataset) -> None:
+    """Blame what is wrong with rows on a chunk of them that is not stored, and so was not all 0."""
+    if problems.any() and not data.skip_unreadable:
+        raise JobError(
+            f"pred_probs at {rows_of(data).url}: {where} cannot be read: it is not stored, and without it"
+            f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave these out"
+            " (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
+        )
+    problems[problems > 0] = Problem.UNREADABLE
 
 
 def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Array:

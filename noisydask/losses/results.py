@@ -54,7 +54,7 @@ class LossDynamics(PublishedRun):
     def ranking(self) -> graph.Table:
         """All candidates as a lazy Dask DataFrame, a partition a Parquet part, in order of rank."""
         names, rows = self.manifest["parts"], self.num_candidates
-        return graph.lazy_frame([partial(read_parts, self.run, [name], rows) for name in names], self.top_k(0))
+        return graph.lazy_frame([partial(self._kept(read_parts), self.run, [name], rows) for name in names], self.top_k(0))
 
     def top_k(self, k: int) -> pd.DataFrame:
         """The first ``k`` candidates, highest metric first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
+from noisydask.errors import JobError
+from noisydask.running import graph
 from noisydask.storage.arrays import zarr_store
+from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import RunStore
 
 
@@ -32,8 +36,41 @@ class PublishedRun:
     def _open(self, name: str) -> zarr.Array[Any]:
         return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
 
+    def _lazy(self, name: str) -> graph.LazyArray:
+        """An array of the run, read chunk by chunk when it is computed; until then the run stays."""
+        array = self._open(name)
+        stored = ChunkedArray(self.run.place, name, array.shape, array.chunks[0], np.dtype(array.dtype))
+        chunks = range(-(-stored.shape[0] // stored.chunk_rows))
+        return graph.lazy_array([partial(self._kept(_read_chunk), stored, chunk) for chunk in chunks], stored)
+
+    def _kept(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that keeps this run from being removed for as long as the function is held here."""
+        return _Kept(call, self)
+
     def _array(self, name: str) -> npt.NDArray[np.generic]:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A call that holds on to a run, but does not take it along to other processes."""
+
+    call: Callable[..., Any]
+    run: PublishedRun | None = field(repr=False)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, (self.call, None)
+
+
+def _read_chunk(array: ChunkedArray, chunk: int) -> npt.NDArray[np.generic]:
+    """A chunk of a run; not the zeros that Zarr takes for one that is gone."""
+    try:
+        return np.array(array.read(chunk))
+    except FileNotFoundError as error:
+        raise JobError(f"{array.root.shown}: {array.chunk_name(chunk)} is gone; was the run removed?") from error
 
 
 def read_parts(run: RunStore, names: Sequence[str], rows: int) -> pd.DataFrame:

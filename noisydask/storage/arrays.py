@@ -24,7 +24,7 @@ from zarr.storage import FsspecStore, LocalStore
 from noisydask.errors import InputError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, explain, patient
-from noisydask.storage.rows import Rows, ZarrRows
+from noisydask.storage.rows import Rows, ZarrRows, native
 
 __all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
 
@@ -80,7 +80,7 @@ def open_rows(source: Any, name: str, storage_options: Mapping[str, Any] | None 
     if isinstance(source, da.Array):
         if any(np.isnan(source.shape)):
             raise InputError(f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first")
-        return DaskRows(source.astype(source.dtype.newbyteorder("="), copy=False))
+        return DaskRows(source.astype(native(source.dtype), copy=False))
     return _in_memory(source, name)
 
 
@@ -88,14 +88,23 @@ def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     if isinstance(source, np.memmap) and _is_its_file(source):
         place = Location.of(str(source.filename), None, name)
         return NpyRows.at(place, source.shape, source.dtype, source.offset)
+    if np.ma.is_masked(source):
+        raise InputError(f"{name} is a masked array; fill it first")
     try:
         array = np.asarray(source)
     except ValueError as error:
         raise InputError(f"{name} is no array: its rows differ in length") from error
+    array = array.astype(native(array.dtype), copy=False)
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
-        raise InputError(f"{name} holds Python objects; give an array of numbers")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        raise InputError(f"{name} holds Python objects; give an array of numbers or of text")
+    if array.dtype.kind in "OU" and not all(map(_is_unicode, array.flat)):
+        raise InputError(f"{name} holds text that no file can: names of files that were not decoded; encode them otherwise")
     return DaskRows(array)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a character."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:

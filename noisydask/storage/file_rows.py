@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError
@@ -20,6 +22,8 @@ from noisydask.storage.locations import Location
 from noisydask.storage.rows import Chunk, Rows, native
 
 Array = npt.NDArray[np.generic]
+
+_TEXT = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
 
 
 @dataclass(kw_only=True)
@@ -102,8 +106,6 @@ class ParquetColumn(Rows):
     @classmethod
     def open(cls, place: Location, column: str) -> ParquetColumn:
         """Read the footers."""
-        import pyarrow.parquet as pq  # noqa: PLC0415  only jobs with such an input pay for it
-
         files = sorted(f for f in place.fs.find(place.path) if f.endswith((".parquet", ".pq"))) or [place.path]
         groups, first_rows, types = [], [0], set[np.dtype[Any]]()
         for number, file in enumerate(files):
@@ -113,8 +115,10 @@ class ParquetColumn(Rows):
                     names = ", ".join(footer.schema_arrow.names)
                     raise InputError(f"{place.shown} has no column {column!r}; it has: {names}")
                 kind = footer.schema_arrow.field(column).type
-                kind = getattr(kind, "value_type", kind)  # of a categorical column, the type of its values
+                kind = kind.value_type if pa.types.is_dictionary(kind) else kind  # of a categorical column
                 if footer.metadata.num_rows:  # an empty file often has another type
+                    if not any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, *_TEXT)):
+                        raise InputError(f"{place.shown} holds {column!r} as {kind}: integers or text are needed")
                     types.add(np.dtype(kind.to_pandas_dtype()))
                 for group in range(footer.num_row_groups):
                     groups.append((number, group))
@@ -146,8 +150,6 @@ class ParquetColumn(Rows):
             yield Chunk(self.files[self.groups[where][0]], max(low, start), min(high, stop))
 
     def _read(self, start: int, stop: int) -> Array:
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
         parts = [np.empty(0, self.dtype)]
         for where in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
             first = self.first_rows[where]

@@ -73,6 +73,15 @@ class Snapshot:
             return []
         return [chunk for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in self.objects]
 
+    def partly_missing(self) -> list[Chunk]:
+        """Those of :meth:`missing` beside which other chunks of the same rows are stored."""
+        missing = self.missing()
+        if not missing or self.rows.chunk_columns in (0, self.rows.shape[-1]):
+            return []
+        gone = {chunk.key for chunk in missing}
+        stored = {chunk.start for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in gone}
+        return [chunk for chunk in missing if chunk.start in stored]
+
     def empty(self) -> list[Chunk]:
         """Chunks of no bytes."""
         objects = self.objects or {}

@@ -66,19 +66,25 @@ def block_sources(
     """
     lost: list[Chunk] = []
     filled: list[Chunk] = []
+    probs = inputs.get("pred_probs")
+    # Where chunks split the classes, one may well be all 0; the scan sees by the sums of the rows if it was not.
+    partly = probs.partly_missing() if probs is not None else []
+    maybe_zero = {chunk.key for chunk in partly}
     for name, snapshot in inputs.items():
         missing, written = unstored(snapshot, name == "labels" and snapshot.rows.fill in range(num_classes))
-        if not skip:
-            refuse_lost(name, snapshot, missing)
+        missing = [chunk for chunk in missing if chunk.key not in maybe_zero] if snapshot is probs else missing
+        if name == "ids" or not skip:
+            refuse_lost(name, snapshot, missing, name != "ids")
         lost += missing if name != "ids" else []
         filled += written
     missing_rows, filled_rows = by_block(ranges(lost), grid), by_block(ranges(filled), grid)
-    probs = inputs.get("pred_probs")
+    partly_rows, keys = by_block(ranges(partly), grid), {chunk.start: chunk.key for chunk in reversed(partly)}
     known: Any = probs.fingerprints(grid) if probs is not None and keep else [None] * grid.num_blocks
     return [
         BlockSource(
             number, fingerprint, why=Why.UNIDENTIFIED if keep and fingerprint is None else Why.NEW,
             missing=missing_rows.get(number, ()), unstored_labels=filled_rows.get(number, ()),
+            partly=tuple((low, high, keys[low]) for low, high in partly_rows.get(number, ())),
         )
         for number, fingerprint in enumerate(known)
     ]  # fmt: skip
