@@ -355,6 +355,44 @@ def test_a_file_that_goes_away(tmp_path: Path) -> None:
         found.read(0)
 
 
+def test_pieces_without_rows(tmp_path: Path) -> None:
+    """The last range of bytes begins inside the last row; a file has only its header; a partition is empty."""
+    rows = pd.DataFrame({"id": np.arange(500), "iteration": 0, "loss": 1.5})
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    size = (tmp_path / "a.csv").stat().st_size
+    rows[:0].to_csv(tmp_path / "b.csv", index=False)
+    empty = pd.DataFrame(columns=["id", "iteration", "loss"])
+    frame = dd.from_map(lambda part: part, [rows, empty], meta=rows[:0])
+    for table, block_bytes in ((tmp_path / "a.csv", size - 3), (tmp_path, size), (frame, size)):
+        given = table if table is frame else str(table)
+        assert noisydask.analyze_loss_dynamics(table=given, block_bytes=block_bytes).num_candidates == 500
+
+
+def test_files_whose_types_differ(tmp_path: Path) -> None:
+    for name, ids in (("a", np.arange(5)), ("b", np.arange(5, 9, dtype=np.uint64)), ("c", pd.Categorical([9, 10]))):
+        pd.DataFrame({"id": ids, "iteration": 0, "loss": 1.0}).to_parquet(tmp_path / f"{name}.parquet")
+    assert noisydask.analyze_loss_dynamics(table=str(tmp_path)).num_candidates == 11
+
+
+def test_folders_that_say_a_subset(tmp_path: Path) -> None:
+    for subset in (1, 2):
+        (tmp_path / f"s={subset}").mkdir()
+        pd.DataFrame({"id": [3], "iteration": 0, "loss": 1.0}).to_parquet(tmp_path / f"s={subset}/a.parquet")
+    found = noisydask.analyze_loss_dynamics(table=str(tmp_path), subset_column="s")
+    assert found.top_k(2)["subset"].tolist() == ["1", "2"]
+
+
+@pytest.mark.parametrize("kind", ["frame", "csv", "parquet"])
+def test_ids_above_63_bits_are_refused(kind: str, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": np.arange(100, dtype=np.uint64) << np.uint64(57), "iteration": 0, "loss": 1.0})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    rows.to_parquet(tmp_path / "t.parquet", row_group_size=30)
+    table = rows if kind == "frame" else str(tmp_path / f"t.{kind}")
+    for block_bytes in (1_000, 10**9):
+        with pytest.raises(InputError, match=r"column 'id' of the table holds .* give such numbers as text"):
+            noisydask.analyze_loss_dynamics(table=table, block_bytes=block_bytes)
+
+
 def test_csv_cells(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id,iteration,loss\nNA,0,0.5\n"a,b",0,\nnull,0,nan\n"a,b",1,2\n')
     found = noisydask.analyze_loss_dynamics(table=tmp_path / "t.csv", alpha=0.5).top_k(9)

@@ -21,7 +21,7 @@ from layouts import write_npy, write_zarr
 
 import noisydask
 from noisydask.command.cli import main
-from noisydask.core import ranking
+from noisydask.core import curve_sums, ranking
 from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
 from noisydask.losses.results import LossDynamics
@@ -283,6 +283,9 @@ def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> N
         ({"labels": LABELS[1:]}, "labels has shape"),
         ({"labels": LABELS / 2}, "labels must be integers"),
         ({"ids": IDS[1:]}, "ids has shape"),
+        ({"ids": np.arange(1030) / 2}, "ids must be integers or text, not float64"),
+        ({"labels": np.full(1030, 2**63, np.uint64)}, "labels holds 9223372036854775808, above"),
+        ({"iters": np.uint64(2**63) + np.arange(24, dtype=np.uint64)}, "iters holds 9223372036854775831, above"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": 1.5}, "alpha"),
         ({"top_k": 0}, "top_k"),
@@ -306,6 +309,40 @@ def test_impossible_losses_are_refused_and_leave_the_last_run(value: float, said
         run(losses, top_k=5, out=tmp_path / "out")
     assert str(caught.value) == f"1 of 1,030 examples are invalid: {said}; the first are rows 501"
     assert (tmp_path / "out" / "latest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("block_bytes", [1, 10**9])
+def test_an_example_with_two_faults_counts_once(block_bytes: int, tmp_path: Path) -> None:
+    """Whichever tile of its losses comes first."""
+    losses = LOSSES.copy()
+    losses[[2, 3], [0, 0]], losses[[2, 3], [20, 20]] = [-1, np.inf], [np.inf, -1]
+    place = Place(str(tmp_path))
+    at = zarr_store(Location.of((place / "l.zarr").url, None, "test"))
+    zarr.create_array(at, data=losses, chunks=(2, 2))
+    with pytest.raises(InputError, match="2 of 1,030 examples are invalid: 2 with infinite losses"):
+        noisydask.analyze_loss_dynamics((place / "l.zarr").url, block_bytes=block_bytes)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1e-6, 1e-42, 3e6])
+@pytest.mark.parametrize("alpha", [0.001, 0.125])
+def test_who_is_the_mean_never_crosses_it(value: float, alpha: float) -> None:
+    for rows in (1, 3):
+        found = noisydask.analyze_loss_dynamics(np.full((rows, 20), value, np.float32), alpha=alpha)
+        assert found.top_k(rows)["crossed_at"].tolist() == [-1] * rows
+    alone = pd.DataFrame({"id": [1, 2, 3], "iteration": [0, 1, 2], "loss": [value, value / 3, value * 7]})
+    assert noisydask.analyze_loss_dynamics(table=alone, alpha=alpha).top_k(3)["crossed_at"].tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_any_type_of_iterations(dtype: Any, expected: Any) -> None:
+    assert bits(run(iters=ITERS.astype(dtype), block_bytes=10**9)) == expected[None]
+
+
+def test_labels_that_are_too_many_are_refused_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve_sums, "MOST_CELLS", 5_000)
+    for block_bytes in (10_000, 10**9):
+        with pytest.raises(InputError, match="are too many for mean curves"):
+            run(labels=np.arange(1030), block_bytes=block_bytes)
 
 
 def test_nothing_recorded() -> None:

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.dynamics_kernel import LIMB_BITS, NUM_LIMBS, UNIT_BITS
+from noisydask.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+#: Labels times iterations of the curves that are made, at most: 48 bytes each.
+MOST_CELLS = 1 << 24
 #: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
 ROWS_BETWEEN_CARRIES = 1 << 21
 
@@ -38,7 +41,19 @@ class CurveSums:
 
     @classmethod
     def zero(cls, labels: Ints, iterations: int) -> CurveSums:
-        """No examples of these labels yet."""
+        """No examples of these labels yet.
+
+        Raises
+        ------
+        InputError
+            If there are too many labels and iterations.
+        """
+        if max(1, len(labels)) * iterations > MOST_CELLS:
+            raise InputError(
+                f"{len(labels):,} labels at {iterations:,} iterations, or more, are too many for mean curves, of which at most"
+                f" {MOST_CELLS:,} numbers are kept in memory: are the labels names of examples? Leave them out, or record"
+                " epochs instead of steps"
+            )
         shape = len(labels), iterations
         return cls(labels, np.zeros((NUM_LIMBS, *shape), np.int64), np.zeros(shape, np.int64))
 

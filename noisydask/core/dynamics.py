@@ -18,6 +18,7 @@ import numpy.typing as npt
 from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
 from noisydask.core.dynamics_kernel import LARGEST_LOSS, LossProblem, advance_dense, crossings_dense, curves_dense
 from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
+from noisydask.core.whole_numbers import whole_numbers
 
 __all__ = [
     "LARGEST_LOSS", "Crossings", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
@@ -113,6 +114,7 @@ def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
     """
     if not len(labels):
         return np.zeros(0, np.int64), np.zeros(0, np.int32)
+    labels = whole_numbers(labels, "labels") if labels.dtype == np.uint64 else labels
     low, high = int(labels.min()), int(labels.max())
     if high - low >= _SPAN:
         values, codes = np.unique(labels, return_inverse=True)

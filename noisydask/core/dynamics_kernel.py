@@ -73,7 +73,7 @@ def _note(losses, i, first, last, smallest, count):
     for j in range(losses.shape[1]):
         value = losses[i, j]
         if value < 0:
-            problem = NEGATIVE
+            problem = max(problem, NEGATIVE)
         elif value > LARGEST_LOSS:
             problem = max(problem, TOO_LARGE)
         elif value >= 0:
@@ -185,6 +185,15 @@ def add_fixed(value, limbs, code, step):
 
 
 @nb.njit(nogil=True, cache=True)
+def as_summed(value):
+    """An EMA as :func:`add_fixed` counts it: what the mean of equal values is, to the last bit."""
+    if value >= _PLAIN:
+        return value
+    high = (value + _HIGH) - _HIGH
+    return high + (((value - high) + _LOW) - _LOW)
+
+
+@nb.njit(nogil=True, cache=True)
 def advance_one(value, alpha, ema, first, total, squares):
     """EMA and sums of one example after one more loss: the arithmetic of all loops."""
     distance = value - first
@@ -271,7 +280,7 @@ def crossings_dense(losses, rows, first, alpha, mean, ema, found):
             value = np.float64(losses[rows[k], j])
             if value >= 0.0:
                 now = (1.0 - alpha) * now + alpha * value
-                if now > mean[first + j]:
+                if as_summed(now) > mean[first + j]:
                     found[k] = first + j
         ema[k] = now
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from noisydask.core.dynamics_kernel import LARGEST_LOSS, NEGATIVE, TOO_LARGE, add_fixed, advance_one
+from noisydask.core.dynamics_kernel import LARGEST_LOSS, NEGATIVE, TOO_LARGE, add_fixed, advance_one, as_summed
 
 
 @nb.njit(nogil=True, cache=True)
@@ -21,7 +21,7 @@ def advance_ragged(
         for j in range(starts[i], starts[i + 1]):
             value = np.float64(losses[j])
             if value < 0:
-                problems[i] = NEGATIVE
+                problems[i] = max(problems[i], NEGATIVE)
             elif value > LARGEST_LOSS:
                 problems[i] = max(problems[i], TOO_LARGE)
             elif value >= 0:
@@ -55,5 +55,5 @@ def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
             value = np.float64(losses[j])
             if found[i] < 0 and value >= 0.0:
                 ema[i] = (1.0 - alpha) * ema[i] + alpha * value
-                if ema[i] > mean[steps[j]]:
+                if as_summed(ema[i]) > mean[steps[j]]:
                     found[i] = steps[j]

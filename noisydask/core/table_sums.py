@@ -8,12 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.curve_sums import CurveSums
-from noisydask.errors import InputError
 
 Ints = npt.NDArray[np.int64]
-
-#: Labels times iterations of the curves that are made, at most: 48 bytes each.
-MOST_CELLS = 1 << 25
 
 
 def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
@@ -49,18 +45,7 @@ class TableSums:
 
     @classmethod
     def zero(cls, labels: Ints, iterations: Ints) -> TableSums:
-        """No examples yet.
-
-        Raises
-        ------
-        InputError
-            If there are too many labels and iterations.
-        """
-        if max(1, len(labels)) * len(iterations) > MOST_CELLS:
-            raise InputError(
-                f"{len(labels):,} labels at {len(iterations):,} iterations are too many for mean curves; at most"
-                f" {MOST_CELLS:,} cells are made: record epochs instead of steps, or leave the labels out"
-            )
+        """No examples yet."""
         return cls(iterations, CurveSums.zero(labels, len(iterations)))
 
     def __add__(self, other: TableSums) -> TableSums:

@@ -23,7 +23,6 @@ from noisydask.core.dynamics import ExampleStates, advance, label_codes
 from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
-from noisydask.errors import InputError
 from noisydask.issues.passes import total_of
 from noisydask.issues.scanning import reads
 from noisydask.losses.dense_state import Known, StateStore
@@ -35,8 +34,6 @@ from noisydask.storage.rows import ZarrRows
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-#: Labels times iterations at most: curves of the labels are kept in memory, 48 bytes for each.
-MOST_LABEL_CELLS = 1 << 24
 #: Labels for each row of a block at most, for its sums to be kept for the next run: with more, they outgrow its losses.
 _MOST_LABELS = 0.25
 
@@ -203,7 +200,7 @@ class _Scanned:
 def _scan_block(block: int, known: Known | None, losses: Array | None, labels: Array | None, data: LossData) -> _Scanned:
     """Read a block's iterations, all or those after what is known."""
     (start, stop), iterations = data.grid.bounds(block), data.shape[1]
-    values, codes = _codes(labels, iterations)
+    values, codes = _codes(labels)
     states, first = (known.states, known.iterations) if known else (ExampleStates.empty(stop - start, data.dtype), 0)
     kept = states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
     wanted = spans(first, iterations, data.width)
@@ -215,7 +212,8 @@ def _scan_block(block: int, known: Known | None, losses: Array | None, labels: A
         part = states.part(rows)
         for cut in _cut(span, data.keep):
             columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
-            problems[rows] |= advance(part, columns, data.alpha, sums[cut], None if codes is None else codes[rows])
+            found_here = advance(part, columns, data.alpha, sums[cut], None if codes is None else codes[rows])
+            np.maximum(problems[rows], found_here, out=problems[rows])
             if kept is not None and cut[1] == data.keep:
                 for name, column in part.columns().items():
                     kept.columns()[name][rows] = column
@@ -267,17 +265,11 @@ def _summed(
     )  # fmt: skip
 
 
-def _codes(labels: Array | None, iterations: int) -> tuple[Ints, npt.NDArray[np.int32] | None]:
+def _codes(labels: Array | None) -> tuple[Ints, npt.NDArray[np.int32] | None]:
     """The block's distinct labels and which each row has; without labels all have one."""
     if labels is None:
         return np.zeros(1, np.int64), None
-    values, codes = label_codes(labels)
-    if len(values) * iterations > MOST_LABEL_CELLS:
-        raise InputError(
-            f"there are {len(values):,} and more labels and {iterations:,} iterations: curves of that many labels are not"
-            f" kept in memory (at most {MOST_LABEL_CELLS:,} numbers); are the labels names of examples?"
-        )
-    return values, codes
+    return label_codes(labels)
 
 
 def spans(first: int, last: int, width: int) -> list[tuple[int, int]]:

@@ -129,17 +129,16 @@ class LossFiles:
         pieces = self.units[unit].pieces
         try:
             if pieces[0].rows is None:
-                frame = stacked([self._csv(piece) for piece in pieces])
+                frames = [self._csv(piece) for piece in pieces]
             else:
                 files = dict.fromkeys(piece.file for piece in pieces)
                 frames = [self._parquet(file, [piece.number for piece in pieces if piece.file == file]) for file in files]
-                frame = frames[0] if len(frames) == 1 else stacked(frames)
         except NoisydaskError:
             raise
         except Exception as error:
             why = reason(error) or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
             raise JobError(f"table at {self.place.shown}: {why}") from error
-        rows = checked_rows(frame, self.columns, self.text_ids)
+        rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
         return self.units[unit].rows_of(rows, "id")
 
     def describe(self) -> dict[str, Any]:
@@ -152,7 +151,8 @@ class LossFiles:
         names = [name for name in self.columns.names.values() if name not in in_path]
         with self.place.fs.open(file, "rb") as handle:
             frame = pq.ParquetFile(handle).read_row_groups(groups, columns=names).to_pandas(ignore_metadata=True)
-        return frame.assign(**in_path)
+        subset = self.columns.subset
+        return frame.assign(**in_path | ({subset: str(in_path[subset])} if subset in in_path else {}))
 
     def _csv(self, piece: Piece) -> pd.DataFrame:
         names = list(self.columns.names.values())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.running import graph
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
@@ -33,6 +34,8 @@ class LossInputs:
             raise InputError(f"losses is empty, of shape {losses.shape}: there is nothing to look at")
         _check_iterations(self.iterations, losses.shape[1])
         for name, rows in (("labels", self.labels), ("ids", self.ids)):
+            if name == "ids" and rows is not None and rows.dtype.kind not in "iuUO":
+                raise InputError(f"ids must be integers or text, not {rows.dtype}")
             if rows is not None and rows.shape != losses.shape[:1]:
                 raise InputError(f"{name} has shape {rows.shape}, losses {losses.shape[0]:,} examples: they must match")
         if self.labels is not None and self.labels.dtype.kind not in "iu":
@@ -50,7 +53,9 @@ class LossInputs:
         }
         values, found = opened["losses"], opened.get("iters")
         columns = values.shape[1] if len(values.shape) > 1 else 0
-        return cls(values, np.arange(columns) if found is None else _all(found), opened.get("labels"), opened.get("ids"))
+        return cls(
+            values, np.arange(columns) if found is None else _whole(_all(found)), opened.get("labels"), opened.get("ids")
+        )
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
@@ -68,9 +73,13 @@ def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
     return np.asarray(rows.array if isinstance(rows.array, np.ndarray) else graph.compute(rows.array))
 
 
-def _check_iterations(iterations: npt.NDArray[Any], columns: int) -> None:
-    if iterations.dtype.kind not in "iu":
+def _whole(iterations: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    if iterations.dtype.kind not in "iu" and len(iterations):
         raise InputError(f"iters must be integers, not {iterations.dtype}")
+    return whole_numbers(iterations, "iters")
+
+
+def _check_iterations(iterations: npt.NDArray[Any], columns: int) -> None:
     if len(iterations) != columns:
         raise InputError(f"iters has {len(iterations):,} iterations, losses {columns:,}: they must match")
     values, counts = np.unique(iterations, return_counts=True)

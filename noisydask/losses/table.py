@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 
 #: Type of a text column, as this pandas has it.
@@ -44,6 +45,9 @@ class LossColumns:
 
     def require(self, found: list[str], where: str) -> None:
         """Refuse a table without one of the columns."""
+        twice = [name for name in self.names.values() if found.count(name) > 1]
+        if twice:
+            raise InputError(f"{where} has {found.count(twice[0])} columns {twice[0]!r}")
         missing = [name for name in self.names.values() if name not in found]
         if missing:
             raise InputError(f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, found))}")
@@ -84,6 +88,8 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
         If a column holds something else, or has empty cells.
     """
     columns.require(list(frame.columns), "the table")
+    if not len(frame):  # a column without values has any type
+        return columns.meta(text_ids)
     found = {}
     for ours, theirs in columns.names.items():
         column = frame[theirs]
@@ -112,11 +118,13 @@ def _losses(column: pd.Series[Any], name: str) -> Any:
 def _texts(column: pd.Series[Any], name: str) -> Any:
     values = column.astype(object).to_numpy()
     if not all(isinstance(value, str) for value in values):
-        raise InputError(f"column {name!r} of the table holds Python objects; give integers or text")
+        raise InputError(f"column {name!r} of the table holds {type(values[0]).__name__} and the like; it must be text")
     return values
 
 
 def _whole(column: pd.Series[Any], name: str) -> Any:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
     if not pd.api.types.is_integer_dtype(column.dtype) and len(column):
         raise InputError(f"column {name!r} of the table holds {column.dtype}; it must be integers")
-    return column.to_numpy().astype(np.int64)
+    return whole_numbers(column.to_numpy(), f"column {name!r} of the table")
