@@ -276,3 +276,24 @@ def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.F
     after = published(Place(str(small_disk)))
     assert {name: after[name] for name in before} == before
     assert json.loads(after["latest.json"])["run"] == small.run.run
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"block_bytes": "128MiB"}, "block_bytes must be a whole number of at least 1, not '128MiB'"),
+        ({"block_bytes": float("nan")}, "block_bytes must be a whole number"),
+        ({"fail_above": "x"}, "fail_above must be a number"),
+        ({"class_names": 5}, "class_names must be a list of names"),
+        ({"class_names": ["a\udcff", *"bcdefg"]}, "class_names holds 'a.udcff'"),
+    ],
+)
+def test_options_of_another_type(how: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        noisydask.find_label_issues(GOOD.labels, GOOD.pred_probs, **how)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    how = {"block_bytes": np.int64(9_000), "keep_runs": np.int32(2), "fail_above": np.float32(0.5)}
+    found = noisydask.find_label_issues(GOOD.labels, GOOD.pred_probs, out=str(tmp_path / "out"), **how)
+    assert found.manifest["settings"]["block_bytes"] == 9_000

@@ -244,7 +244,9 @@ class _Batch:
     def of(cls, labels: Any, pred_probs: Any, num_class: int) -> _Batch:
         """Check shapes and types."""
         # What has chunks is a store's or Dask's and must not be read whole.
-        labels, pred_probs = (x if hasattr(x, "chunks") else np.asarray(x) for x in (labels, pred_probs))
+        labels, pred_probs = (
+            x if hasattr(x, "chunks") else _in_memory(x, name) for name, x in (("labels", labels), ("pred_probs", pred_probs))
+        )
         Inputs(labels, pred_probs, None, None)
         if pred_probs.shape[1] != num_class:
             raise InputError(f"pred_probs has {pred_probs.shape[1]:,} classes, but num_class is {num_class:,}")
@@ -274,9 +276,20 @@ class _Batch:
             raise InputError(f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are {first}")
 
 
+def _in_memory(values: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} is no array: its rows differ in length") from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def _settings(quality_score_kwargs: Options, num_issue_kwargs: Options, n_jobs: int | None) -> IssueSettings:
     """Cleanlab's options as ours; what neither has is refused, where cleanlab would go on with a default."""
     _positive("n_jobs", 1 if n_jobs is None else n_jobs)
+    for name, given in (("quality_score_kwargs", quality_score_kwargs), ("num_issue_kwargs", num_issue_kwargs)):
+        if not isinstance(given, Mapping | None):
+            raise InputError(f"{name} must be a dictionary, not {given!r}")
     quality, counting = dict(quality_score_kwargs or {}), dict(num_issue_kwargs or {})
     method, adjust = quality.pop("method", "self_confidence"), bool(quality.pop("adjust_pred_probs", False))
     estimation = counting.pop("estimation_method", "off_diagonal")

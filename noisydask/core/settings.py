@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.confident import ESTIMATION_METHODS
@@ -47,8 +49,7 @@ class IssueSettings:
         _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
         if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
             raise InputError("adjust_pred_probs works with self_confidence and normalized_margin only")
-        if self.block_bytes < 1:
-            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
+        _number(self, "block_bytes", Integral, 1)
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,14 @@ class PublishSettings:
     fail_new_above: int | None = None
 
     def __post_init__(self) -> None:
+        _number(self, "lease_seconds", Real)
         if not 1 <= self.lease_seconds <= MAX_LEASE_SECONDS:
             raise InputError(f"lease_seconds must be 1 to {MAX_LEASE_SECONDS}, not {self.lease_seconds}")
-        if self.keep_runs < 1:
-            raise InputError(f"keep_runs must be at least 1, not {self.keep_runs}")
-        for name in ("keep_days", "grace_seconds", "fail_new_above"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InputError(f"{name} must not be negative, but is {value}")
-        if self.fail_above is not None and not 0 <= self.fail_above <= 1:
+        _number(self, "keep_runs", Integral, 1)
+        for name, kind in (("keep_days", Real), ("grace_seconds", Real), ("fail_new_above", Integral), ("fail_above", Real)):
+            if getattr(self, name) is not None:
+                _number(self, name, kind, 0)
+        if self.fail_above is not None and self.fail_above > 1:
             raise InputError(f"fail_above is a share of the examples, 0 to 1, not {self.fail_above}")
 
 
@@ -113,12 +113,22 @@ class LossSettings:
     block_bytes: int = DEFAULT_BLOCK_BYTES
 
     def __post_init__(self) -> None:
+        _number(self, "alpha", Real)
         if not 0 < self.alpha <= 1:
             raise InputError(f"alpha must be above 0 and at most 1, not {self.alpha}")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k must be at least 1, not {self.top_k}")
-        if self.block_bytes < 1:
-            raise InputError(f"block_bytes must be at least 1, not {self.block_bytes}")
+        if self.top_k is not None:
+            _number(self, "top_k", Integral, 1)
+        _number(self, "block_bytes", Integral, 1)
+
+
+def _number(settings: Any, name: str, kind: Any, least: float | None = None) -> None:
+    """Make a setting a number of Python's, whatever kind of number was given; refuse what is none, or too small."""
+    value: Any = getattr(settings, name)
+    right = isinstance(value, Real) and not isinstance(value, bool) and (kind is Real or float(value).is_integer())
+    if not right or (least is not None and not value >= least):
+        what = "a whole number" if kind is Integral else "a number"
+        raise InputError(f"{name} must be {what}{'' if least is None else f' of at least {least}'}, not {value!r}")
+    object.__setattr__(settings, name, int(value) if kind is Integral else float(value))
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -124,7 +124,7 @@ def find_label_issues(
     0      4            1                0
     """
     settings = IssueSettings(
-        quality_score, adjust_pred_probs, estimation_method, on_invalid, int(block_bytes), on_unreadable, bool(full)
+        quality_score, adjust_pred_probs, estimation_method, on_invalid, block_bytes, on_unreadable, bool(full)
     )
     options = storage_options or {}
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)

@@ -115,7 +115,7 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    settings = LossSettings(float(alpha), top_k, int(block_bytes))
+    settings = LossSettings(alpha, top_k, block_bytes)
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
     options = storage_options or {}
     if sum(source is not None for source in (losses, table, datumaro)) != 1:

@@ -26,7 +26,7 @@ from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, explain, patient
 from noisydask.storage.rows import Rows, ZarrRows, native
 
-__all__ = ["DaskRows", "Rows", "open_rows", "zarr_store"]
+__all__ = ["DaskRows", "Rows", "is_unicode", "open_rows", "zarr_store"]
 
 
 @dataclass
@@ -97,12 +97,12 @@ def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     array = array.astype(native(array.dtype), copy=False)
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(f"{name} holds Python objects; give an array of numbers or of text")
-    if array.dtype.kind in "OU" and not all(map(_is_unicode, array.flat)):
+    if array.dtype.kind in "OU" and not all(map(is_unicode, array.flat)):
         raise InputError(f"{name} holds text that no file can: names of files that were not decoded; encode them otherwise")
     return DaskRows(array)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a character."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
