@@ -181,7 +181,7 @@ def test_text_in_memory() -> None:
     text = np.array(["a", "bb", "c"], np.dtypes.StringDType())
     for source in (text, da.from_array(text, chunks=2), list(text)):
         assert np.asarray(open_rows(source, "ids").array).tolist() == ["a", "bb", "c"]
-    for source in (["a", "b\udcff"], np.array(["a", "b\udcff"], object)):
+    for source in (["a", "b\udcff"], np.array(["a", "b\udcff"]), np.array(["a", "b\udcff"], object)):
         with pytest.raises(InputError, match="ids holds text that no file can"):
             open_rows(source, "ids")
 

@@ -97,9 +97,17 @@ def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     array = array.astype(native(array.dtype), copy=False)
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(f"{name} holds Python objects; give an array of numbers or of text")
-    if array.dtype.kind in "OU" and not all(map(is_unicode, array.flat)):
+    if not _is_unicode(array):
         raise InputError(f"{name} holds text that no file can: names of files that were not decoded; encode them otherwise")
     return DaskRows(array)
+
+
+def _is_unicode(array: npt.NDArray[Any]) -> bool:
+    """Whether all text of an array can be stored."""
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        letters = np.ascontiguousarray(array).view(np.uint32)
+        return not ((letters & 0xFFFFF800) == 0xD800).any()
+    return array.dtype.kind != "O" or all(map(is_unicode, array.flat))
 
 
 def is_unicode(text: str) -> bool:
