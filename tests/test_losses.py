@@ -308,12 +308,6 @@ def test_impossible_losses_are_refused_and_leave_the_last_run(value: float, said
     assert (tmp_path / "out" / "latest.json").read_bytes() == before
 
 
-def test_nothing_recorded() -> None:
-    found = noisydask.analyze_loss_dynamics(np.full((3, 2), np.nan))
-    assert found.num_candidates == 0
-    assert found.mean_loss_dyns.isna().all()
-
-
 def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
     places = {
         "losses": tmp_path / "l.npy",
