@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def test_a_run_that_was_removed_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def nightly(tmp_path: Path) -> Iterator[tuple[zarr.Array[Any], str]]:
+def nightly(tmp_path: Path) -> tuple[zarr.Array[Any], str]:
     """Losses as one night's run found them, and its output."""
     stored = zarr.create_array(str(tmp_path / "losses.zarr"), shape=(20, 6), chunks=(7, 4), dtype=np.float32)
     stored[...] = np.random.default_rng(0).random((20, 6))
@@ -53,7 +52,7 @@ def nightly(tmp_path: Path) -> Iterator[tuple[zarr.Array[Any], str]]:
     noisydask.analyze_loss_dynamics(
         str(tmp_path / "losses.zarr"), labels=str(tmp_path / "labels.zarr"), out=str(tmp_path / "out")
     )
-    yield stored, str(tmp_path / "out")
+    return stored, str(tmp_path / "out")
 
 
 def test_curves_of_a_run_whose_losses_grew_since(nightly: tuple[zarr.Array[Any], str]) -> None:
@@ -113,3 +112,13 @@ def test_losses_of_which_none_is_recorded_are_refused(width: int, tmp_path: Path
         noisydask.analyze_loss_dynamics(np.full((5, width), np.nan), out=str(tmp_path / "out"))
     with pytest.raises(InputError, match="no finished run"):
         noisydask.open_run(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("wrong", [{"top_k": 2.5}, {"top_k": "2"}, {"alpha": None}, {"alpha": "x"}])
+def test_options_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+        noisydask.analyze_loss_dynamics(LOSSES, **wrong)
+
+
+def test_options_may_be_numpy_numbers() -> None:
+    assert len(noisydask.analyze_loss_dynamics(LOSSES, alpha=np.float32(0.5), top_k=np.int64(3)).top_k(9)) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    settings = LossSettings(float(alpha), top_k, int(block_bytes))
+    settings = _settings(alpha, top_k, block_bytes)
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
     options = storage_options or {}
     if sum(source is not None for source in (losses, table, datumaro)) != 1:
@@ -139,3 +140,12 @@ def analyze_loss_dynamics(
         refuse_overlap(str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)})
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)
+
+
+def _settings(alpha: Any, top_k: Any, block_bytes: Any) -> LossSettings:
+    """The options as plain numbers."""
+    if not isinstance(alpha, Real):
+        raise InputError(f"alpha must be a number, not {alpha!r}")
+    if top_k is not None and not isinstance(top_k, Integral):
+        raise InputError(f"top_k must be an integer, not {top_k!r}")
+    return LossSettings(float(alpha), None if top_k is None else int(top_k), int(block_bytes))
