@@ -33,6 +33,7 @@ QUALITY, METRIC, CONSENSUS = "label_quality", "metric", "consensus"
 #: Where the first two leave the ranks.
 RANKS = {QUALITY: "quality_rank", METRIC: "metric_rank"}
 _IDS_SHOWN = 3
+_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Sources:
 
 def as_ids(ids: Array) -> Array:
     """Ids as both sides have them: 64-bit integers, or text."""
+    if ids.dtype.kind == "u" and len(ids) and int(ids.max()) > _LARGEST_ID:
+        raise InputError(f"ids go up to {ids.max()}, and integers above {_LARGEST_ID} cannot be joined: give the ids as text")
     return ids.astype(np.int64 if ids.dtype.kind in "iu" else object)
 
 
