@@ -227,13 +227,37 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     refused("were in memory", tmp_path / "named", table)
     refused("kept only its first 7", tmp_path / "named", dynamics_of(metric, tmp_path / "k", ids, top_k=7), ids=ids)
     refused("on must be one of", plain, dense, on="name")
-    refused("top must be at least 1", plain, dense, top=0)
+    for top in (0, 2.5, "7"):
+        refused("top must be an integer of at least 1", plain, dense, top=top)
     refused("ids has shape", plain, table, ids=ids[:7])
     refused("no example in common", plain, table, ids=np.array([f"x{k}" for k in range(50)]))
     twice = np.where(ids == "img3", "img4", ids)
     refused("issues run are not unique .'img4'", plain, table, ids=twice)
+    wide = np.arange(50, dtype=np.uint64) + 2**63
+    refused("give the ids as text", plain, dynamics_of(metric, tmp_path / "w", np.arange(50)), on="id", ids=wide)
     metric[3] = metric[4] = 1.0
     refused("dynamics run are not unique .'img4'", plain, dynamics_of(metric, tmp_path / "tw", twice), on="id", ids=ids)
+
+
+def test_large_runs_without_a_common_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "ROWS_PER_PART", 10)
+    data, metric = signals(40, 8, None)
+    issues = issues_of(data, tmp_path / "i", ids=np.arange(40))
+    dynamics = dynamics_of(metric, tmp_path / "d", np.arange(1000, 1040))
+    with pytest.raises(InputError, match="no example in common"):
+        noisydask.combine(issues, dynamics, ids=np.arange(40), on="id")
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_run_whose_top_k_leaves_nobody_out_is_joined(dense: bool, tmp_path: Path) -> None:
+    data, metric = signals(40, 9, None)
+    ids = np.arange(40)
+    issues, metric = issues_of(data, tmp_path / "i", ids=ids), np.where(np.isnan(metric), 0.5, metric)
+    whole, cut = (
+        noisydask.combine(issues, dynamics_of(metric, tmp_path / str(top_k), ids, dense, top_k), on="id", ids=ids)
+        for top_k in (None, 40)
+    )
+    pd.testing.assert_frame_equal(whole.to_dataframe(), cut.to_dataframe())
 
 
 def test_evidence_of_another_run_is_not_believed(tmp_path: Path) -> None:

@@ -133,10 +133,12 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="invalid JSON"):
         LossDynamicsAnalyzer(tmp_path)
     found = LossDynamicsAnalyzer(DATA / "classification")
-    with pytest.raises(InputError, match="top_k"):
-        found.get_top_k_cands(-1)
-    with pytest.raises(InputError, match="alpha"):
-        LossDynamicsAnalyzer(DATA / "classification", alpha=0.0)
+    for top_k in (-1, 2.5, "2"):
+        with pytest.raises(InputError, match="top_k"):
+            found.get_top_k_cands(top_k)
+    for alpha in (0.0, None, "x"):
+        with pytest.raises(InputError, match="alpha"):
+            LossDynamicsAnalyzer(DATA / "classification", alpha=alpha)
     with pytest.raises(InputError, match="mode"):
         found.plot_ema_loss_dynamics(found.get_top_k_cands(1), mode="median")
     with pytest.raises(InputError, match="no annotation of this dataset"):

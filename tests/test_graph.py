@@ -9,6 +9,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +84,20 @@ def test_two_graphs_of_one_input_share_no_key() -> None:
         for _ in range(2)
     ]
     assert not keys[0] & keys[1]
+
+
+def test_a_tree_of_shuffled_parts_is_soon_built_and_does_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(frame: pd.DataFrame, parts: int) -> Any:
+        taken = graph.map_parts("take", lambda rows, number: rows, graph.frame_parts(frame, len(frame) // parts))
+        shuffled = graph.shuffle_rows(taken, frame.iloc[:0], "id", parts)
+        return graph.map_parts("count", lambda rows, number: Collect([number, *rows["id"].tolist()]), shuffled)
+
+    frame = pd.DataFrame({"id": np.arange(1000, 2200)})
+    with dask.config.set(scheduler="synchronous"):
+        found = graph.total("test", planned(frame, 20))
+    assert sorted(found.blocks) == [*range(20), *range(1000, 2200)]
+    monkeypatch.setattr(graph, "compute", lambda collection: len(dict(collection.__dask_graph__())))
+    states = planned(frame, 400)
+    start = time.process_time()
+    assert graph.total("test", states) < 12 * 400
+    assert time.process_time() - start < 2  # where each task copies the graph, it takes more than three times as long

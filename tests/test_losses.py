@@ -345,12 +345,6 @@ def test_labels_that_are_too_many_are_refused_whatever_the_blocks(monkeypatch: p
             run(labels=np.arange(1030), block_bytes=block_bytes)
 
 
-def test_nothing_recorded() -> None:
-    found = noisydask.analyze_loss_dynamics(np.full((3, 2), np.nan))
-    assert found.num_candidates == 0
-    assert found.mean_loss_dyns.isna().all()
-
-
 def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
     places = {
         "losses": tmp_path / "l.npy",

@@ -109,6 +109,10 @@ def test_half_precision(tmp_path: Path) -> None:
         (([1], [0.5], [0.5]), "labels must be integers"),
         (([1], [0.5], [1]), "one recorder writes one kind of table"),
         ((["a"], [0.5]), "one recorder writes one kind of table"),
+        ((["a\udcff.png"], [0.5]), "text that no file can"),
+        (([[1], [1, 2]], [0.5, 0.5]), "id is no array"),
+        ((np.array([1, 2**63], np.uint64), [0.5, 0.5]), "ids go up to 9223372036854775808"),
+        (([1], [0.5], np.array([2**64 - 1], np.uint64)), "labels go up to 18446744073709551615"),
     ],
 )
 def test_what_does_not_fit_is_refused(given: tuple[Any, ...], said: str, tmp_path: Path) -> None:
@@ -117,6 +121,32 @@ def test_what_does_not_fit_is_refused(given: tuple[Any, ...], said: str, tmp_pat
         with pytest.raises(InputError, match=said):
             to.record(1, *given)
     assert len(table(Place(str(tmp_path)))) == 1
+
+
+@pytest.mark.parametrize("iteration", [2**63, -(2**63) - 1, None, 1.7, "1"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_iteration_is_an_integer_and_nothing_else_stops_the_recorder(iteration: Any, first: bool, tmp_path: Path) -> None:
+    with recorder(Place(str(tmp_path))) as to:
+        if not first:
+            to.record(-(2**63), [1], [0.5])
+        with pytest.raises(InputError, match="the iteration must be an integer"):
+            to.record(iteration, [1], [0.5])
+        to.record(np.int64(2**63 - 1), [1], [0.5])
+    assert len(table(Place(str(tmp_path)))) == 1 + (not first)
+
+
+def test_nothing_may_be_recorded(tmp_path: Path) -> None:
+    with recorder(Place(str(tmp_path))) as to:
+        to.record(0, [], [])
+        to.record(0, [1], [0.5], [2])
+        to.record(1, [], [], [])
+        to.record(1, np.zeros(0, np.int64), np.zeros(0))
+        to.record(1, [1], [0.25], [2])
+        with pytest.raises(InputError, match="same length"):
+            to.record(2, [], [0.5])
+    assert table(Place(str(tmp_path)))["loss"].tolist() == [0.5, 0.25]
+    with pytest.raises(JobError, match="closed"):
+        to.record(2, [], [])
 
 
 def test_closed_and_unusable(tmp_path: Path) -> None:

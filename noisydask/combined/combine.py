@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -87,12 +88,15 @@ def combine(
     JobError
         If the cluster or a store fails.
     """
-    if top is not None and top < 1:
-        raise InputError(f"top must be at least 1, not {top}")
+    if top is not None and (not isinstance(top, Integral) or top < 1):
+        raise InputError(f"top must be an integer of at least 1, not {top!r}")
     options = storage_options or {}
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
     job = CombineJob(
-        Inputs.open(issues_out, dynamics_out, on, ids, options), top, reporter=reporter or Silent(), publish=publish
+        Inputs.open(issues_out, dynamics_out, on, ids, options),
+        None if top is None else int(top),
+        reporter=reporter or Silent(),
+        publish=publish,
     )
     if out is not None:
         return job.run(Output.at(out, options.get("out")))
@@ -132,6 +136,8 @@ class CombineJob(Job[Consensus]):
         if self.inputs.on == "id":
             source = self._join(run)
             self._timed("join")
+            if not source.names:
+                return 0, []
         total = 0
         for column in (QUALITY, METRIC):
             parts, total = self._parts(source, column, None)

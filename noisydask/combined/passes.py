@@ -20,6 +20,7 @@ from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
+from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.storage.arrays import Rows
 from noisydask.storage.frames import stacked
@@ -124,7 +125,7 @@ class Sources:
 
 def as_ids(ids: Array) -> Array:
     """Ids as both sides have them: 64-bit integers, or text."""
-    return ids.astype(np.int64 if ids.dtype.kind in "iu" else object)
+    return whole_numbers(ids, "ids") if ids.dtype.kind in "iu" else ids.astype(object)
 
 
 def keys_of(frame: pd.DataFrame, column: str) -> Keys:

@@ -149,7 +149,7 @@ def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
 def _check_ranking(dynamics: Opened, text: bool) -> None:
     """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind wanted."""
     counts, limit = dynamics.manifest["counts"], dynamics.manifest["settings"].get("top_k")
-    if limit is not None and counts["candidates"] >= limit:
+    if limit is not None and limit <= counts["candidates"] < counts["examples"]:
         raise InputError(
             f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined by id it must rank all:"
             " run it again without top_k"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class LossDynamicsAnalyzer:
     """
 
     def __init__(self, dataset: Any, alpha: float = 0.001, tracking_loss_type: str | None = None) -> None:
-        if not 0 < alpha <= 1:
+        if not isinstance(alpha, Real) or not 0 < alpha <= 1:
             raise InputError(f"alpha must be above 0 and at most 1, not {alpha!r}")
         source = open_dataset(dataset)
         batches = list(source.batches(loss_attribute(source.infos(), tracking_loss_type)))
@@ -147,8 +148,8 @@ class LossDynamicsAnalyzer:
         top_k : int
             How many; all, if there are fewer.
         """
-        if top_k < 0:
-            raise InputError(f"top_k must not be negative, as {top_k} is")
+        if not isinstance(top_k, Integral) or top_k < 0:
+            raise InputError(f"top_k must be an integer of at least 0, not {top_k!r}")
         chosen = self._ranked[:top_k]
         keys = self._analysis.examples.keys
         columns = [keys[name][chosen].tolist() for name in ("id", "subset", "ann_id", "label")]

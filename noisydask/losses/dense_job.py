@@ -86,7 +86,7 @@ class DynamicsJob(Job[LossDynamics]):
             parts, more = self._write_ranking(data, sources, scanned.histogram, candidates, mean, run)
             again += more
         self._timed("rank")
-        self._write_curves(rows, parts, mean, run)
+        self._write_curves(rows, mean, run)
         self._write_small(run, sums, mean)
         manifest = self._manifest(run, started, data, scanned, parts, again)
         forget = data.states.forget if data.states is not None else lambda block: None
@@ -153,6 +153,8 @@ class DynamicsJob(Job[LossDynamics]):
                 raise deadly(error, bounds, data.losses) from error
         if state.problems.total:
             raise InputError(_say(state.problems, rows))
+        if not state.recorded:
+            raise InputError("no loss is recorded there: there is nothing to look at")
         self.objects += state.objects
         return state
 
@@ -182,8 +184,6 @@ class DynamicsJob(Job[LossDynamics]):
     ) -> list[CandidatePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         run.make_folder("candidates")
-        if not len(top.index):
-            return []
         order = np.argsort(top.index)
         index = top.index[order]
         task = partial(asked.details, data=data, index=index)
@@ -203,8 +203,6 @@ class DynamicsJob(Job[LossDynamics]):
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.make_folder("candidates")
-        if not total:
-            return [], 0
         scores, blocks = passes.Descending(**vars(data.metric)), range(data.grid.num_blocks)
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
@@ -232,9 +230,9 @@ class DynamicsJob(Job[LossDynamics]):
             written = sorted(table["written"], key=lambda part: part.number)
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
-    def _write_curves(self, rows: Array, parts: list[CandidatePart], mean: Floats, run: RunStore) -> None:
+    def _write_curves(self, rows: Array, mean: Floats, run: RunStore) -> None:
         """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
-        curves = ema_curves(rows[:CURVES] if parts else rows[:0], self.settings.alpha)
+        curves = ema_curves(rows[:CURVES], self.settings.alpha)
         self.objects += run.write_array("top_curves.zarr", curves)
         self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
 

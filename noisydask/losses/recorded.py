@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from dataclasses import dataclass, field
@@ -14,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.storage.locations import Location
 
 Array = npt.NDArray[Any]
+
+_LARGEST = 2**63 - 1
 
 
 @dataclass
@@ -47,19 +51,39 @@ class Batch:
         return buffer.getvalue()
 
 
+def iteration_of(iteration: Any) -> int:
+    """An iteration as a file can hold it.
+
+    Raises
+    ------
+    InputError
+        If it is no integer of 64 bits.
+    """
+    try:
+        number = operator.index(iteration)
+    except TypeError as error:
+        raise InputError(f"the iteration must be an integer, not {iteration!r}") from error
+    if not -_LARGEST - 1 <= number <= _LARGEST:
+        raise InputError(f"the iteration must be an integer of 64 bits, not {number}")
+    return number
+
+
 def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
-    """Copies of the arrays, checked.
+    """Copies of the arrays, checked; what is empty has no type.
 
     Raises
     ------
     InputError
         If they are of other types, or do not fit each other.
     """
-    columns = {"id": _numpy(ids), "loss": _numpy(losses)} | ({} if labels is None else {"label": _numpy(labels)})
+    given = {"id": ids, "loss": losses} | ({} if labels is None else {"label": labels})
+    columns = {name: _numpy(values, name) for name, values in given.items()}
     shapes = {array.shape for array in columns.values()}
     if len(shapes) > 1 or columns["id"].ndim != 1:
         said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
         raise InputError(f"ids, losses and labels must have one dimension and the same length, not {said}")
+    if not len(columns["id"]):
+        return columns
     if columns["id"].dtype.kind not in "iuUT" and not all(isinstance(name, str) for name in columns["id"]):
         raise InputError(f"ids must be integers or text, not {columns['id'].dtype}")
     if columns["loss"].dtype.kind not in "fiu":
@@ -67,19 +91,33 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
     if "label" in columns and columns["label"].dtype.kind not in "iu":
         raise InputError(f"labels must be integers, not {columns['label'].dtype}")
     text = columns["id"].dtype.kind not in "iu"
-    columns["id"] = columns["id"].astype(object if text else np.int64)
+    columns["id"] = _storable(columns["id"]) if text else whole_numbers(columns["id"], "ids")
     columns["loss"] = columns["loss"].astype(np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32)
     if "label" in columns:
-        columns["label"] = columns["label"].astype(np.int64)
+        columns["label"] = whole_numbers(columns["label"], "labels")
     return columns
 
 
-def _numpy(values: Any) -> Array:
+def _storable(ids: Array) -> Array:
+    """Text as Python's, if a file can hold it: Python keeps bytes of a name that are no text as halves of a character."""
+    try:
+        "".join(ids.tolist()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "ids hold text that no file can: names of files that were not decoded; encode them otherwise"
+        ) from error
+    return ids.astype(object)
+
+
+def _numpy(values: Any, name: str) -> Array:
     """A copy as NumPy array, of a tensor of any device too."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
-    array = np.array(values)
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise InputError(f"{name} is no array: its rows differ in length") from error
     if array.dtype.kind == "V":  # bfloat16 and its like, of which NumPy alone knows nothing
         array = array.astype(np.float32)
     return array

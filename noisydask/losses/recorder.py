@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.errors import InputError, JobError
-from noisydask.losses.recorded import Batch, columns_of, write_batch
+from noisydask.losses.recorded import Batch, columns_of, iteration_of, write_batch
 from noisydask.storage.locations import Location, reason
 
 Array = npt.NDArray[Any]
@@ -117,7 +117,7 @@ class LossRecorder:
         iteration : int
             Rises as training goes on; an epoch, or a step.
         ids : array-like, (n,), integers or text
-            Which examples.
+            Which examples; none records nothing.
         losses : array-like, (n,), floating point
             Their losses: NumPy, PyTorch, JAX or anything that NumPy can make an array of; on any device, with or without
             gradients. NaN is read as not recorded.
@@ -127,17 +127,19 @@ class LossRecorder:
         Raises
         ------
         InputError
-            If the arrays do not fit each other or what was recorded before.
+            If the arrays do not fit each other or what was recorded before, or no file can hold them.
         JobError
             If rows recorded earlier could not be written.
         """
-        columns = columns_of(ids, losses, labels)
+        number, columns = iteration_of(iteration), columns_of(ids, losses, labels)
         if os.getpid() != self._process:
             self._start()
         with self._changed:
             self._raise_error()
             if self._closed:
                 raise JobError("this recorder is closed")
+            if not len(columns["id"]):
+                return
             self._check_kinds(columns)
             while len(self._waiting) >= _WAITING:  # the store is slower than the training
                 self._changed.wait()
@@ -145,7 +147,7 @@ class LossRecorder:
             if self._batch is None:
                 self._batch = Batch(f"{self._prefix}-{self._files:06d}.parquet")
                 self._files += 1
-            self._batch.add(int(iteration), columns)
+            self._batch.add(number, columns)
             if self._batch.rows >= self._flush_rows:
                 self._waiting.append(self._batch)
                 self._batch = None

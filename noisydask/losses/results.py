@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -106,7 +107,8 @@ class LossDynamics(PublishedRun):
         Raises
         ------
         InputError
-            If there is no such example, or the losses were in memory and are gone.
+            If there is no such example, the losses are not those of the run any more (iterations may have been appended), or
+            they were in memory and are gone.
         """
         return self._chosen(list(ids), storage_options)[0]
 
@@ -162,9 +164,10 @@ class LossDynamics(PublishedRun):
         if "loss_parts" in self.manifest:
             return self._chosen_of_parts(ids)
         positions = self._positions(ids)
-        losses = self._rows("losses", positions, storage_options)
+        losses = self._rows("losses", positions, storage_options)[:, : len(self.iterations)]
         labels = self._rows("labels", positions, storage_options).tolist() if "labels" in self.manifest["inputs"] else None
-        curves = ema_curves(losses.reshape(-1, len(self.iterations)), self.manifest["settings"]["alpha"])
+        curves = ema_curves(losses, self.manifest["settings"]["alpha"])
+        self._check_unchanged(positions, curves)
         return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
 
     def _rows(self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None) -> npt.NDArray[Any]:
@@ -174,10 +177,21 @@ class LossDynamics(PublishedRun):
             found = [rows.read(index, index + 1) for index in positions]
         else:
             found = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
-        return np.concatenate(found) if found else np.zeros(0)
+        return np.concatenate(found) if found else np.zeros((0, *rows.shape[1:]))
+
+    def _check_unchanged(self, positions: list[int], curves: npt.NDArray[np.float64]) -> None:
+        """Refuse curves that do not end where the run left their examples: the losses were replaced since."""
+        last = pd.DataFrame(curves).ffill(axis=1).iloc[:, -1]
+        if not np.allclose(last, self._open("ema.zarr").oindex[np.array(positions, np.int64)], rtol=1e-9, equal_nan=True):
+            raise InputError("the losses changed since this run: run the job again")
 
     def _chosen_of_parts(self, ids: list[Any]) -> tuple[pd.DataFrame, list[int] | None]:
         """The same from the losses that lie in the run itself; an id may be that of several examples."""
+        if not ids:
+            none = self.top_k(0)
+            index: pd.Index[Any] = pd.MultiIndex.from_frame(none[[name for name in EXAMPLE if name in none]])
+            curves = np.zeros((0, len(self.iterations)))
+            return pd.DataFrame(curves, _plain(index), self.iterations), [] if LABEL in none else None
         losses = self.manifest["loss_parts"]
         numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
         pieces = graph.run_pass("find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers)
@@ -190,28 +204,48 @@ class LossDynamics(PublishedRun):
         names = [name for name in EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
         labels = found.keys[LABEL].tolist() if LABEL in found.keys else None
-        return pd.DataFrame(values, index if len(names) > 1 else index.get_level_values(0), self.iterations), labels
+        return pd.DataFrame(values, _plain(index), self.iterations), labels
 
     def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
         url = self.manifest["inputs"][name].get("url")
         if url is None:
             raise InputError(f"the {name} were in memory and are not known any more; run the job again")
-        return open_rows(url, name, storage_options)
+        rows, counts = open_rows(url, name, storage_options), self.manifest["counts"]
+        then = (counts["examples"], counts["iterations"]) if name == "losses" else (counts["examples"],)
+        if len(rows.shape) != len(then) or any(now < before for now, before in zip(rows.shape, then, strict=True)):
+            raise InputError(f"the {name} changed since this run, from shape {then} to {rows.shape}: run the job again")
+        return rows
 
     def _positions(self, ids: list[Any]) -> list[int]:
         examples = int(self.manifest["counts"]["examples"])
         if "ids" not in self.manifest["inputs"]:
             for index in ids:
-                if not 0 <= index < examples:
-                    raise InputError(f"there is no example {index}: positions are 0 to {examples - 1:,}")
+                if not isinstance(index, int | np.integer) or not 0 <= index < examples:
+                    raise InputError(f"there is no example {index!r}: positions are 0 to {examples - 1:,}")
             return [int(index) for index in ids]
         found: dict[Any, int] = {}
         for name in self.manifest["parts"]:
             with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
                 table = pq.read_table(file, columns=["id", "index"])
-            table = table.filter(pc.field("id").isin(ids))
+            table = table.filter(pc.field("id").isin(_as_column(ids, table.schema.field("id").type)))
             found |= dict(zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True))
         for name in ids:
             if name not in found:
                 raise InputError(f"{name!r} is no candidate of this run")
         return [found[name] for name in ids]
+
+
+def _as_column(ids: list[Any], kind: pa.DataType) -> pa.Array:
+    """Ids as a column of a ranking has them; what such a column cannot hold is no candidate."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    for name in ids:
+        try:
+            pa.scalar(name, kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{name!r} is no candidate of this run") from error
+    return pa.array(ids, kind)
+
+
+def _plain(index: pd.Index[Any]) -> pd.Index[Any]:
+    """An index of one level as one that is not nested."""
+    return index if index.nlevels > 1 else index.get_level_values(0)

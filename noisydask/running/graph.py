@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayValuesDep
 from distributed.scheduler import KilledWorker
 
@@ -196,16 +197,22 @@ def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> 
 
 def total(name: str, states: Sequence[Delayed]) -> Any:
     """All states added up in a tree, on the active client or scheduler; there is at least one."""
+    return compute(_tree_of_parts(name, states)) if len(states) > 1 else compute(states[0])
 
-    def subtotal(states: Sequence[Any]) -> Any:
-        return reduce(add, states)
 
-    level = 0
-    while len(states) > 1:
-        key, level = token(f"{name}-{level}"), level + 1
-        groups = [list(states[low : low + _SPLIT_EVERY]) for low in range(0, len(states), _SPLIT_EVERY)]
-        states = [delayed(subtotal, pure=False)(group, dask_key_name=f"{key}-{n}") for n, group in enumerate(groups)]
-    return compute(states[0])
+def _tree_of_parts(name: str, states: Sequence[Delayed]) -> Delayed:
+    """All states added up, as one layer above theirs: Dask would copy the whole graph for each call of a delayed function."""
+    layer, tasks = token(name), {}
+    keys: list[Any] = [state.key for state in states]
+    while len(keys) > 1:
+        groups = [keys[low : low + _SPLIT_EVERY] for low in range(0, len(keys), _SPLIT_EVERY)]
+        keys = [(layer, len(tasks) + number) for number in range(len(groups))]
+        tasks |= {key: (_subtotal, group) for key, group in zip(keys, groups, strict=True)}
+    return Delayed(keys[0], HighLevelGraph.from_collections(layer, tasks, dependencies=states), layer=layer)
+
+
+def _subtotal(states: Sequence[Any]) -> Any:
+    return reduce(add, states)
 
 
 def is_frame(source: Any) -> bool:
