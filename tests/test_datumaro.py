@@ -15,7 +15,7 @@ from distributed import Client
 
 import noisydask
 from noisydask import DatasetError, InputError, LossDynamicsAnalyzer, NoisyLabelCandidate
-from noisydask.losses import datumaro_format
+from noisydask.losses import annotations, datumaro_format
 
 pytestmark = pytest.mark.thorough
 
@@ -130,8 +130,9 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
             LossDynamicsAnalyzer(source)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/train.json").write_text('{"infos": {"purpose": ')
-    with pytest.raises(DatasetError, match="invalid JSON"):
+    with pytest.raises(DatasetError, match="invalid JSON") as caught:
         LossDynamicsAnalyzer(tmp_path)
+    assert "\n" not in str(caught.value)
     found = LossDynamicsAnalyzer(DATA / "classification")
     for top_k in (-1, 2.5, "2"):
         with pytest.raises(InputError, match="top_k"):
@@ -163,6 +164,8 @@ def changed(tmp_path: Path, change: Any) -> Path:
         ({"iters": [0.5], "loss_dynamics": [0.5]}, "list of integers"),
         ({"iters": ["x"], "loss_dynamics": [0.5]}, "'iters' must be a list of integers"),
         ({"iters": [0], "loss_dynamics": ["x"]}, "lists of numbers"),
+        ({"iters": [1e300], "loss_dynamics": [0.5]}, "'iters' must be a list of integers"),
+        ({"iters": [0, None], "loss_dynamics": [0.5, 0.5]}, "'iters' must be a list of integers"),
     ],
 )
 def test_invalid_losses(attributes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -170,6 +173,78 @@ def test_invalid_losses(attributes: dict[str, Any], said: str, tmp_path: Path) -
     for call in (LossDynamicsAnalyzer, lambda source: noisydask.analyze_loss_dynamics(datumaro=source)):
         with pytest.raises(InputError, match=said):
             call(folder)
+
+
+def set_label(value: Any) -> Any:
+    return lambda content: content["items"][0]["annotations"][0].update(label_id=value)
+
+
+#: How a file is malformed, and what is said: the annotation or item is named.
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "text as label": (set_label("cat"), "annotation 0 of item 'dir/img 0' in subset 'train': its label must .* not 'cat'"),
+    "half a label": (set_label(1.5), "annotation 0 of item 'dir/img 0' .* not 1.5"),
+    "label as a list": (set_label([1]), r"annotation 0 of item 'dir/img 0' .* not \[1\]"),
+    "large label": (set_label(2**63), "holds invalid JSON: .*integer overflow$"),
+    "text as id": (
+        lambda content: content["items"][0]["annotations"][0].update(id="x"), "item 'dir/img 0' .* its id must be an integer"
+    ),
+    "attributes": (
+        lambda content: content["items"][0]["annotations"][0].update(attributes=[1]),
+        "annotation 0 of item 'dir/img 0' in subset 'train': its 'attributes' must be an object",
+    ),
+    "infos": (lambda content: content.update(infos=[1]), "'infos' in .*train.json must be an object, not list"),
+    "item without id": (lambda content: content["items"][1].pop("id"), "item number 1 in subset 'train' has no 'id'"),
+    "item": (lambda content: content["items"].insert(0, 7), "item number 0 in subset 'train' has no 'id'"),
+    "annotations": (
+        lambda content: content["items"][0].update(annotations={"a": 1}), "'annotations' of item 'dir/img 0' .* must be a list"
+    ),
+    "annotation": (
+        lambda content: content["items"][0].update(annotations=[1]), "an annotation of item 'dir/img 0' .* must be an object"
+    ),
+}  # fmt: skip
+#: What only is looked at where labels have names.
+MALFORMED_LABELS: dict[str, tuple[Any, str]] = {
+    "categories": (lambda content: content.update(categories=[1]), "'categories' in .*train.json must be an object"),
+    "label": (lambda content: content["categories"].update(label=[1]), "'categories.label' in .*train.json must be an object"),
+    "labels": (lambda content: content["categories"]["label"].update(labels="ab"), "'labels' in .* must be a list, not str"),
+    "text": (lambda content: content["categories"]["label"].update(labels=["a"]), "label 0 in .* must be an object, not str"),
+    "no name": (lambda content: content["categories"]["label"].update(labels=[{}]), "label 0 in .* must have a name"),
+    "attribute": (
+        lambda content: content["categories"]["label"]["labels"][0].update(attributes=[[1]]), "label 0 in .* are text"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MALFORMED | MALFORMED_LABELS)
+def test_malformed_files_are_told_in_one_sentence(case: str, tmp_path: Path) -> None:
+    change, said = (MALFORMED | MALFORMED_LABELS)[case]
+    content = json.loads((DATA / "classification/annotations/train.json").read_text())
+    change(content)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/train.json").write_text(json.dumps(content))
+    calls: list[Any] = [LossDynamicsAnalyzer]
+    if case in MALFORMED:
+        calls.append(lambda source: noisydask.analyze_loss_dynamics(datumaro=source))
+    for call in calls:
+        with pytest.raises(DatasetError, match=said) as caught:
+            call(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_iterations_may_be_written_as_any_number_of_the_same_value() -> None:
+    """An annotation is not taken or refused by what the one before it was."""
+    written: tuple[Any, ...] = ([0, 1], [0.0, 1.0], (0, 1), np.array([0.0, 1.0]), np.array([0, 1], np.uint64))
+    for first in written:
+        for second in written:
+            named = [((str(k), "s", 0, 0), {"iters": found, "x": [1, 2]}) for k, found in enumerate((first, second))]
+            ((examples, _),) = annotations.in_batches(named, "x")
+            assert examples.iterations.tolist() == [0, 1, 0, 1]
+
+
+def test_numbers_in_memory_that_are_too_large_are_told() -> None:
+    for label, iters, said in ((2**63, [0], "label must be .* not 9223372036854775808"), (0, [2**63], "list of integers")):
+        with pytest.raises(DatasetError, match=f"annotation 7 of item 'a' in subset 's': .*{said}"):
+            list(annotations.in_batches([(("a", "s", 7, label), {"iters": iters, "x": [1.0]})], "x"))
 
 
 def test_order_of_the_lists_and_missing_losses_do_not_matter(tmp_path: Path) -> None:
@@ -209,7 +284,7 @@ def test_files_are_read_in_batches_from_any_place(place: Place, client: Client, 
     found = noisydask.analyze_loss_dynamics(datumaro=place.url, storage_options=options, **how)
     local = noisydask.analyze_loss_dynamics(datumaro=DATA / "detection", **how)
     pd.testing.assert_frame_equal(found.top_k(100), local.top_k(100))
-    monkeypatch.setattr(datumaro_format, "BATCH_LOSSES", 5)
+    monkeypatch.setattr(annotations, "BATCH_LOSSES", 5)
     batches = list(datumaro_format.open_dataset(DATA / "detection").batches("loss_dynamics_cls"))
     assert len(batches) > 6
     in_batches = LossDynamicsAnalyzer(DATA / "detection", **how)

@@ -29,6 +29,10 @@ LAST_VALUE = "last_value"
 _INDEX = ("item_id", "item_subset", "ann_id", "ann_label")
 
 
+def _is_weight(alpha: Any) -> bool:
+    return isinstance(alpha, Real) and 0 < float(alpha) <= 1
+
+
 @dataclass(frozen=True, order=True)
 class NoisyLabelCandidate:
     """An annotation whose label may be wrong.
@@ -99,7 +103,7 @@ class LossDynamicsAnalyzer:
     """
 
     def __init__(self, dataset: Any, alpha: float = 0.001, tracking_loss_type: str | None = None) -> None:
-        if not isinstance(alpha, Real) or not 0 < alpha <= 1:
+        if not _is_weight(alpha):
             raise InputError(f"alpha must be above 0 and at most 1, not {alpha!r}")
         source = open_dataset(dataset)
         batches = list(source.batches(loss_attribute(source.infos(), tracking_loss_type)))

@@ -7,32 +7,23 @@ Every annotation is an example of its own, named by item, subset and annotation 
 from __future__ import annotations
 
 import posixpath
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import ijson
-import numpy as np
 
 from noisydask.errors import DatasetError, NoisydaskError
-from noisydask.losses.examples import Examples, RowProblems
+from noisydask.losses.annotations import Annotation, Batch, in_batches
 from noisydask.storage.locations import Location, explain
 
 PURPOSE = "noisy_label_detection"
 TASKS = ("OTX-Det", "OTX-MultiClassCls")
 TRACKING_LOSS_TYPES = ("bbox", "bbox_refine", "centerness", "cls")
-#: Losses that are brought into arrays at once.
-BATCH_LOSSES = 1 << 22
 #: Label of an annotation that has none.
 NO_LABEL = -1
-
-Batch = tuple[Examples, RowProblems]
-#: Item, subset, annotation id, label.
-AnnotationName = tuple[str, str, int, int]
-Annotation = tuple[AnnotationName, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +121,7 @@ class DatumaroFiles:
 
     def infos(self) -> Mapping[str, Any]:
         """What the dataset was made for; all files say the same of what counts."""
-        found = [self._header(file).get("infos") or {} for file in self.files]
+        found = [_mapping(self._header(file).get("infos"), f"'infos' in {file}") for file in self.files]
         for infos, file in zip(found, self.files, strict=True):
             for name in ("purpose", "task"):
                 if infos.get(name) != found[0].get(name):
@@ -140,9 +131,10 @@ class DatumaroFiles:
     def labels(self) -> list[Category]:
         """Labels of the dataset."""
         for file in self.files:
-            labels = ((self._header(file).get("categories") or {}).get("label") or {}).get("labels")
+            categories = _mapping(self._header(file).get("categories"), f"'categories' in {file}")
+            labels = _mapping(categories.get("label"), f"'categories.label' in {file}").get("labels")
             if labels:
-                return [Category(x["name"], x.get("parent") or "", frozenset(x.get("attributes") or ())) for x in labels]
+                return [_category(label, number, file) for number, label in enumerate(_list(labels, f"'labels' in {file}"))]
         return []
 
     def batches(self, key: str) -> Iterator[Batch]:
@@ -152,7 +144,7 @@ class DatumaroFiles:
 
     def batches_of(self, number: int, key: str) -> Iterator[Batch]:
         """Annotations of one file, which is read as a stream."""
-        yield from _batches(self._annotations(self.files[number]), key)
+        yield from in_batches(self._annotations(self.files[number]), key)
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
@@ -161,12 +153,16 @@ class DatumaroFiles:
     def _annotations(self, file: str) -> Iterator[Annotation]:
         subset = posixpath.splitext(posixpath.basename(file))[0]
         with _reading(self.place), self.place.fs.open(file, "rb") as handle:
-            for item in ijson.items(handle, "items.item", use_float=True):
-                for found in item.get("annotations") or ():
-                    label = found.get("label_id")
-                    attributes = found.get("attributes") or {}
-                    name = str(item["id"]), subset, int(found.get("id") or 0), NO_LABEL if label is None else label
-                    yield name, attributes
+            for number, item in enumerate(ijson.items(handle, "items.item", use_float=True)):
+                if not isinstance(item, dict) or item.get("id") is None:
+                    raise DatasetError(f"item number {number} in subset {subset!r} has no 'id'")
+                item_id = str(item["id"])
+                where = f"of item {item_id!r} in subset {subset!r}"
+                for found in _list(item.get("annotations"), f"'annotations' {where}"):
+                    told = _mapping(found, f"an annotation {where}")
+                    ann_id, label = told.get("id"), told.get("label_id")
+                    name = item_id, subset, 0 if ann_id is None else ann_id, NO_LABEL if label is None else label
+                    yield name, told.get("attributes") or {}
 
     def _header(self, file: str) -> dict[str, Any]:
         """What a file says before its items, or after them."""
@@ -196,8 +192,7 @@ class DatumaroObject:
 
     def infos(self) -> Mapping[str, Any]:
         """What the dataset was made for."""
-        found: Mapping[str, Any] = self.dataset.infos()
-        return found
+        return _mapping(self.dataset.infos(), "what infos() gives")
 
     def labels(self) -> list[Category]:
         """Labels of the dataset."""
@@ -208,7 +203,7 @@ class DatumaroObject:
 
     def batches(self, key: str) -> Iterator[Batch]:
         """All annotations, item by item."""
-        yield from _batches(self._annotations(), key)
+        yield from in_batches(self._annotations(), key)
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
@@ -221,66 +216,33 @@ class DatumaroObject:
                 yield (item.id, item.subset, found.id, NO_LABEL if label is None else label), found.attributes
 
 
-def _batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
-    """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their list is in the cache."""
-    told, counts, iterations, losses = [], [], array("q"), array("d")
-    before, same = None, array("q")  # the iterations of most annotations are those of the one before
-    for name, attributes in annotations:
-        iters, values = attributes.get("iters"), attributes.get(key)
-        try:
-            if iters.__class__ is not list or iters != before:
-                same = array("q")
-                _append(same, iters)
-                before = iters if iters.__class__ is list else None
-            iterations.extend(same)
-            _append(losses, values)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DatasetError(_say(name, iters, values, key)) from error
-        if len(iterations) != len(losses):
-            raise DatasetError(_say(name, iters, values, key))
-        told.append(name)
-        counts.append(len(same))
-        if len(losses) >= BATCH_LOSSES:
-            yield _as_examples(told, counts, iterations, losses)
-            told, counts, iterations, losses = [], [], array("q"), array("d")
-    if told:
-        yield _as_examples(told, counts, iterations, losses)
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    """An object of JSON; none where there is nothing."""
+    if value is not None and not isinstance(value, Mapping):
+        raise DatasetError(f"the Datumaro dataset is malformed: {what} must be an object, not {type(value).__name__}")
+    return value or {}
 
 
-def _append(column: array[Any], values: Any) -> None:
-    """Append a list of numbers of a column's type; None among losses is one that is not recorded."""
-    try:
-        column.fromlist(values)
-    except TypeError:
-        if not isinstance(values, list | tuple | np.ndarray):
-            raise
-        whole = column.typecode == "q"
-        numbers = np.asarray(values) if whole else np.asarray(values, np.float64)
-        if numbers.ndim != 1 or (whole and numbers.dtype.kind not in "iu" and len(numbers)):
-            raise
-        column.frombytes(numbers.astype(column.typecode).tobytes())
+def _list(value: Any, what: str) -> list[Any]:
+    """A list of JSON; an empty one where there is nothing."""
+    if value is not None and not isinstance(value, list):
+        raise DatasetError(f"the Datumaro dataset is malformed: {what} must be a list, not {type(value).__name__}")
+    return value or []
 
 
-def _say(name: AnnotationName, iters: Any, values: Any, key: str) -> str:
-    """What is wrong with the attributes of an annotation."""
-    where = f"annotation {name[2]} of item {name[0]!r} in subset {name[1]!r}"
-    for attribute, found in (("iters", iters), (key, values)):
-        if not isinstance(found, list | tuple | np.ndarray):
-            return f"{where} has no list {attribute!r} among its attributes"
-    if len(iters) != len(values):
-        return f"{where} has {len(iters)} iters and {len(values)} values of {key}"
-    return f"{where}: the attributes 'iters' and {key!r} must be lists of numbers; 'iters' must be a list of integers"
-
-
-def _as_examples(told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]) -> Batch:
-    items, subsets, ann_ids, labels = zip(*told, strict=True)
-    keys = {
-        "id": np.array(items, object),
-        "subset": np.array(subsets, object),
-        "ann_id": np.array(ann_ids, np.int64),
-        "label": np.array(labels, np.int64),
-    }
-    return Examples.of_series(keys, np.array(counts, np.int64), np.frombuffer(iterations, np.int64), np.frombuffer(losses))
+def _category(label: Any, number: int, file: str) -> Category:
+    what = f"label {number} in {file}"
+    told = _mapping(label, what)
+    name, parent, attributes = (
+        told.get("name"),
+        told.get("parent") or "",
+        _list(told.get("attributes"), f"attributes of {what}"),
+    )
+    if not all(isinstance(text, str) for text in (name, parent, *attributes)):
+        raise DatasetError(
+            f"the Datumaro dataset is malformed: {what} must have a name, and it, parent and attributes are text"
+        )
+    return Category(str(name), parent, frozenset(attributes))
 
 
 @contextmanager
@@ -291,6 +253,8 @@ def _reading(place: Location) -> Iterator[None]:
     except (NoisydaskError, GeneratorExit):
         raise
     except ijson.JSONError as error:
-        raise DatasetError(f"the Datumaro dataset at {place.shown} holds invalid JSON: {error}") from error
+        raise DatasetError(
+            f"the Datumaro dataset at {place.shown} holds invalid JSON: {str(error).partition(chr(10))[0]}"
+        ) from error
     except Exception as error:
         raise DatasetError(explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]) from error

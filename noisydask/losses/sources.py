@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import pandas as pd
 
 from noisydask.errors import InputError
-from noisydask.losses.datumaro_format import Batch, DatumaroFiles, DatumaroObject, loss_attribute, open_dataset
+from noisydask.losses.annotations import Batch
+from noisydask.losses.datumaro_format import DatumaroFiles, DatumaroObject, loss_attribute, open_dataset
 from noisydask.losses.files import LossFiles
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.losses.table_passes import Gathering, GatherState

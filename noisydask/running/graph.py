@@ -202,7 +202,8 @@ def total(name: str, states: Sequence[Delayed]) -> Any:
 
 def _tree_of_parts(name: str, states: Sequence[Delayed]) -> Delayed:
     """All states added up, as one layer above theirs: Dask would copy the whole graph for each call of a delayed function."""
-    layer, tasks = token(name), {}
+    layer = token(name)
+    tasks: dict[Any, Any] = {}
     keys: list[Any] = [state.key for state in states]
     while len(keys) > 1:
         groups = [keys[low : low + _SPLIT_EVERY] for low in range(0, len(keys), _SPLIT_EVERY)]
