@@ -234,7 +234,7 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     twice = np.where(ids == "img3", "img4", ids)
     refused("issues run are not unique .'img4'", plain, table, ids=twice)
     wide = np.arange(50, dtype=np.uint64) + 2**63
-    refused("give the ids as text", plain, dynamics_of(metric, tmp_path / "w", np.arange(50)), on="id", ids=wide)
+    refused("give such numbers as text", plain, dynamics_of(metric, tmp_path / "w", np.arange(50)), on="id", ids=wide)
     metric[3] = metric[4] = 1.0
     refused("dynamics run are not unique .'img4'", plain, dynamics_of(metric, tmp_path / "tw", twice), on="id", ids=ids)
 

@@ -111,8 +111,8 @@ def test_half_precision(tmp_path: Path) -> None:
         ((["a"], [0.5]), "one recorder writes one kind of table"),
         ((["a\udcff.png"], [0.5]), "text that no file can"),
         (([[1], [1, 2]], [0.5, 0.5]), "id is no array"),
-        ((np.array([1, 2**63], np.uint64), [0.5, 0.5]), "ids go up to 9223372036854775808"),
-        (([1], [0.5], np.array([2**64 - 1], np.uint64)), "labels go up to 18446744073709551615"),
+        ((np.array([1, 2**63], np.uint64), [0.5, 0.5]), "ids holds 9223372036854775808"),
+        (([1], [0.5], np.array([2**64 - 1], np.uint64)), "labels holds 18446744073709551615"),
     ],
 )
 def test_what_does_not_fit_is_refused(given: tuple[Any, ...], said: str, tmp_path: Path) -> None:
