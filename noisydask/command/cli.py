@@ -30,6 +30,7 @@ from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.running import graph
 from noisydask.running.cluster import connect
 from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checked, checked_cluster, read_config
+from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import Bar, Lines, Reporter, logger
 from noisydask.runs import open_run
 from noisydask.storage.store import Output
@@ -274,9 +275,13 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of ours are one line and an exit status, tracebacks are for bugs."""
     try:
-        app(args=None if arguments is None else list(arguments))
+        with interruptible():
+            app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
         err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
+        return error.exit_status
+    except Interrupted as error:
+        err_console.print(f"{error}; run it again: it goes on from what is stored", style="red", soft_wrap=True)
         return error.exit_status
     except SystemExit as ended:
         return int(ended.code or 0)
