@@ -38,6 +38,8 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 #: Packages that talk to stores: errors of theirs are none of the data.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+#: A Parquet file, and the name of a column after it.
+_COLUMN = re.compile(r"(.*\.(?:parquet|parq|pq))#(.+)", re.DOTALL)
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
@@ -115,6 +117,35 @@ def shown(url: str) -> str:
     return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
 
 
+def split_column(url: str) -> tuple[str, str]:
+    """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
+
+    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in ``.zarr`` or ``.npy`` has no
+    column, and after other names than those of Parquet files a column has no slash.
+
+    Examples
+    --------
+    >>> split_column("s3://bucket/a#1/data.parquet#label"), split_column("s3://bucket/a#1/l.zarr")
+    (('s3://bucket/a#1/data.parquet', 'label'), ('s3://bucket/a#1/l.zarr', ''))
+    """
+    parts = url.split("#")
+    for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
+        path = "#".join(parts[:number])
+        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path.rpartition("::")[2])):
+            return path, "#".join(parts[number:])
+    if found := _COLUMN.fullmatch(url):
+        return found[1], found[2]
+    path, _, column = url.rpartition("#")
+    if not path or "/" in column or url.endswith((".zarr", ".npy")):
+        return url, ""
+    return path, column
+
+
+def _is_local(url: str) -> bool:
+    protocol, found, _ = url.rpartition("::")[2].partition("://")
+    return not found or protocol in ("file", "local")
+
+
 def is_inside(inner: str, outer: str) -> bool:
     """Whether a path or URL names the same place as another, or one inside it; links in paths are followed.
 
@@ -142,7 +173,7 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
     InputError
         If the job could damage an input.
     """
-    for name, url in inputs.items():
+    for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
         if is_inside(out, url):
             raise InputError(f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give another place")
         if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
@@ -151,9 +182,9 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
 
 def _plain(url: str) -> str:
     """One spelling of a place, for comparison."""
-    url = shown(url.rpartition("::")[2]).partition("#")[0]
+    url = shown(url.rpartition("::")[2])
     protocol, found, path = url.partition("://")
-    if not found or protocol in ("file", "local"):
+    if _is_local(url):
         return f"file://{os.path.realpath(path if found else url)}"
     return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
 
