@@ -123,6 +123,43 @@ def test_wrong_usage_is_one_error_and_status_2(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["issues"], "--labels is missing"),
+        (["issues", "--labels", "l", "--pred-probs", "p", "--out-options", "{}"], "--out is missing"),
+        (["issues", "--labels", "l", "--pred-probs", "p", "--out", "o", "--workers", "0"], "--workers: must be"),
+        (
+            ["issues", "--labels", "l", "--pred-probs", "p", "--out", "o", "--scheduler", "nonsense"],
+            "--scheduler is no address",
+        ),
+        (["combine", "a", "b", "--out", "o", "--memory-limit", "lots"], "--memory-limit is no size"),
+        (["dynamics", "--out", "o"], "error: give one of losses"),
+        (["run", str(ROOT / "configs/local.yaml"), "--alpha", "3"], "alpha belongs to the job dynamics"),
+    ],
+)
+def test_options_are_called_by_their_names(more: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(more) == 2
+    assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("night", [False, True])
+@pytest.mark.parametrize("cluster", [4, [1], "workers", 0])
+def test_a_cluster_that_is_no_mapping(data: Path, night: bool, cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    job = {"labels": "l", "pred_probs": "p", "out": "o"}
+    (data / "job.yaml").write_text(yaml.safe_dump(({"job": "nightly", "issues": job} if night else job) | {"cluster": cluster}))
+    assert main(["run", str(data / "job.yaml")]) == 2
+    assert "cluster must be a mapping" in capfd.readouterr().err
+
+
+def test_an_output_that_is_a_file(data: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    for out in ("names.txt", "names.txt/below"):
+        assert main([*arguments(data), *on(one_worker), "--out", str(data / out)]) == 2
+        assert main(["show", str(data / out)]) == 2
+        shown = capfd.readouterr().err
+        assert shown.count("names.txt is a file, and out must be a folder") == 2
+
+
 def test_invalid_rows_are_status_2_and_leave_the_last_run(
     data: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:

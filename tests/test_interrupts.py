@@ -60,22 +60,32 @@ def test_a_run_that_is_told_to_end(number: signal.Signals, whom: str, status: in
 
 def test_the_first_signal_raises_and_later_ones_do_not() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as caught, interruptible():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGINT)
+
+    def told_twice() -> None:
+        with interruptible():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        told_twice()
     assert caught.value.exit_status == 143
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_is_held_back_comes_at_the_end() -> None:
     done = []
-    with pytest.raises(Interrupted), interruptible(), held_back():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.1)
-        done.append(True)
+
+    def told_early() -> None:
+        with interruptible(), held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            done.append(True)
+
+    with pytest.raises(Interrupted):
+        told_early()
     assert done
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -230,7 +231,7 @@ def not_of_data(error: BaseException) -> bool:
 
 def explain(error: BaseException, place: Location, name: str) -> str:
     """What an error of a store or format means, in one sentence for its user."""
-    why = reason(error)
+    why = reason(error) or (_what_ails_output(error, place) if name == "out" else None)
     if why is None and (isinstance(error, FileNotFoundError | NotADirectoryError) or "NotFound" in type(error).__name__):
         why = _what_is_missing(place)
     if why is None:
@@ -242,6 +243,16 @@ def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
     """The error of an output that cannot be begun."""
     full = isinstance(error, OSError) and error.errno in NO_SPACE
     return (JobError if full else InputError)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
+
+
+def _what_ails_output(error: BaseException, place: Location) -> str | None:
+    """Why a place is no output; None where it is not for the lack of a folder."""
+    if isinstance(error, OSError) and isinstance(place.fs, LocalFileSystem):
+        for path in (place.path, *map(str, PurePath(place.path).parents)):
+            if os.path.isfile(path):
+                return f"{path} is a file, and out must be a folder"
+    no_bucket = isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in _EXTRAS
+    return None if no_bucket else f"cannot be read ({type(error).__name__})"
 
 
 def _what_is_missing(place: Location) -> str:
