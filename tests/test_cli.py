@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,19 @@ def test_run_takes_a_config_and_the_command_line_wins(
     assert not (data / "not-here").exists()
     manifest = noisydask.open_run(data / "here").manifest
     assert manifest["settings"]["estimation_method"] == "off_diagonal_calibrated"
+
+
+@pytest.mark.parametrize("script", ["find_label_issues", "loss_dynamics", "nightly"])
+@pytest.mark.parametrize("more", [["--scheduler", "mine"], ["--scheduler-file=f"], ["--workers", "2"], []])
+def test_the_command_line_wins_over_the_environment(script: str, more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr("noisydask.command.cli.main", lambda arguments: called.append(arguments) or 0)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "theirs")
+    monkeypatch.setattr(sys, "argv", [script, "job.yaml", *more])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert called == [["run", *([] if more else ["--scheduler", "theirs"]), "job.yaml", *more]]
 
 
 @pytest.mark.slow
