@@ -222,6 +222,9 @@ def test_show_without_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_version_and_help() -> None:
+    assert CliRunner().invoke(app, ["show", "-h"]).exit_code == 0
+    shown = {job: CliRunner().invoke(app, [job, "-h"]).output.count("[required]") for job in ("issues", "dynamics", "run")}
+    assert shown == {"issues": 3, "dynamics": 1, "run": 1}  # the config of run
     assert CliRunner().invoke(app, ["--version"]).output.split()[0] == "noisydask"
     assert CliRunner().invoke(app, ["issues", "--help"]).exit_code == 0
 
