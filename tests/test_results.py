@@ -38,3 +38,10 @@ def test_a_run_that_was_removed_is_an_error(tmp_path: Path) -> None:
     shutil.rmtree(found.run.place.path)
     with pytest.raises(JobError, match=r"label_quality\.zarr/0 is gone"):
         lazy.compute()
+
+
+def test_a_run_says_which_it_is_and_what_it_found(tmp_path: Path) -> None:
+    found = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=str(tmp_path / "out"))
+    assert found.run.run in repr(found)
+    assert f"issues={found.num_issues}," in repr(found)
+    assert "examples=500" in repr(found)
