@@ -1,14 +1,14 @@
 """Submit the main job to a running Dask cluster: python jobs/find_label_issues.py CONFIG.yaml [options of noisydask run].
 
-The cluster is the config's, that of --scheduler or --scheduler-file, or that of the environment variable
-DASK_SCHEDULER_ADDRESS, which Dask's own deployments set.
+The cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the environment variable
+DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
 """
 
 import os
 import sys
 
 from noisydask.command.cli import main
+from noisydask.command.environment import scheduler_options
 
 if __name__ == "__main__":
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    sys.exit(main(["run", *sys.argv[1:], *(["--scheduler", address] if address else [])]))
+    sys.exit(main(["run", *scheduler_options(sys.argv[1:], os.environ), *sys.argv[1:]]))

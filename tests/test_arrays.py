@@ -25,7 +25,7 @@ from noisydask.errors import InputError, JobError
 from noisydask.storage import rows as rows_module
 from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
 from noisydask.storage.file_rows import NpyRows
-from noisydask.storage.locations import Location
+from noisydask.storage.locations import Location, split_column
 from noisydask.storage.rows import CountingStore, ZarrRows
 
 DATA = make()
@@ -158,6 +158,36 @@ def test_parquet(place: Place, values: Any) -> None:
     url = write_parquet(place / "table", [values[:300], values[300:300], values[300:]], row_group_size=128)
     check_reads(open_rows(f"{url}#value", "values", place.options), values)
     check_reads(open_rows(write_parquet(place / "one.parquet", [values]) + "#value", "values", place.options), values)
+
+
+@pytest.mark.parametrize("folder", ["a b", "ä/日本", "50%23", "a#1", "a.parquet#1", "#", "a?b"])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_paths_of_any_letters(folder: str, scheme: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    place, values = Place(f"{tmp_path}/{folder}"), np.arange(250)
+    urls = [
+        write_zarr(place / "l.zarr", values), write_zarr(place / "l", values), write_zarr(place / "l#1", values),
+        write_npy(place / "l#2.npy", values), write_parquet(place / "one.parquet", [values]) + "#value",
+        write_parquet(place / "many#", [values[:100], values[100:]]) + "#value",
+    ]  # fmt: skip
+    for url in urls:
+        rows = open_rows(f"{scheme}{url}", "labels")
+        np.testing.assert_array_equal(rows.read(0, 250), values)
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("s3://b/table#column", ("s3://b/table", "column")),
+        ("s3://b/t.parquet#a/b#c", ("s3://b/t.parquet", "a/b#c")),
+        ("s3://b/a#1/t.parquet#column", ("s3://b/a#1/t.parquet", "column")),
+        ("s3://b/a#1/labels", ("s3://b/a#1/labels", "")),
+        ("s3://b/a#1.zarr", ("s3://b/a#1.zarr", "")),
+        ("s3://b/t.parquet#l.npy", ("s3://b/t.parquet", "l.npy")),
+    ],
+)
+def test_a_column_and_a_path_are_told_apart(url: str, parts: tuple[str, str]) -> None:
+    assert split_column(url) == parts
 
 
 def test_parquet_categories(tmp_path: Path) -> None:

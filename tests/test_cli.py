@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,19 @@ def test_run_takes_a_config_and_the_command_line_wins(
     assert manifest["settings"]["estimation_method"] == "off_diagonal_calibrated"
 
 
+@pytest.mark.parametrize("script", ["find_label_issues", "loss_dynamics", "nightly"])
+@pytest.mark.parametrize("more", [["--scheduler", "mine"], ["--scheduler-file=f"], ["--workers", "2"], []])
+def test_the_command_line_wins_over_the_environment(script: str, more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr("noisydask.command.cli.main", lambda arguments: called.append(arguments) or 0)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "theirs")
+    monkeypatch.setattr(sys, "argv", [script, "job.yaml", *more])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert called == [["run", *([] if more else ["--scheduler", "theirs"]), "job.yaml", *more]]
+
+
 @pytest.mark.slow
 def test_a_job_script_submits_to_a_running_cluster(data: Path, one_worker: LocalCluster) -> None:
     config = {name: str(data / f"{name}.zarr") for name in ("labels", "pred_probs")} | {"out": str(data / "out")}
@@ -121,6 +135,43 @@ def test_wrong_usage_is_one_error_and_status_2(
     shown = capfd.readouterr().err
     assert sum("error" in line.lower() for line in shown.splitlines()) == 1
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["issues"], "--labels is missing"),
+        (["issues", "--labels", "l", "--pred-probs", "p", "--out-options", "{}"], "--out is missing"),
+        (["issues", "--labels", "l", "--pred-probs", "p", "--out", "o", "--workers", "0"], "--workers: must be"),
+        (
+            ["issues", "--labels", "l", "--pred-probs", "p", "--out", "o", "--scheduler", "nonsense"],
+            "--scheduler is no address",
+        ),
+        (["combine", "a", "b", "--out", "o", "--memory-limit", "lots"], "--memory-limit is no size"),
+        (["dynamics", "--out", "o"], "error: give one of losses"),
+        (["run", str(ROOT / "configs/local.yaml"), "--alpha", "3"], "alpha belongs to the job dynamics"),
+    ],
+)
+def test_options_are_called_by_their_names(more: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(more) == 2
+    assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("night", [False, True])
+@pytest.mark.parametrize("cluster", [4, [1], "workers", 0])
+def test_a_cluster_that_is_no_mapping(data: Path, night: bool, cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    job = {"labels": "l", "pred_probs": "p", "out": "o"}
+    (data / "job.yaml").write_text(yaml.safe_dump(({"job": "nightly", "issues": job} if night else job) | {"cluster": cluster}))
+    assert main(["run", str(data / "job.yaml")]) == 2
+    assert "cluster must be a mapping" in capfd.readouterr().err
+
+
+def test_an_output_that_is_a_file(data: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    for out in ("names.txt", "names.txt/below"):
+        assert main([*arguments(data), *on(one_worker), "--out", str(data / out)]) == 2
+        assert main(["show", str(data / out)]) == 2
+        shown = capfd.readouterr().err
+        assert shown.count("names.txt is a file, and out must be a folder") == 2
 
 
 def test_invalid_rows_are_status_2_and_leave_the_last_run(
@@ -171,6 +222,9 @@ def test_show_without_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_version_and_help() -> None:
+    assert CliRunner().invoke(app, ["show", "-h"]).exit_code == 0
+    shown = {job: CliRunner().invoke(app, [job, "-h"]).output.count("[required]") for job in ("issues", "dynamics", "run")}
+    assert shown == {"issues": 3, "dynamics": 1, "run": 1}  # the config of run
     assert CliRunner().invoke(app, ["--version"]).output.split()[0] == "noisydask"
     assert CliRunner().invoke(app, ["issues", "--help"]).exit_code == 0
 

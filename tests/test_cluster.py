@@ -52,6 +52,17 @@ def test_tls_goes_with_a_scheduler_and_in_whole(given: dict[str, str]) -> None:
         checked({"labels": "l", "pred_probs": "p", "out": "o", "cluster": given})
 
 
+def test_a_scheduler_file_that_nobody_writes_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisydask.running.cluster.CONNECT_SECONDS", 0.2)
+    with (
+        pytest.raises(JobError, match=r"nothing\.json"),
+        connect(ClusterConfig(scheduler_file=str(tmp_path / "nothing.json"))),
+    ):
+        pass
+
+
 def test_a_job_without_workers_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         monkeypatch.setattr("noisydask.running.cluster.LOOK_SECONDS", 0.2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from distributed.worker_memory import parse_memory_limit
 
 from noisydask.command.nightly_config import checked_night
 from noisydask.errors import InputError
@@ -31,6 +34,16 @@ def test_shipped_configs_are_valid(path: Path) -> None:
         ({"block_bytes": 0}, "block_bytes"),
         ({"cluster": {"workers": 2, "scheduler": "tcp://secret-value:1"}}, "cluster"),
         ({"storage_options": "secret-value"}, "storage_options"),
+        ({"pred_prob": "secret-value"}, "did you mean pred_probs"),
+        ({"pred_probs": 3}, "pred_probs: must be a path or URL"),
+        ({"alpha": "secret-value"}, "alpha belongs to the job dynamics"),
+        ({"cluster": {"scheduler": "secret-value"}}, "no address"),
+        ({"cluster": {"scheduler": "secret-value://a:1"}}, "no address"),
+        ({"cluster": {"memory_limit": "secret-value"}}, "no size"),
+        ({"cluster": {"memory_limit": "8"}}, "at least"),
+        ({"cluster": {"memory_limit": [1]}}, "no size"),
+        ({"cluster": {"worker": 1}}, "did you mean workers"),
+        ({"labels": {"url": "l", "storage_option": {}}}, "did you mean storage_options"),
     ],
 )
 def test_wrong_options_are_named_and_not_quoted(more: dict[str, Any], named: str) -> None:
@@ -38,6 +51,19 @@ def test_wrong_options_are_named_and_not_quoted(more: dict[str, Any], named: str
         checked(LEAST | more)
     assert named in str(error.value)
     assert "secret-value" not in str(error.value)
+    assert not re.search("Value error|Input should|\n", str(error.value))
+
+
+@pytest.mark.parametrize("size", ["auto", "0", 0, "4GiB", "2e9", 4_000_000_000, "0.5"])
+def test_sizes_as_dask_takes_them(size: Any) -> None:
+    config = checked(LEAST | {"cluster": {"memory_limit": size}})
+    limit = parse_memory_limit(config.cluster.memory_limit, 1, logger=logging.getLogger())
+    assert limit is None if size in ("0", 0) else limit is not None and limit >= 10**8
+
+
+@pytest.mark.parametrize("address", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "tls://[::1]:8786", "ws://host:80"])
+def test_addresses_of_schedulers(address: str) -> None:
+    assert checked(LEAST | {"cluster": {"scheduler": address}}).cluster.scheduler == address
 
 
 def test_storage_options_of_a_place_win_over_the_common_ones() -> None:
@@ -60,6 +86,28 @@ def test_yaml_is_loaded_safely(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         read_config(path)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("labels: a\nout: b\nlabels: c\n", "labels twice, again in line 3"),
+        ("cluster:\n  workers: 1\n  workers: 2\n", "workers twice, again in line 3"),
+        ("cluster: {workers: 1, 'workers': 2}\n", "workers twice, again in line 1"),
+    ],
+)
+def test_a_key_is_given_once(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_config(tmp_path / "twice.yaml")
+
+
+def test_class_names_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"names/here\.txt .*working directory"):
+        checked(LEAST | {"class_names": "names/here.txt"}).read_class_names()
+    with pytest.raises(InputError, match=r"here\.txt \(FileNotFoundError\)$"):
+        checked(LEAST | {"class_names": str(tmp_path / "here.txt")}).read_class_names()
 
 
 def test_config_must_be_a_mapping(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 from conftest import Place
-from layouts import make, write_npy, write_zarr
+from layouts import make, write_npy, write_parquet, write_zarr
 
 import noisydask
 from noisydask.command.cli import main
@@ -325,6 +325,12 @@ def test_nothing_is_written_into_an_input(role: str, below: str, place: Place) -
     assert place.objects() == before
 
 
+def test_nothing_is_written_into_the_table_of_a_column(tmp_path: Path) -> None:
+    url = write_parquet(Place(str(tmp_path)) / "table", [DATA.labels[:100], DATA.labels[100:]])
+    refused("lies in labels", labels=f"{url}#value", out=url)
+    assert noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=f"{url}#1").num_issues > 0
+
+
 @pytest.mark.parametrize("where", ["evidence", "evidence/p.zarr", "runs/x/p.zarr"])
 def test_no_input_lies_in_what_is_replaced(where: str, place: Place) -> None:
     url = write_zarr(place / "out" / where, DATA.pred_probs)
@@ -383,7 +389,7 @@ def test_an_input_beside_the_output_is_welcome(tmp_path: Path) -> None:
         ("file:///tmp/x", "/tmp/x", True),
         ("/tmp/x/../y", "/tmp/x", False),
         ("/tmp/x", "/", True),
-        ("s3://b/table.parquet", "s3://b/table.parquet#column", True),
+        ("s3://b/x#1", "s3://b/x", False),
     ],
 )
 def test_places_are_compared_whatever_their_spelling(inner: str, outer: str, expected: bool) -> None:

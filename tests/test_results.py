@@ -122,3 +122,10 @@ def test_options_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_options_may_be_numpy_numbers() -> None:
     assert len(noisydask.analyze_loss_dynamics(LOSSES, alpha=np.float32(0.5), top_k=np.int64(3)).top_k(9)) == 3
+
+
+def test_a_run_says_which_it_is_and_what_it_found(tmp_path: Path) -> None:
+    found = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=str(tmp_path / "out"))
+    assert found.run.run in repr(found)
+    assert f"issues={found.num_issues}," in repr(found)
+    assert "examples=500" in repr(found)

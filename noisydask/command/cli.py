@@ -13,23 +13,23 @@ from typing import Annotated, Any
 
 import dask
 import typer
-from rich.console import Console
 
 from noisydask import __version__
 from noisydask.combined.combine import combine as both_jobs
 from noisydask.command import console, console_consensus, console_dynamics, nightly
-from noisydask.command.console import printable
 from noisydask.command.console_changes import changes_as_json, show_changes
 from noisydask.command.nightly_config import NightlyConfig
 from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
 from noisydask.command.overrides import merged, merged_cluster, merged_night
-from noisydask.errors import GateError, NoisydaskError
+from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
+from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.issues.changes import diff as compare_runs
 from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.running import graph
 from noisydask.running.cluster import connect
 from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checked, checked_cluster, read_config
+from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import Bar, Lines, Reporter, logger
 from noisydask.runs import open_run
 from noisydask.storage.store import Output
@@ -37,30 +37,31 @@ from noisydask.storage.store import Output
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-out_console = Console()
-err_console = Console(stderr=True)
+out_console = Printer()
+err_console = Printer(stderr=True)
 #: What shows a run, by its job.
 _SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
 @app.command()
-@takes(ISSUES)
+@takes(ISSUES, required=("labels", "pred_probs", "out"))
 def issues(**given: Any) -> None:
     """Find the label issues of a dataset."""
     _run_and_show(merged({"job": "issues"}, given))
 
 
 @app.command()
-@takes(DYNAMICS)
+@takes(DYNAMICS, required=("out",))
 def dynamics(**given: Any) -> None:
     """Rank examples by the moving average of their training losses."""
     _run_and_show(merged({"job": "dynamics"}, given))
 
 
 @app.command()
-@takes(COMBINE)
+@takes(COMBINE, required=("out",))
 def combine(
     issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
     dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
@@ -68,7 +69,7 @@ def combine(
 ) -> None:
     """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
     if given["out"] is None:
-        raise typer.BadParameter("where the consensus goes is missing", param_hint="--out")
+        raise InputError("--out is missing")
     cluster = checked_cluster(merged_cluster({}, given))
     common = given["storage_options"] or {}
     options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
@@ -103,7 +104,7 @@ def diff(
     with dask.config.set(scheduler="threads"):
         changes = compare_runs(Output.at(out, storage_options), before, after, top)
     if as_machine:
-        print(json.dumps(changes_as_json(changes), indent=1))
+        out_console.out(json.dumps(changes_as_json(changes), indent=1), highlight=False)
     else:
         show_changes(out_console, changes)
 
@@ -118,7 +119,7 @@ def show(
     """Show the published run of an output: summary and worst labels, or first candidates."""
     found = open_run(out, storage_options=storage_options)
     if as_machine:
-        print(json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1))
+        out_console.out(json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1), highlight=False)
         return
     _show(found, top)
 
@@ -273,10 +274,15 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of ours are one line and an exit status, tracebacks are for bugs."""
+    replace_what_cannot_be_printed()
     try:
-        app(args=None if arguments is None else list(arguments))
+        with interruptible():
+            app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
         err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
+        return error.exit_status
+    except Interrupted as error:
+        err_console.print(f"{error}; run it again: it goes on from what is stored", style="red", soft_wrap=True)
         return error.exit_status
     except SystemExit as ended:
         return int(ended.code or 0)

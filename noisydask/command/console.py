@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
+from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.issues.results import LabelIssues
-from noisydask.report.names import plain
-
-
-def printable(value: Any) -> Text:
-    r"""Text of an id or a name as it may be shown: no markup is read, no control character is passed on.
-
-    Examples
-    --------
-    >>> printable("[bold]a\x1b[31m").plain
-    '[bold]a�[31m'
-    """
-    return Text(plain(value))
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
@@ -43,38 +28,25 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
     show_lines(console, lines)
 
 
-def show_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
-    """Print names and what they are called; those that have nothing to say are left out."""
-    table = Table.grid(padding=(0, 2))
-    for name, text in lines:
-        if text:
-            table.add_row(Text(name, style="dim"), Text(text, overflow="fold"))
-    console.print(table)
-
-
 def show_top(console: Console, issues: LabelIssues, top: int) -> None:
     """Print the worst labels as a table."""
     frame = issues.to_dataframe(top)
     if frame.empty:
         console.print("no label issues")
         return
-    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left", box=box.SIMPLE_HEAD)
-    numbers = {"label_quality": "quality", "given_prob": "P(given)", "suggested_prob": "P(suggested)"}
     # What only repeats another column takes room from the names.
     named = not frame["id"].equals(frame["index"])
+    numbers = {"label_quality": "quality", "given_prob": "P(given)", "suggested_prob": "P(suggested)"}
     if frame["given_prob"].equals(frame["label_quality"].rename("given_prob")):
         del numbers["given_prob"]
-    for name in ("rank", "index"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in (*(["id"] if named else []), "given", "suggested"):
-        table.add_column(name, overflow="fold")
-    for name in numbers.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        identity = [printable(row["id"])] if named else []
-        labels = (printable(row.get(f"{side}_name", row[f"{side}_label"])) for side in ("given", "suggested"))
-        table.add_row(str(row["rank"]), str(row["index"]), *identity, *labels, *(f"{row[name]:.4f}" for name in numbers))
-    console.print(table)
+    columns = [Column(name, frame[name].map(str)) for name in ("rank", "index")]
+    columns += [Column("id", frame["id"].map(printable), text=True)] if named else []
+    for side in ("given", "suggested"):
+        called = frame.get(f"{side}_name", frame[f"{side}_label"])
+        columns.append(Column(side, called.map(printable), text=True))
+    kept = len(columns)
+    columns += [Column(called, frame[name].map("{:.4f}".format)) for name, called in numbers.items()]
+    show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
 def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask.command.console import printable
+from noisydask.command.printing import printable
 from noisydask.issues.changed_rows import KINDS
 from noisydask.issues.changes import Changes
 

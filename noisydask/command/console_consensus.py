@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from noisydask.combined.consensus import Consensus
-from noisydask.command.console import printable, show_lines
+from noisydask.command.printing import Column, printable, show_columns, show_lines
 
 _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA of loss"}
 
@@ -30,21 +28,16 @@ def show_summary(console: Console, found: Consensus) -> None:
 def show_top(console: Console, found: Consensus, top: int) -> None:
     """Print the worst labels as a table."""
     frame = found.to_dataframe(top)
-    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left", box=box.SIMPLE_HEAD)
     named = not frame["id"].equals(frame["index"].rename("id"))
-    labels = [side for side in ("given", "suggested") if f"{side}_label" in frame]
-    for name in ("rank", "index"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in (*(["id"] if named else []), *labels):
-        table.add_column(name, overflow="fold")
-    for name in _NUMBERS.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        identity = [printable(row["id"])] if named else []
-        called = (printable(row.get(f"{side}_name", row[f"{side}_label"])) for side in labels)
-        numbers = (f"{row[name]:.4g}" for name in _NUMBERS)
-        table.add_row(str(row["rank"]), str(row["index"]), *identity, *called, *numbers)
-    console.print(table)
+    columns = [Column(name, frame[name].map(str)) for name in ("rank", "index")]
+    columns += [Column("id", frame["id"].map(printable), text=True)] if named else []
+    for side in ("given", "suggested"):
+        if f"{side}_label" in frame:
+            called = frame.get(f"{side}_name", frame[f"{side}_label"])
+            columns.append(Column(side, called.map(printable), text=True))
+    kept = len(columns)
+    columns += [Column(called, frame[name].map("{:.4g}".format)) for name, called in _NUMBERS.items()]
+    show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
 def as_json(found: Consensus, top: int) -> dict[str, Any]:

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from noisydask.command.console import printable, show_lines
+from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.report.curves import sparkline
 from noisydask.storage.arrays import open_rows
 from noisydask.storage.store import RunStore
@@ -50,23 +48,17 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
     if frame.empty:
         console.print("no candidates")
         return
-    table = Table(title=f"the {len(frame):,} labels most likely wrong", title_justify="left", box=box.SIMPLE_HEAD)
     named = "index" not in frame or not frame["id"].equals(frame["index"].rename("id"))
-    positions = [name for name in ("rank", "index") if name in frame]
     texts = [name for name in ("id", "subset", "ann_id", "label") if name in frame and (named or name != "id")]
-    for name in positions:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in _NUMBERS.values():
-        table.add_column(name, justify="right")
-    table.add_column("curve", no_wrap=True)
-    for place, row in enumerate(frame.to_dict("records")):
-        crossed = {"crossed_at": "never"} if row["crossed_at"] < 0 else {}
-        numbers = (crossed.get(name) or f"{row[name]:.4g}" for name in _NUMBERS)
-        curve = sparkline(curves[place], _CURVE_WIDTH) if place < len(curves) else ""
-        table.add_row(*(str(row[n]) for n in positions), *(printable(row[n]) for n in texts), *numbers, curve)
-    console.print(table)
+    columns = [Column(name, frame[name].map(str)) for name in ("rank", "index") if name in frame]
+    columns += [Column(name, frame[name].map(printable), text=True) for name in texts]
+    kept = len(columns)
+    for name, called in _NUMBERS.items():
+        never = name == "crossed_at"
+        columns.append(Column(called, ["never" if never and value < 0 else f"{value:.4g}" for value in frame[name]]))
+    drawn = [sparkline(curves[place], _CURVE_WIDTH) if place < len(curves) else "" for place in range(len(frame))]
+    columns += [Column("curve", drawn)] if not console.options.ascii_only else []
+    show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
 def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:

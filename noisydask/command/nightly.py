@@ -10,7 +10,7 @@ from noisydask.errors import NoisydaskError
 
 logger = logging.getLogger("noisydask")
 
-#: Exit statuses, worst first: failed, wrong input, locked, a quality gate passed, done. What failed may be mended by running
+#: Exit statuses, worst first: failed, wrong input, locked, a quality gate exceeded, done. What failed may be mended by running
 #: the night again, whatever else there was; the rest would be the same.
 WORST_FIRST = (1, 2, 4, 3, 0)
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from noisydask.running.config import AnyPlace, ClusterConfig, DynamicsConfig, IssuesConfig, PublishConfig, Strict, told
+from noisydask.running.config import CONFIGS, AnyPlace, ClusterConfig, DynamicsConfig, IssuesConfig, PublishConfig, Strict
+from noisydask.running.refusals import told
 from noisydask.storage.locations import is_inside
 
 #: Jobs of a night, in the order in which they run.
@@ -97,7 +98,7 @@ def checked_night(values: Mapping[str, Any]) -> NightlyConfig:
     {'profile': 'x'}
     >>> checked_night({"job": "nightly", "issues": {**issues, "cluster": {"workers": 2}}})
     Traceback (most recent call last):
-    noisydask.errors.InputError: config: Value error, cluster stands beside the sections, not in issues: all jobs share one
+    noisydask.errors.InputError: cluster stands beside the sections, not in issues: all jobs share one
     """
-    with told():
+    with told(NightlyConfig, {**CONFIGS, "combine": CombineConfig}):
         return NightlyConfig.model_validate(values)

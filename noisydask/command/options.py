@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from inspect import Parameter, signature
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -128,8 +129,20 @@ COMBINE: Mapping[str, Any] = {
 }
 
 
-def takes(options: Mapping[str, Any]) -> Callable[[_Call], _Call]:
-    """Give a command all of ``options``, which it receives as keywords; None stands for one that was not given."""
+def _marked(option: Any) -> Any:
+    """An option of which help says that it must be given."""
+    kind, info = get_args(option)
+    marked = copy(info)
+    marked.help = f"{info.help} [required]"
+    return Annotated[kind, marked]
+
+
+def takes(options: Mapping[str, Any], required: Sequence[str] = ()) -> Callable[[_Call], _Call]:
+    """Give a command all of ``options``, which it receives as keywords; None stands for one that was not given.
+
+    That a ``required`` one is missing is told by the check of the whole, which knows what a file says too.
+    """
+    options = {name: _marked(option) if name in required else option for name, option in options.items()}
 
     def decorate(call: _Call) -> _Call:
         own = [p for p in signature(call, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]

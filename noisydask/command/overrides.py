@@ -17,15 +17,19 @@ _WAYS = ("scheduler", "scheduler_file", "workers")
 
 def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
     """Options of a job, checked."""
+    as_options = set(values) <= {"job"}  # no file has a part in it
     values = dict(values)
     cluster = merged_cluster(values, given)
     for name, value in given.items():
         if value is None or name in CLUSTER:
             continue
         if name.endswith("_options") and name != "storage_options":
-            place = values.get(name.removesuffix("_options"))
+            owner = name.removesuffix("_options")
+            place = values.get(owner)
             url = place.get("url") if isinstance(place, dict) else place
-            values[name.removesuffix("_options")] = {"url": url, "storage_options": value}
+            if url is None:
+                raise InputError(f"--{_dashed(owner)} is missing, for which --{_dashed(name)} is given")
+            values[owner] = {"url": url, "storage_options": value}
         elif name == "class_names":
             values[name] = value.split(",") if "," in value and not Path(value).exists() else {"url": value}
         elif name in PLACES and isinstance(values.get(name), dict):
@@ -34,12 +38,15 @@ def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
             values[name] = value
     if cluster:
         values["cluster"] = cluster
-    return checked(values)
+    return checked(values, as_options)
 
 
 def merged_cluster(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Where to run: another way to the workers replaces the file's."""
-    cluster = dict(values.get("cluster") or {})
+    stated = values.get("cluster")
+    if not (stated is None or isinstance(stated, Mapping)):
+        raise InputError("cluster must be a mapping of options, such as {workers: 4}")
+    cluster = dict(stated or {})
     given = {name: given[name] for name in CLUSTER if given.get(name) is not None}
     if any(name in given for name in _WAYS):
         cluster = {name: value for name, value in cluster.items() if name not in _WAYS}
@@ -51,6 +58,10 @@ def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> Nightly
     given = {name: value for name, value in given.items() if value is not None}
     own = [name for name in given if name not in (*CLUSTER, "storage_options")]
     if own:
-        raise InputError(f"--{own[0].replace('_', '-')} belongs to one job: say it in its section of the config")
+        raise InputError(f"--{_dashed(own[0])} belongs to one job: say it in its section of the config")
     shared = {name: given[name] for name in ("storage_options",) if name in given}
     return checked_night({**values, "cluster": merged_cluster(values, given), **shared})
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")

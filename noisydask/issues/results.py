@@ -14,7 +14,7 @@ import pandas as pd
 from noisydask.running.published import PublishedRun, read_parts
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LabelIssues(PublishedRun):
     """The label issues of a dataset, worst first.
 

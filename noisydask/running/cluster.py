@@ -7,7 +7,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -15,8 +16,9 @@ from distributed import Client, LocalCluster, Security
 
 from noisydask.errors import InputError, JobError
 from noisydask.running.config import ClusterConfig
+from noisydask.running.interrupts import held_back
 
-#: Seconds that a scheduler has to answer, and a cluster to get its first worker.
+#: Seconds that a scheduler has to answer, or to write its file, and a cluster to get its first worker.
 CONNECT_SECONDS, WORKER_SECONDS = 15, 120
 #: Seconds between two looks at the workers of a running cluster.
 LOOK_SECONDS = 5
@@ -48,20 +50,23 @@ def connect(config: ClusterConfig) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": {**spawn, **_MALLOC},
         "distributed.scheduler.no-workers-timeout": f"{WORKER_SECONDS}s",
     }
-    with dask.config.set(how), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\s*Port .* is already in use")
-        cluster = LocalCluster(
-            n_workers=config.workers, threads_per_worker=config.threads_per_worker, memory_limit=config.memory_limit,
-            processes=True, silence_logs=logging.CRITICAL,
-        )  # fmt: skip
-    with cluster, Client(cluster) as client:
-        yield client
+    with ExitStack() as stack:
+        with held_back(), dask.config.set(how), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\s*Port .* is already in use")
+            cluster = LocalCluster(
+                n_workers=config.workers, threads_per_worker=config.threads_per_worker, memory_limit=config.memory_limit,
+                processes=True, silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+            stack.enter_context(cluster)
+        yield stack.enter_context(Client(cluster))
 
 
 @contextmanager
 def _running(config: ClusterConfig) -> Iterator[Client]:
     """A client of a cluster that somebody else started."""
     where = config.scheduler or config.scheduler_file
+    if config.scheduler_file is not None:
+        _wait_for(Path(config.scheduler_file))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="distributed")  # we compare versions below
@@ -86,6 +91,15 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
             if not watch.deserted:
                 raise
             raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+
+
+def _wait_for(file: Path) -> None:
+    """Wait until a scheduler that may just be starting has written its file; Dask's client would wait for ever."""
+    end = time.monotonic() + CONNECT_SECONDS
+    while not file.is_file():
+        if time.monotonic() > end:
+            raise JobError(f"no scheduler has written the file {file}: it is not there after {CONNECT_SECONDS} s")
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import fsspec
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from dask.utils import parse_bytes
+from distributed.comm import get_address_host
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError
+from noisydask.running.refusals import told
+from noisydask.storage.locations import shown
+
+#: A worker of less dies of its own packages, again and again.
+LEAST_MEMORY = 250_000_000
 
 
 class Strict(BaseModel):
@@ -37,14 +43,42 @@ def _as_place(value: Any) -> Any:
 AnyPlace = Annotated[Place, BeforeValidator(_as_place)]
 
 
+def _address(text: str) -> str:
+    """An address, as far as can be told without asking there."""
+    try:
+        get_address_host(text)
+    except (ValueError, KeyError):
+        raise ValueError("is no address of a scheduler, such as tcp://10.0.0.1:8786") from None
+    return text
+
+
+def _memory(value: Any) -> Any:
+    """A size as Dask's workers take it: bytes, with a unit or without, a share of the machine's, auto, or 0 for no limit."""
+    text = str(value)
+    if text in ("auto", "0"):
+        return text
+    try:
+        if 0 < float(text) <= 1:
+            return text
+    except ValueError:
+        pass
+    try:
+        size = parse_bytes(text)
+    except (ValueError, OverflowError):
+        raise ValueError("is no size, such as 4GiB; auto, or 0 for no limit, will do too") from None
+    if size < LEAST_MEMORY:
+        raise ValueError(f"a worker needs at least {LEAST_MEMORY // 10**6} MB; give a size such as 4GiB")
+    return text
+
+
 class ClusterConfig(Strict):
     """Where to run: a scheduler that is there, by address or file, or workers of our own on this machine."""
 
-    scheduler: str | None = None
+    scheduler: Annotated[str, AfterValidator(_address)] | None = None
     scheduler_file: str | None = None
     workers: int | None = Field(default=None, ge=1)
     threads_per_worker: int = Field(default=1, ge=1)
-    memory_limit: str = "auto"
+    memory_limit: Annotated[str, BeforeValidator(_memory)] = "auto"
     tls_ca_file: str | None = None
     tls_client_cert: str | None = None
     tls_client_key: str | None = None
@@ -115,7 +149,10 @@ class IssuesConfig(PublishConfig):
                 text = file.read()
             names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"class_names: cannot read the file ({type(error).__name__})") from error
+            where = shown(self.class_names.url)
+            relative = isinstance(error, FileNotFoundError) and "://" not in where and not Path(where).is_absolute()
+            hint = "; relative paths count from the working directory" if relative else ""
+            raise InputError(f"class_names: cannot read the file {where} ({type(error).__name__}){hint}") from error
         return [str(name) for name in names]
 
 
@@ -150,13 +187,38 @@ class DynamicsConfig(PublishConfig):
 
 
 Config = IssuesConfig | DynamicsConfig
-_CONFIGS: dict[Any, type[IssuesConfig] | type[DynamicsConfig]] = {"issues": IssuesConfig, "dynamics": DynamicsConfig}
+#: Jobs by name.
+CONFIGS: dict[Any, type[IssuesConfig] | type[DynamicsConfig]] = {"issues": IssuesConfig, "dynamics": DynamicsConfig}
+
+
+class _TwiceError(Exception):
+    """A key and the line in which it stands for the second time."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML's own loader takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise _TwiceError(key.value, key.start_mark.line + 1)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML file as it stands, safely."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        try:
+            content = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except _TwiceError as error:
+        key, number = error.args
+        raise InputError(f"the config {path} gives {key} twice, again in line {number}") from error
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also text that is no UTF-8, or nested without end
@@ -168,36 +230,27 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def checked(values: Mapping[str, Any]) -> Config:
+def checked(values: Mapping[str, Any], as_options: bool = False) -> Config:
     """Check options from a file or command line, those of the job that ``job`` names (``issues`` where it does not).
+
+    ``as_options`` has errors call them as the command line does.
 
     Examples
     --------
     >>> checked({"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}).labels.url
     'l.npy'
-    >>> checked({"labels": "l.npy", "out": "out", "treshold": 1})
+    >>> checked({"labels": "l.npy", "out": "out", "pred_prob": 1})
     Traceback (most recent call last):
-    noisydask.errors.InputError: pred_probs: Field required; treshold: Extra inputs are not permitted
+    noisydask.errors.InputError: pred_probs is missing; pred_prob is no option: did you mean pred_probs?
     """
     name = values.get("job", "issues")
-    if not isinstance(name, str) or name not in _CONFIGS:
-        raise InputError(f"job: must be one of {', '.join(_CONFIGS)}, nightly")
-    with told():
-        return _CONFIGS[name].model_validate(values)
+    if not isinstance(name, str) or name not in CONFIGS:
+        raise InputError(f"job: must be one of {', '.join(CONFIGS)}, nightly")
+    with told(CONFIGS[name], CONFIGS, as_options):
+        return CONFIGS[name].model_validate(values)
 
 
 def checked_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     """Check where to run."""
-    with told():
+    with told(ClusterConfig, as_options=True):
         return ClusterConfig.model_validate(values)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What is wrong with options, in one sentence."""
-    try:
-        yield
-    except ValidationError as error:
-        found = {".".join(str(part) for part in e["loc"] if not str(part).startswith("function-")): e["msg"]
-                 for e in error.errors(include_input=False, include_url=False)}  # fmt: skip
-        raise InputError("; ".join(f"{where or 'config'}: {what}" for where, what in found.items())) from None

@@ -22,12 +22,17 @@ from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import RunStore
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PublishedRun:
     """A finished run of any job: its folder and its manifest."""
 
     run: RunStore = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        counts = self.manifest["counts"]
+        told = (f"{name}={value:,}" for name, value in counts.items() if type(value) is int and value)
+        return f"{type(self).__name__}({self.run.run}: {', '.join(told)})"
 
     def remove_with_me(self, remove: Callable[[], None]) -> None:
         """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from noisydask.errors import NoisydaskError
+from noisydask.running.interrupts import Interrupted
 from noisydask.running.progress import Reporter
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.store import RunStore
@@ -57,7 +58,7 @@ class StatusReporter:
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if self._stop.is_set():
             return
-        said = str(error) if isinstance(error, NoisydaskError) else type(error).__name__
+        said = str(error) if isinstance(error, NoisydaskError | Interrupted) else type(error).__name__
         self._end("failed", {"error": said})
 
     def phase(self, name: str) -> None:

@@ -23,7 +23,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from noisydask.errors import InputError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
-from noisydask.storage.locations import Location, explain, patient
+from noisydask.storage.locations import Location, explain, patient, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
 
 __all__ = ["DaskRows", "Rows", "is_unicode", "open_rows", "zarr_store"]
@@ -122,7 +122,7 @@ def _is_its_file(array: np.memmap[Any, Any]) -> bool:
 
 
 def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) -> Rows:
-    url, _, column = url.partition("#")
+    url, column = split_column(url)
     place = Location.of(url, storage_options, name)
     with _opening(place, name):
         if place.path.endswith(".npy"):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,6 +39,8 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 #: Packages that talk to stores: errors of theirs are none of the data.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+#: A Parquet file, and the name of a column after it.
+_COLUMN = re.compile(r"(.*\.(?:parquet|parq|pq))#(.+)", re.DOTALL)
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
@@ -115,6 +118,35 @@ def shown(url: str) -> str:
     return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
 
 
+def split_column(url: str) -> tuple[str, str]:
+    """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
+
+    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in ``.zarr`` or ``.npy`` has no
+    column, and after other names than those of Parquet files a column has no slash.
+
+    Examples
+    --------
+    >>> split_column("s3://bucket/a#1/data.parquet#label"), split_column("s3://bucket/a#1/l.zarr")
+    (('s3://bucket/a#1/data.parquet', 'label'), ('s3://bucket/a#1/l.zarr', ''))
+    """
+    parts = url.split("#")
+    for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
+        path = "#".join(parts[:number])
+        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path.rpartition("::")[2])):
+            return path, "#".join(parts[number:])
+    if found := _COLUMN.fullmatch(url):
+        return found[1], found[2]
+    path, _, column = url.rpartition("#")
+    if not path or "/" in column or url.endswith((".zarr", ".npy")):
+        return url, ""
+    return path, column
+
+
+def _is_local(url: str) -> bool:
+    protocol, found, _ = url.rpartition("::")[2].partition("://")
+    return not found or protocol in ("file", "local")
+
+
 def is_inside(inner: str, outer: str) -> bool:
     """Whether a path or URL names the same place as another, or one inside it; links in paths are followed.
 
@@ -142,7 +174,7 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
     InputError
         If the job could damage an input.
     """
-    for name, url in inputs.items():
+    for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
         if is_inside(out, url):
             raise InputError(f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give another place")
         if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
@@ -151,9 +183,9 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
 
 def _plain(url: str) -> str:
     """One spelling of a place, for comparison."""
-    url = shown(url.rpartition("::")[2]).partition("#")[0]
+    url = shown(url.rpartition("::")[2])
     protocol, found, path = url.partition("://")
-    if not found or protocol in ("file", "local"):
+    if _is_local(url):
         return f"file://{os.path.realpath(path if found else url)}"
     return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
 
@@ -199,7 +231,7 @@ def not_of_data(error: BaseException) -> bool:
 
 def explain(error: BaseException, place: Location, name: str) -> str:
     """What an error of a store or format means, in one sentence for its user."""
-    why = reason(error)
+    why = reason(error) or (_what_ails_output(error, place) if name == "out" else None)
     if why is None and (isinstance(error, FileNotFoundError | NotADirectoryError) or "NotFound" in type(error).__name__):
         why = _what_is_missing(place)
     if why is None:
@@ -211,6 +243,16 @@ def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
     """The error of an output that cannot be begun."""
     full = isinstance(error, OSError) and error.errno in NO_SPACE
     return (JobError if full else InputError)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
+
+
+def _what_ails_output(error: BaseException, place: Location) -> str | None:
+    """Why a place is no output; None where it is not for the lack of a folder."""
+    if isinstance(error, OSError) and isinstance(place.fs, LocalFileSystem):
+        for path in (place.path, *map(str, PurePath(place.path).parents)):
+            if os.path.isfile(path):
+                return f"{path} is a file, and out must be a folder"
+    no_bucket = isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in _EXTRAS
+    return None if no_bucket else f"cannot be read ({type(error).__name__})"
 
 
 def _what_is_missing(place: Location) -> str:
