@@ -60,7 +60,7 @@ def combine(
     issues_out : str, Path or LabelIssues
         Output of :func:`find_label_issues`.
     dynamics_out : str, Path or LossDynamics
-        Output of :func:`analyze_loss_dynamics`. Joined by id, it must have ranked all examples (no ``top_k``).
+        Output of :func:`analyze_loss_dynamics`. Joined by id, it must have ranked all (no ``top_k`` that left any out).
     on : {"id", "index"}, optional
         What an example is recognised by. By default its id where both runs have ids (the positions of an issues run without
         ids serve as such, beside a dynamics run of a table), else its position.
