@@ -11,7 +11,7 @@ from noisydask.running.graph import Table, lazy_frame
 from noisydask.running.published import PublishedRun, read_parts
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Consensus(PublishedRun):
     """Examples that both jobs know, in the order of the mean of their two rank percentiles, worst label first."""
 

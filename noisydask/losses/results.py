@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LossDynamics(PublishedRun):
     """The candidates of a dataset by the moving average of their losses, highest first, and the mean curves.
 
