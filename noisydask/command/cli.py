@@ -32,6 +32,7 @@ from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checke
 from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import Bar, Lines, Reporter, logger
 from noisydask.runs import open_run
+from noisydask.storage.arrays import end_zarr
 from noisydask.storage.store import Output
 
 app = typer.Typer(
@@ -291,4 +292,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The installed command."""
-    sys.exit(main())
+    status = main()
+    end_zarr()
+    sys.exit(status)

@@ -26,7 +26,10 @@ from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, explain, patient, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
 
-__all__ = ["DaskRows", "Rows", "is_unicode", "open_rows", "zarr_store"]
+__all__ = ["DaskRows", "Rows", "end_zarr", "is_unicode", "open_rows", "zarr_store"]
+
+
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass
@@ -141,6 +144,17 @@ def zarr_store(place: Location, read_only: bool = False) -> Store:
         own = patient(type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True}))
         return FsspecStore(own, read_only=read_only, path=place.path)
     return FsspecStore.from_url(place.url, storage_options=dict(place.options), read_only=read_only)
+
+
+def end_zarr() -> None:
+    """End Zarr's own thread before the process ends.
+
+    At exit Zarr gives it a fifth of a second; on a busy machine that is too little, and a traceback follows.
+    """
+    loop, thread = (getattr(zarr.core.sync, name, [None])[0] for name in ("loop", "iothread"))
+    if loop is not None and thread is not None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_PATIENCE_SECONDS)
 
 
 @contextmanager
