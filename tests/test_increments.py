@@ -16,6 +16,7 @@ from conftest import Place
 from layouts import make, write_npy, write_zarr
 
 import noisydask
+from noisydask.core.receipts import EVIDENCE_VERSION
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
 from noisydask.running.progress import Silent
@@ -229,7 +230,11 @@ def test_another_score_reads_only_what_it_lacks(tmp_path: Path) -> None:
 
 
 def other_version(place: Place) -> None:
-    change(place, "out/evidence/zarr.json", lambda c: c.replace(b'"evidence_version": 2', b'"evidence_version": 99'))
+    change(
+        place,
+        "out/evidence/zarr.json",
+        lambda c: c.replace(b'"evidence_version": %d' % EVIDENCE_VERSION, b'"evidence_version": 99'),
+    )
 
 
 def fewer_classes(place: Place) -> None:
@@ -244,7 +249,7 @@ def doubles(place: Place) -> None:
 @pytest.mark.parametrize(
     ("alter", "how", "named"),
     [
-        (other_version, {}, "evidence version 99 instead of 3"),
+        (other_version, {}, f"evidence version 99 instead of {EVIDENCE_VERSION}"),
         (fewer_classes, {}, "classes 7 instead of 5"),
         (doubles, {}, "dtype float32 instead of float64"),
         (lambda place: None, {"block_bytes": 2 * BLOCK_BYTES}, "block rows 200 instead of 400"),
