@@ -314,16 +314,16 @@ def test_impossible_losses_are_refused_and_leave_the_last_run(value: float, said
 @pytest.mark.parametrize("block_bytes", [1, 10**9])
 def test_an_example_with_two_faults_counts_once(block_bytes: int, tmp_path: Path) -> None:
     """Whichever tile of its losses comes first."""
-    losses = LOSSES.copy()
+    losses = LOSSES[:40].copy()
     losses[[2, 3], [0, 0]], losses[[2, 3], [20, 20]] = [-1, np.inf], [np.inf, -1]
     place = Place(str(tmp_path))
     at = zarr_store(Location.of((place / "l.zarr").url, None, "test"))
     zarr.create_array(at, data=losses, chunks=(2, 2))
-    with pytest.raises(InputError, match="2 of 1,030 examples are invalid: 2 with infinite losses"):
+    with pytest.raises(InputError, match="2 of 40 examples are invalid: 2 with infinite losses"):
         noisydask.analyze_loss_dynamics((place / "l.zarr").url, block_bytes=block_bytes)
 
 
-@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1e-6, 1e-42, 3e6])
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e-42, 3e6])
 @pytest.mark.parametrize("alpha", [0.001, 0.125])
 def test_who_is_the_mean_never_crosses_it(value: float, alpha: float) -> None:
     for rows in (1, 3):

@@ -150,8 +150,9 @@ def save_curves_png(
 ) -> None:
     """Write the picture of :func:`plot_ema` as PNG; the same curves give the same bytes."""
     figure = plot_ema(iterations, mean, curves, names)
-    with _glyphs_may_be_missing():
-        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.set_dpi(_DPI)
+    with _glyphs_may_be_missing():  # savefig would draw all of it twice, to lay it out
+        cast(Any, figure.canvas).print_png(file, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
 
 
 def sparkline(values: npt.ArrayLike, width: int) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from platform import python_version
+from traceback import walk_tb
 from typing import Any, Generic, TypeVar
 
 from distributed.system import MEMORY_LIMIT
@@ -21,7 +23,7 @@ from noisydask.running import graph
 from noisydask.running.progress import Reporter
 from noisydask.running.publish import Publication, publishing
 from noisydask.storage.chunks import StoredObject
-from noisydask.storage.locations import Location, reason
+from noisydask.storage.locations import NO_SPACE, Location, reason
 from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
 
 Found = TypeVar("Found")
@@ -77,7 +79,6 @@ def common_manifest(
     run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
 ) -> dict[str, Any]:
     """What a manifest says of a run of any job."""
-    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
     finished = datetime.now(UTC)
     return {
         "format_version": FORMAT_VERSION,
@@ -86,9 +87,16 @@ def common_manifest(
         "finished": finished.isoformat(),
         "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
         "threads": graph.slots(),
-        "versions": {"python": python_version()} | {name: version(name) for name in packages},
+        "versions": dict(_versions()),
         "objects": [asdict(stored) for stored in sorted(objects)],
     }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """The versions of what the result depends on; looking them up takes longer than a small job's passes do."""
+    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+    return {"python": python_version()} | {name: version(name) for name in packages}
 
 
 @contextmanager
@@ -101,6 +109,11 @@ def failures_told(place: Location) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError):
             raise JobError(f"a worker failed: {reason(error)}") from error
+        if _in_a_shuffle(error):
+            raise JobError(
+                "a disk is full on which Dask keeps rows while they are sorted: the workers' local directory, or the folder"
+                " that DASK_TEMPORARY_DIRECTORY names; free some space there, or give another place"
+            ) from error
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
         if getattr(error, "reason", None) == "scheduler-connection-lost":
@@ -108,6 +121,14 @@ def failures_told(place: Location) -> Iterator[None]:
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
+
+
+def _in_a_shuffle(error: Exception) -> bool:
+    """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the package partd."""
+    if type(error).__name__ == "P2POutOfDiskError":
+        return True
+    full = isinstance(error, OSError) and error.errno in NO_SPACE
+    return full and any(frame.f_globals.get("__name__") == "partd.file" for frame, _ in walk_tb(error.__traceback__))
 
 
 #: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
+import pandas as pd
+import partd
 import pytest
 import zarr
+from distributed import Client, LocalCluster
 
+import noisydask
 from noisydask.faults.cases import Case, ordinary
 from noisydask.faults.jobs import Ended, published, start
 from noisydask.faults.place import Place
@@ -77,6 +85,27 @@ def test_the_disk_of_the_output_is_full(left: int, small_disk: Path, tmp_path: P
     ended = start("pred_probs", arguments(data, out)).wait()
     assert ended.status == 0, ended.said
     assert published(out) == expected
+
+
+@pytest.mark.parametrize("workers", [True, False])
+def test_the_disk_of_a_shuffle_is_full(
+    workers: bool, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the workers, or of this process, that Dask keeps rows on; the output's has room."""
+    monkeypatch.setattr(partd, "Buffer", partial(partd.Buffer, available_memory=100_000))  # as for 10,000 times the rows
+    numbers = np.arange(600_000)
+    losses = pd.DataFrame({"id": numbers % 20_000, "iteration": numbers // 20_000, "loss": numbers * 0.5})
+    (tmp_path / "losses").mkdir()
+    for number in range(4):
+        losses[number::4].to_parquet(tmp_path / "losses" / f"{number}.parquet")
+    analyze = partial(noisydask.analyze_loss_dynamics, table=tmp_path / "losses", block_bytes=1_000_000)
+    with dask.config.set(temporary_directory=str(small_disk)):
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, silence_logs=logging.CRITICAL, dashboard_address=None)
+        told = pytest.raises(noisydask.JobError, match="a disk is full on")
+        with cluster, Client(cluster) if workers else nullcontext(), told:
+            analyze(out=tmp_path / "out")
+    assert published(Place(str(tmp_path / "out"))) is None
+    assert len(analyze(out=tmp_path / "out").top_k(3)) == 3
 
 
 def arguments(data: Place, out: Place) -> dict[str, Any]:
