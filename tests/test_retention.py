@@ -184,7 +184,7 @@ def test_scratch_files_of_a_dead_run_go(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_is_kept(found: list[tuple[int, bool]], keep: int, days: int, grace: int, later: int) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     ages = sorted(found)
-    runs = [KeptRun(f"{k:08d}", (), start + timedelta(days=day), finished) for k, (day, finished) in enumerate(ages)]
+    runs = [KeptRun(f"{k:08d}", start + timedelta(days=day), finished) for k, (day, finished) in enumerate(ages)]
     now = start + timedelta(days=100 + later)
     named = {run.name for run in [run for run in runs if run.finished][-2:]}
     settings = PublishSettings(keep_runs=keep, keep_days=days, grace_seconds=grace * 86400)

@@ -32,22 +32,19 @@ OWN = re.compile(
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run's folder as a listing shows it.
+    """A run's folder as the store shows it.
 
     Attributes
     ----------
     name : str
         The run.
-    objects : tuple of str
-        Paths of its objects, relative to its folder.
     touched : datetime
-        When the newest of them was written, by the store's clock.
+        When the newest of its objects was written, by the store's clock: the manifest, if there is one.
     finished : bool
         Whether it has a manifest.
     """
 
     name: str
-    objects: tuple[str, ...]
     touched: datetime
     finished: bool
 
@@ -65,7 +62,7 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     named = {pointer["run"], pointer.get("parent")}
     doomed = superfluous(runs, named, now, settings)
     for run in doomed:
-        _remove(output.place / RUNS / run.name, run)
+        _remove(output.place / RUNS / run.name)
     return [run.name for run in doomed]
 
 
@@ -75,7 +72,7 @@ def superfluous(runs: Iterable[KeptRun], named: set[Any], now: datetime, setting
     Examples
     --------
     >>> start = datetime(2026, 1, 1, tzinfo=UTC)
-    >>> runs = [KeptRun(f"2026010{day}T000000Z-00000000", (), start + timedelta(day), True) for day in range(1, 6)]
+    >>> runs = [KeptRun(f"2026010{day}T000000Z-00000000", start + timedelta(day), True) for day in range(1, 6)]
     >>> kept = PublishSettings(keep_runs=2)
     >>> [run.name[:8] for run in superfluous(runs, {runs[-1].name}, start + timedelta(5), kept)]
     ['20260101', '20260102', '20260103']
@@ -106,12 +103,22 @@ def _runs(place: Location) -> Iterable[KeptRun]:
         folder = f"{root}/{name}"
         if not RUN_NAME.fullmatch(name) or _leads_elsewhere(fs, root, folder, place):
             continue
-        found = fs.find(folder, detail=True)
-        objects = {key.removeprefix(f"{folder}/"): info for key, info in found.items() if key.startswith(f"{folder}/")}
-        empty = [fs.info(folder)] if isinstance(fs, LocalFileSystem) and not objects else []  # died before its first object
-        if found_at := [_aware(_written(info)) for info in [*objects.values(), *empty]]:
-            touched = max(found_at)
-            yield KeptRun(name, tuple(sorted(objects)), touched, MANIFEST in objects)
+        try:
+            manifest = fs.info(f"{folder}/{MANIFEST}")
+        except FileNotFoundError:
+            infos = list(_objects(fs, folder).values())
+            if isinstance(fs, LocalFileSystem) and not infos:  # it died before its first object
+                infos = [fs.info(folder)]
+            if infos:
+                yield KeptRun(name, max(_aware(_written(info)) for info in infos), False)
+        else:
+            yield KeptRun(name, _aware(_written(manifest)), True)
+
+
+def _objects(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
+    """What is in a run's folder, by paths relative to it."""
+    found = fs.find(folder, detail=True)
+    return {path.removeprefix(f"{folder}/"): info for path, info in found.items() if path.startswith(f"{folder}/")}
 
 
 def _leads_elsewhere(fs: Any, root: str, folder: str, place: Location) -> bool:
@@ -138,10 +145,11 @@ def _aware(when: Any) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def _remove(place: Location, run: KeptRun) -> None:
+def _remove(place: Location) -> None:
     """Delete a run's objects, the manifest first: from then on it is no finished run, whatever happens."""
     fs = place.fs
-    own = [name for name in run.objects if OWN.fullmatch(name)]
+    found = _objects(fs, place.path)
+    own = [name for name in sorted(found) if OWN.fullmatch(name)]
     paths = [(place / name).path for name in own]
     if isinstance(fs, LocalFileSystem):
         root = os.path.realpath(place.path)
@@ -156,7 +164,7 @@ def _remove(place: Location, run: KeptRun) -> None:
         _remove_empty_folders(place.path)
     elif paths:
         fs.rm(paths)
-    left = len(run.objects) - len(own)
+    left = len(found) - len(own)
     if left:
         logger.warning("%s: %d files that are not ours stay", place.shown, left)
 
