@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from distributed.scheduler import KilledWorker
 
-from noisydask.core import ranking
 from noisydask.core.blocks import plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
@@ -25,10 +24,20 @@ from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
 from noisydask.issues.changes import since
 from noisydask.issues.inputs import Inputs
+from noisydask.issues.ranked import Ranking
 from noisydask.issues.results import LabelIssues
 from noisydask.running import graph
 from noisydask.running.deaths import deadly
-from noisydask.running.job import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
+from noisydask.running.job import (
+    EVIDENCE_TASKS,
+    SCAN_TASKS,
+    Job,
+    blocks_told,
+    check_memory,
+    common_manifest,
+    run_over_all,
+    tasks_of,
+)
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
 from noisydask.storage.arrays import DaskRows, Rows
@@ -70,7 +79,10 @@ class IssueJob(Job[LabelIssues]):
         counted, again = self._count(data, scoring, scanned.stored, sources)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
-        parts = self._rank(data, scoring, run, counted.histogram, total)
+        self.reporter.phase(f"ranking {total:,} candidates")
+        ranking = Ranking(data, scoring.scores, self.stored, run, self.inputs.ids, self.inputs.class_names)
+        parts, objects = ranking.write(counted.histogram, total)
+        self.objects += objects
         self._timed("rank")
         self._write_small(run, scanned, thresholds, counted, data)
         counts = {
@@ -201,11 +213,11 @@ class IssueJob(Job[LabelIssues]):
         self.reporter.phase("counting from the evidence")
         task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
         self.stored = [blocks[number] for number in sorted(blocks)]
-        state = self._over_evidence("count", task)
+        state = run_over_all("count", task, self.stored)
         if damaged := sorted(state.damaged):
             # Their receipts vouch for their class totals, not for what has become of their evidence since.
             anew = self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]).stored
-            more = graph.run_pass("count", task, graph.block_numbers(anew, tasks_of(len(anew), EVIDENCE_TASKS)))
+            more = run_over_all("count", task, anew)
             if more.damaged:
                 raise passes.evidence_changed(more.damaged[0], data)
             blocks |= {stored.number: stored for stored in anew}
@@ -221,63 +233,6 @@ class IssueJob(Job[LabelIssues]):
         self.objects += state.objects
         return state, again
 
-    def _over_evidence(self, name: str, task: Any) -> Any:
-        """A pass over the evidence of all blocks."""
-        return _over_all(name, task, self.stored)
-
-    def _rank(
-        self, data: passes.Dataset, scoring: passes.Scoring, run: RunStore, histogram: ranking.Ints, total: int
-    ) -> list[tables.WrittenPart]:
-        """Find the parts of the ranking, sort and write each."""
-        self.reporter.phase(f"ranking {total:,} candidates")
-        scores, numbers = scoring.scores, range(data.grid.num_blocks)
-        cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
-        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
-        while bins := cut_off.too_large:
-            cut_off.add(bins, _over_all("refine", partial(passes.refine, bins=bins, scores=scores), numbers))
-        if tied := cut_off.tied:
-            cut_off.add_ties(tied, _over_all("tie", partial(passes.tie, ties=tied, scores=scores), numbers))
-        parts = cut_off.parts()
-        run.make_folder("issues")
-        written = self._write_parts(data, scores, run, parts)
-        if len(written) > 1:
-            self._write_indices(run, written)
-        self.objects += [stored for part in written for stored in part.objects]
-        return written
-
-    def _write_parts(
-        self, data: passes.Dataset, scores: ChunkedArray, run: RunStore, parts: list[ranking.Part]
-    ) -> list[tables.WrittenPart]:
-        ids = self.inputs.ids
-        selection = passes.Selection(tuple(parts), scores, None if isinstance(ids, DaskRows) else ids)
-        array = graph.block_rows(ids.array, data.grid) if isinstance(ids, DaskRows) else None
-        tasks = tasks_of(data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
-        numbers = graph.block_numbers(self.stored, tasks)
-        frames = graph.over_blocks("select", partial(passes.select, data=data, selection=selection), numbers, array)
-        names = self.inputs.class_names
-        if len(parts) <= 1:
-            part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-            finish = partial(tables.write_only_part, part=part, run=run, class_names=names)
-            return [graph.compute(graph.gather_frames("write", frames, finish))]
-        kept = self._over_evidence("kept", partial(passes.kept, data=data, selection=selection))
-        firsts = 1 + np.cumsum([0, *kept[:-1]])
-        meta = tables.empty_candidates(data.dtype, scores.dtype, ids.dtype if ids is not None else np.dtype(np.int64))
-        finish_part = partial(
-            tables.write_shuffled_part, parts=tuple(parts), first_ranks=tuple(firsts.tolist()), run=run, class_names=names
-        )
-        table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
-        return sorted(table["written"], key=lambda part: part.number)
-
-    def _write_indices(self, run: RunStore, parts: list[tables.WrittenPart]) -> None:
-        rows = sum(part.rows for part in parts)
-        indices = tables.index_array(run, rows)
-        self.objects.append(indices.create())
-        chunks = range(-(-rows // tables.INDEX_CHUNK))
-        if not chunks:  # all candidates agree with their prediction
-            return
-        task = partial(tables.write_indices, parts=tuple(parts), run=run, indices=indices)
-        self.objects += graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))
-
     def _write_small(
         self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
     ) -> None:
@@ -290,7 +245,7 @@ class IssueJob(Job[LabelIssues]):
             self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
         refused = np.zeros(0, np.int64)
         if scanned.problems.total:
-            refused = self._over_evidence("refused", partial(passes.refused, data=data)).rows
+            refused = run_over_all("refused", partial(passes.refused, data=data), self.stored).rows
         self.objects += run.write_array("invalid_indices.zarr", refused)
 
     def _manifest(
@@ -316,8 +271,3 @@ def _complete(block: BlockSource, data: passes.Dataset) -> bool:
     """Whether the evidence of a block is that of what there is to be read."""
     receipt = data.evidence.read_receipt(block.number) if block.fingerprint is not None else None
     return receipt is not None and receipt.sources == block.fingerprint
-
-
-def _over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
-    """A pass over all blocks that reads no probabilities."""
-    return graph.run_pass(name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS)))

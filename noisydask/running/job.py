@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -138,6 +138,11 @@ SCAN_TASKS, EVIDENCE_TASKS = 32, 2
 def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
     """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
     return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
+
+
+def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
+    """A pass over all blocks that reads no inputs."""
+    return graph.run_pass(name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS)))
 
 
 def check_memory(block_bytes: int) -> None:
