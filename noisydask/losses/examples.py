@@ -1,7 +1,6 @@
-"""Rows of (example, iteration, loss) become examples with a series each; these lie in a run as Parquet parts.
+"""Rows of (example, iteration, loss) become examples with a series each, and what is told of them.
 
-An example is an id, or where they are known an id, a subset and an annotation id. A part holds whole examples in ascending
-order, with what is told of each, its iterations and its losses: the ranking and single curves are read from there.
+An example is an id, or where they are known an id, a subset and an annotation id.
 """
 
 from __future__ import annotations
@@ -10,19 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance_table, label_codes, table_crossings, table_curves
 from noisydask.core.table_sums import TableSums, distinct
-from noisydask.storage.chunks import StoredObject
-from noisydask.storage.store import RunStore
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -34,8 +28,6 @@ EXAMPLE, LABEL = ("id", "subset", "ann_id"), "label"
 TOLD = ("metric", "num_losses", "mean_loss", "variance", "min_loss", "last_loss")
 #: Rows named in an error at most.
 FIRST_ROWS = 10
-
-_GROUP_EXAMPLES = 1 << 16
 
 
 class RowProblem(IntEnum):
@@ -255,55 +247,3 @@ def ema_frame(examples: Examples, alpha: float, iterations: Ints) -> Floats:
     """EMA of each example at all iterations, NaN where not recorded: (n, T)."""
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
     return table_curves(examples.starts, examples.losses, steps, alpha, len(iterations))
-
-
-@dataclass(frozen=True, order=True)
-class LossPart:
-    """A part of a run: examples with their losses."""
-
-    name: str
-    examples: int
-    written: StoredObject
-
-
-def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
-    """Write a part; doing it twice leaves what doing it once does."""
-    found = analysis.examples
-    offsets = pa.array(found.starts.astype(np.int32))
-    columns = {**found.keys, **{told: analysis.told[told] for told in TOLD}}
-    arrays = {column: pa.array(values) for column, values in columns.items()}
-    arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(found.iterations))
-    arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))
-    buffer = BytesIO()
-    pq.write_table(
-        pa.table(arrays), buffer, row_group_size=_GROUP_EXAMPLES, compression="zstd",
-        use_dictionary=[c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays],
-    )  # fmt: skip
-    return LossPart(name, len(found), run.write(name, buffer.getvalue()))
-
-
-def read_losses(name: str, run: RunStore) -> Examples:
-    """The examples of a part."""
-    table = _read(name, run, None)
-    iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
-    starts = iterations.offsets.to_numpy().astype(np.int64)
-    keys = {column: _values(table, column) for column in (*EXAMPLE, LABEL) if column in table.column_names}
-    return Examples(keys, starts, iterations.values.to_numpy(), losses.values.to_numpy())
-
-
-def read_column(part: str, run: RunStore, name: str) -> Array:
-    """One column of a part."""
-    return _values(_read(part, run, [name]), name)
-
-
-def _read(part: str, run: RunStore, columns: list[str] | None) -> pa.Table:
-    with run.place.fs.open((run.place / part).path, "rb") as file:
-        return pq.read_table(file, columns=columns)
-
-
-def _chunk(table: pa.Table, name: str) -> Any:
-    return table.column(name).combine_chunks()
-
-
-def _values(table: pa.Table, name: str) -> Array:
-    return cast(Array, table.column(name).to_numpy())

@@ -20,19 +20,8 @@ import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Bin, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.table_sums import TableSums
-from noisydask.losses.examples import (
-    EXAMPLE,
-    LABEL,
-    TOLD,
-    Analysis,
-    Examples,
-    LossPart,
-    RowProblems,
-    crossed_at,
-    read_column,
-    read_losses,
-    write_losses,
-)  # fmt: skip
+from noisydask.losses.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples, RowProblems, crossed_at
+from noisydask.losses.loss_parts import LossPart, read_column, read_losses, write_losses
 from noisydask.losses.table import LossColumns
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
