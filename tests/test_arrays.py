@@ -24,9 +24,10 @@ from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, w
 from noisydask.errors import InputError, JobError
 from noisydask.storage import rows as rows_module
 from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
+from noisydask.storage.counting import CountingStore
 from noisydask.storage.file_rows import NpyRows
 from noisydask.storage.locations import Location, split_column
-from noisydask.storage.rows import CountingStore, ZarrRows
+from noisydask.storage.rows import ZarrRows
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]
