@@ -238,6 +238,12 @@ def test_several_processes_record_to_one_place(place: Place) -> None:
     assert not found.duplicated(["id", "iteration"]).any()
 
 
+@pytest.mark.slow
+def test_what_is_not_closed_is_written_at_the_end_of_the_program(place: Place) -> None:
+    subprocess.run(script("recorder = LossRecorder(url, options); recorder.record(0, [1, 2], [0.5, 0.25])", place), check=True)
+    assert table(place)["id"].tolist() == [1, 2]
+
+
 FORKED = """
 import warnings; warnings.simplefilter("ignore")
 recorder = LossRecorder(url, options)

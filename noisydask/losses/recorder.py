@@ -7,7 +7,8 @@ at all, is never changed, and has a name that no other process uses: any number 
 from __future__ import annotations
 
 import atexit
-import contextlib
+import concurrent.futures.thread  # noqa: F401  has its end registered, which must come after ours
+import logging
 import os
 import secrets
 import threading
@@ -26,6 +27,8 @@ from noisydask.losses.recorded import Batch, columns_of, iteration_of, write_bat
 from noisydask.storage.locations import Location, reason
 
 Array = npt.NDArray[Any]
+
+logger = logging.getLogger("noisydask")
 
 #: Buffers that may wait to be written before :meth:`LossRecorder.record` waits for the store.
 _WAITING = 4
@@ -98,7 +101,7 @@ class LossRecorder:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_waiting, name="noisydask-recorder", daemon=True)
         self._thread.start()
-        atexit.register(self._close_at_exit)
+        _OPEN.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self._place.url, dict(self._place.options), self._flush_rows, self._flush_seconds)
@@ -187,12 +190,15 @@ class LossRecorder:
                 self._closed = True
                 self._changed.notify_all()
             self._thread.join()
-            atexit.unregister(self._close_at_exit)
+            _OPEN.discard(self)
 
-    def _close_at_exit(self) -> None:
-        """Write what a program left behind that did not close its recorder."""
-        with contextlib.suppress(JobError):
+    def close_at_exit(self) -> None:
+        """Write what a program left behind that did not close its recorder, or log that it could not be written."""
+        try:
             self.close()
+        except JobError as error:
+            left = sum(batch.rows for batch in self._waiting)
+            logger.error("%d recorded losses are lost: %s", left, error)
 
     def _check_kinds(self, columns: Mapping[str, Array]) -> None:
         """Refuse what would not fit into one table."""
@@ -246,6 +252,19 @@ class LossRecorder:
         if self._batch is None:
             return None
         return max(0.0, self._batch.begun + self._flush_seconds - time.monotonic())
+
+
+#: Recorders that were not closed yet.
+_OPEN: set[LossRecorder] = set()
+
+
+def _close_all() -> None:
+    for recorder in list(_OPEN):
+        recorder.close_at_exit()
+
+
+# Functions of atexit run when no thread can be given work any more, and clients of object stores need some.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 def _again(url: str, options: Mapping[str, Any], flush_rows: int, flush_seconds: float) -> LossRecorder:
