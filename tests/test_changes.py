@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from layouts import make, write_npy, write_zarr
 
 import noisydask
 from noisydask.command.cli import main
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError
 from noisydask.issues import changed_rows, changes
 from noisydask.issues.changed_rows import KINDS, REASONS, Comparison
 from noisydask.issues.changes import Changes, compare, diff
@@ -105,6 +106,20 @@ def test_many_parts(found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypa
     assert comparison.buckets > 3
     state = compare(comparison, 1000)
     check(Changes("a", "b", *changes._parts_of(changes.summary(state, "a")), state.table), by_hand(first, second, labels))
+
+
+@pytest.mark.parametrize("left", [None, 0, 300])
+def test_a_damaged_run_keeps_no_other_from_being_published(left: int | None, tmp_path: Path) -> None:
+    place, data = Place(str(tmp_path)), make(rows=300, classes=3)
+    first = run(place, data.labels, data.pred_probs)
+    part = tmp_path / "out/runs" / first.run.run / "issues/part-00000.parquet"
+    content = part.read_bytes()
+    part.unlink() if left is None else part.write_bytes(content[:left])
+    second = run(place, data.labels, data.pred_probs)
+    assert second.manifest["changes"] is None
+    with pytest.raises(JobError, match=f"part-00000.parquet is gone or damaged: the run {first.run.run} cannot be compared"):
+        diff(Output.at(f"{place.url}/out"))
+    assert run(place, data.labels, data.pred_probs).manifest["changes"]["new"] == 0
 
 
 def test_backwards_and_by_name(found: tuple[Place, LabelIssues, LabelIssues, Any]) -> None:

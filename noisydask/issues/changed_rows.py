@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError
 from noisydask.storage.arrays import Rows, zarr_store
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
+from noisydask.storage.locations import not_of_data
 from noisydask.storage.store import RunStore
 
 KINDS = ("new", "gone", "moved")
@@ -37,6 +38,10 @@ _COMPARED = ("given_label", "suggested_label", "label_quality")
 _READ = ("index", "id", "rank", *_COMPARED)
 _TOLD = ("rank", *_COMPARED)
 Ints = npt.NDArray[np.int64]
+
+
+class DamagedRunError(JobError):
+    """A part of the earlier run is gone or damaged."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,14 @@ def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
 def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     side = int(number >= len(comparison.parts[0]))
     run, name = comparison.runs[side], comparison.parts[side][number - side * len(comparison.parts[0])]
-    with run.place.fs.open((run.place / name).path, "rb") as file:
-        frame = pq.read_table(file, columns=list(_READ)).to_pandas()
+    try:
+        with run.place.fs.open((run.place / name).path, "rb") as file:
+            frame = pq.read_table(file, columns=list(_READ)).to_pandas()
+    except Exception as error:
+        if not_of_data(error) and not isinstance(error, FileNotFoundError):
+            raise
+        kind = JobError if side else DamagedRunError
+        raise kind(f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared") from error
     if not comparison.by_id:
         frame["id"] = frame["index"]
     frame["label_quality"] = frame["label_quality"].astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,7 @@ from noisydask.core.settings import IssueSettings
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
+from noisydask.issues.changed_rows import DamagedRunError
 from noisydask.issues.changes import since
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.ranked import Ranking
@@ -45,6 +47,8 @@ from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.storage.sources import block_sources, describe
 from noisydask.storage.store import Output, RunStore
+
+logger = logging.getLogger("noisydask")
 
 
 @dataclass
@@ -108,7 +112,11 @@ class IssueJob(Job[LabelIssues]):
         if previous is None or previous[1].get("job") != manifest["job"]:
             return manifest | {"changes": None}
         self.reporter.phase("comparing with the run before")
-        changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+        try:
+            changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+        except DamagedRunError as error:  # which is no reason not to publish a whole one
+            logger.warning("what changed is not known: %s", error)
+            return manifest | {"changes": None}
         self.objects += objects
         self._timed("changes")
         return manifest | {"changes": changes} | common_manifest(publication.run, started, self.timings, self.objects)
