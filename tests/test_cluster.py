@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
+import distributed
 import pytest
 from distributed import LocalCluster, Security
 
 from noisydask.errors import InputError, JobError
 from noisydask.running.cluster import connect
 from noisydask.running.config import ClusterConfig, checked
+from noisydask.running.job import failures_told
+from noisydask.storage.locations import Location
 
 
 @pytest.fixture
@@ -27,6 +31,12 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
         check=True, capture_output=True,
     )  # fmt: skip
     return files
+
+
+def test_a_scheduler_that_is_gone_is_not_taken_for_a_store(tmp_path: Path) -> None:
+    told = pytest.raises(JobError, match=r"^the cluster failed: the connection to its scheduler was lost")
+    with told, failures_told(Location.of(str(tmp_path), None, "out")):
+        asyncio.run(distributed.comm.connect("tcp://127.0.0.1:9", timeout=0.2))
 
 
 def test_tls_from_the_config(certificate: tuple[str, str]) -> None:

@@ -74,10 +74,10 @@ def test_storage_options_of_a_place_win_over_the_common_ones() -> None:
     assert "storage_options" not in repr(config)
 
 
-@pytest.mark.parametrize("text", ['["a", "b"]', "a\nb\n", "a\r\nb"])
+@pytest.mark.parametrize("text", ['["a", "b\u2028"]', "a\nb\u2028\n", "\ufeffa\r\nb\u2028"])
 def test_class_names_from_a_file(tmp_path: Path, text: str) -> None:
-    (tmp_path / "names").write_text(text)
-    assert checked(LEAST | {"class_names": str(tmp_path / "names")}).read_class_names() == ["a", "b"]
+    (tmp_path / "names").write_bytes(text.encode())
+    assert checked(LEAST | {"class_names": str(tmp_path / "names")}).read_class_names() == ["a", "b\u2028"]
 
 
 def test_yaml_is_loaded_safely(tmp_path: Path) -> None:
@@ -108,6 +108,8 @@ def test_class_names_that_are_not_there_are_named(tmp_path: Path, monkeypatch: p
         checked(LEAST | {"class_names": "names/here.txt"}).read_class_names()
     with pytest.raises(InputError, match=r"here\.txt \(FileNotFoundError\)$"):
         checked(LEAST | {"class_names": str(tmp_path / "here.txt")}).read_class_names()
+    with pytest.raises(InputError, match="class_names"):
+        checked(LEAST | {"class_names": "s4://bucket/names.txt"}).read_class_names()
 
 
 def test_config_must_be_a_mapping(tmp_path: Path) -> None:

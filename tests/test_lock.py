@@ -37,6 +37,15 @@ def lock(root: Location, lease: float = 30.0, **how: Any) -> Lock:
     return Lock(root, "a-run", lease, **how)
 
 
+def test_what_fails_after_the_lock_was_taken_leaves_it_free(root: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Document, "check_conditions", lambda document, held: 1 / 0)
+    with pytest.raises(InputError):
+        lock(root).__enter__()
+    monkeypatch.undo()
+    with lock(root):
+        pass
+
+
 def test_a_document_is_written_only_over_what_was_seen(root: Location) -> None:
     document = Document(root / "d.json")
     assert document.read() is None

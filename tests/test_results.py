@@ -33,6 +33,20 @@ def test_lazy_results_keep_their_run() -> None:
     ranking = noisydask.analyze_loss_dynamics(losses).ranking
     gc.collect()
     assert len(ranking.compute()) == 40
+    both = noisydask.combine(
+        noisydask.find_label_issues(DATA.labels[:40], DATA.pred_probs[:40]), noisydask.analyze_loss_dynamics(losses)
+    ).ranking
+    gc.collect()
+    assert len(both.compute()) == 40
+
+
+@pytest.mark.parametrize("top", [-1, 2.5, "x"])
+def test_numbers_of_rows_that_cannot_be(top: Any) -> None:
+    issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs)
+    dynamics = noisydask.analyze_loss_dynamics(np.ones((len(DATA.labels), 2)))
+    for ask in (issues.to_dataframe, dynamics.top_k, noisydask.combine(issues, dynamics).to_dataframe):
+        with pytest.raises(InputError, match="must be an integer of at least 0"):
+            ask(top)
 
 
 def test_a_run_that_was_removed_is_an_error(tmp_path: Path) -> None:

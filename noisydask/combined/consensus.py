@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
 
-from noisydask.running.graph import Table, lazy_frame
-from noisydask.running.published import PublishedRun, read_parts
+from noisydask.running.graph import Table
+from noisydask.running.published import PublishedRun
 
 
 @dataclass(eq=False, repr=False)
@@ -23,9 +22,7 @@ class Consensus(PublishedRun):
     @property
     def ranking(self) -> Table:
         """The ranking as a lazy Dask table, columns as in :meth:`to_dataframe`."""
-        rows, names = int(self.manifest["counts"]["ranked"]), self.manifest["parts"]
-        parts = [partial(read_parts, self.run, [name], rows) for name in names]
-        return lazy_frame(parts, read_parts(self.run, names, 0))
+        return self._ranking()
 
     def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
         """The ranking as a table, worst first.
@@ -43,5 +40,4 @@ class Consensus(PublishedRun):
             ``given_name``, ``suggested_name`` where class names were given. Percentiles and consensus are float64 from 0, the
             worst label, to 1.
         """
-        rows = int(self.manifest["counts"]["ranked"])
-        return read_parts(self.run, self.manifest["parts"], rows if top is None else min(top, rows))
+        return self._first(top)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.running.published import PublishedRun, read_parts
+from noisydask.running.published import PublishedRun
 
 
 @dataclass(eq=False, repr=False)
@@ -96,4 +96,4 @@ class LabelIssues(PublishedRun):
             Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``, ``label_quality``,
             ``given_prob``, ``suggested_prob``, and ``given_name``, ``suggested_name`` where class names were given.
         """
-        return read_parts(self.run, self.manifest["parts"], self.num_issues if top is None else top)
+        return self._first(top)

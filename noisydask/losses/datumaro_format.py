@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import ijson
 
-from noisydask.errors import DatasetError, NoisydaskError
+from noisydask.errors import DatasetError, JobError, NoisydaskError
 from noisydask.losses.annotations import Annotation, Batch, in_batches
-from noisydask.storage.locations import Location, explain
+from noisydask.storage.locations import Location, blame, explain
 
 PURPOSE = "noisy_label_detection"
 TASKS = ("OTX-Det", "OTX-MultiClassCls")
@@ -257,4 +257,5 @@ def _reading(place: Location) -> Iterator[None]:
             f"the Datumaro dataset at {place.shown} holds invalid JSON: {str(error).partition(chr(10))[0]}"
         ) from error
     except Exception as error:
-        raise DatasetError(explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]) from error
+        kind = JobError if blame(error) is JobError else DatasetError
+        raise kind(explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]) from error

@@ -24,7 +24,7 @@ from fsspec.utils import read_block
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.storage.frames import stacked
-from noisydask.storage.locations import Location, explain, reason
+from noisydask.storage.locations import Location, blame, explain, reason
 
 #: Footers read at once.
 _FOOTER_THREADS = 16
@@ -122,7 +122,7 @@ class LossFiles:
             raise
         except Exception as error:
             said = explain(error, place, "table")
-            raise InputError(said.partition("; is it a Zarr")[0].replace("there is no array", "there is no table")) from error
+            raise blame(error)(said.partition("; is it a Zarr")[0].replace("there is no array", "there is no table")) from error
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""

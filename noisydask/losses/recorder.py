@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from noisydask.errors import InputError, JobError
 from noisydask.losses.recorded import Batch, columns_of, iteration_of, write_batch
-from noisydask.storage.locations import Location, reason
+from noisydask.storage.locations import Location, blame, reason
 
 Array = npt.NDArray[Any]
 
@@ -84,7 +84,7 @@ class LossRecorder:
         try:
             self._place.fs.makedirs(self._place.path, exist_ok=True)
         except Exception as error:
-            raise InputError(_explain(error, self._place)) from error
+            raise blame(error)(_explain(error, self._place)) from error
         self._kinds: dict[str, np.dtype[Any]] = {}
         self._start()
 

@@ -22,7 +22,7 @@ from noisydask.losses.inputs import LossInputs
 from noisydask.losses.table_passes import find_examples
 from noisydask.report.curves import plot_ema_loss_dynamics
 from noisydask.running import graph
-from noisydask.running.published import PublishedRun, read_parts
+from noisydask.running.published import PublishedRun
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class LossDynamics(PublishedRun):
     @property
     def ranking(self) -> graph.Table:
         """All candidates as a lazy Dask DataFrame, a partition a Parquet part, in order of rank."""
-        names, rows = self.manifest["parts"], self.num_candidates
-        return graph.lazy_frame([partial(self._kept(read_parts), self.run, [name], rows) for name in names], self.top_k(0))
+        return self._ranking()
 
     def top_k(self, k: int) -> pd.DataFrame:
         """The first ``k`` candidates, highest metric first.
@@ -67,7 +66,7 @@ class LossDynamics(PublishedRun):
             ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``, ``last_loss``, and ``crossed_at``: the first iteration
             at which the example's EMA lies above the mean of all, -1 where it never does.
         """
-        return read_parts(self.run, self.manifest["parts"], k)
+        return self._first(k)
 
     @cached_property
     def mean_loss_dyns(self) -> pd.Series:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import fsspec
 import yaml
 from dask.utils import parse_bytes
 from distributed.comm import get_address_host
@@ -17,7 +16,7 @@ from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError
 from noisydask.running.refusals import told
-from noisydask.storage.locations import shown
+from noisydask.storage.locations import Location, blame, reason, shown
 
 #: A worker of less dies of its own packages, again and again.
 LEAST_MEMORY = 250_000_000
@@ -145,14 +144,18 @@ class IssuesConfig(PublishConfig):
         if not isinstance(self.class_names, Place):
             return self.class_names
         try:
-            with fsspec.open(self.class_names.url, "rt", encoding="utf-8", **self.options_of(self.class_names)) as file:
-                text = file.read()
-            names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-        except (OSError, ValueError, RecursionError) as error:
+            place = Location.of(self.class_names.url, self.options_of(self.class_names), "class_names")
+            text = place.fs.cat_file(place.path).decode("utf-8-sig")
+            lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+            names = json.loads(text) if text.lstrip().startswith("[") else lines
+        except InputError:
+            raise
+        except Exception as error:
+            why = reason(error) or type(error).__name__
             where = shown(self.class_names.url)
             relative = isinstance(error, FileNotFoundError) and "://" not in where and not Path(where).is_absolute()
             hint = "; relative paths count from the working directory" if relative else ""
-            raise InputError(f"class_names: cannot read the file {where} ({type(error).__name__}){hint}") from error
+            raise blame(error)(f"class_names: cannot read the file {where} ({why}){hint}") from error
         return [str(name) for name in names]
 
 

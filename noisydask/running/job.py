@@ -114,10 +114,10 @@ def failures_told(place: Location) -> Iterator[None]:
                 "a disk is full on which Dask keeps rows while they are sorted: the workers' local directory, or the folder"
                 " that DASK_TEMPORARY_DIRECTORY names; free some space there, or give another place"
             ) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost" or _from(error, "distributed.comm"):
+            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
-        if getattr(error, "reason", None) == "scheduler-connection-lost":
-            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
@@ -127,8 +127,13 @@ def _in_a_shuffle(error: Exception) -> bool:
     """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the package partd."""
     if type(error).__name__ == "P2POutOfDiskError":
         return True
-    full = isinstance(error, OSError) and error.errno in NO_SPACE
-    return full and any(frame.f_globals.get("__name__") == "partd.file" for frame, _ in walk_tb(error.__traceback__))
+    return isinstance(error, OSError) and error.errno in NO_SPACE and _from(error, "partd.file")
+
+
+def _from(error: Exception, module: str) -> bool:
+    """Whether an error of the system was raised in a package's module, or one below it."""
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__))
+    return isinstance(error, OSError) and any(f"{name}.".startswith(f"{module}.") for name in names)
 
 
 #: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.errors import JobError
+from noisydask.errors import InputError, JobError
 from noisydask.running import graph
 from noisydask.storage.arrays import zarr_store
 from noisydask.storage.chunks import ChunkedArray
@@ -55,6 +56,17 @@ class PublishedRun:
     def _array(self, name: str) -> npt.NDArray[np.generic]:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
+    def _ranking(self) -> graph.Table:
+        """The ranking, a partition a Parquet part, each read when it is computed; until then the run stays."""
+        parts = [partial(self._kept(read_parts), self.run, [name]) for name in self.manifest["parts"]]
+        return graph.lazy_frame(parts, self._first(0))
+
+    def _first(self, top: int | None) -> pd.DataFrame:
+        """The first rows of the ranking, or all."""
+        if top is not None and (not isinstance(top, Integral) or top < 0):
+            raise InputError(f"the number of rows must be an integer of at least 0, not {top!r}")
+        return read_parts(self.run, self.manifest["parts"], top)
+
 
 @dataclass(frozen=True)
 class _Kept:
@@ -78,15 +90,16 @@ def _read_chunk(array: ChunkedArray, chunk: int) -> npt.NDArray[np.generic]:
         raise JobError(f"{array.root.shown}: {array.chunk_name(chunk)} is gone; was the run removed?") from error
 
 
-def read_parts(run: RunStore, names: Sequence[str], rows: int) -> pd.DataFrame:
-    """The first ``rows`` rows of a ranking in Parquet parts."""
+def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> pd.DataFrame:
+    """The first ``rows`` rows of a ranking in Parquet parts, or all."""
     tables: list[pa.Table] = []
     for name in names:
         with run.place.fs.open((run.place / name).path, "rb") as file:
             tables.append(pq.read_table(file).slice(0, rows))
-        rows -= len(tables[-1])
-        if rows <= 0:
-            break
+        if rows is not None:
+            rows -= len(tables[-1])
+            if rows <= 0:
+                break
     if not tables:
         return pd.DataFrame()
     # Names are text, whether they came in one part or in several with a dictionary each.

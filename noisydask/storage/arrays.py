@@ -21,9 +21,9 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
-from noisydask.errors import InputError
+from noisydask.errors import InputError, NoisydaskError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
-from noisydask.storage.locations import Location, explain, patient, split_column
+from noisydask.storage.locations import Location, blame, explain, patient, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
 
 __all__ = ["DaskRows", "Rows", "end_zarr", "is_unicode", "open_rows", "zarr_store"]
@@ -162,7 +162,7 @@ def _opening(place: Location, name: str) -> Iterator[None]:
     """Turn what storage and formats raise into one sentence."""
     try:
         yield
-    except InputError:
+    except NoisydaskError:
         raise
     except Exception as error:
-        raise InputError(explain(error, place, name)) from error
+        raise blame(error)(explain(error, place, name)) from error

@@ -208,8 +208,7 @@ def reason(error: BaseException) -> str | None:
         return "access refused; check the credentials and the rights they have"
     if "NoCredentials" in kind or "InvalidAccessKeyId" in text or "Unable to locate credentials" in text:
         return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
-    lost = "Connect" in kind or "Timeout" in kind or "PayloadError" in kind  # the last: answers cut short, every time
-    if lost or isinstance(error, ConnectionError | TimeoutError):
+    if _is_lost(error):
         return "the store cannot be reached; check the endpoint and the network"
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return "no space left; free some or give another place"
@@ -218,6 +217,18 @@ def reason(error: BaseException) -> str | None:
     if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
         return "the bucket does not exist"
     return None
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether a store did not answer, or its answers were cut short, every time."""
+    known = any(word in type(error).__name__ for word in ("Connect", "Timeout", "PayloadError"))
+    return known or isinstance(error, ConnectionError | TimeoutError)
+
+
+def blame(error: BaseException) -> type[JobError | InputError]:
+    """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no room), else InputError."""
+    full = isinstance(error, OSError) and error.errno in NO_SPACE
+    return JobError if full or _is_lost(error) or isinstance(error, MemoryError) else InputError
 
 
 def not_of_data(error: BaseException) -> bool:
@@ -241,8 +252,7 @@ def explain(error: BaseException, place: Location, name: str) -> str:
 
 def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
     """The error of an output that cannot be begun."""
-    full = isinstance(error, OSError) and error.errno in NO_SPACE
-    return (JobError if full else InputError)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
+    return blame(error)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
 
 
 def _what_ails_output(error: BaseException, place: Location) -> str | None:

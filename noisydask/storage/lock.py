@@ -78,9 +78,10 @@ class Lock:
     def __enter__(self) -> Lock:
         try:
             self._acquire()
-        except (NoisydaskError, ConflictError):
-            raise
-        except Exception as error:
+        except BaseException as error:
+            self._release()
+            if isinstance(error, NoisydaskError | ConflictError) or not isinstance(error, Exception):
+                raise
             raise cannot_write(error, self.root) from error
         self._thread = threading.Thread(target=self._keep, name="noisydask-lock", daemon=True)
         self._thread.start()
@@ -98,6 +99,7 @@ class Lock:
             return
         try:
             self._document.write(self._value() | {"released": True}, self._held)
+            self._held = None
         except Exception as error:  # it ends with its lease
             logger.warning("the lock of %s was not released (%s)", self.root.shown, type(error).__name__)
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.core.blocks import BlockGrid
-from noisydask.errors import InputError, JobError
+from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.evidence_store import EvidenceStore, open_evidence
-from noisydask.storage.locations import Location, cannot_write, explain
+from noisydask.storage.locations import Location, blame, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
@@ -81,7 +81,7 @@ class Output:
         """The evidence store of this output, as :func:`noisydask.storage.evidence_store.open_evidence` leaves it."""
         try:
             return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
-        except InputError:
+        except NoisydaskError:
             raise
         except Exception as error:
             raise cannot_write(error, self.place) from error
@@ -118,7 +118,7 @@ class Output:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
-            raise InputError(explain(error, self.place, "out")) from error
+            raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
         if found != FORMAT_VERSION:
             raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
