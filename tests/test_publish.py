@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,20 @@ def test_older_runs_stay_readable(place: Place) -> None:
     for wrong in ("x", "../../etc", "20260101T000000Z-0123abcd"):
         with pytest.raises(InputError):
             reopen(place, wrong)
+
+
+def test_an_output_is_of_one_job(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    issues = run(place)
+    dynamics = noisydask.analyze_loss_dynamics([[0.5, 0.25]] * 430, out=tmp_path / "dynamics")
+    others = (
+        lambda: noisydask.analyze_loss_dynamics([[0.5, 0.25]], out=tmp_path / "out"),
+        lambda: noisydask.combine(issues, dynamics, out=tmp_path / "out"),
+    )
+    for other in others:
+        with pytest.raises(InputError, match="out holds runs of the job 'issues'"):
+            other()
+    assert reopen(place).run.run == issues.run.run
 
 
 def test_a_run_is_invisible_until_it_is_published(place: Place) -> None:

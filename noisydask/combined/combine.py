@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 from noisydask.combined import passes, tables
@@ -24,10 +22,10 @@ from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.tables import WrittenPart
 from noisydask.running import graph
-from noisydask.running.job import Job
+from noisydask.running.job import Job, common_manifest
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.publish import Publication
-from noisydask.storage.store import FORMAT_VERSION, Output, RunStore
+from noisydask.storage.store import Output, RunStore
 
 #: Tasks of a thread in a pass that counts.
 _TASKS = 2
@@ -107,6 +105,7 @@ def combine(
 class CombineJob(Job[Consensus]):
     """One run of the job: what fits one worker is done at once; more is joined, then sorted three times."""
 
+    name = "combine"
     inputs: Inputs
     top: int | None
 
@@ -200,25 +199,16 @@ class CombineJob(Job[Consensus]):
 
     def _manifest(self, run: RunStore, started: datetime, total: int, parts: Sequence[WrittenPart]) -> dict[str, Any]:
         """Everything there is to know of a run."""
-        packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
-        finished, inputs = datetime.now(UTC), self.inputs
-        return {
-            "format_version": FORMAT_VERSION,
-            "run": run.run,
-            "job": "combine",
-            "started": started.isoformat(),
-            "finished": finished.isoformat(),
-            "seconds": self.timings | {"total": round((finished - started).total_seconds(), 4)},
+        inputs, objects = self.inputs, [stored for part in parts for stored in part.objects]
+        return common_manifest(run, started, self.timings, objects) | {
+            "job": self.name,
             "settings": {"on": inputs.on, "top": self.top},
             "inputs": inputs.described,
             "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
             "counts": {
                 "examples": inputs.sources.grid.rows, "common": total, "ranked": sum(part.rows for part in parts)
             },
-            "threads": graph.slots(),
-            "versions": {"python": python_version()} | {name: version(name) for name in packages},
             "parts": [tables.part_name(part.number) for part in parts],
-            "objects": [asdict(stored) for part in parts for stored in part.objects],
         }  # fmt: skip
 
 

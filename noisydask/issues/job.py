@@ -59,6 +59,7 @@ class IssueJob(Job[LabelIssues]):
     evidence is reused, and kept for the next run.
     """
 
+    name = "issues"
     inputs: Inputs
     settings: IssueSettings
     absent: float = NEVER
@@ -108,8 +109,8 @@ class IssueJob(Job[LabelIssues]):
 
     def _with_changes(self, manifest: dict[str, Any], publication: Publication, started: datetime) -> dict[str, Any]:
         """The manifest with what changed since the run before."""
-        previous = publication.previous()
-        if previous is None or previous[1].get("job") != manifest["job"]:
+        previous = publication.previous
+        if previous is None:
             return manifest | {"changes": None}
         self.reporter.phase("comparing with the run before")
         try:
@@ -264,7 +265,7 @@ class IssueJob(Job[LabelIssues]):
         more = {name: describe(snapshot, counts["classes"], name) for name, snapshot in self.snapshots.items()}
         names = self.inputs.class_names
         return common_manifest(run, started, self.timings, self.objects) | {
-            "job": "issues",
+            "job": self.name,
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
             "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),

@@ -62,6 +62,7 @@ class DynamicsJob(Job[LossDynamics]):
     ``lasting`` says that the output outlives the run, so that states are kept for the next.
     """
 
+    name = "dynamics"
     inputs: LossInputs
     settings: LossSettings
     lasting: bool = True
@@ -256,7 +257,7 @@ class DynamicsJob(Job[LossDynamics]):
         """Everything there is to know of a run."""
         more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
         return common_manifest(run, started, self.timings, self.objects) | {
-            "job": "dynamics",
+            "job": self.name,
             "settings": asdict(self.settings),
             "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()},
             "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),

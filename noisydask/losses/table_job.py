@@ -32,6 +32,7 @@ from noisydask.storage.store import RunStore
 class TableJob(Job[LossDynamics]):
     """One run on losses that come example by example; :meth:`run` is the whole of it."""
 
+    name = "dynamics"
     source: LossSource
     settings: LossSettings
 
@@ -63,7 +64,7 @@ class TableJob(Job[LossDynamics]):
         self.objects += [part.written for part in state.parts] + [part.written for part in candidates]
         self._timed("write")
         manifest = common_manifest(run, started, self.timings, self.objects) | {
-            "job": "dynamics",
+            "job": self.name,
             "settings": asdict(self.settings),
             "inputs": {"losses": self.source.describe()},
             "counts": {

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from platform import python_version
 from traceback import walk_tb
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from distributed.system import MEMORY_LIMIT
 
@@ -35,6 +35,8 @@ class Job(ABC, Generic[Found]):
 
     Attributes
     ----------
+    name : str
+        The job, as its manifest and the command call it.
     reporter : Reporter
         Shows progress.
     publish : PublishSettings
@@ -45,6 +47,7 @@ class Job(ABC, Generic[Found]):
         Seconds of each phase that is over.
     """
 
+    name: ClassVar[str]
     reporter: Reporter
     publish: PublishSettings = field(default_factory=PublishSettings)
     objects: list[StoredObject] = field(default_factory=list)
@@ -56,7 +59,16 @@ class Job(ABC, Generic[Found]):
         started = datetime.now(UTC)
         with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
             self.reporter = publication.reporter
+            self._refuse_other_jobs(publication)
             return self._run(publication, started)
+
+    def _refuse_other_jobs(self, publication: Publication) -> None:
+        """An output's pointer names the runs of one job: readers, comparisons and gates rely on it."""
+        found = publication.previous[1].get("job") if publication.previous is not None else self.name
+        if found != self.name:
+            raise InputError(
+                f"{publication.output.place.shown} holds runs of the job {found!r}; give this one an out of its own"
+            )
 
     @abstractmethod
     def _run(self, publication: Publication, started: datetime) -> Found:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from noisydask.core.settings import PublishSettings
@@ -54,6 +55,7 @@ class Publication:
     _latest: Document = field(repr=False)
     _seen: Seen | None = field(repr=False)
 
+    @cached_property
     def previous(self) -> tuple[RunStore, dict[str, Any]] | None:
         """The parent and its manifest, as far as it can be read."""
         try:
