@@ -38,6 +38,7 @@ def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, 
         If there is no finished run, or one of a job that this version does not know.
     """
     found, manifest = Output.at(out, storage_options).open_run(run)
-    if manifest["job"] not in _RESULTS:
-        raise InputError(f"{found.place.shown} is a run of the job {manifest['job']!r}, which this noisydask does not know")
-    return _RESULTS[manifest["job"]](found, manifest)
+    job = manifest.get("job")
+    if not isinstance(job, str) or job not in _RESULTS:
+        raise InputError(f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know")
+    return _RESULTS[job](found, manifest)

@@ -394,3 +394,12 @@ def test_an_input_beside_the_output_is_welcome(tmp_path: Path) -> None:
 )
 def test_places_are_compared_whatever_their_spelling(inner: str, outer: str, expected: bool) -> None:
     assert is_inside(inner, outer) is expected
+
+
+def test_links_beside_the_documents_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "victim").write_text("mine")
+    for name in ("latest.json.new", "lock.json.new"):
+        (tmp_path / "out" / name).symlink_to(tmp_path / "victim")
+    noisydask.find_label_issues([0, 1], [[0.75, 0.25], [0.25, 0.75]], out=tmp_path / "out")
+    assert (tmp_path / "victim").read_text() == "mine"

@@ -168,6 +168,15 @@ def test_only_what_changed_is_read(what: str, place: Place) -> None:
     assert run(place).manifest["blocks"]["scanned"] == 0  # and what was read is kept again
 
 
+def test_another_spelling_of_a_path_is_the_same_array(tmp_path: Path) -> None:
+    store(Place(str(tmp_path)))
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "nights" / "..", tmp_path / "link"):
+        (tmp_path / "nights").mkdir(exist_ok=True)
+        found = noisydask.find_label_issues(folder / "l.zarr", folder / "p.zarr", out=tmp_path / "out")
+    assert found.manifest["blocks"]["scanned"] == 0
+
+
 @pytest.mark.parametrize("layout", ["v2", "sharded", "split"])
 def test_other_layouts(layout: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path))

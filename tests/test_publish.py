@@ -66,6 +66,15 @@ def test_an_output_is_of_one_job(tmp_path: Path) -> None:
     assert reopen(place).run.run == issues.run.run
 
 
+def test_a_gate_that_cannot_be_told_is_told(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    first = run(place, fail_new_above=0)
+    (tmp_path / "out/runs" / first.run.run / "manifest.json").unlink()
+    with pytest.raises(GateError, match="is not known"):
+        run(place, fail_new_above=0)
+    assert reopen(place).manifest["changes"] is None
+
+
 def test_a_run_is_invisible_until_it_is_published(place: Place) -> None:
     seen: list[Any] = []
 

@@ -46,7 +46,8 @@ class Outcome:
 def run_night(steps: Sequence[Step], usable: Callable[[], bool]) -> list[Outcome]:
     """Do all steps; ``usable`` says whether the cluster is still there.
 
-    A step is left out, as failed, where the cluster is gone or a step that it needs has published nothing.
+    A step is left out where a step that it needs has published nothing, with the status of that one, or, as failed, where
+    the cluster is gone.
 
     Examples
     --------
@@ -57,9 +58,10 @@ def run_night(steps: Sequence[Step], usable: Callable[[], bool]) -> list[Outcome
     outcomes: list[Outcome] = []
     for step in steps:
         # A quality gate (3) is told after publishing.
-        failed = [done.name for done in outcomes if done.name in step.needs and done.status not in (0, 3)]
+        failed = [done for done in outcomes if done.name in step.needs and done.status not in (0, 3)]
         if failed:
-            outcomes.append(Outcome(step.name, 1, f"left out: it needs {' and '.join(failed)}"))
+            why = f"left out: it needs {' and '.join(done.name for done in failed)}"
+            outcomes.append(Outcome(step.name, worst(failed), why))
         elif not usable():
             outcomes.append(Outcome(step.name, 1, "left out: the cluster is gone"))
         else:

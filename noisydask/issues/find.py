@@ -144,8 +144,12 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
     share = found.num_issues / found.num_examples
     if settings.fail_above is not None and share > settings.fail_above:
         raise GateError(f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})", found)
-    changes = found.manifest["changes"]
-    if settings.fail_new_above is not None and changes is not None and changes["new"] > settings.fail_new_above:
+    changes, first = found.manifest["changes"], found.manifest["parent"] is None
+    if settings.fail_new_above is None or first:
+        return
+    if changes is None:
+        raise GateError("how many issues are new is not known, as the run before cannot be read (fail_new_above)", found)
+    if changes["new"] > settings.fail_new_above:
         raise GateError(f"{changes['new']:,} issues are new, above fail_new_above ({settings.fail_new_above:,})", found)
 
 

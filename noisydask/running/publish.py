@@ -22,7 +22,7 @@ from noisydask.running.status import StatusReporter
 from noisydask.storage.conditional import ConflictError, Document, Seen
 from noisydask.storage.lock import Lock
 from noisydask.storage.retention import clean_up
-from noisydask.storage.store import FORMAT_VERSION, LATEST, MANIFEST, Output, RunStore, storage_error
+from noisydask.storage.store import FORMAT_VERSION, LATEST, MANIFEST, NoRunError, Output, RunStore, storage_error
 
 logger = logging.getLogger("noisydask")
 
@@ -57,11 +57,14 @@ class Publication:
 
     @cached_property
     def previous(self) -> tuple[RunStore, dict[str, Any]] | None:
-        """The parent and its manifest, as far as it can be read."""
+        """The parent and its manifest, if it is there."""
         try:
             return self.output.open_run(self.parent) if self.parent is not None else None
-        except InputError:
+        except NoRunError as error:
+            logger.warning("the run before this one cannot be read: %s", error)
             return None
+        except InputError as error:  # the store failed, which a moment ago took the lock
+            raise JobError(str(error)) from error
 
     def publish(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Write the manifest, then let readers see the run; the manifest as written.

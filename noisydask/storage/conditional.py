@@ -149,8 +149,9 @@ class _LocalObjects(_Objects):
             found = self.get()
             if (found.tag if found else None) != tag:
                 raise FileExistsError(self.place.path)
-            beside = f"{self.place.path}.new"  # one name: what a killed process leaves is overwritten by the next
-            with open(beside, "wb") as file:
+            beside = f"{self.place.path}.new"  # one name: what a killed process leaves, the next replaces
+            Path(beside).unlink(missing_ok=True)
+            with open(beside, "xb") as file:  # and follows no link
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

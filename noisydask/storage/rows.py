@@ -205,7 +205,8 @@ class ZarrRows(Rows):
         store: Any = self.array.store
         while isinstance(store, WrapperStore):
             store = store._store
-        root = getattr(store, "root", None) or getattr(store, "path", "")
+        local = isinstance(store, LocalStore)  # of which there are several spellings
+        root = os.path.realpath(store.root) if local else getattr(store, "root", None) or getattr(store, "path", "")
         return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
 
     @property

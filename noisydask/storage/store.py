@@ -33,6 +33,10 @@ LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
+class NoRunError(InputError):
+    """There is no finished run, or what tells of it is damaged."""
+
+
 @dataclass(frozen=True)
 class RunStore:
     """One run's folder."""
@@ -114,9 +118,9 @@ class Output:
                 raise ValueError("it is the manifest of another run")
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
-            raise InputError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+            raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
+            raise NoRunError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
