@@ -315,6 +315,7 @@ def test_what_is_shown_of_a_url(url: str, is_shown: str) -> None:
     place = Location(url, "", {})
     assert place.shown == is_shown
     assert "secret" not in repr(place)
+    assert "token" not in repr(Location.of("https://user:secret@host/a.npy?token=1", None, "x"))
 
 
 def test_credentials_in_an_s3_url_become_options() -> None:

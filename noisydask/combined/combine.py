@@ -25,6 +25,7 @@ from noisydask.running import graph
 from noisydask.running.job import Job, common_manifest
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.publish import Publication
+from noisydask.storage.locations import options_by_name
 from noisydask.storage.store import Output, RunStore
 
 #: Tasks of a thread in a pass that counts.
@@ -88,7 +89,7 @@ def combine(
     """
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise InputError(f"top must be an integer of at least 1, not {top!r}")
-    options = storage_options or {}
+    options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
     job = CombineJob(
         Inputs.open(issues_out, dynamics_out, on, ids, options),

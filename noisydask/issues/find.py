@@ -20,7 +20,7 @@ from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
 from noisydask.running import graph
 from noisydask.running.progress import Reporter, Silent
-from noisydask.storage.locations import refuse_overlap
+from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output
 
 
@@ -126,7 +126,7 @@ def find_label_issues(
     settings = IssueSettings(
         quality_score, adjust_pred_probs, estimation_method, on_invalid, block_bytes, on_unreadable, bool(full)
     )
-    options = storage_options or {}
+    options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
     publish = PublishSettings(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above

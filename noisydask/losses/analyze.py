@@ -17,7 +17,7 @@ from noisydask.losses.sources import DatumaroSource, LossSource, open_table
 from noisydask.losses.table import LossColumns
 from noisydask.losses.table_job import TableJob
 from noisydask.running.progress import Reporter, Silent
-from noisydask.storage.locations import refuse_overlap
+from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output
 
 
@@ -117,7 +117,7 @@ def analyze_loss_dynamics(
     """
     settings = LossSettings(alpha, top_k, block_bytes)
     publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
-    options = storage_options or {}
+    options = options_by_name(storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out")
     if sum(source is not None for source in (losses, table, datumaro)) != 1:
         raise InputError("give one of losses, table and datumaro")
     job: DynamicsJob | TableJob

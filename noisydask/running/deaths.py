@@ -5,6 +5,7 @@ from __future__ import annotations
 from distributed.scheduler import KilledWorker
 
 from noisydask.errors import JobError
+from noisydask.storage.locations import shown
 from noisydask.storage.rows import Rows
 
 
@@ -27,7 +28,7 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Non
     start, stop = rows
     where = f"rows {start:,} to {stop - 1:,}"
     if source is not None:
-        first, *more = (chunk.key for chunk in source.chunks(start, stop))
+        first, *more = (shown(chunk.key) for chunk in source.chunks(start, stop))
         chunks = f"chunks {first} to {more[-1]}" if more else f"chunk {first}" if first else "the file"
         where = f"{source.url}: {chunks}, {where}"
     beside = ", or at what they read at the same time" if error.last_worker.nthreads > 1 else ""

@@ -54,13 +54,13 @@ class Location:
     url : str
         May hold credentials, never shown.
     path : str
-        The path as the file system wants it.
+        The path as the file system wants it; of some it is the URL.
     options : mapping
         Storage options; may hold credentials, never shown.
     """
 
     url: str = field(repr=False)
-    path: str
+    path: str = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -80,6 +80,9 @@ class Location:
             raise InputError(f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})") from error
         return cls(url, path if isinstance(fs, LocalFileSystem) else path.rstrip("/"), options)
 
+    def __repr__(self) -> str:
+        return f"Location({self.shown})"
+
     @cached_property
     def fs(self) -> Any:
         """The file system; made anew in each process."""
@@ -98,6 +101,30 @@ class Location:
         if "::" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
             raise InputError(f"{name!r} names nothing inside {self.shown}")
         return Location(posixpath.join(self.url.rstrip("/"), name), posixpath.join(self.path, name), self.options)
+
+
+def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
+    """The storage options of each place, by the places' names.
+
+    Raises
+    ------
+    InputError
+        If they are anything else, or there is no place of that name.
+
+    Examples
+    --------
+    >>> options_by_name({"lables": {"anon": True}}, "labels", "out")
+    Traceback (most recent call last):
+    noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the fsspec options of each
+    """
+    given = {} if given is None else given
+    maps = f"it maps {', '.join(names)} to the fsspec options of each"
+    if not isinstance(given, Mapping):
+        raise InputError(f"storage_options must be a mapping: {maps}")
+    for name, options in given.items():
+        if name not in names or not isinstance(options, Mapping):
+            raise InputError(f"storage_options has {name!r}: {maps}")
+    return given
 
 
 def patient(fs: Any) -> Any:

@@ -25,7 +25,7 @@ logger = logging.getLogger("noisydask")
 
 #: Names of the objects of a run, whatever job made it.
 OWN = re.compile(
-    r"(manifest|status)\.json|report\.html|[a-z_]+\.png|[a-z]+/[a-z_]+(-\d{5,}){1,2}\.parquet"
+    r"(manifest|status)\.json|[a-z_]+\.png|[a-z]+/[a-z_]+(-\d{5,}){1,2}\.parquet"
     r"|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
 )
 

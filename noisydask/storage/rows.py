@@ -21,7 +21,7 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.storage.counting import ByteCount, CountingStore
 from noisydask.storage.listing import Listing, list_array
-from noisydask.storage.locations import not_of_data, reason
+from noisydask.storage.locations import not_of_data, reason, shown
 
 Array = npt.NDArray[np.generic]
 
@@ -98,7 +98,7 @@ class Rows(ABC):
             except Exception as error:
                 if isinstance(error, NoisydaskError) or not_of_data(error):
                     raise
-                where = f"chunk {chunk.key}, " if chunk.key else ""
+                where = f"chunk {shown(chunk.key)}, " if chunk.key else ""
                 raise UnreadableError(
                     f"{self.url}: {where}rows {chunk.start:,} to {chunk.stop - 1:,} cannot be read"
                     f" ({type(error).__name__}); is it damaged?"
