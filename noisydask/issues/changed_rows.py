@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 import zarr
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import Rows, zarr_store
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
+from noisydask.storage.rows import Rows
 from noisydask.storage.store import RunStore
+from noisydask.storage.zarr_stores import zarr_store
 
 KINDS = ("new", "gone", "moved")
 #: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label agrees with the prediction

@@ -14,10 +14,9 @@ import numpy.typing as npt
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import EVIDENCE_VERSION
 from noisydask.errors import JobError
-from noisydask.storage.arrays import DaskRows, Rows
 from noisydask.storage.listing import EMPTY, Listing
 from noisydask.storage.locations import reason
-from noisydask.storage.rows import Chunk
+from noisydask.storage.rows import Chunk, Rows
 
 
 def digest(*parts: Any) -> str:
@@ -106,7 +105,7 @@ class Snapshot:
                 yield block
 
 
-def snapshots(inputs: Mapping[str, Rows | DaskRows | None]) -> dict[str, Snapshot]:
+def snapshots(inputs: Mapping[str, object]) -> dict[str, Snapshot]:
     """List the objects of all inputs that lie in stores, by the inputs' names."""
     return {name: Snapshot(rows, listed(rows)) for name, rows in inputs.items() if isinstance(rows, Rows)}
 
