@@ -220,9 +220,10 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
             _at(comparison.runs[1], name, positions[there][order]) for name in ("given_labels.zarr", "label_quality.zarr")
         )
         reasons = np.where(labels != gone.loc[rows, "given_label_before"].to_numpy(np.int64), "corrected", "risen")
-        reasons = np.where(np.isnan(scores), "left_out", reasons)
+        kept = ~np.isnan(scores)
+        reasons = np.where(kept, reasons, "left_out")
         why[np.flatnonzero(there)[order]] = reasons
-        label[rows], score[rows] = labels, scores
+        label[rows[kept]], score[rows] = labels[kept], scores
     return pd.DataFrame({"why": why, "given_label": label, "label_quality": score}, index=gone.index)
 
 
