@@ -91,6 +91,9 @@ def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) 
     seen = diff(output, top=1000)
     assert (seen.before, seen.after) == (first.run.run, second.run.run)
     check(seen, expected)
+    left_out = seen.table[seen.table["why"] == "left_out"]
+    assert left_out["given_label"].isna().all()  # no class stands for a row that was left out
+    assert left_out["given_label_before"].notna().all()
     said = second.manifest["changes"]
     assert {kind: said[kind] for kind in KINDS} == dict(seen.counts)
     # Computed anew, not read from the run, it is the same.

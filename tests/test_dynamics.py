@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.core.curve_sums import CurveSums
+from noisydask.core.curve_sums import MOST_CELLS, CurveSums
 from noisydask.core.dynamics import (  # fmt: skip
     LARGEST_LOSS,
     ExampleStates,
@@ -210,3 +210,8 @@ def test_label_codes_of_any_type(dtype: Any) -> None:
     labels = np.array([np.iinfo(dtype).min, 5, np.iinfo(dtype).max // 2, 5], dtype)
     values, codes = label_codes(labels)
     assert values[codes].tolist() == labels.tolist()
+
+
+def test_the_sums_of_a_reduction_fit_a_worker_of_2_gib() -> None:
+    most = CurveSums.zero(np.zeros(1, np.int64), MOST_CELLS)
+    assert 10 * (most.limbs.nbytes + most.counts.nbytes) < 0.6 * 2 * 1024**3

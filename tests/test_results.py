@@ -108,6 +108,14 @@ def test_what_is_no_example_is_refused(ids: Any) -> None:
             found.ema([name])
 
 
+def test_all_examples_that_share_an_id() -> None:
+    found = noisydask.analyze_loss_dynamics(LOSSES, ids=["a", "b", "c"] * 3 + ["d"], alpha=0.5)
+    positions = noisydask.analyze_loss_dynamics(LOSSES, alpha=0.5)
+    curves = found.ema(["b", "d", "a"])
+    assert curves.index.tolist() == ["b"] * 3 + ["d"] + ["a"] * 3
+    np.testing.assert_array_equal(curves, positions.ema([1, 4, 7, 9, 0, 3, 6]))
+
+
 @pytest.mark.parametrize("ids", [TABLE["id"], TABLE["id"].astype(str)], ids=["integers", "text"])
 def test_no_examples_of_a_table(ids: Any) -> None:
     for more in ({}, {"subset": "train"}):

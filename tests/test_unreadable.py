@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dask
 import numpy as np
@@ -14,10 +15,14 @@ from distributed import Client
 from layouts import make, write_zarr
 
 import noisydask
+from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.storage.arrays import zarr_store
+from noisydask.storage.arrays import open_rows, zarr_store
+from noisydask.storage.fingerprints import Snapshot
 from noisydask.storage.locations import Location
+from noisydask.storage.rows import ZarrRows
+from noisydask.storage.sources import block_sources, describe
 
 pytestmark = pytest.mark.thorough
 SLOW = pytest.mark.slow
@@ -133,6 +138,21 @@ def test_several_missing_chunks_are_counted(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"chunk c/3/0, rows 300 to 399 .*3 chunks are missing"):
         run(place)
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 230
+
+
+def test_the_list_of_chunks_is_walked_twice_however_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: Any = open_rows(write_zarr(Place(str(tmp_path)) / "p.zarr", DATA.pred_probs), "pred_probs")
+    listed, walked, chunks = Mock(wraps=rows.objects()), [0], ZarrRows.chunks
+
+    def counted(self: ZarrRows, start: int, stop: int) -> Any:
+        walked[0] += -(-(stop - start) // self.chunk_rows)
+        return chunks(self, start, stop)
+
+    monkeypatch.setattr(ZarrRows, "chunks", counted)
+    snapshot = Snapshot(rows, listed)
+    block_sources({"pred_probs": snapshot}, BlockGrid(1030, 100, 1), 7, keep=True, skip=False)
+    describe(snapshot, 7, "pred_probs")
+    assert (walked[0], listed.values.call_count) == (2 * 11, 1)
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:

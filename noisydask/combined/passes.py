@@ -22,8 +22,8 @@ from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
-from noisydask.storage.arrays import Rows
 from noisydask.storage.frames import stacked
+from noisydask.storage.rows import Rows
 from noisydask.storage.store import RunStore
 
 Array = npt.NDArray[Any]

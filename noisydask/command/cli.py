@@ -32,8 +32,8 @@ from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checke
 from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import Bar, Lines, Reporter, logger
 from noisydask.runs import open_run
-from noisydask.storage.arrays import end_zarr
 from noisydask.storage.store import Output
+from noisydask.storage.zarr_stores import end_zarr
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,

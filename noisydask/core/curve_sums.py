@@ -14,8 +14,9 @@ from noisydask.errors import InputError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Labels times iterations of the curves that are made, at most: 48 bytes each.
-MOST_CELLS = 1 << 24
+#: Labels times iterations of the curves that are made, at most: 48 bytes each. A reduction holds eight such sums and two on
+#: the way, which take no more than the 60 % of a worker of 2 GiB that Dask fills before it spills.
+MOST_CELLS = 2_500_000
 #: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
 ROWS_BETWEEN_CARRIES = 1 << 21
 

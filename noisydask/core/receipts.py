@@ -16,14 +16,12 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
 from noisydask.core.thresholds import ClassTotals
 
 #: Rises with every change of what evidence or receipts mean: evidence of another version is made anew.
 EVIDENCE_VERSION = 3
 
-_LOW_BITS = 20
 _SEALED = re.compile(rb'\{"crc32c": "([0-9a-f]{8})", "receipt": (.*)\}\n', re.DOTALL)
 
 
@@ -170,15 +168,9 @@ def unsealed(content: bytes) -> dict[str, Any]:
 def _totals_to_json(totals: ClassTotals) -> list[list[int]]:
     """Classes that occur, their counts, and their sums."""
     classes = np.flatnonzero(totals.counts)
-    sums = [(int(high) << _LOW_BITS) + int(low) for high, low in zip(totals.high[classes], totals.low[classes], strict=True)]
-    return [classes.tolist(), totals.counts[classes].tolist(), sums]
+    return [classes.tolist(), totals.counts[classes].tolist(), totals.sums(classes)]
 
 
 def _totals_from_json(stored: list[list[int]], num_classes: int) -> ClassTotals:
-    totals = ClassTotals.zero(num_classes)
     classes, counts, sums = stored
-    where: npt.NDArray[np.int64] = np.array(classes, np.int64)
-    totals.counts[where] = counts
-    totals.high[where] = [total >> _LOW_BITS for total in sums]
-    totals.low[where] = [total & ((1 << _LOW_BITS) - 1) for total in sums]
-    return totals
+    return ClassTotals.from_sums(num_classes, np.array(classes, np.int64), counts, sums)

@@ -5,6 +5,7 @@ The totals are integers (see :data:`noisydask.core.row_kernel.FIXED_POINT`), so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,22 @@ class ClassTotals:
         """Totals of one call of the row kernel."""
         return cls(counts, fixed >> _LOW_BITS, fixed & ((1 << _LOW_BITS) - 1))
 
+    @classmethod
+    def from_sums(
+        cls, num_classes: int, classes: npt.NDArray[np.int64], counts: Sequence[int], sums: Sequence[int]
+    ) -> ClassTotals:
+        """Totals of which these are the counts and :meth:`sums` of some classes; the others have no examples."""
+        totals = cls.zero(num_classes)
+        totals.counts[classes] = counts
+        totals.high[classes] = [total >> _LOW_BITS for total in sums]
+        totals.low[classes] = [total & ((1 << _LOW_BITS) - 1) for total in sums]
+        return totals
+
+    def sums(self, classes: npt.NDArray[np.int64] | slice = slice(None)) -> list[int]:
+        """The sum of each class, or of some, in units of ``1 / FIXED_POINT``: Python's integers, of any size."""
+        parts = zip(self.high[classes].tolist(), self.low[classes].tolist(), strict=True)
+        return [(high << _LOW_BITS) + low for high, low in parts]
+
     def __add__(self, other: ClassTotals) -> ClassTotals:
         return ClassTotals(self.counts + other.counts, self.high + other.high, self.low + other.low)
 
@@ -70,7 +87,6 @@ def confident_thresholds(totals: ClassTotals, absent: float = NEVER) -> npt.NDAr
     [0.75, 2.0]
     """
     unit = int(FIXED_POINT)
-    sums = ((int(high) << _LOW_BITS) + int(low) for high, low in zip(totals.high, totals.low, strict=True))
     # Python divides two integers with one correct rounding, whatever their size.
-    means = [total / (int(n) * unit) if n else absent for total, n in zip(sums, totals.counts, strict=True)]
+    means = [total / (int(n) * unit) if n else absent for total, n in zip(totals.sums(), totals.counts, strict=True)]
     return np.maximum(np.array(means, np.float64), LOWER_BOUND)

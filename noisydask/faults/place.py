@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import zarr
 
-from noisydask.storage.arrays import zarr_store
 from noisydask.storage.locations import Location
+from noisydask.storage.zarr_stores import zarr_store
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import zarr
 
 from noisydask.errors import InputError, JobError
-from noisydask.storage.arrays import Rows, zarr_store
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
 from noisydask.storage.locations import not_of_data
+from noisydask.storage.rows import Rows
 from noisydask.storage.store import RunStore
+from noisydask.storage.zarr_stores import zarr_store
 
 KINDS = ("new", "gone", "moved")
 #: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label agrees with the prediction
@@ -230,9 +231,10 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
             _at(comparison.runs[1], name, positions[there][order]) for name in ("given_labels.zarr", "label_quality.zarr")
         )
         reasons = np.where(labels != gone.loc[rows, "given_label_before"].to_numpy(np.int64), "corrected", "risen")
-        reasons = np.where(np.isnan(scores), "left_out", reasons)
+        kept = ~np.isnan(scores)
+        reasons = np.where(kept, reasons, "left_out")
         why[np.flatnonzero(there)[order]] = reasons
-        label[rows], score[rows] = labels, scores
+        label[rows[kept]], score[rows] = labels[kept], scores
     return pd.DataFrame({"why": why, "given_label": label, "label_quality": score}, index=gone.index)
 
 

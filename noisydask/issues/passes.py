@@ -27,11 +27,10 @@ from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
 from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError
-from noisydask.storage.arrays import Rows
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.evidence_store import EvidenceStore
 from noisydask.storage.frames import stacked
-from noisydask.storage.rows import read_rows
+from noisydask.storage.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
 

@@ -26,10 +26,9 @@ from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.issues.passes import total_of
 from noisydask.issues.scanning import reads
 from noisydask.losses.dense_state import Known, StateStore
-from noisydask.storage.arrays import Rows
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.fingerprints import of_labels
-from noisydask.storage.rows import ZarrRows
+from noisydask.storage.rows import Rows, ZarrRows
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -100,8 +100,8 @@ class LossDynamics(PublishedRun):
         Returns
         -------
         DataFrame
-            A row each, in the order asked for; columns are iterations. Of tables and Datumaro datasets all examples of an
-            id, named by id, subset and annotation id where these are known.
+            A row each, in the order asked for; columns are iterations. All examples that share an id: those of an array by
+            position; those of tables and Datumaro datasets named by id, subset and annotation id where these are known.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class LossDynamics(PublishedRun):
         """Curves of chosen examples, and their labels where these are known."""
         if "loss_parts" in self.manifest:
             return self._chosen_of_parts(ids)
-        positions = self._positions(ids)
+        ids, positions = self._positions(ids)
         losses = self._rows("losses", positions, storage_options)[:, : len(self.iterations)]
         labels = self._rows("labels", positions, storage_options).tolist() if "labels" in self.manifest["inputs"] else None
         curves = ema_curves(losses, self.manifest["settings"]["alpha"])
@@ -215,23 +215,26 @@ class LossDynamics(PublishedRun):
             raise InputError(f"the {name} changed since this run, from shape {then} to {rows.shape}: run the job again")
         return rows
 
-    def _positions(self, ids: list[Any]) -> list[int]:
+    def _positions(self, ids: list[Any]) -> tuple[list[Any], list[int]]:
+        """The examples that ids name, each with the id it was asked for by; all of those that share one, by position."""
         examples = int(self.manifest["counts"]["examples"])
         if "ids" not in self.manifest["inputs"]:
             for index in ids:
                 if not isinstance(index, int | np.integer) or not 0 <= index < examples:
                     raise InputError(f"there is no example {index!r}: positions are 0 to {examples - 1:,}")
-            return [int(index) for index in ids]
-        found: dict[Any, int] = {}
+            return ids, [int(index) for index in ids]
+        found: dict[Any, list[int]] = {}
         for name in self.manifest["parts"]:
             with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
                 table = pq.read_table(file, columns=["id", "index"])
             table = table.filter(pc.field("id").isin(_as_column(ids, table.schema.field("id").type)))
-            found |= dict(zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True))
+            for name, index in zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True):
+                found.setdefault(name, []).append(index)
         for name in ids:
             if name not in found:
                 raise InputError(f"{name!r} is no candidate of this run")
-        return [found[name] for name in ids]
+        named = [(name, index) for name in ids for index in sorted(found[name])]
+        return [name for name, _ in named], [index for _, index in named]
 
 
 def _as_column(ids: list[Any], kind: pa.DataType) -> pa.Array:

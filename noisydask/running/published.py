@@ -18,9 +18,9 @@ import zarr
 
 from noisydask.errors import InputError, JobError
 from noisydask.running import graph
-from noisydask.storage.arrays import zarr_store
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import RunStore
+from noisydask.storage.zarr_stores import zarr_store
 
 
 @dataclass(eq=False, repr=False)

@@ -17,19 +17,14 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
-from fsspec.implementations.local import LocalFileSystem
-from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
 
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
-from noisydask.storage.locations import Location, blame, explain, patient, split_column
+from noisydask.storage.locations import Location, blame, explain, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
+from noisydask.storage.zarr_stores import zarr_store
 
-__all__ = ["DaskRows", "Rows", "end_zarr", "is_unicode", "open_rows", "zarr_store"]
-
-
-_PATIENCE_SECONDS = 10.0
+__all__ = ["DaskRows", "Rows", "is_unicode", "open_rows", "zarr_store"]
 
 
 @dataclass
@@ -133,28 +128,6 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
         if column:
             return ParquetColumn.open(place, column)
         return ZarrRows.of(zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown)
-
-
-def zarr_store(place: Location, read_only: bool = False) -> Store:
-    """The Zarr store of a place."""
-    fs = place.fs
-    if isinstance(fs, LocalFileSystem):
-        return LocalStore(place.path, read_only=read_only)
-    if fs.async_impl:
-        own = patient(type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True}))
-        return FsspecStore(own, read_only=read_only, path=place.path)
-    return FsspecStore.from_url(place.url, storage_options=dict(place.options), read_only=read_only)
-
-
-def end_zarr() -> None:
-    """End Zarr's own thread before the process ends.
-
-    At exit Zarr gives it a fifth of a second; on a busy machine that is too little, and a traceback follows.
-    """
-    loop, thread = (getattr(zarr.core.sync, name, [None])[0] for name in ("loop", "iothread"))
-    if loop is not None and thread is not None:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_PATIENCE_SECONDS)
 
 
 @contextmanager

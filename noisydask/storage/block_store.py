@@ -20,9 +20,9 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import zarr_store
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.locations import Location
+from noisydask.storage.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.storage.arrays import zarr_store
 from noisydask.storage.locations import Location
+from noisydask.storage.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
 

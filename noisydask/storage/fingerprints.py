@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,9 @@ import numpy.typing as npt
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import EVIDENCE_VERSION
 from noisydask.errors import JobError
-from noisydask.storage.arrays import DaskRows, Rows
 from noisydask.storage.listing import EMPTY, Listing
 from noisydask.storage.locations import reason
-from noisydask.storage.rows import Chunk
+from noisydask.storage.rows import Chunk, Rows
 
 
 def digest(*parts: Any) -> str:
@@ -43,7 +43,7 @@ class Snapshot:
     rows: Rows
     objects: Listing | None
 
-    @property
+    @cached_property
     def identified(self) -> bool:
         """Whether the store tells the version of every object."""
         return self.objects is not None and None not in self.objects.values()
@@ -56,36 +56,39 @@ class Snapshot:
 
     def fingerprints(self, grid: BlockGrid) -> Iterator[str | None]:
         """For each block, what its rows lie in; None where the store tells no versions."""
+        if not self.identified:
+            yield from [None] * grid.num_blocks
+            return
         common = digest(EVIDENCE_VERSION, self.rows.layout, self.rows.shape[1:], str(self.rows.dtype))
-        for block in range(grid.num_blocks):
-            start, stop = grid.bounds(block)
-            lies_in = self.of(self.rows.chunks(start, stop))
-            yield digest(common, start, stop, *lies_in) if self.identified else None
+        for start, stop in map(grid.bounds, range(grid.num_blocks)):
+            yield digest(common, start, stop, *self.of(self.rows.chunks(start, stop)))
 
     def of(self, chunks: Iterable[Chunk]) -> list[tuple[str, str | None]]:
         """Keys and versions of the objects of chunks."""
         objects = self.objects or {}
         return [(chunk.key, objects.get(chunk.key)) for chunk in chunks]
 
-    def missing(self) -> list[Chunk]:
-        """Chunks that are not stored; such read as the array's fill value, without an error."""
+    @cached_property
+    def absent(self) -> tuple[list[Chunk], list[Chunk]]:
+        """Chunks that are not stored, which read as the array's fill value without an error; and those of no bytes."""
+        missing: list[Chunk] = []
+        empty: list[Chunk] = []
         if self.objects is None:
-            return []
-        return [chunk for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in self.objects]
+            return missing, empty
+        objects = self.objects
+        for chunk in self.rows.chunks(0, self.rows.shape[0]):
+            if objects.get(chunk.key, EMPTY) == EMPTY:
+                (empty if chunk.key in objects else missing).append(chunk)
+        return missing, empty
 
     def partly_missing(self) -> list[Chunk]:
-        """Those of :meth:`missing` beside which other chunks of the same rows are stored."""
-        missing = self.missing()
+        """Chunks that are not stored, beside which others of the same rows are."""
+        missing, _ = self.absent
         if not missing or self.rows.chunk_columns in (0, self.rows.shape[-1]):
             return []
         gone = {chunk.key for chunk in missing}
         stored = {chunk.start for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in gone}
         return [chunk for chunk in missing if chunk.start in stored]
-
-    def empty(self) -> list[Chunk]:
-        """Chunks of no bytes."""
-        objects = self.objects or {}
-        return [chunk for chunk in self.rows.chunks(0, self.rows.shape[0]) if objects.get(chunk.key) == EMPTY]
 
     def changed(self) -> list[str]:
         """Objects that are no longer what they were, by key."""
@@ -102,7 +105,7 @@ class Snapshot:
                 yield block
 
 
-def snapshots(inputs: Mapping[str, Rows | DaskRows | None]) -> dict[str, Snapshot]:
+def snapshots(inputs: Mapping[str, object]) -> dict[str, Snapshot]:
     """List the objects of all inputs that lie in stores, by the inputs' names."""
     return {name: Snapshot(rows, listed(rows)) for name, rows in inputs.items() if isinstance(rows, Rows)}
 
@@ -166,9 +169,9 @@ def by_block(found: Iterable[tuple[int, int]], grid: BlockGrid) -> dict[int, tup
     >>> by_block([(5, 15)], BlockGrid(rows=20, block_rows=10, row_bytes=1))
     {0: ((5, 10),), 1: ((10, 15),)}
     """
-    cut: dict[int, tuple[tuple[int, int], ...]] = {}
+    cut: dict[int, list[tuple[int, int]]] = {}
     for start, stop in found:
         for block in range(start // grid.block_rows, -(-stop // grid.block_rows)):
             low, high = grid.bounds(block)
-            cut[block] = (*cut.get(block, ()), (max(start, low), min(stop, high)))
-    return cut
+            cut.setdefault(block, []).append((max(start, low), min(stop, high)))
+    return {block: tuple(parts) for block, parts in cut.items()}

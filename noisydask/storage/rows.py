@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import product
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,7 @@ from noisydask.storage.locations import not_of_data, reason, shown
 Array = npt.NDArray[np.generic]
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """An object that rows lie in: its key below the array, the rows, and which part of each of them.
 
     Attributes
@@ -224,11 +223,15 @@ class ZarrRows(Rows):
         others = [range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)]
         if self.window is not None:
             others[0] = range(self.window[0] // sizes[1], -(-self.window[1] // sizes[1]))
+        rests = [
+            (other, tuple(slice(k * size, (k + 1) * size) for k, size in zip(other, sizes[1:], strict=True)))
+            for other in product(*others)
+        ]
+        key = self.array.metadata.encode_chunk_key
         for first in range(start // sizes[0], -(-stop // sizes[0])):
             low, high = max(start, first * sizes[0]), min(stop, (first + 1) * sizes[0])
-            for other in product(*others):
-                rest = tuple(slice(k * size, (k + 1) * size) for k, size in zip(other, sizes[1:], strict=True))
-                yield Chunk(self.array.metadata.encode_chunk_key((first, *other)), low, high, rest)
+            for other, rest in rests:
+                yield Chunk(key((first, *other)), low, high, rest)
 
     def _read_chunk(self, chunk: Chunk) -> Array:
         return cast(Array, self.array[(slice(chunk.start, chunk.stop), *chunk.rest)])

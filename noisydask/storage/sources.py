@@ -21,7 +21,7 @@ def unstored(snapshot: Snapshot, filled: bool) -> tuple[list[Chunk], list[Chunk]
     probabilities is all fill value, so a chunk of those was lost. A chunk of labels may well be all of one class: where the
     fill value may be what was written, ``filled``, a chunk that is not stored counts as written.
     """
-    found, empty = snapshot.missing(), snapshot.empty()
+    found, empty = snapshot.absent
     return (empty, found) if filled else (empty + found, [])
 
 
