@@ -197,6 +197,12 @@ def test_parquet_categories(tmp_path: Path) -> None:
     check_reads(open_rows(f"{tmp_path}/t.parquet#value", "values"), values)
 
 
+def test_parquet_that_has_a_field_of_the_same_path(tmp_path: Path) -> None:
+    values = np.arange(300)
+    pq.write_table(pa.table({"a": [{"b": 1}] * 300, "a.b": values}), tmp_path / "t.parquet")
+    check_reads(open_rows(f"{tmp_path}/t.parquet#a.b", "values"), values)
+
+
 def test_parquet_that_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1, None, 3]}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match="has no column 'b'; it has: a"):

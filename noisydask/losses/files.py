@@ -193,15 +193,17 @@ def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piec
         columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
         if columns.id in in_path:
             text = isinstance(in_path[columns.id], str)
-            ids, leaf = (in_path[columns.id],) * 2, -1
+            ids, leaf = (in_path[columns.id],) * 2, None
         else:
             kind = opened.schema_arrow.field(columns.id).type
             text = is_text(pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype, columns.id)
-            ids, leaf = None, opened.metadata.schema.names.index(columns.id)
+            # Names of leaves are not unique: meta.id is called id too. Only a path is, and it not always.
+            leaves = [k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id]
+            ids, leaf = None, leaves[0] if len(leaves) == 1 else None
         pieces = []
         for number in range(opened.num_row_groups):
             group = opened.metadata.row_group(number)
-            known = ids if leaf < 0 else _bounds(group.column(leaf).statistics)
+            known = ids if leaf is None else _bounds(group.column(leaf).statistics)
             if group.num_rows:
                 pieces.append(Piece(file, number, group.num_rows, known))
     return pieces, text

@@ -157,7 +157,7 @@ class ParquetColumn(Rows):
                 break
             number, group = self.groups[where]
             with self.place.fs.open(self.files[number], "rb") as handle:
-                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(0)
+                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(self.column)
             if values.null_count:
                 raise InputError(f"{self.url} has empty cells, {values.null_count:,} of them in rows {first:,} and after")
             parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
