@@ -23,13 +23,13 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses import csv_files
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.storage.frames import stacked
-from noisydask.storage.locations import Location, explain, reason
+from noisydask.storage.listing import list_files
+from noisydask.storage.locations import PARQUET, Location, explain, reason
 
 #: Footers read at once.
 _FOOTER_THREADS = 16
 #: Rows read, of those there are, at most, where a table needs no shuffle.
 _READ_TWICE = 1.5
-_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,15 @@ class LossFiles:
             If there is no table, or without one of the columns.
         """
         try:
-            found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
-            sizes = {name: int(about["size"]) for name, about in sorted(found.items()) if not _hidden(place, name)}
-            parquet = [name for name in sizes if name.endswith(_PARQUET)]
-            csv = [name for name in sizes if name.endswith(csv_files.SUFFIXES)]
+            found = list_files(place)
+            parquet = [name for name in found if name.endswith(PARQUET)]
+            csv = [name for name in found if name.endswith(csv_files.SUFFIXES)]
             if bool(parquet) == bool(csv):
                 what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
                 raise InputError(f"the table at {place.shown} has {what}")
             if parquet:
                 return _open_parquet(place, columns, parquet, block_bytes)
-            return _open_csv(place, columns, {name: sizes[name] for name in csv}, block_bytes)
+            return _open_csv(place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes)
         except NoisydaskError:
             raise
         except Exception as error:
@@ -151,12 +150,6 @@ class LossFiles:
             frame = pq.ParquetFile(handle).read_row_groups(groups, columns=names).to_pandas(ignore_metadata=True)
         subset = self.columns.subset
         return frame.assign(**in_path | ({subset: str(in_path[subset])} if subset in in_path else {}))
-
-
-def _hidden(place: Location, name: str) -> bool:
-    """Whether a file is no part of a dataset by its name, as in Spark and Arrow."""
-    inside = name[len(place.path) :].strip("/").split("/")
-    return any(part.startswith((".", "_")) for part in inside)
 
 
 def _in_path(place: Location, file: str) -> dict[str, Any]:
