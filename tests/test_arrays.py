@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from noisydask.errors import InputError, JobError
 from noisydask.storage import rows as rows_module
 from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
 from noisydask.storage.counting import CountingStore
-from noisydask.storage.file_rows import NpyRows
+from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, split_column
 from noisydask.storage.rows import ZarrRows
 
@@ -195,6 +196,24 @@ def test_parquet_categories(tmp_path: Path) -> None:
     values = np.array([f"class {k}" for k in DATA.labels], object)
     pd.DataFrame({"value": pd.Categorical(values)}).to_parquet(tmp_path / "t.parquet")
     check_reads(open_rows(f"{tmp_path}/t.parquet#value", "values"), values)
+
+
+def test_parquet_folders_leave_out_what_is_hidden(place: Place) -> None:
+    values, names = np.arange(9), ("a.parq", "b.pq", "c.parquet", "_temporary/a.parquet", ".part.parquet", "_SUCCESS")
+    for number, name in enumerate(names):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"value": values + 9 * number}), buffer)
+        place.write(f"t/{name}", buffer.getvalue())
+    rows = open_rows(f"{place.url}/t#value", "values", place.options)
+    check_reads(rows, np.arange(27))
+    assert isinstance(rows, ParquetColumn)
+    assert len(rows.objects()) == 3
+
+
+def test_parquet_that_has_a_field_of_the_same_path(tmp_path: Path) -> None:
+    values = np.arange(300)
+    pq.write_table(pa.table({"a": [{"b": 1}] * 300, "a.b": values}), tmp_path / "t.parquet")
+    check_reads(open_rows(f"{tmp_path}/t.parquet#a.b", "values"), values)
 
 
 def test_parquet_that_is_refused(tmp_path: Path) -> None:

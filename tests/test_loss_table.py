@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import noisydask
 from noisydask import InputError, JobError, LossDynamics
 from noisydask.core import ranking
+from noisydask.losses import files
 from noisydask.losses.files import LossFiles
 from noisydask.losses.table import LossColumns
 from noisydask.storage.locations import Location
@@ -234,8 +235,27 @@ def test_nothing_moves_where_ids_lie_apart(tmp_path: Path) -> None:
         rows += len(found)
         for name in found["id"].unique():
             assert seen.setdefault(name, unit) == unit
-    assert rows == make()["loss"].notna().sum()
+    assert rows == len(make())
     assert len(apart.units) > 3
+
+
+def nested(rows: int) -> pa.Table:
+    """A column whose field is called like the ids, before them."""
+    ids = np.arange(rows)
+    meta = pa.array([{"id": int(name)} for name in ids // 125])
+    return pa.table({"meta": meta, "id": ids, "iteration": np.zeros(rows, int), "loss": np.ones(rows)})
+
+
+def test_a_field_that_is_called_like_the_ids(tmp_path: Path) -> None:
+    pq.write_table(nested(1000), tmp_path / "t.parquet", row_group_size=125)
+    assert noisydask.analyze_loss_dynamics(table=tmp_path, block_bytes=2000).num_candidates == 1000
+
+
+def test_statistics_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(nested(1000), tmp_path / "t.parquet", row_group_size=125)
+    monkeypatch.setattr(files, "_bounds", lambda found: (found.min // 125,) * 2)
+    with pytest.raises(JobError, match="126 rows were taken in of the 1,000 of the table"):
+        noisydask.analyze_loss_dynamics(table=tmp_path, block_bytes=2000)
 
 
 def test_many_parts_are_one_ranking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

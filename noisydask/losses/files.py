@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -19,22 +18,18 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow.parquet as pq
-from fsspec.utils import read_block
 
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.losses import csv_files
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.storage.frames import stacked
-from noisydask.storage.locations import Location, blame, explain, reason
+from noisydask.storage.listing import list_files
+from noisydask.storage.locations import PARQUET, Location, blame, explain, reason
 
 #: Footers read at once.
 _FOOTER_THREADS = 16
-#: Bytes of CSV by which its first rows are looked at.
-_HEAD = 1 << 16
 #: Rows read, of those there are, at most, where a table needs no shuffle.
 _READ_TWICE = 1.5
-_PARQUET, _PLAIN_CSV, _PACKED_CSV = (".parquet", ".pq"), (".csv",), (".csv.gz", ".csv.bz2", ".csv.zst", ".csv.xz")
-#: How an empty cell of a number is written.
-_EMPTY = ["", "nan", "NaN", "NAN", "NA", "null", "NULL", "None"]
 
 
 @dataclass(frozen=True)
@@ -108,16 +103,15 @@ class LossFiles:
             If there is no table, or without one of the columns.
         """
         try:
-            found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
-            sizes = {name: int(about["size"]) for name, about in sorted(found.items()) if not _hidden(place, name)}
-            parquet = [name for name in sizes if name.endswith(_PARQUET)]
-            csv = [name for name in sizes if name.endswith(_PLAIN_CSV + _PACKED_CSV)]
+            found = list_files(place)
+            parquet = [name for name in found if name.endswith(PARQUET)]
+            csv = [name for name in found if name.endswith(csv_files.SUFFIXES)]
             if bool(parquet) == bool(csv):
                 what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
                 raise InputError(f"the table at {place.shown} has {what}")
             if parquet:
                 return _open_parquet(place, columns, parquet, block_bytes)
-            return _open_csv(place, columns, {name: sizes[name] for name in csv}, block_bytes)
+            return _open_csv(place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes)
         except NoisydaskError:
             raise
         except Exception as error:
@@ -146,6 +140,9 @@ class LossFiles:
         files = {piece.file for unit in self.units for piece in unit.pieces}
         return {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
 
+    def _csv(self, piece: Piece) -> pd.DataFrame:
+        return csv_files.read_rows(self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids)
+
     def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
         in_path = _in_path(self.place, file)
         names = [name for name in self.columns.names.values() if name not in in_path]
@@ -153,31 +150,6 @@ class LossFiles:
             frame = pq.ParquetFile(handle).read_row_groups(groups, columns=names).to_pandas(ignore_metadata=True)
         subset = self.columns.subset
         return frame.assign(**in_path | ({subset: str(in_path[subset])} if subset in in_path else {}))
-
-    def _csv(self, piece: Piece) -> pd.DataFrame:
-        names = list(self.columns.names.values())
-        with self.place.fs.open(piece.file, "rb", compression="infer") as handle:
-            if piece.stop is None:
-                return _parse(handle, self.columns, self.text_ids, usecols=names)
-            rows = read_block(handle, piece.number, piece.stop - piece.number, b"\n")
-            if piece.number:
-                handle.seek(0)
-                rows = handle.readline() + rows
-        return _parse(BytesIO(rows), self.columns, self.text_ids, usecols=names)
-
-
-def _parse(source: Any, columns: LossColumns, text_ids: bool, **how: Any) -> pd.DataFrame:
-    """CSV as a table; only a loss may be empty."""
-    texts = [columns.subset, columns.id if text_ids else None]
-    kinds = {name: str for name in texts if name is not None}
-    frame = pd.read_csv(source, dtype=kinds, keep_default_na=False, na_values={columns.loss: _EMPTY}, **how)
-    return frame.replace({name: {"": None} for name in kinds}) if kinds else frame
-
-
-def _hidden(place: Location, name: str) -> bool:
-    """Whether a file is no part of a dataset by its name, as in Spark and Arrow."""
-    inside = name[len(place.path) :].strip("/").split("/")
-    return any(part.startswith((".", "_")) for part in inside)
 
 
 def _in_path(place: Location, file: str) -> dict[str, Any]:
@@ -214,15 +186,17 @@ def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piec
         columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
         if columns.id in in_path:
             text = isinstance(in_path[columns.id], str)
-            ids, leaf = (in_path[columns.id],) * 2, -1
+            ids, leaf = (in_path[columns.id],) * 2, None
         else:
             kind = opened.schema_arrow.field(columns.id).type
             text = is_text(pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype, columns.id)
-            ids, leaf = None, opened.metadata.schema.names.index(columns.id)
+            # Names of leaves are not unique: meta.id is called id too. Only a path is, and it not always.
+            leaves = [k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id]
+            ids, leaf = None, leaves[0] if len(leaves) == 1 else None
         pieces = []
         for number in range(opened.num_row_groups):
             group = opened.metadata.row_group(number)
-            known = ids if leaf < 0 else _bounds(group.column(leaf).statistics)
+            known = ids if leaf is None else _bounds(group.column(leaf).statistics)
             if group.num_rows:
                 pieces.append(Piece(file, number, group.num_rows, known))
     return pieces, text
@@ -285,16 +259,12 @@ def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], bloc
     units: list[Unit] = []
     texts = set()
     for file, size in sizes.items():
-        with place.fs.open(file, "rb", compression="infer") as handle:
-            head = handle.read(_HEAD)
-        if not head.strip():
+        first = csv_files.first_rows(place, file, columns)
+        if first is None:
             continue
-        lines = head[: head.rfind(b"\n") + 1] if len(head) == _HEAD else head
-        first = pd.read_csv(BytesIO(lines), keep_default_na=False)
-        columns.require(list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}")
         if len(first):
             texts.add(is_text(first[columns.id].dtype, columns.id))
-        if file.endswith(_PACKED_CSV):
+        if file.endswith(csv_files.PACKED):
             units.append(Unit((Piece(file),)))
         else:  # a row takes about as many bytes as text as it does as numbers
             cuts = range(0, size, block_bytes)

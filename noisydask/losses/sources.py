@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError
 from noisydask.losses.annotations import Batch
 from noisydask.losses.datumaro_format import DatumaroFiles, DatumaroObject, loss_attribute, open_dataset
 from noisydask.losses.files import LossFiles
@@ -83,7 +83,13 @@ class FileSource:
         parts = list(graph.over_blocks("table", read, numbers).to_delayed())
         if not self.files.whole:
             parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", self._num_parts)
-        return _gathered(parts, gathering)
+        state = _gathered(parts, gathering)
+        if self.files.rows not in (None, state.taken):
+            raise JobError(
+                f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at {self.files.place.shown}:"
+                f" it was changed while it was read, or its statistics of column {self.columns.id!r} are wrong"
+            )
+        return state
 
     @property
     def _num_parts(self) -> int:

@@ -80,7 +80,7 @@ def is_text(kind: Any, name: str) -> bool:
 
 
 def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
-    """Rows by our names and types; those without a loss are left out.
+    """Rows by our names and types.
 
     Raises
     ------
@@ -102,11 +102,9 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
         if ours == "id" and text != text_ids and len(column):
             raise InputError(f"column {theirs!r} of the table holds integers in one place and text in another")
         found[ours] = _texts(column, theirs) if text else _whole(column, theirs)
-    rows = pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
+    return pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
         {name: TEXT for name in found if found[name].dtype.kind not in "if"}
     )
-    some = ~np.isnan(found["loss"])
-    return rows if some.all() else rows[some].reset_index(drop=True)
 
 
 def _losses(column: pd.Series[Any], name: str) -> Any:

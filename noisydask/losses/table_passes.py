@@ -7,7 +7,7 @@ Dask is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from io import BytesIO
 from typing import Any
@@ -40,13 +40,17 @@ TIES = (*EXAMPLE, "file", "row")
 
 @dataclass(frozen=True, eq=False)
 class GatherState:
-    """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and the parts written."""
+    """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and the parts written.
+
+    ``rows`` are those with a loss, ``taken`` all rows of a table that were taken in.
+    """
 
     sums: TableSums
     histogram: Ints
     problems: RowProblems = field(default_factory=RowProblems)
     rows: int = 0
     parts: tuple[LossPart, ...] = ()
+    taken: int = 0
 
     @classmethod
     def zero(cls) -> GatherState:
@@ -68,7 +72,7 @@ class GatherState:
     def __add__(self, other: GatherState) -> GatherState:
         return GatherState(
             self.sums + other.sums, self.histogram + other.histogram, self.problems + other.problems,
-            self.rows + other.rows, tuple(sorted(self.parts + other.parts)),
+            self.rows + other.rows, tuple(sorted(self.parts + other.parts)), self.taken + other.taken,
         )  # fmt: skip
 
 
@@ -86,12 +90,13 @@ class Gathering:
             self.notify(1, num_bytes)
 
     def gather_rows(self, rows: pd.DataFrame, number: int) -> GatherState:
-        """Take in all rows of some examples, in any order."""
-        examples, problems = Examples.of_rows(rows)
+        """Take in all rows of some examples, in any order; those without a loss are left out."""
+        recorded = rows.dropna(subset="loss")
+        examples, problems = Examples.of_rows(recorded)
         refused = problems.total > 0
-        state = GatherState.refused(problems, len(rows)) if refused else self.gather(examples, f"{number:05d}")
+        state = GatherState.refused(problems, len(recorded)) if refused else self.gather(examples, f"{number:05d}")
         self.done(0)
-        return state
+        return replace(state, taken=len(rows))
 
     def gather(self, examples: Examples, name: str) -> GatherState:
         """Take in some examples, whole and sorted; doing it twice leaves what doing it once does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError
-from noisydask.storage.listing import Listing, file_version, version
-from noisydask.storage.locations import Location
+from noisydask.storage.listing import Listing, file_version, list_files, version
+from noisydask.storage.locations import PARQUET, Location
 from noisydask.storage.rows import Chunk, Rows, native
 
 Array = npt.NDArray[np.generic]
@@ -106,7 +106,7 @@ class ParquetColumn(Rows):
     @classmethod
     def open(cls, place: Location, column: str) -> ParquetColumn:
         """Read the footers."""
-        files = sorted(f for f in place.fs.find(place.path) if f.endswith((".parquet", ".pq"))) or [place.path]
+        files = list(_parquet_files(place))
         groups, first_rows, types = [], [0], set[np.dtype[Any]]()
         for number, file in enumerate(files):
             with place.fs.open(file, "rb") as handle:
@@ -138,8 +138,7 @@ class ParquetColumn(Rows):
     def objects(self) -> Listing:
         """The files."""
         self.place.fs.invalidate_cache()
-        found = self.place.fs.find(self.place.path, detail=True)
-        return {file: version(info) for file, info in found.items()}
+        return {file: version(info) for file, info in _parquet_files(self.place).items()}
 
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
         """The files that rows lie in, by row groups."""
@@ -157,8 +156,14 @@ class ParquetColumn(Rows):
                 break
             number, group = self.groups[where]
             with self.place.fs.open(self.files[number], "rb") as handle:
-                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(0)
+                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(self.column)
             if values.null_count:
                 raise InputError(f"{self.url} has empty cells, {values.null_count:,} of them in rows {first:,} and after")
             parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
         return np.concatenate(parts)
+
+
+def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
+    """The Parquet files in a folder; a file whatever it is called."""
+    found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
+    return found or {place.path: place.fs.info(place.path)}

@@ -14,6 +14,8 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
+from noisydask.storage.locations import Location
+
 Listing = Mapping[str, str | None]
 
 #: The version of an object of no bytes: what a failed upload leaves, never a chunk. Some stores read one as not there.
@@ -41,6 +43,16 @@ def version(info: Mapping[str, Any]) -> str | None:
 def file_version(found: os.stat_result) -> str:
     """The version of a local file."""
     return f"{found.st_size} {found.st_mtime_ns}" if found.st_size else EMPTY
+
+
+def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
+    """Files of a dataset in order of their names, with what fsspec tells of each: a file, or those anywhere in a folder.
+
+    As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called so, is no part of it.
+    """
+    found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+    inside = {name: name[len(place.path) :].strip("/").split("/") for name in sorted(found)}
+    return {name: found[name] for name, parts in inside.items() if not any(part.startswith((".", "_")) for part in parts)}
 
 
 def list_array(store: Store, path: str) -> Listing | None:

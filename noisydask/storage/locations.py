@@ -39,8 +39,9 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 #: Packages that talk to stores: errors of theirs are none of the data.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-#: A Parquet file, and the name of a column after it.
-_COLUMN = re.compile(r"(.*\.(?:parquet|parq|pq))#(.+)", re.DOTALL)
+#: How names of Parquet files end; such a file, and the name of a column after it.
+PARQUET = (".parquet", ".parq", ".pq")
+_COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DOTALL)
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
