@@ -210,6 +210,20 @@ def test_parquet_folders_leave_out_what_is_hidden(place: Place) -> None:
     assert len(rows.objects()) == 3
 
 
+def test_parquet_of_dask_keeps_its_order(tmp_path: Path) -> None:
+    values = np.arange(1300)
+    (tmp_path / "t").mkdir()
+    for number in range(13):
+        pd.DataFrame({"value": values[number * 100 : number * 100 + 100]}).to_parquet(tmp_path / f"t/part.{number}.parquet")
+    check_reads(open_rows(f"{tmp_path}/t#value", "values"), values)
+
+
+def test_a_file_of_numpy_is_known_by_its_content(tmp_path: Path) -> None:
+    with open(tmp_path / "labels.bin", "wb") as file:
+        np.save(file, np.arange(250))
+    check_reads(open_rows(tmp_path / "labels.bin", "labels"), np.arange(250))
+
+
 def test_parquet_that_has_a_field_of_the_same_path(tmp_path: Path) -> None:
     values = np.arange(300)
     pq.write_table(pa.table({"a": [{"b": 1}] * 300, "a.b": values}), tmp_path / "t.parquet")

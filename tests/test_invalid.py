@@ -288,6 +288,7 @@ def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.F
         ({"block_bytes": float("nan")}, "block_bytes must be a whole number"),
         ({"fail_above": "x"}, "fail_above must be a number"),
         ({"class_names": 5}, "class_names must be a list of names"),
+        ({"class_names": dict.fromkeys("abcdefg")}, "class_names must be a list of names"),
         ({"storage_options": {"lables": {}}}, "storage_options has 'lables': it maps labels, pred_probs, ids, out to"),
         ({"storage_options": {"labels": 5}}, "storage_options has 'labels'"),
         ({"storage_options": "key"}, "storage_options must be a mapping"),

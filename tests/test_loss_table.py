@@ -362,6 +362,10 @@ def test_what_is_no_file(place: Place) -> None:
         noisydask.analyze_loss_dynamics(table=GOOD, label_column="id")
     with pytest.raises(InputError, match="belong to losses"):
         noisydask.analyze_loss_dynamics(table=GOOD, labels=[0, 1])
+    with pytest.raises(InputError, match="belong to a table"):
+        noisydask.analyze_loss_dynamics([[0.5]], label_column="label")
+    with pytest.raises(InputError, match="belongs to a Datumaro dataset"):
+        noisydask.analyze_loss_dynamics(table=GOOD, tracking_loss_type="cls")
     with pytest.raises(InputError, match="give one of"):
         noisydask.analyze_loss_dynamics(table=GOOD, datumaro="x")
 

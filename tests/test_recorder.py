@@ -238,6 +238,13 @@ def test_several_processes_record_to_one_place(place: Place) -> None:
     assert not found.duplicated(["id", "iteration"]).any()
 
 
+def test_a_closed_recorder_has_nothing_to_write(tmp_path: Path) -> None:
+    with LossRecorder(tmp_path) as to:
+        to.record(0, [1], [0.5])
+    to.flush()
+    to.close()
+
+
 @pytest.mark.slow
 def test_what_is_not_closed_is_written_at_the_end_of_the_program(place: Place) -> None:
     subprocess.run(script("recorder = LossRecorder(url, options); recorder.record(0, [1, 2], [0.5, 0.25])", place), check=True)

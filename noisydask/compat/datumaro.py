@@ -7,6 +7,7 @@ any size there is :func:`noisydask.analyze_loss_dynamics`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -184,9 +185,7 @@ class LossDynamicsAnalyzer:
         rows = np.array([self._position(candidate) for candidate in candidates], np.int64)
         curves = ema_frame(self._analysis.examples.take(rows), self._alpha, self._iterations)
         labels = [self._category(c.label_id).name for c in candidates]
-        names = [
-            f"{c.id}, {c.subset}, annotation {c.ann_id}, label {label}" for c, label in zip(candidates, labels, strict=True)
-        ]
+        names = _told_apart(candidates)
         sums = self._analysis.sums.sums
         means = {self._category(k).name: mean for k, mean in zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)}
         return plot_ema_loss_dynamics(
@@ -224,3 +223,19 @@ class LossDynamicsAnalyzer:
 
     def _mean(self, curve: npt.NDArray[np.float64], metric: npt.NDArray[np.float64]) -> pd.Series[float]:
         return pd.Series([math.fsum(metric) / len(metric), *curve.tolist()], self._columns)
+
+
+def _told_apart(candidates: Sequence[NoisyLabelCandidate]) -> list[str]:
+    """What a legend calls candidates, as short as tells them apart: the id, where it repeats with annotation and subset.
+
+    Examples
+    --------
+    >>> some = [("a", "train", 0), ("b", "train", 0), ("b", "train", 2)]
+    >>> _told_apart([NoisyLabelCandidate(*one, 5, 0.5) for one in some])
+    ['a', 'b, annotation 0', 'b, annotation 2']
+    """
+    names = [c.id for c in candidates]
+    for form in ("{0.id}, annotation {0.ann_id}", "{0.id}, {0.subset}, annotation {0.ann_id}"):
+        named = Counter(names)
+        names = [form.format(c) if named[name] > 1 else name for c, name in zip(candidates, names, strict=True)]
+    return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class Inputs:
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Names as text that can be written."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
         raise InputError(f"class_names must be a list of names, not {given!r}")
     names = tuple(str(name) for name in given)
     for name in names:

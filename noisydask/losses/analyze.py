@@ -120,6 +120,10 @@ def analyze_loss_dynamics(
     options = options_by_name(storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out")
     if sum(source is not None for source in (losses, table, datumaro)) != 1:
         raise InputError("give one of losses, table and datumaro")
+    if table is None and any(column is not None for column in (label_column, subset_column, ann_id_column)):
+        raise InputError("label_column, subset_column and ann_id_column belong to a table")
+    if datumaro is None and tracking_loss_type is not None:
+        raise InputError("tracking_loss_type belongs to a Datumaro dataset")
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)

@@ -164,8 +164,8 @@ class LossRecorder:
         JobError
             If it could not be written.
         """
-        if os.getpid() != self._process:
-            return  # nothing was recorded here
+        if os.getpid() != self._process or self._closed:
+            return  # nothing is left to be written here
         with self._changed:
             self._asked = True
             self._changed.notify_all()

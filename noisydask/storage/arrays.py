@@ -7,6 +7,7 @@ Rows that live in a store (:mod:`noisydask.storage.rows`) are read by the tasks.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
+from fsspec.implementations.local import LocalFileSystem
+from numpy.lib.format import MAGIC_PREFIX
 
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
@@ -123,11 +126,19 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
     url, column = split_column(url)
     place = Location.of(url, storage_options, name)
     with _opening(place, name):
-        if place.path.endswith(".npy"):
+        if place.path.endswith(".npy") or _is_npy(place):
             return NpyRows.open(place)
         if column:
             return ParquetColumn.open(place, column)
         return ZarrRows.of(zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown)
+
+
+def _is_npy(place: Location) -> bool:
+    """Whether this is a local file that NumPy wrote, whatever it is called."""
+    if not isinstance(place.fs, LocalFileSystem) or not os.path.isfile(place.path):
+        return False
+    with open(place.path, "rb") as file:
+        return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
 
 
 @contextmanager

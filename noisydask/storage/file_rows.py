@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,10 @@ class NpyRows(Rows):
 
 @dataclass(kw_only=True)
 class ParquetColumn(Rows):
-    """One column of a Parquet file or a folder of them (in the order of their names), read by row groups."""
+    """One column of a Parquet file or a folder of them, read by row groups.
+
+    The files of a folder come in the natural order of their names, ``part.2`` before ``part.10``, as Dask reads them.
+    """
 
     place: Location
     column: str
@@ -166,4 +170,15 @@ class ParquetColumn(Rows):
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
     """The Parquet files in a folder; a file whatever it is called."""
     found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
-    return found or {place.path: place.fs.info(place.path)}
+    return {file: found[file] for file in sorted(found, key=_natural)} or {place.path: place.fs.info(place.path)}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A name by which numbers are compared as such.
+
+    Examples
+    --------
+    >>> sorted(["part.10", "part.2", "a"], key=_natural)
+    ['a', 'part.2', 'part.10']
+    """
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -297,7 +297,7 @@ def _what_is_missing(place: Location) -> str:
     """Which part of a place is not there."""
     try:
         if place.fs.exists(place.path):
-            return "that is not an array; name the array inside it"
+            return "that is not an array; name the array inside it, or after a # the column of a Parquet file or folder"
         bucket = place.path.split("/", 1)[0]
         if place.url.partition("://")[0] in _EXTRAS and not place.fs.exists(bucket):
             return f"the bucket {bucket!r} does not exist"
