@@ -108,6 +108,11 @@ def write_indices(
     return tuple(written)
 
 
+def write_rows(chunks: Sequence[int], rows: Array, array: ChunkedArray) -> tuple[StoredObject, ...]:
+    """Write the one chunk that these are the rows of."""
+    return tuple(array.write_recorded(chunk, rows) for chunk in chunks)
+
+
 def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[StoredObject]:
     """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab.
 
