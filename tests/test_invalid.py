@@ -18,6 +18,7 @@ from layouts import Data, make, write_npy, write_zarr
 import noisydask
 from noisydask.errors import InputError, JobError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server, free_ports
+from noisydask.issues import tables
 from noisydask.issues.results import LabelIssues
 
 GOOD = make(rows=900)
@@ -109,6 +110,20 @@ def test_several_kinds_at_once_are_counted_apart() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_skipped_rows_are_as_if_they_were_not_there(kind: str, tmp_path: Path) -> None:
     check_skipped(run(spoiled(kind), Place(str(tmp_path)), on_invalid="skip"))
+
+
+def test_many_skipped_rows_are_written_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "INDEX_CHUNK", 64)
+    labels, rows = GOOD.labels.copy(), np.setdiff1d(np.arange(150, 900, 4), np.arange(300, 500))
+    labels[rows] = 99
+    inputs = [write_zarr(Place(str(tmp_path)) / name, values) for name, values in (("l", labels), ("p", GOOD.pred_probs))]
+    for scanned in (9, 0):  # counted by the scan, then told by receipts
+        found = noisydask.find_label_issues(*inputs, out=tmp_path / "out", block_bytes=BLOCK_BYTES, on_invalid="skip")
+        assert found.manifest["blocks"]["scanned"] == scanned
+        np.testing.assert_array_equal(found.invalid_indices, rows)
+        sizes = {item["path"]: item["size"] for item in found.manifest["objects"] if "invalid_indices" in item["path"]}
+        assert [sizes[f"invalid_indices.zarr/{k}"] for k in range(3)] == [64 * 8] * 3
+        assert len(sizes) == 1 + -(-len(rows) // 64)
 
 
 def check_skipped(found: LabelIssues) -> None:

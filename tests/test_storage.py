@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +20,11 @@ from distributed import Client
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
 
 import noisydask
+from noisydask.core.confident import SparseCounts
 from noisydask.errors import InputError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.issues.results import LabelIssues
+from noisydask.issues.tables import write_joint
 from noisydask.running import graph
 from noisydask.storage.arrays import zarr_store
 from noisydask.storage.locations import Location
@@ -109,6 +112,18 @@ def test_layout_of_the_output(place: Place, client: Client) -> None:
         at = Location.of(f"{place.url}/out/{prefix}{name}.zarr", place.options, "test")
         array = zarr.open_array(zarr_store(at), mode="r")
         assert (array.dtype, array.shape) == (dtype, shape), name
+
+
+def test_the_joint_of_many_classes_is_small(tmp_path: Path) -> None:
+    run = Output.at(tmp_path).start_run()
+    run.make_folder()
+    joint = SparseCounts(np.array([1, 3000 * 2999]), np.array([5, 7]))
+    assert sum(stored.size for stored in write_joint(run, joint, 3000)) < 100_000
+    expected = np.eye(3000, dtype=np.int64)
+    expected.ravel()[joint.pairs] = joint.counts
+    found = zarr.open_array(zarr_store(run.place / "confident_joint.zarr"), mode="r")
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found[...], expected)
 
 
 def test_manifest_lists_every_object_of_the_run(place: Place, client: Client) -> None:

@@ -70,10 +70,11 @@ class BlockSource:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block of the evidence, with the checksums of its columns."""
+    """A block of the evidence, with the checksums of its columns, and how many of its rows were refused."""
 
     number: int
     checksums: Mapping[str, str]
+    refused: int
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class IssueJob(Job[LabelIssues]):
         self.objects += objects
         self._timed("rank")
         self._write_small(run, scanned, thresholds, counted, data)
+        self._write_refused(run, data)
         counts = {
             "examples": data.grid.rows,
             "invalid": scanned.problems.total - scanned.problems.unreadable,
@@ -245,17 +246,27 @@ class IssueJob(Job[LabelIssues]):
     def _write_small(
         self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
     ) -> None:
-        """Write what has the size of the classes, and the refused rows."""
+        """Write what has the size of the classes."""
         totals = scanned.totals
         shown = thresholds if self.absent == LOWER_BOUND else np.where(totals.counts > 0, thresholds, np.nan)
         self.objects += run.write_array("thresholds.zarr", shown)
         self.objects += run.write_array("class_counts.zarr", totals.counts)
         if self.joint:
             self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
-        refused = np.zeros(0, np.int64)
-        if scanned.problems.total:
-            refused = run_over_all("refused", partial(passes.refused, data=data), self.stored).rows
-        self.objects += run.write_array("invalid_indices.zarr", refused)
+
+    def _write_refused(self, run: RunStore, data: passes.Dataset) -> None:
+        """Write the positions of refused rows, chunk by chunk."""
+        blocks = [stored for stored in self.stored if stored.refused]
+        tasks, counts = tasks_of(len(blocks), EVIDENCE_TASKS), np.array([stored.refused for stored in blocks], np.int64)
+        array = run.array("invalid_indices.zarr", (int(counts.sum()),), tables.INDEX_CHUNK, np.int64)
+        self.objects.append(array.create())
+        if not blocks:
+            return
+        numbers, sizes = graph.block_numbers(blocks, tasks), np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
+        task = partial(passes.refused, data=data)
+        rows = graph.rows_of_blocks("refused", task, numbers, sizes, tables.INDEX_CHUNK, np.int64)
+        chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
+        self.objects += graph.run_pass("invalid", partial(tables.write_rows, array=array), chunks, rows)
 
     def _manifest(
         self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int

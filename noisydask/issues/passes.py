@@ -177,23 +177,13 @@ def _keys(block: int, scores: ChunkedArray) -> Keys:
     return sort_keys(cast(npt.NDArray[np.floating], scores.read(block)))
 
 
-@dataclass(frozen=True)
-class RowNumbers:
-    """Positions of examples, ascending."""
-
-    rows: Ints
-
-    def __add__(self, other: RowNumbers) -> RowNumbers:
-        return RowNumbers(np.sort(np.concatenate([self.rows, other.rows])))
-
-
-def refused(blocks: Sequence[StoredBlock], data: Dataset) -> RowNumbers:
-    """Rows that the scan refused."""
+def refused(blocks: Sequence[StoredBlock], data: Dataset) -> Ints:
+    """Positions of rows that the scan refused, ascending."""
     found = []
     for stored in blocks:
         given = _evidence(stored, ("given",), data)["given"]
         found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(stored.number)[0])
-    return RowNumbers(np.concatenate(found))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,13 @@ def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, d
             state.totals, tuple(state.problems.counts.tolist()), state.problems.first,
         )  # fmt: skip
         data.evidence.write_receipt(source.number, receipt)
-    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns})
+    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns}, state.problems.total)
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
 def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
     problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
-    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns})
+    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns}, problems.total)
     return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
+from zarr.abc.buffer import Buffer
 
 from noisydask.core.confident import SparseCounts
 from noisydask.core.ranking import Part
@@ -106,21 +108,33 @@ def write_indices(
     return tuple(written)
 
 
+def write_rows(chunks: Sequence[int], rows: Array, array: ChunkedArray) -> tuple[StoredObject, ...]:
+    """Write the one chunk that these are the rows of."""
+    return tuple(array.write_recorded(chunk, rows) for chunk in chunks)
+
+
 def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[StoredObject]:
-    """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab."""
+    """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab.
+
+    Of many classes nearly all of it is 0: it is compressed by Zarr, in memory, and what is left of it written.
+    """
     band = max(1, min(num_classes, (1 << 22) // num_classes))
-    array = run.array("confident_joint.zarr", (num_classes, num_classes), band, np.int64)
-    written = [array.create()]
+    compressed: dict[str, Buffer] = {}
+    array = zarr.create_array(
+        compressed, shape=(num_classes, num_classes), chunks=(band, num_classes), dtype=np.int64,
+        chunk_key_encoding={"name": "v2", "separator": "."},
+    )  # fmt: skip
     given, likely = np.divmod(joint.pairs, num_classes)
-    for chunk in range(-(-num_classes // band)):
-        start, stop = array.bounds(chunk)
+    for start in range(0, num_classes, band):
+        stop = min(start + band, num_classes)
         rows = np.zeros((stop - start, num_classes), np.int64)
         here = slice(*np.searchsorted(given, [start, stop]))
         rows[given[here] - start, likely[here]] = joint.counts[here]
         diagonal = np.arange(stop - start), np.arange(start, stop)
         rows[diagonal] = np.maximum(rows[diagonal], 1)
-        written.append(array.write_recorded(chunk, rows))
-    return written
+        array[start:stop] = rows
+    run.make_folder("confident_joint.zarr")
+    return [run.write(f"confident_joint.zarr/{key}", content.to_bytes()) for key, content in compressed.items()]
 
 
 def empty_candidates(data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]) -> pd.DataFrame:

@@ -77,6 +77,17 @@ def over_blocks(name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *i
     return da.blockwise(call, "i", numbers, "i", *given, name=token(name), dtype=object, meta=_OBJECT, align_arrays=False)
 
 
+def rows_of_blocks(
+    name: str, task: Callable[..., Any], numbers: ArrayValuesDep, sizes: Sequence[int], chunk_rows: int, dtype: npt.DTypeLike
+) -> da.Array:
+    """The rows that each task returns, one after the other, cut into chunks anew; ``sizes`` tells how many they are."""
+    rows = da.blockwise(
+        task, "i", numbers, "i", name=token(name), dtype=dtype, meta=np.empty(0, dtype), align_arrays=False,
+        adjust_chunks={"i": tuple(sizes)},
+    )  # fmt: skip
+    return rows.rechunk(chunk_rows, method="tasks")
+
+
 @dataclass
 class _Total:
     """What is left of all states; Dask would take a bare tuple for a nested array."""
