@@ -446,3 +446,11 @@ def test_csv_ids_that_are_text_late(last: str, tmp_path: Path) -> None:
             noisydask.analyze_loss_dynamics(table=table, block_bytes=block_bytes)
     (tmp_path / "a.csv").write_text(f"id,iteration,loss\n{last},1,0.5\n")
     assert noisydask.analyze_loss_dynamics(table=tmp_path).num_candidates == 20_001
+
+
+def test_compressed_csv_takes_more_room_than_its_files(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": np.arange(90_000), "iteration": 0, "loss": np.arange(90_000) % 7 / 8})
+    for number in range(3):
+        rows[number::3].to_csv(tmp_path / f"{number}.csv.gz", index=False)
+    taken = LossColumns().row_bytes(False) * len(rows)
+    assert taken / 3 < units(Place(str(tmp_path))).num_bytes < 3 * taken

@@ -19,6 +19,8 @@ from noisydask.storage.locations import Location
 #: How names of compressed files end, and of all.
 PACKED = (".csv.gz", ".csv.bz2", ".csv.zst", ".csv.xz")
 SUFFIXES = (".csv", *PACKED)
+#: Bytes of CSV in a byte of such a file, about: 2 to 17 were measured, and too many parts cost less than too few.
+UNPACKED = 10
 #: Bytes by which the first rows are looked at.
 _HEAD = 1 << 16
 #: How an empty cell of a number is written.

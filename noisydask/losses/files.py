@@ -265,7 +265,7 @@ def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
 
 def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int) -> LossFiles:
     units: list[Unit] = []
-    texts = set()
+    texts, num_bytes = set(), 0
     for file, size in sizes.items():
         ids = csv_files.first_ids(place, file, columns)
         if ids is None:
@@ -273,8 +273,10 @@ def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], bloc
         texts.add(written_whole(ids) is None)
         if file.endswith(csv_files.PACKED):
             units.append(Unit((Piece(file),)))
+            num_bytes += csv_files.UNPACKED * size
         else:  # a row takes about as many bytes as text as it does as numbers
+            num_bytes += size
             cuts = range(0, size, block_bytes)
             units += [Unit((Piece(file, low, stop=min(low + block_bytes, size)),)) for low in cuts]
     text_ids = True in texts  # of files that differ, those with text decide
-    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, sum(sizes.values()))
+    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, num_bytes)
