@@ -269,6 +269,23 @@ def test_many_parts_are_one_ranking(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     pd.testing.assert_frame_equal(found.ranking.compute().reset_index(drop=True), whole)
 
 
+@pytest.mark.parametrize(("text", "tie_rows"), [(True, 64), (False, 150)])  # cut by all ids, by a sample
+def test_ties_are_cut_by_id(text: bool, tie_rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frame = make(text=text).drop_duplicates(["id", "subset", "ann_id"])
+    frame["loss"] = np.where(frame["id"].rank() % 3 < 1, 0.5, 2.0)
+    frame.loc[frame.index[:5], "loss"] = 4.0  # a part of less candidates than have curves
+    whole = analyze(frame).top_k(10**6)
+    cut_off = ranking.CutOff
+    monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
+    monkeypatch.setattr(ranking, "CutOff", lambda *how: cut_off(*how, rows_per_part=100))
+    url = parquet(Place(str(tmp_path)), frame)
+    found = analyze(url)
+    assert len(found.manifest["parts"]) > 5
+    pd.testing.assert_frame_equal(found.top_k(10**6), whole)
+    assert bits(analyze(url, 7_000)) == bits(found)
+    pd.testing.assert_frame_equal(analyze(url, top_k=300).top_k(10**6), whole[:300])
+
+
 @pytest.mark.parametrize("top_k", [10, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 10**6))])
 def test_top_k(top_k: int) -> None:
     frame = make()
