@@ -269,6 +269,23 @@ def test_many_parts_are_one_ranking(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     pd.testing.assert_frame_equal(found.ranking.compute().reset_index(drop=True), whole)
 
 
+@pytest.mark.parametrize(("text", "tie_rows"), [(True, 64), (False, 150)])  # cut by all ids, by a sample
+def test_ties_are_cut_by_id(text: bool, tie_rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frame = make(text=text).drop_duplicates(["id", "subset", "ann_id"])
+    frame["loss"] = np.where(frame["id"].rank() % 3 < 1, 0.5, 2.0)
+    frame.loc[frame.index[:5], "loss"] = 4.0  # a part of less candidates than have curves
+    whole = analyze(frame).top_k(10**6)
+    cut_off = ranking.CutOff
+    monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
+    monkeypatch.setattr(ranking, "CutOff", lambda *how: cut_off(*how, rows_per_part=100))
+    url = parquet(Place(str(tmp_path)), frame)
+    found = analyze(url)
+    assert len(found.manifest["parts"]) > 5
+    pd.testing.assert_frame_equal(found.top_k(10**6), whole)
+    assert bits(analyze(url, 7_000)) == bits(found)
+    pd.testing.assert_frame_equal(analyze(url, top_k=300).top_k(10**6), whole[:300])
+
+
 @pytest.mark.parametrize("top_k", [10, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 10**6))])
 def test_top_k(top_k: int) -> None:
     frame = make()
@@ -398,18 +415,28 @@ def test_files_whose_types_differ(tmp_path: Path) -> None:
     assert noisydask.analyze_loss_dynamics(table=str(tmp_path)).num_candidates == 11
 
 
-def test_folders_that_say_a_subset(tmp_path: Path) -> None:
-    for subset in (1, 2):
-        (tmp_path / f"s={subset}").mkdir()
-        pd.DataFrame({"id": [3], "iteration": 0, "loss": 1.0}).to_parquet(tmp_path / f"s={subset}/a.parquet")
-    found = noisydask.analyze_loss_dynamics(table=str(tmp_path), subset_column="s")
-    assert found.top_k(2)["subset"].tolist() == ["1", "2"]
+@pytest.mark.parametrize(
+    ("said", "text"), [(["1", "2"], False), (["007", "7"], True), (["--5", "1"], True), (["a", "1"], True)]
+)
+def test_folders_that_say_a_column(said: list[str], text: bool, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": [3], "subset": "train", "loss": 1.0})
+    for value in said:
+        for name, left in (("s", rows), ("id", rows.drop(columns="id"))):
+            folder = tmp_path / f"{name}/{name}={value}/iteration=007"
+            folder.mkdir(parents=True)
+            left.to_parquet(folder / "a.parquet")
+    found = noisydask.analyze_loss_dynamics(table=tmp_path / "s", subset_column="s")
+    assert found.top_k(2)["subset"].tolist() == sorted(said)
+    assert found.mean_loss_dyns.index.tolist() == [7]
+    ids = noisydask.analyze_loss_dynamics(table=tmp_path / "id").top_k(2)["id"].tolist()
+    assert ids == (sorted(said) if text else [1, 2])
+    with pytest.raises(InputError, match="'subset' of the table holds str; it must be integers"):
+        noisydask.analyze_loss_dynamics(table=tmp_path / "s", label_column="subset")
 
 
-@pytest.mark.parametrize("kind", ["frame", "csv", "parquet"])
+@pytest.mark.parametrize("kind", ["frame", "parquet"])
 def test_ids_above_63_bits_are_refused(kind: str, tmp_path: Path) -> None:
     rows = pd.DataFrame({"id": np.arange(100, dtype=np.uint64) << np.uint64(57), "iteration": 0, "loss": 1.0})
-    rows.to_csv(tmp_path / "t.csv", index=False)
     rows.to_parquet(tmp_path / "t.parquet", row_group_size=30)
     table = rows if kind == "frame" else str(tmp_path / f"t.{kind}")
     for block_bytes in (1_000, 10**9):
@@ -421,3 +448,30 @@ def test_csv_cells(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id,iteration,loss\nNA,0,0.5\n"a,b",0,\nnull,0,nan\n"a,b",1,2\n')
     found = noisydask.analyze_loss_dynamics(table=tmp_path / "t.csv", alpha=0.5).top_k(9)
     assert found[["id", "metric"]].values.tolist() == [["a,b", 1.0], ["NA", 0.25]]
+
+
+@pytest.mark.parametrize("ids", [["7", "007"], ["7", str(1 << 63)], ["+7", "7"]])
+def test_csv_ids_that_are_text(ids: list[str], tmp_path: Path) -> None:
+    for number, name in enumerate(ids):
+        (tmp_path / f"{number}.csv").write_text(f"id,iteration,loss\n{name},0,1\n")
+    found = noisydask.analyze_loss_dynamics(table=tmp_path)
+    assert found.top_k(9)["id"].tolist() == sorted(ids)
+
+
+@pytest.mark.parametrize("last", ["A1", "007", str(1 << 63)])
+def test_csv_ids_that_are_text_late(last: str, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("id,iteration,loss\n" + "".join(f"{name},0,0.5\n" for name in [*range(20_000), last]))
+    for block_bytes in (20_000, 10**9):
+        with pytest.raises(InputError, match=f"holds '{last}', but integers in the first rows of its files"):
+            noisydask.analyze_loss_dynamics(table=table, block_bytes=block_bytes)
+    (tmp_path / "a.csv").write_text(f"id,iteration,loss\n{last},1,0.5\n")
+    assert noisydask.analyze_loss_dynamics(table=tmp_path).num_candidates == 20_001
+
+
+def test_compressed_csv_takes_more_room_than_its_files(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": np.arange(90_000), "iteration": 0, "loss": np.arange(90_000) % 7 / 8})
+    for number in range(3):
+        rows[number::3].to_csv(tmp_path / f"{number}.csv.gz", index=False)
+    taken = LossColumns().row_bytes(False) * len(rows)
+    assert taken / 3 < units(Place(str(tmp_path))).num_bytes < 3 * taken

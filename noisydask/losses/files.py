@@ -6,6 +6,7 @@ Where the statistics of a Parquet dataset show that no id lies in two units, exa
 from __future__ import annotations
 
 import posixpath
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses import csv_files
-from noisydask.losses.table import LossColumns, checked_rows, is_text
+from noisydask.losses.table import LossColumns, checked_rows, is_text, written_whole
 from noisydask.storage.frames import stacked
 from noisydask.storage.listing import list_files
 from noisydask.storage.locations import PARQUET, Location, blame, explain, reason
@@ -144,24 +145,31 @@ class LossFiles:
         return csv_files.read_rows(self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids)
 
     def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
-        in_path = _in_path(self.place, file)
-        names = [name for name in self.columns.names.values() if name not in in_path]
+        in_path, names = _in_path(self.place, file), self.columns.names.values()
+        texts = (self.columns.subset, self.columns.id if self.text_ids else None)
+        said = {name: in_path[name] if name in texts else _number(in_path[name]) for name in names if name in in_path}
+        stored = [name for name in names if name not in said]
         with self.place.fs.open(file, "rb") as handle:
-            frame = pq.ParquetFile(handle).read_row_groups(groups, columns=names).to_pandas(ignore_metadata=True)
-        subset = self.columns.subset
-        return frame.assign(**in_path | ({subset: str(in_path[subset])} if subset in in_path else {}))
+            frame = pq.ParquetFile(handle).read_row_groups(groups, columns=stored).to_pandas(ignore_metadata=True)
+        return frame.assign(**said)
 
 
-def _in_path(place: Location, file: str) -> dict[str, Any]:
+def _in_path(place: Location, file: str) -> dict[str, str]:
     """Columns that the path says: ``subset=train/part.parquet``."""
     parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
-    values = {unquote(name): unquote(value) for name, sign, value in parts if sign}
-    return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in values.items()}
+    return {unquote(name): unquote(value) for name, sign, value in parts if sign}
+
+
+def _number(text: str) -> int | str:
+    """The integer that a text is; what is none is refused with the column's other cells."""
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int) -> LossFiles:
+    said = [in_path[columns.id] for in_path in (_in_path(place, file) for file in files) if columns.id in in_path]
+    text_in_path = written_whole(said) is None
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        footers = list(pool.map(partial(_footer, place, columns), files))
+        footers = list(pool.map(partial(_footer, place, columns, text_in_path), files))
     texts = {text for pieces, text in footers if pieces}
     if len(texts) > 1:
         raise InputError(f"the files of {place.shown} hold {columns.id!r} as integers and as text")
@@ -177,7 +185,7 @@ def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], b
     return LossFiles(place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes)
 
 
-def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piece], bool]:
+def _footer(place: Location, columns: LossColumns, text_in_path: bool, file: str) -> tuple[list[Piece], bool]:
     """Row groups of a file that have rows, and whether its ids are text."""
     in_path = _in_path(place, file)
     with place.fs.open(file, "rb") as handle:
@@ -185,8 +193,8 @@ def _footer(place: Location, columns: LossColumns, file: str) -> tuple[list[Piec
         names = opened.schema_arrow.names
         columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
         if columns.id in in_path:
-            text = isinstance(in_path[columns.id], str)
-            ids, leaf = (in_path[columns.id],) * 2, None
+            text, said = text_in_path, in_path[columns.id]
+            ids, leaf = (said if text else int(said),) * 2, None
         else:
             kind = opened.schema_arrow.field(columns.id).type
             text = is_text(pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype, columns.id)
@@ -257,17 +265,18 @@ def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
 
 def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int) -> LossFiles:
     units: list[Unit] = []
-    texts = set()
+    texts, num_bytes = set(), 0
     for file, size in sizes.items():
-        first = csv_files.first_rows(place, file, columns)
-        if first is None:
+        ids = csv_files.first_ids(place, file, columns)
+        if ids is None:
             continue
-        if len(first):
-            texts.add(is_text(first[columns.id].dtype, columns.id))
+        texts.add(written_whole(ids) is None)
         if file.endswith(csv_files.PACKED):
             units.append(Unit((Piece(file),)))
+            num_bytes += csv_files.UNPACKED * size
         else:  # a row takes about as many bytes as text as it does as numbers
+            num_bytes += size
             cuts = range(0, size, block_bytes)
             units += [Unit((Piece(file, low, stop=min(low + block_bytes, size)),)) for low in cuts]
     text_ids = True in texts  # of files that differ, those with text decide
-    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, sum(sizes.values()))
+    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, num_bytes)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
@@ -77,6 +79,23 @@ def is_text(kind: Any, name: str) -> bool:
     if pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
         return True
     raise InputError(f"column {name!r} holds {kind}; ids are integers or text, without empty cells")
+
+
+def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
+    """The integers of 64 bits that texts are; None where one is not written as those are: 007 and 7 are two names.
+
+    Examples
+    --------
+    >>> written_whole(["7", "-12"]), written_whole(["7", "007"])
+    (array([  7, -12]), None)
+    """
+    given = pa.array(texts, pa.large_string(), from_pandas=True)
+    try:
+        numbers = given.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    same = not given.null_count and numbers.cast(given.type).equals(given)
+    return np.asarray(numbers) if same else None
 
 
 def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from noisydask.losses.examples import Examples, ema_frame, say_problems
 from noisydask.losses.results import LossDynamics
 from noisydask.losses.sources import LossSource
 from noisydask.losses.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
+from noisydask.losses.ties import TieCuts
 from noisydask.running import graph
 from noisydask.running.job import Job, check_memory, common_manifest
 from noisydask.running.progress import listening
@@ -44,8 +45,8 @@ class TableJob(Job[LossDynamics]):
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
         sums, iterations, losses = state.sums.sums, state.sums.iterations, tuple(part.name for part in state.parts)
         mean = sums.mean()
-        ranked = _ranked_parts(state, losses, total, run)
-        selection = table_passes.LossSelection(tuple(ranked), alpha, iterations, mean, losses, run)
+        ranked, cuts = _ranked_parts(state, losses, total, run)
+        selection = table_passes.LossSelection(tuple(ranked), cuts, alpha, iterations, mean, losses, run)
         candidates = _write_candidates(selection, table_passes.empty_selection(self.source.columns, self.source.text_ids))
         self._timed("rank")
         head = [place for part in candidates for place in part.head][: table_passes.HEAD]
@@ -101,14 +102,20 @@ def _over_parts(name: str, task: Any, parts: Sequence[Any]) -> Any:
     return graph.run_pass(name, task, numbers)
 
 
-def _ranked_parts(state: GatherState, losses: Sequence[str], total: int, run: RunStore) -> list[ranking.Part]:
-    """The parts of the ranking. Examples of exactly the same metric are never split: they are one part, however many."""
-    cut_off = ranking.CutOff(total, 8, state.examples)
+def _ranked_parts(state: GatherState, losses: Sequence[str], total: int, run: RunStore) -> tuple[list[ranking.Part], TieCuts]:
+    """The parts of the ranking, and the ids at which examples of exactly the same metric are cut between them."""
+    rows, cuts = state.examples, TieCuts({})
+    cut_off = ranking.CutOff(total, 8, rows)
     cut_off.add([ranking.whole_range(8)], state.histogram)
     while bins := cut_off.too_large:
         task = partial(table_passes.refine, bins=bins, losses=losses, run=run)
         cut_off.add(bins, _over_parts("refine", task, losses))
-    return cut_off.parts()
+    if ties := cut_off.tied:
+        sample = partial(table_passes.sample_ties, ties=ties, rows=rows, losses=losses, run=run)
+        cuts = _over_parts("sample", sample, losses).cuts(ties)
+        count = partial(table_passes.count_ties, cuts=cuts, rows=rows, losses=losses, run=run)
+        cut_off.add_ties(ties, _over_parts("tie", count, losses))
+    return cut_off.parts(), cuts
 
 
 def _write_candidates(selection: table_passes.LossSelection, meta: pd.DataFrame) -> list[CandidatePart]:

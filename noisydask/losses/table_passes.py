@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from noisydask.core.ranking import Bin, Part, assign_parts, histogram, sort_keys, whole_range
+from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.table_sums import TableSums
 from noisydask.losses.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples, RowProblems, crossed_at
 from noisydask.losses.loss_parts import LossPart, read_column, read_losses, write_losses
 from noisydask.losses.table import LossColumns
+from noisydask.losses.ties import TieCuts, TieSample
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
 from noisydask.storage.store import RunStore
@@ -114,15 +115,30 @@ def refine(numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str],
     return _total(histogram(key, bins) for key in keys)
 
 
+def sample_ties(numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore) -> TieSample:
+    """A sample of the examples of tied keys, of which there are too many for a part."""
+    return cast(TieSample, _total(TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
+
+
+def count_ties(numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore) -> Ints:
+    """Per tied key, how many examples lie between its cuts."""
+    return cast(Ints, _total(cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
+
+
+def _keys_and_ids(part: str, run: RunStore) -> tuple[Keys, npt.NDArray[Any]]:
+    return sort_keys(-read_column(part, run, "metric")), read_column(part, run, "id")
+
+
 def _total(states: Iterable[Any]) -> Any:
     return reduce(lambda one, other: one + other, states)
 
 
 @dataclass(frozen=True, eq=False)
 class LossSelection:
-    """Which examples are candidates, and what the dataset's mean curve is."""
+    """Which examples are candidates, where those of the same metric are cut, and what the dataset's mean curve is."""
 
     ranked: tuple[Part, ...]
+    cuts: TieCuts
     alpha: float
     iterations: Ints
     mean: Floats
@@ -135,7 +151,8 @@ class LossSelection:
 
     def _select(self, number: int) -> pd.DataFrame:
         told = {name: read_column(self.losses[number], self.run, name) for name in TOLD}
-        part = assign_parts(sort_keys(-told["metric"]), np.zeros(len(told["metric"]), np.int64), self.ranked)
+        keys, ids = _keys_and_ids(self.losses[number], self.run)
+        part = assign_parts(keys, self.cuts.index(keys, ids), self.ranked)
         rows = np.flatnonzero(part >= 0)
         examples = read_losses(self.losses[number], self.run).take(rows)
         columns = {name: examples.keys[name] for name in ("id", LABEL, "subset", "ann_id") if name in examples.keys}

@@ -69,10 +69,15 @@ def write_shuffled_part(
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
-def first_of(run: RunStore, column: str, top: int) -> npt.NDArray[Any]:
-    """A column of the first candidates."""
-    with run.place.fs.open((run.place / part_name(0)).path, "rb") as file:
-        return np.asarray(pq.read_table(file, columns=[column]).column(0).to_numpy()[:top])
+def first_ids(run: RunStore, top: int) -> list[Any]:
+    """Ids of the first candidates, of which there are as many; a part may hold less."""
+    ids: list[Any] = []
+    number = 0
+    while len(ids) < top:
+        with run.place.fs.open((run.place / part_name(number)).path, "rb") as file:
+            ids += pq.read_table(file, columns=["id"]).column(0)[: top - len(ids)].to_pylist()
+        number += 1
+    return ids
 
 
 def write_picture(run: RunStore, iterations: Ints, mean: Floats, curves: Floats) -> list[StoredObject]:
@@ -82,5 +87,5 @@ def write_picture(run: RunStore, iterations: Ints, mean: Floats, curves: Floats)
     from noisydask.report.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
 
     buffer = io.BytesIO()
-    save_curves_png(buffer, iterations, mean, curves, first_of(run, "id", len(curves)).tolist())
+    save_curves_png(buffer, iterations, mean, curves, first_ids(run, len(curves)))
     return [run.write("curves.png", buffer.getvalue())]
