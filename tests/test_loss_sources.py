@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,32 @@ def test_inputs_that_change_during_the_run(name: str, top_k: int | None, tmp_pat
     assert place.objects()["out/latest.json"] == before
     again = run(place, top_k=top_k)
     assert bits(place, again) == bits(place, run(place, "fresh", top_k=top_k))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_files_that_change_during_the_run(kind: str, place: Place) -> None:
+    """Those that came since are no part of it: somebody may be recording."""
+    told = {"iters": [0, 1], "loss_dynamics": [0.5, 0.25]}
+    items = [{"id": "a", "annotations": [{"id": 0, "label_id": 0, "attributes": told}]}]
+    infos = {"purpose": "noisy_label_detection", "task": "OTX-MultiClassCls"}
+    dataset = {"infos": infos, "categories": {"label": {"labels": [{"name": "x"}]}}, "items": items}
+    content = b"id,iteration,loss\n1,0,0.5\n" if kind == "csv" else json.dumps(dataset).encode()
+    name = "table" if kind == "csv" else "datumaro"
+    options = {"storage_options": {name: place.options, "out": place.options}}
+
+    def analyze(changes: str) -> noisydask.LossDynamics:
+        meddler = Meddler(lambda: place.write(f"data/annotations/{changes}.{kind}", content + b"\n"))
+        where: Any = {name: f"{place.url}/data" + ("/annotations" if kind == "csv" else "")}
+        return noisydask.analyze_loss_dynamics(**where, **options, out=f"{place.url}/out", reporter=meddler)
+
+    place.write(f"data/annotations/train.{kind}", content)
+    fingerprint = analyze("val").manifest["inputs"]["losses"]["fingerprint"]
+    place.fs.rm_file(place.fs._strip_protocol(f"{place.url}/data/annotations/val.{kind}"))
+    assert fingerprint is not None
+    before = place.objects()["out/latest.json"]
+    with pytest.raises(JobError, match=r"changed while it was read \(1 files, the first is .*train"):
+        analyze("train")
+    assert place.objects()["out/latest.json"] == before
 
 
 def test_fingerprints_of_inputs(place: Place) -> None:

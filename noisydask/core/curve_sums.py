@@ -15,8 +15,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 #: Labels times iterations of the curves that are made, at most: 48 bytes each. A reduction holds eight such sums and two on
-#: the way, which take no more than the 60 % of a worker of 2 GiB that Dask fills before it spills.
-MOST_CELLS = 2_500_000
+#: the way, which take no more than the 60 % of a worker of 8 GiB that Dask fills before it spills.
+MOST_CELLS = 10_000_000
 #: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
 ROWS_BETWEEN_CARRIES = 1 << 21
 

@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ import ijson
 
 from noisydask.errors import DatasetError, JobError, NoisydaskError
 from noisydask.losses.annotations import Annotation, Batch, in_batches
+from noisydask.storage.fingerprints import of_files
+from noisydask.storage.listing import Listing, version
 from noisydask.storage.locations import Location, blame, explain
 
 PURPOSE = "noisy_label_detection"
@@ -106,18 +109,28 @@ class DatumaroFiles:
     """A dataset in Datumaro's own format: a file a subset, named after it."""
 
     place: Location
-    files: tuple[str, ...]
+    versions: Listing
 
     @classmethod
     def open(cls, place: Location) -> DatumaroFiles:
-        """Find the files."""
+        """Find the files, each with the version that its store gives it."""
         with _reading(place):
             folder = place / "annotations"
-            paths = place.fs.ls(folder.path, detail=False) if place.fs.isdir(folder.path) else []
-        files = tuple(sorted(path for path in paths if path.endswith(".json")))
+            found = place.fs.ls(folder.path, detail=True) if place.fs.isdir(folder.path) else []
+        files = {info["name"]: version(info) for info in found if info["name"].endswith(".json")}
         if not files:
             raise DatasetError(f"there is no Datumaro dataset at {place.shown}: no annotations/*.json")
         return cls(place, files)
+
+    @property
+    def folder(self) -> Location:
+        """Where the files lie."""
+        return self.place / "annotations"
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """The files, in order of their names."""
+        return tuple(sorted(self.versions))
 
     def infos(self) -> Mapping[str, Any]:
         """What the dataset was made for; all files say the same of what counts."""
@@ -148,7 +161,7 @@ class DatumaroFiles:
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
-        return {"url": self.place.shown, "files": len(self.files)}
+        return {"url": self.place.shown, "files": len(self.files), "fingerprint": of_files(self.versions)}
 
     def _annotations(self, file: str) -> Iterator[Annotation]:
         subset = posixpath.splitext(posixpath.basename(file))[0]

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from operator import itemgetter
@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses import csv_files
 from noisydask.losses.table import LossColumns, checked_rows, is_text, written_whole
+from noisydask.storage.fingerprints import of_files
 from noisydask.storage.frames import stacked
-from noisydask.storage.listing import list_files
+from noisydask.storage.listing import Listing, list_files, version
 from noisydask.storage.locations import PARQUET, Location, blame, explain, reason
 
 #: Footers read at once.
@@ -84,6 +85,8 @@ class LossFiles:
         Whether ids are text.
     num_bytes : int
         Bytes of the rows in memory, about.
+    versions : mapping of str to str or None
+        Its files as they were before anything was read, each with the version that its store gives it.
     """
 
     place: Location
@@ -93,6 +96,7 @@ class LossFiles:
     rows: int | None
     text_ids: bool
     num_bytes: int
+    versions: Listing = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, place: Location, columns: LossColumns, block_bytes: int) -> LossFiles:
@@ -111,8 +115,10 @@ class LossFiles:
                 what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
                 raise InputError(f"the table at {place.shown} has {what}")
             if parquet:
-                return _open_parquet(place, columns, parquet, block_bytes)
-            return _open_csv(place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes)
+                opened = _open_parquet(place, columns, parquet, block_bytes)
+            else:
+                opened = _open_csv(place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes)
+            return replace(opened, versions={name: version(found[name]) for name in [*parquet, *csv]})
         except NoisydaskError:
             raise
         except Exception as error:
@@ -139,7 +145,8 @@ class LossFiles:
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
         files = {piece.file for unit in self.units for piece in unit.pieces}
-        return {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
+        told = {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
+        return told | {"fingerprint": of_files(self.versions)}
 
     def _csv(self, piece: Piece) -> pd.DataFrame:
         return csv_files.read_rows(self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids)

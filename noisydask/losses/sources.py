@@ -20,6 +20,7 @@ from noisydask.losses.files import LossFiles
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.losses.table_passes import Gathering, GatherState
 from noisydask.running import graph
+from noisydask.storage.fingerprints import check_files_unchanged
 from noisydask.storage.locations import Location
 
 
@@ -47,6 +48,10 @@ class LossSource(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """JobError if it is not what it was before it was read, as far as its store tells."""
         ...
 
 
@@ -99,6 +104,10 @@ class FileSource:
         """What a manifest says of this input."""
         return self.files.describe()
 
+    def check_unchanged(self) -> None:
+        """List the files again."""
+        check_files_unchanged("table", self.files.place, self.files.versions)
+
 
 @dataclass(frozen=True)
 class FrameSource:
@@ -143,6 +152,9 @@ class FrameSource:
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
         return {"memory": True, "columns": self.columns.names}
+
+    def check_unchanged(self) -> None:
+        """Nothing tells versions of what lies in memory."""
 
 
 def open_table(
@@ -229,6 +241,11 @@ class DatumaroSource:
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
         return {**self.dataset.describe(), "attribute": self.attribute}
+
+    def check_unchanged(self) -> None:
+        """List the files again, where there are such."""
+        if isinstance(self.dataset, DatumaroFiles):
+            check_files_unchanged("the Datumaro dataset", self.dataset.folder, self.dataset.versions)
 
 
 def _gather_files(numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering) -> GatherState:

@@ -78,6 +78,7 @@ class TableJob(Job[LossDynamics]):
             "parts": [loss_tables.part_name(part.number) for part in candidates],
             "loss_parts": list(losses),
         }
+        self.source.check_unchanged()
         return LossDynamics(run, publication.publish(manifest))
 
     def _gather(self, run: RunStore) -> GatherState:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import EVIDENCE_VERSION
 from noisydask.errors import JobError
-from noisydask.storage.listing import EMPTY, Listing
-from noisydask.storage.locations import reason
+from noisydask.storage.listing import EMPTY, Listing, version
+from noisydask.storage.locations import Location, reason, shown
 from noisydask.storage.rows import Chunk, Rows
 
 
@@ -148,6 +148,33 @@ def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:
                 f"{name} at {snapshot.rows.url} changed while it was read ({len(changed):,} objects, the first is {first});"
                 " nothing was published. Run again: what did not change is not read again"
             )
+
+
+def of_files(versions: Listing) -> str | None:
+    """The fingerprint of files, where their store tells their versions."""
+    return None if None in versions.values() else digest(*sorted(versions.items()))
+
+
+def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:
+    """List the files of an input again; what has come since is no part of it.
+
+    Raises
+    ------
+    JobError
+        If one that was ``seen`` is not what it was.
+    """
+    place.fs.invalidate_cache()
+    try:
+        found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+    except FileNotFoundError:
+        found = {}
+    now = {file: version(info) for file, info in found.items()}
+    changed = sorted(file for file, found in seen.items() if now.get(file, "") != found)
+    if changed:
+        raise JobError(
+            f"{name} at {place.shown} changed while it was read ({len(changed):,} files, the first is {shown(changed[0])});"
+            " nothing was published. Run again"
+        )
 
 
 def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int], ...]:
