@@ -72,10 +72,11 @@ class BlockSource:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block of the evidence, with the checksums of its columns."""
+    """A block of the evidence: the checksums of its columns; with a receipt, the fingerprint of what it was made from."""
 
     number: int
     checksums: Mapping[str, str]
+    source: str | None = None
 
 
 @dataclass(frozen=True)
