@@ -37,12 +37,17 @@ class Data:
     pred_probs: npt.NDArray[np.floating]
 
 
-def make(rows: int = 1030, classes: int = 7, seed: int = 0, noise: float = 0.2, digits: int | None = None) -> Data:
-    """A dataset of which a part of the labels is wrong; few ``digits`` make many equal scores."""
+def make(
+    rows: int = 1030, classes: int = 7, seed: int = 0, noise: float = 0.2, digits: int | None = None, strength: Any = 3
+) -> Data:
+    """A dataset of which a part of the labels is wrong.
+
+    Few ``digits`` make many equal scores, and the ``strength`` of some classes low ones that the evidence leaves open.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, rows)
     logits = rng.normal(0, 1, (rows, classes))
-    logits[np.arange(rows), labels] += 3
+    logits[np.arange(rows), labels] += np.broadcast_to(strength, classes)[labels]
     wrong = rng.random(rows) < noise
     labels[wrong] = rng.integers(0, classes, wrong.sum())
     probs = np.exp(logits)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from noisydask.core import confident
-from noisydask.core.confident import IssueCounts, SparseCounts, count_issues, num_issues
+from noisydask.core.confident import IssueCounts, SparseCounts, count_issues, nearly_unresolved, num_issues, resolve_joint
 from noisydask.core.evidence import class_dtype, scan_rows
+from noisydask.core.kept_rows import MARGIN, MOST, KeptRows
 from noisydask.core.label_quality import QUALITY_SCORES, agrees, label_quality
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON, NEVER, ClassTotals, confident_thresholds
 
@@ -96,6 +97,29 @@ def test_rows_are_unresolved_only_where_more_than_two_classes_could_count(seed: 
     reached = probs[np.arange(len(probs)), best] >= limits[best]
     third = np.sort(probs, axis=1)[:, -3] if classes > 2 else np.full(len(probs), -1.0)
     np.testing.assert_array_equal(unresolved, ~reached & (third >= limits.min()))
+
+
+@settings(max_examples=100)
+@given(SEEDS, CLASSES, DTYPES, EVIDENCE)
+def test_rows_near_those_are_all_that_thresholds_can_open(seed: int, classes: int, dtype: Any, names: Any) -> None:
+    labels, probs, thresholds = make(seed, classes, dtype)
+    columns = evidence_of(probs, labels, names)
+    near = nearly_unresolved(columns, thresholds, MARGIN)
+    for moved in np.random.default_rng(seed).uniform(1 - 0.99 * MARGIN, 1 + 0.99 * MARGIN, (5, classes)) * thresholds:
+        _, unresolved = count_issues(columns, moved)
+        assert not (unresolved & ~near).any()
+        wide = np.concatenate([near, np.zeros(4 * len(near), bool)])  # of a larger block these are few
+        kept = KeptRows.of(wide, np.concatenate([probs] * 5))
+        kept = KeptRows.from_bytes(kept.to_bytes(), classes, np.dtype(dtype))
+        assert kept.cover(unresolved)
+        assert not kept.cover(~near) or near.all()
+        again, whole = (resolve_joint(unresolved, labels, moved, rows) for rows in (kept, probs))
+        np.testing.assert_array_equal(dense(again, classes), dense(whole, classes))
+
+
+def test_rows_are_kept_up_to_a_share_of_the_block() -> None:
+    most = int(100 * MOST)
+    assert [len(KeptRows.of(np.arange(100) < some, np.eye(100)).positions) for some in (0, most, most + 1)] == [0, most, 0]
 
 
 @settings(max_examples=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import zarr
 from conftest import Place
-from layouts import make, write_npy, write_zarr
+from distributed import Client
+from layouts import Data, make, write_npy, write_zarr
 
 import noisydask
 from noisydask.core.receipts import EVIDENCE_VERSION
@@ -26,6 +28,8 @@ from noisydask.storage.locations import Location
 pytestmark = pytest.mark.thorough
 
 DATA = make(rows=1500)
+#: Three classes are hard: in each block some rows are left open by the evidence.
+HARD = make(rows=1500, strength=[1, 1, 1, 6, 6, 6, 6])
 ROWS = 1030
 BLOCK_ROWS = 200
 BLOCK_BYTES = 15_000
@@ -37,10 +41,10 @@ def synchronous() -> Any:
         yield
 
 
-def store(place: Place, rows: int = ROWS, layout: str = "v3") -> None:
+def store(place: Place, rows: int = ROWS, layout: str = "v3", data: Data = DATA) -> None:
     """The dataset of which runs are made."""
-    write_zarr(place / "l.zarr", DATA.labels[:rows])
-    write_zarr(place / "p.zarr", DATA.pred_probs[:rows], layout)
+    write_zarr(place / "l.zarr", data.labels[:rows])
+    write_zarr(place / "p.zarr", data.pred_probs[:rows], layout)
 
 
 def run(place: Place, out: str = "out", **how: Any) -> LabelIssues:
@@ -70,8 +74,8 @@ def change(place: Place, path: str, how: Callable[[bytes], bytes]) -> None:
     place.write(path, how(place.objects()[path]))
 
 
-def append(place: Place, rows: int) -> None:
-    for name, values in (("l.zarr", DATA.labels), ("p.zarr", DATA.pred_probs)):
+def append(place: Place, rows: int, data: Data = DATA) -> None:
+    for name, values in (("l.zarr", data.labels), ("p.zarr", data.pred_probs)):
         array = opened(place / name)
         before = array.shape[0]
         array.resize((rows, *values.shape[1:]))
@@ -201,24 +205,118 @@ def test_rows_that_come_back_after_they_went(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_random_histories(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [DATA, HARD], ids=["easy", "hard"])
+def test_random_histories(data: Data, tmp_path: Path) -> None:
     """Many changes one after another, several between two runs."""
     place, rng = Place(str(tmp_path)), np.random.default_rng(7)
-    store(place)
+    store(place, data=data)
     for _ in range(12):
         for _ in range(rng.integers(0, 4)):
             probs, labels = opened(place / "p.zarr"), opened(place / "l.zarr")
             row, other = int(rng.integers(0, labels.shape[0])), int(rng.integers(0, 1500))
             kind = rng.integers(0, 3)
             if kind == 0:
-                labels[row] = DATA.labels[other]
+                labels[row] = data.labels[other]
             elif kind == 1:
-                probs[row] = DATA.pred_probs[other]
+                probs[row] = data.pred_probs[other]
             else:
-                append(place, int(rng.integers(300, 1500)))
+                append(place, int(rng.integers(300, 1500)), data)
         again = run(place, quality_score=str(rng.choice(["normalized_margin", "confidence_weighted_entropy"])))
         how = {"quality_score": again.manifest["settings"]["quality_score"]}
         assert results(place, again) == results(place, run(place, "fresh", full=True, **how), "fresh")
+
+
+def read_again(found: LabelIssues) -> tuple[int, int]:
+    """Blocks read by the scan, and to resolve rows; what the bytes say agrees."""
+    blocks, count = found.manifest["blocks"]["scanned"], found.manifest["counts"]["blocks_read_again"]
+    read = found.manifest["bytes_read"]
+    assert (read["pred_probs"] > 0, read["pred_probs_again"] > 0) == (blocks > 0, count > 0)
+    return blocks, count
+
+
+def test_rows_left_open_are_kept(place: Place) -> None:
+    store(place, data=HARD)
+    first = run(place)
+    assert read_again(first) == (6, 6)
+    assert results(place, run(place)) == results(place, first)
+    for alter, read in (
+        (lambda place: None, (0, 0)),
+        (correct_label, (1, 0)),  # the rows kept of that block are what they were
+        (rewrite_chunk, (1, 1)),
+        (lambda place: append(place, 1130, HARD), (1, 1)),  # all thresholds move a little
+        (lambda place: append(place, 930, HARD), (1, 1)),
+    ):
+        alter(place)
+        again = run(place)
+        assert read_again(again) == read
+        assert results(place, again) == results(place, run(place, "fresh", full=True), "fresh")
+    assert read_again(run(place, full=True)) == (5, 5)
+    assert read_again(run(place)) == (0, 0)
+
+
+def test_thresholds_that_move_far_open_other_rows(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    store(place, data=HARD)
+    run(place)
+    labels = opened(place / "l.zarr")
+    for given, read in ((1, (1, 6)), (HARD.labels[200:400], (1, 1))):  # the lowest threshold falls far, and comes back
+        labels[200:400] = given
+        again = run(place)
+        assert read_again(again) == read
+        assert results(place, again) == results(place, run(place, "fresh", full=True), "fresh")
+
+
+KEPT = "out/evidence/open_rows/00000002.bin"
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda place: remove(place, KEPT),
+        lambda place: change(place, KEPT, lambda content: content[:-9]),
+        lambda place: change(place, KEPT, lambda _: b""),
+        lambda place: change(place, KEPT, flip),
+        lambda place: change(place, KEPT, lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        lambda place: place.write(KEPT, place.objects()[KEPT.replace("2.bin", "1.bin")]),
+    ],
+    ids=["removed", "cut short", "emptied", "of another source", "altered", "of another block"],
+)
+def test_kept_rows_that_are_damaged_are_read_again(alter: Any, place: Place) -> None:
+    store(place, data=HARD)
+    first = run(place)
+    alter(place)
+    again = run(place)
+    assert read_again(again) == (0, 1)
+    assert results(place, again) == results(place, first)
+    assert read_again(run(place)) == (0, 0)
+
+
+def test_evidence_without_kept_rows_serves(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    store(place, data=HARD)
+    run(place)
+    shutil.rmtree(tmp_path / "out/evidence/open_rows")
+    assert [read_again(run(place)) for _ in range(2)] == [(0, 6), (0, 0)]
+
+
+def test_too_many_rows_are_not_kept(tmp_path: Path) -> None:
+    place, weak = Place(str(tmp_path)), make(classes=30, strength=[1] * 3 + [4] * 27)
+    store(place, data=weak)
+    first = run(place)
+    again = run(place)
+    assert read_again(again)[1] > 1
+    assert results(place, again) == results(place, first)
+    sizes = [len(content) for content in (place / "out/evidence/open_rows").objects().values()]
+    assert max(sizes) < 100 * 30 * 4 / 4 + 300
+
+
+def test_kept_rows_on_worker_processes(client: Client, tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    store(place, data=HARD)
+    with dask.config.set(scheduler=client):
+        first, again = run(place), run(place)
+    assert (read_again(first), read_again(again)) == ((6, 6), (0, 0))
+    assert results(place, again) == results(place, first) == results(place, run(place, "fresh"), "fresh")
 
 
 def test_another_score_reads_only_what_it_lacks(tmp_path: Path) -> None:
@@ -344,11 +442,12 @@ def test_refused_rows_are_refused_again_without_reading(tmp_path: Path) -> None:
 class Meddler(Silent):
     """Somebody who changes the inputs while a run is under way."""
 
-    def __init__(self, act: Callable[[], None]) -> None:
+    def __init__(self, act: Callable[[], None], at: str = "counting") -> None:
         self.act: Callable[[], None] | None = act
+        self.at = at
 
     def phase(self, name: str) -> None:
-        if name.startswith("counting") and self.act is not None:
+        if name.startswith(self.at) and self.act is not None:
             act, self.act = self.act, None
             act()
 
@@ -381,6 +480,18 @@ def test_a_change_during_the_run_is_read_by_the_next(place: Place) -> None:
         run(place, reporter=Meddler(lambda: rewrite_chunk(place)))
     again = run(place)
     assert again.manifest["blocks"]["why"] == {"new": 1}  # its receipt went with the failed run
+    assert results(place, again) == results(place, run(place, "fresh"), "fresh")
+
+
+def test_rows_kept_of_a_change_during_the_run_go_with_its_receipt(tmp_path: Path) -> None:
+    place, chunk = Place(str(tmp_path)), tmp_path / "p.zarr/c/3/0"
+    store(place, data=HARD)
+    shutil.copy2(chunk, tmp_path / "before")
+    with pytest.raises(JobError, match="changed while it was read"):
+        run(place, reporter=Meddler(lambda: rewrite_chunk(place), "reading 6 blocks again"))
+    shutil.copy2(tmp_path / "before", chunk)  # what was listed came back
+    again = run(place)
+    assert again.manifest["blocks"]["why"] == {"new": 1}
     assert results(place, again) == results(place, run(place, "fresh"), "fresh")
 
 

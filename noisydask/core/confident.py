@@ -15,6 +15,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 
@@ -141,7 +142,9 @@ def count_issues(
     return IssueCounts(confident, off_diagonal, found), unresolved
 
 
-def resolve_joint(unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats) -> SparseCounts:
+def resolve_joint(
+    unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats | KeptRows
+) -> SparseCounts:
     """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
     limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
@@ -180,6 +183,16 @@ def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, conf
             dense[label * num_classes + likely] += 1
         elif joint:
             pairs[i] = label * num_classes + likely
+
+
+def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> npt.NDArray[np.bool_]:
+    """Rows that are unresolved by :func:`count_issues`, or would be if each threshold moved by up to ``margin`` of itself."""
+    num_classes = len(thresholds)
+    limits = (1 + margin) * thresholds - FLOATING_POINT_COMPARISON
+    lowest = (1 - margin) * thresholds.min() - FLOATING_POINT_COMPARISON
+    doubtful = (columns["given"] < num_classes) & (columns["p_top1"] < limits[columns["top1"]])
+    found: npt.NDArray[np.bool_] = doubtful & (bound_of_rest(columns, num_classes) >= lowest)
+    return found
 
 
 def bound_of_rest(columns: Columns, num_classes: int) -> Floats:

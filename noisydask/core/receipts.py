@@ -70,11 +70,14 @@ class BlockSource:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block of the evidence, with the checksums of its columns, and how many of its rows were refused."""
+    """A block of the evidence: the checksums of its columns, how many of its rows were refused, and, with a receipt, the
+    fingerprint of what it was made from.
+    """
 
     number: int
     checksums: Mapping[str, str]
     refused: int
+    source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class IssueJob(Job[LabelIssues]):
     def _count(
         self, data: passes.Dataset, scoring: passes.Scoring, scanned: Iterable[StoredBlock], sources: Sequence[BlockSource]
     ) -> tuple[passes.CountState, tuple[int, ...]]:
-        """Count all blocks; read again those that hold rows which the evidence cannot decide."""
+        """Count all blocks; read again those with rows that neither the evidence nor what was kept of them decides."""
         self.reporter.phase("counting from the evidence")
         task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
         self.stored = [blocks[number] for number in sorted(blocks)]

@@ -21,8 +21,10 @@ from noisydask.core.confident import (
     SparseCounts,
     count_issues,
     dense_joint,
+    nearly_unresolved,
     resolve_joint,
 )
+from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
 from noisydask.core.receipts import StoredBlock
@@ -95,7 +97,7 @@ class CountState:
 
 
 def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score from the evidence; a block with rows that it cannot decide is named, to be completed later.
+    """Count and score from the evidence, and rows kept beside it; a block that they cannot decide is named, to be completed.
 
     So is a block whose evidence is damaged, of which nothing is counted.
     """
@@ -114,24 +116,32 @@ def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: In
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
     scores, open_scores = _scores(columns, scoring, None)
     if open_rows.any() or open_scores.any():
-        return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+        kept = data.evidence.read_rows(stored, data.dtype)
+        if kept is None or not kept.cover(open_rows) or open_scores.any():
+            return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+        resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept)
+        counts = replace(counts, joint=counts.joint + resolved)
     return _scored(block, counts, scores, columns["given"], scoring)
 
 
 def resolve(blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    """What :func:`count` left open of the blocks that it named, from their rows."""
+    """What :func:`count` left open of the blocks that it named, from their rows, of which some are kept for the next run."""
     return total_of(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
 
 
 def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     block, columns = stored.number, _evidence(stored, data.columns, data)
+    unread: tuple[tuple[int, int], ...] = ()
     if pred_probs is None:
-        pred_probs, _ = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
+        pred_probs, unread = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
     rows = cast(npt.NDArray[np.floating], pred_probs)
     counts = IssueCounts.zero(data.num_classes)
     if scoring.joint:
         _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
         counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
+        if stored.source is not None and not unread:
+            near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
+            data.evidence.write_rows(block, stored.source, KeptRows.of(near, rows))
     scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
     return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)

@@ -101,21 +101,22 @@ def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, d
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
     state, checksums = _scan_block(source, pred_probs, known.labels, known.unread, data)
-    if source.fingerprint is not None and not state.problems.unreadable:
+    fingerprint = source.fingerprint if not state.problems.unreadable else None
+    if fingerprint is not None:
         if why == Why.COLUMNS and known.receipt is not None:  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
         receipt = Receipt(
-            source.fingerprint, known.content, stop - start, source.unstored_labels, _layout(data.labels), checksums,
+            fingerprint, known.content, stop - start, source.unstored_labels, _layout(data.labels), checksums,
             state.totals, tuple(state.problems.counts.tolist()), state.problems.first,
         )  # fmt: skip
         data.evidence.write_receipt(source.number, receipt)
-    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns}, state.problems.total)
+    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns}, state.problems.total, fingerprint)
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
 def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
     problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
-    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns}, problems.total)
+    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns}, problems.total, receipt.sources)
     return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
 
 

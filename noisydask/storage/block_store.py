@@ -26,10 +26,11 @@ from noisydask.storage.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
 
-RECEIPTS, SUMS, CROSSINGS, ROWS = "receipts", "sums", "crossings", "rows.bin"
+RECEIPTS, OPEN_ROWS, SUMS, CROSSINGS, ROWS = "receipts", "open_rows", "sums", "crossings", "rows.bin"
 #: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and what that is too small for.
 _OWN_NAME = re.compile(
-    rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|{CROSSINGS}/\d+\.bin|rows\.bin"
+    rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|({OPEN_ROWS}|{CROSSINGS})/\d+\.bin"
+    r"|rows\.bin"
 )
 
 
@@ -76,8 +77,12 @@ class BlockStore:
 
     def forget(self, block: int) -> None:
         """Remove the receipt of a block, if there is one."""
+        self.remove(receipt_name(block))
+
+    def remove(self, path: str) -> None:
+        """Remove an object of a block, if it is there."""
         with suppress(FileNotFoundError):
-            self.root.fs.rm_file((self.root / receipt_name(block)).path)
+            self.root.fs.rm_file((self.root / path).path)
 
     def receipts(self) -> set[int]:
         """Blocks that have a receipt, in one listing."""
@@ -88,6 +93,11 @@ class BlockStore:
 def receipt_name(block: int) -> str:
     """Path of a block's receipt."""
     return f"{RECEIPTS}/{block:08d}.json"
+
+
+def open_rows_name(block: int) -> str:
+    """Path of the rows kept of a block that its evidence leaves open."""
+    return f"{OPEN_ROWS}/{block:08d}.bin"
 
 
 def sums_name(block: int) -> str:
@@ -130,9 +140,7 @@ def open_arrays(
         group = zarr.create_group(zarr_store(root), overwrite=True)
         for array in arrays.values():
             array.create()
-        if isinstance(root.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
-            for folder in folders:
-                root.fs.makedirs((root / folder).path, exist_ok=True)
+        _make_folders(root, folders)
         group.attrs.update(kind)  # last: what has no kind is made anew
         return differing or ("it was not asked for" if fresh and found else None)
     for name, array in arrays.items():
@@ -141,7 +149,14 @@ def open_arrays(
             array.create()
         elif shape != array.shape:
             array.resize(array.shape)
+    _make_folders(root, folders)  # an older noisydask made fewer
     return None
+
+
+def _make_folders(root: Location, folders: Iterable[str]) -> None:
+    if isinstance(root.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+        for folder in folders:
+            root.fs.makedirs((root / folder).path, exist_ok=True)
 
 
 def kind_of(root: Location) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The evidence of all rows as it is stored below ``OUT/evidence``, and the receipts that make it the checkpoint."""
+"""The evidence of all rows below ``OUT/evidence``, the receipts that make it the checkpoint, and rows that it leaves open."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.evidence import column_dtypes
-from noisydask.core.receipts import EVIDENCE_VERSION, Receipt
-from noisydask.storage.block_store import RECEIPTS, BlockStore, open_arrays, receipt_name
-from noisydask.storage.chunks import ChunkedArray
+from noisydask.core.kept_rows import KeptRows
+from noisydask.core.receipts import EVIDENCE_VERSION, Receipt, StoredBlock
+from noisydask.storage.block_store import OPEN_ROWS, RECEIPTS, BlockStore, open_arrays, open_rows_name, receipt_name
+from noisydask.storage.chunks import ChunkedArray, checksum
 from noisydask.storage.locations import Location
 
 
 @dataclass(frozen=True)
 class EvidenceStore(BlockStore):
-    """Evidence and receipts, read and written a block at a time."""
+    """Evidence, receipts and kept rows, read and written a block at a time."""
 
     num_classes: int
 
@@ -30,6 +31,25 @@ class EvidenceStore(BlockStore):
         """The receipt of a block, if there is one and it is whole."""
         content = self.get(receipt_name(block))
         return None if content is None else Receipt.from_bytes(content, self.num_classes)
+
+    def write_rows(self, block: int, source: str, rows: KeptRows) -> None:
+        """Keep rows of a block, in place of those kept before; ``source`` is the fingerprint of what they were read from."""
+        content = source.encode() + rows.to_bytes()
+        self.put(open_rows_name(block), checksum(content).encode() + content)
+
+    def read_rows(self, stored: StoredBlock, dtype: np.dtype[Any]) -> KeptRows | None:
+        """The rows kept of a block, if there are any, they are whole, and they are of what its evidence was made from."""
+        if stored.source is None:
+            return None
+        content, tie = self.get(open_rows_name(stored.number)) or b"", stored.source.encode()
+        if content[:8] != checksum(content[8:]).encode() or content[8 : 8 + len(tie)] != tie:
+            return None
+        return KeptRows.from_bytes(content[8 + len(tie) :], self.num_classes, dtype)
+
+    def forget(self, block: int) -> None:
+        """Remove the receipt of a block and the rows kept of it."""
+        super().forget(block)
+        self.remove(open_rows_name(block))
 
 
 def open_evidence(
@@ -60,4 +80,4 @@ def open_evidence(
     }  # fmt: skip
     dtypes = column_dtypes(num_classes, dtype, columns)
     arrays = {name: ChunkedArray(root, name, (grid.rows,), chunk_rows, kinds) for name, kinds in dtypes.items()}
-    return EvidenceStore(root, arrays, num_classes), open_arrays(root, arrays, kind, fresh, [RECEIPTS])
+    return EvidenceStore(root, arrays, num_classes), open_arrays(root, arrays, kind, fresh, [RECEIPTS, OPEN_ROWS])

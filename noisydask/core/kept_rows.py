@@ -1,0 +1,65 @@
+"""Whole rows of a block that are kept for the next run: those that the evidence leaves open, or nearly does.
+
+They are few, but wherever a block holds one, all of it would be read again, run after run. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: Rows are kept that would be unresolved if each threshold moved by up to this share of itself, as it may until the next run.
+MARGIN = 0.1
+#: Of a block of which more rows than this share would be kept, none are: reading them would cost as much as the block.
+MOST = 0.25
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Whole rows of a block, by their positions in it: indexed like the block itself, at those positions only.
+
+    Attributes
+    ----------
+    positions : ndarray of int64, (m,)
+        Ascending.
+    pred_probs : ndarray, (m, K)
+        The rows, in the type of the input.
+
+    Examples
+    --------
+    >>> kept = KeptRows.of(np.arange(5) == 3, np.eye(5, dtype="f4"))
+    >>> kept[np.array([3])], kept.cover(np.arange(5) == 2)
+    (array([[0., 0., 0., 1., 0.]], dtype=float32), False)
+    """
+
+    positions: npt.NDArray[np.int64]
+    pred_probs: npt.NDArray[np.floating]
+
+    @classmethod
+    def of(cls, wanted: npt.NDArray[np.bool_], pred_probs: npt.NDArray[np.floating]) -> KeptRows:
+        """Take the rows of a block where ``wanted`` holds, or none if these are too many."""
+        few = np.count_nonzero(wanted) <= MOST * len(wanted)
+        positions = np.flatnonzero(wanted) if few else np.zeros(0, np.int64)
+        return cls(positions, pred_probs[positions])
+
+    @classmethod
+    def from_bytes(cls, content: bytes, num_classes: int, dtype: np.dtype[Any]) -> KeptRows:
+        """What :meth:`to_bytes` wrote of rows of so many classes and this type."""
+        rows = len(content) // (8 + num_classes * dtype.itemsize)
+        values = np.frombuffer(content, dtype.newbyteorder("<"), offset=8 * rows)
+        return cls(np.frombuffer(content, "<i8", rows), values.reshape(rows, num_classes))
+
+    def to_bytes(self) -> bytes:
+        """Positions, then rows, little-endian."""
+        values = self.pred_probs.astype(self.pred_probs.dtype.newbyteorder("<"))
+        return self.positions.astype("<i8").tobytes() + values.tobytes()
+
+    def cover(self, wanted: npt.NDArray[np.bool_]) -> bool:
+        """Whether all rows are among these where ``wanted`` holds."""
+        return bool(np.isin(np.flatnonzero(wanted), self.positions).all())
+
+    def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
+        return self.pred_probs[np.searchsorted(self.positions, rows)]
