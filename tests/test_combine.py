@@ -21,8 +21,9 @@ import noisydask
 from noisydask.combined.consensus import Consensus
 from noisydask.command.cli import main
 from noisydask.core import ranking
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
+from noisydask.running.progress import Silent
 
 SLOW = pytest.mark.slow
 
@@ -96,6 +97,26 @@ def test_equal_to_brute_force_by_index(tmp_path: Path, digits: int | None) -> No
     assert isinstance(again, Consensus)
     pd.testing.assert_frame_equal(again.to_dataframe(), frame)
     pd.testing.assert_frame_equal(found.ranking.compute().reset_index(drop=True), frame)
+
+
+def test_ids_that_changed_are_refused(tmp_path: Path) -> None:
+    """Before the run, and under it: they name the examples of a dataset that the issues run did not see."""
+    data, metric = signals(300, 2, None)
+    stored = write_npy(Place(str(tmp_path)) / "ids.npy", np.arange(300))
+    issues_of(data, tmp_path / "i", ids=stored)
+    dynamics_of(metric, tmp_path / "d", np.arange(300))
+
+    class Meddler(Silent):
+        def phase(self, name: str) -> None:
+            if name.startswith("joining"):
+                write_npy(Place(str(tmp_path)) / "ids.npy", np.arange(300)[::-1])
+
+    with pytest.raises(JobError, match=r"ids at .* changed while it was read"):
+        noisydask.combine(tmp_path / "i", tmp_path / "d", out=tmp_path / "c", reporter=Meddler())
+    with pytest.raises(InputError, match="are not those that the issues run was given"):
+        noisydask.combine(tmp_path / "i", tmp_path / "d", out=tmp_path / "c")
+    assert not (tmp_path / "c/latest.json").exists()
+    assert noisydask.combine(tmp_path / "i", tmp_path / "d", ids=np.arange(300)).num_examples > 200
 
 
 @pytest.mark.parametrize("kind", ["text", "integers", "in memory"])

@@ -25,6 +25,7 @@ from noisydask.running import graph
 from noisydask.running.job import Job, common_manifest
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.publish import Publication
+from noisydask.storage.fingerprints import check_unchanged
 from noisydask.storage.locations import options_by_name
 from noisydask.storage.store import Output, RunStore
 
@@ -118,6 +119,7 @@ class CombineJob(Job[Consensus]):
         total, parts = self._at_once(run) if small else self._in_parts(run)
         if not total:
             raise InputError("the two runs have no example in common")
+        check_unchanged(self.inputs.listed)
         return Consensus(run, publication.publish(self._manifest(run, started, total, parts)))
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:

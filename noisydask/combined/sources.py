@@ -17,6 +17,7 @@ from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
+from noisydask.storage.fingerprints import Snapshot, snapshots
 from noisydask.storage.locations import Location
 from noisydask.storage.store import Output, RunStore
 
@@ -62,10 +63,14 @@ class Opened:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the job reads: the sources; the ids that are no rows of a store; how they are joined, and the class names."""
+    """What the job reads: the sources; the ids that are no rows of a store; how they are joined, and the class names.
+
+    ``listed`` is what the ids lie in, as it was before they were read.
+    """
 
     sources: Sources
     ids: DaskRows | None
+    listed: Mapping[str, Snapshot]
     on: str
     class_names: tuple[str, ...] | None
     described: Mapping[str, Any]
@@ -97,11 +102,13 @@ class Inputs:
             np.dtype(np.int64 if kind.kind in "iu" else object), _evidence(issues, quality), dynamics.run,
             tuple(dynamics.manifest["parts"]) if on == "id" else (),
         )  # fmt: skip
-        described = {"issues": issues.describe(), "dynamics": dynamics.describe()}
+        described, listed = {"issues": issues.describe(), "dynamics": dynamics.describe()}, snapshots({"ids": names})
         if names is not None:
-            described["ids"] = names.describe()
-        classes = issues.manifest["class_names"]
-        return cls(sources, names if isinstance(names, DaskRows) else None, on, tuple(classes) if classes else None, described)
+            described["ids"] = names.describe() | (listed["ids"].describe() if listed else {})
+        if ids is None and listed:
+            _refuse_other_ids(issues.manifest["inputs"]["ids"].get("fingerprint"), listed["ids"])
+        classes = tuple(issues.manifest["class_names"] or ()) or None
+        return cls(sources, names if isinstance(names, DaskRows) else None, listed, on, classes, described)
 
     @property
     def rows(self) -> int:
@@ -134,6 +141,15 @@ def _ids(issues: Opened, ids: Any, options: Mapping[str, Any] | None, on: str) -
     if names is not None and names.dtype.kind not in "iuUOT":
         raise InputError(f"ids must be integers or text, not {names.dtype}")
     return names
+
+
+def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
+    """The run's examples have the ids that it was given, whatever lies in their place since."""
+    if known is not None and now.describe()["fingerprint"] != known:
+        raise InputError(
+            f"the ids at {now.rows.url} are not those that the issues run was given: run that job again, or give ids that name"
+            " its examples"
+        )
 
 
 def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
