@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import noisydask
 from noisydask.command.cli import app, main
+from noisydask.faults.jobs import Ended
 
 ROOT = Path(__file__).parents[1]
 
@@ -192,6 +193,19 @@ def test_no_scheduler_is_status_1(data: Path, capfd: pytest.CaptureFixture[str],
     monkeypatch.setattr("noisydask.running.cluster.CONNECT_SECONDS", 2)
     assert main(arguments(data, "--scheduler", "tcp://127.0.0.1:9")) == 1
     assert "no Dask scheduler answers" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_store_that_nobody_runs_is_one_error(tmp_path: Path) -> None:
+    """And nothing after it, when the process ends."""
+    pytest.importorskip("s3fs")
+    options = json.dumps({"endpoint_url": "http://127.0.0.1:9", "key": "key", "secret": "secret"})
+    command = [sys.executable, "-m", "noisydask", "issues", "--labels", "s3://b/l.zarr", "--pred-probs", "s3://b/p.zarr"]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out", "--storage-options", options], capture_output=True, text=True, check=False
+    )
+    assert "cannot be reached" in Ended(done.returncode, done.stderr).one_error()
+    assert done.returncode == 1
 
 
 def test_another_version_on_the_cluster_is_named(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
@@ -26,9 +29,19 @@ def zarr_store(place: Location, read_only: bool = False) -> Store:
 def end_zarr() -> None:
     """End Zarr's own thread before the process ends.
 
-    At exit Zarr gives it a fifth of a second; on a busy machine that is too little, and a traceback follows.
+    At exit Zarr gives it a fifth of a second, which on a busy machine is too little, and lets requests hang of which one
+    has failed: tracebacks would follow.
     """
     loop, thread = (getattr(zarr.core.sync, name, [None])[0] for name in ("loop", "iothread"))
     if loop is not None and thread is not None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(_PATIENCE_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_PATIENCE_SECONDS)
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
