@@ -18,6 +18,7 @@ import noisydask
 from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
+from noisydask.running.progress import Silent
 from noisydask.storage.arrays import open_rows, zarr_store
 from noisydask.storage.fingerprints import Snapshot
 from noisydask.storage.locations import Location
@@ -128,6 +129,21 @@ def test_worker_processes(client: Client, s3_place: Place) -> None:
             run(s3_place)
         found = run(s3_place, on_unreadable="skip")
     check_left_out(found, 400, 500)
+
+
+def test_a_chunk_that_is_damaged_after_the_scan_is_not_left_out(tmp_path: Path) -> None:
+    """Its rows were counted then; where the evidence leaves some open, they are read again."""
+    place, hard = Place(str(tmp_path)), make(rows=1030, classes=30, strength=[1] * 3 + [4] * 27)
+    write_zarr(place / "l.zarr", hard.labels)
+    write_zarr(place / "p.zarr", hard.pred_probs)
+
+    class Meddler(Silent):
+        def phase(self, name: str) -> None:
+            if name.startswith("counting"):
+                spoil(place, "p.zarr/c/4/0", "garbled")
+
+    with pytest.raises(JobError, match="chunk c/4/0, rows 400 to 499 cannot be read"):
+        run(place, on_unreadable="skip", reporter=Meddler())
 
 
 def test_several_missing_chunks_are_counted(tmp_path: Path) -> None:

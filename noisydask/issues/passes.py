@@ -133,7 +133,11 @@ def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset,
     block, columns = stored.number, _evidence(stored, data.columns, data)
     unread: tuple[tuple[int, int], ...] = ()
     if pred_probs is None:
-        pred_probs, unread = read_rows(rows_of(data), *data.grid.bounds(block), data.skip_unreadable)
+        start, stop = data.grid.bounds(block)
+        pred_probs, unread = read_rows(rows_of(data), start, stop, data.skip_unreadable)
+        for low, high in unread:
+            if (columns["given"][low - start : high - start] != data.num_classes).any():  # the scan could read them
+                pred_probs[low - start : high - start] = rows_of(data).read(low, high)
     rows = cast(npt.NDArray[np.floating], pred_probs)
     counts = IssueCounts.zero(data.num_classes)
     if scoring.joint:
