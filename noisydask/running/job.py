@@ -122,9 +122,10 @@ def failures_told(place: Location) -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise JobError(f"a worker failed: {reason(error)}") from error
         if _in_a_shuffle(error):
+            raise JobError(f"a disk is full on which Dask keeps rows while they are sorted. {_SCRATCH}") from error
+        if type(error).__name__ == "P2PConsistencyError":  # what other workers say of one that failed
             raise JobError(
-                "a disk is full on which Dask keeps rows while they are sorted: the workers' local directory, or the folder"
-                " that DASK_TEMPORARY_DIRECTORY names; free some space there, or give another place"
+                f"the cluster failed while workers exchanged rows to be sorted: did one die, or is a disk full? {_SCRATCH}"
             ) from error
         if getattr(error, "reason", None) == "scheduler-connection-lost" or _from(error, "distributed.comm"):
             raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
@@ -133,6 +134,13 @@ def failures_told(place: Location) -> Iterator[None]:
         if type(error).__module__.startswith("distributed"):
             raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
         raise
+
+
+#: Where Dask shuffles.
+_SCRATCH = (
+    "It is that of the workers' local directory, or of the folder that DASK_TEMPORARY_DIRECTORY names; free some space there,"
+    " or give another place"
+)
 
 
 def _in_a_shuffle(error: Exception) -> bool:
