@@ -20,7 +20,6 @@ demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits
 	$(BIN)/noisydask demo
 
 test: $(VENV)/installed  ## set up, and run the fast tests
-	$(BIN)/python tests/compile_kernels.py
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-slow: $(VENV)/installed  ## the slow tests
