@@ -69,7 +69,7 @@ def cleanlab_joint(labels: np.ndarray, probs: np.ndarray, thresholds: np.ndarray
         return compute_confident_joint(labels, probs, thresholds=thresholds, calibrate=False)
 
 
-@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("in_place", [True, pytest.param(False, marks=pytest.mark.slow)])
 @settings(max_examples=60)
 @given(SEEDS, CLASSES, DTYPES, EVIDENCE)
 def test_confident_joint_is_cleanlabs(in_place: bool, seed: int, classes: int, dtype: Any, names: Any) -> None:

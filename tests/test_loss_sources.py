@@ -96,7 +96,7 @@ def test_chunks_that_may_be_fill_value_are_counted(place: Place) -> None:
 
 
 @pytest.mark.parametrize("top_k", [5, pytest.param(None, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", list(GIVEN))
+@pytest.mark.parametrize("name", ["losses", *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "ids"))])
 def test_inputs_that_change_during_the_run(name: str, top_k: int | None, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     store(place)

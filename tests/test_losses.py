@@ -249,7 +249,9 @@ def test_candidates_that_stay_are_not_read_again(tmp_path: Path) -> None:
     assert bits(found) == bits(run(losses, top_k=9))
 
 
-@pytest.mark.parametrize("change", ["losses", "labels", "alpha", "iters"])
+@pytest.mark.parametrize(
+    "change", ["losses", *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "alpha", "iters"))]
+)
 def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     array = chunked(place / "l.zarr", LOSSES, 4)

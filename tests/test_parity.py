@@ -279,6 +279,7 @@ def test_figures_measured_with_cleanlab(name: str, plainly: int, calibrated: int
     assert len(find_label_issues_batched(labels, probs, verbose=False, num_issue_kwargs=chosen)) == calibrated
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS)
 def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:
@@ -300,6 +301,7 @@ def test_native_on_data_with_all_classes(
     assert_same(native(labels, probs, options, block_bytes=block_bytes), theirs, labels, probs, options)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(SEEDS, st.integers(1, 200), CLASSES, DTYPES, OPTIONS)
 def test_native_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:

@@ -207,9 +207,7 @@ CHANGES: dict[str, tuple[Callable[[Place, Any], None], str, int]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "change", [pytest.param(name, marks=SLOW if "cut" in name or "rewritten" in name else ()) for name in CHANGES]
-)
+@pytest.mark.parametrize("change", [pytest.param(name, marks=SLOW if name != "state altered" else ()) for name in CHANGES])
 def test_one_block_is_read_again(place: Place, change: str) -> None:
     array = store(place)
     first = run(place)
@@ -227,7 +225,7 @@ def test_one_block_is_read_again(place: Place, change: str) -> None:
     [
         ({"alpha": 0.2}, "it has alpha 0.1 instead of 0.2"),
         pytest.param({"block_bytes": 20_000}, "it has block bytes 10000 instead of 20000", marks=SLOW),
-        ({"full": True}, "it was not asked for"),
+        pytest.param({"full": True}, "it was not asked for", marks=SLOW),
     ],
 )
 def test_states_of_another_kind_are_named_and_made_anew(tmp_path: Path, how: dict[str, Any], said: str) -> None:

@@ -55,7 +55,7 @@ def expected() -> list[dict[str, bytes]]:
     return [bits(noisydask.find_label_issues(DATA.labels, DATA.pred_probs, **how)) for how in SETTINGS]
 
 
-@pytest.mark.parametrize("labels", ["numpy", "sharded", "dask"])
+@pytest.mark.parametrize("labels", ["numpy", pytest.param("sharded", marks=SLOW), pytest.param("dask", marks=SLOW)])
 @pytest.mark.parametrize("source", SOURCES)
 def test_any_source(source: str, labels: str, tmp_path: Path, expected: Any) -> None:
     place = Place(str(tmp_path))
@@ -66,7 +66,7 @@ def test_any_source(source: str, labels: str, tmp_path: Path, expected: Any) -> 
 
 
 @pytest.mark.parametrize("block_bytes", [1, 7_000, 50_000, 10**6, 10**9])
-@pytest.mark.parametrize("setting", range(len(SETTINGS)))
+@pytest.mark.parametrize("setting", [0, *(pytest.param(setting, marks=SLOW) for setting in range(1, len(SETTINGS)))])
 def test_any_blocks(block_bytes: int, setting: int, tmp_path: Path, expected: Any) -> None:
     url = write_zarr(Place(str(tmp_path / "p.zarr")), DATA.pred_probs)
     found = noisydask.find_label_issues(DATA.labels, url, block_bytes=block_bytes, **SETTINGS[setting])
