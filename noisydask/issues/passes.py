@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from operator import add
 from typing import Any, cast
 
 import numpy as np
@@ -57,11 +58,6 @@ def rows_of(data: Dataset) -> Rows:
     return cast(Rows, data.pred_probs)
 
 
-def total_of(states: Iterable[Any]) -> Any:
-    """States added up."""
-    return reduce(lambda one, other: one + other, states)
-
-
 @dataclass(frozen=True)
 class Scoring:
     """How labels are scored and issues counted, with what is known of all rows."""
@@ -102,7 +98,7 @@ def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> Cou
     So is a block whose evidence is damaged, of which nothing is counted.
     """
     joint = dense_joint(data.num_classes) if scoring.joint else None
-    state: CountState = total_of(_count_block(block, data, scoring, joint) for block in blocks)
+    state: CountState = reduce(add, (_count_block(block, data, scoring, joint) for block in blocks))
     if joint is None:
         return state
     counts = replace(state.counts, joint=state.counts.joint + SparseCounts.of_dense(joint))
@@ -126,7 +122,7 @@ def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: In
 
 def resolve(blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
     """What :func:`count` left open of the blocks that it named, from their rows, of which some are kept for the next run."""
-    return total_of(_resolve_block(block, pred_probs, data, scoring) for block in blocks)
+    return reduce(add, (_resolve_block(block, pred_probs, data, scoring) for block in blocks))
 
 
 def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
@@ -177,14 +173,14 @@ def evidence_changed(block: int, data: Dataset) -> JobError:
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
     """Histogram of bins that hold too many examples."""
-    return cast(Ints, total_of(histogram(_keys(block, scores), bins) for block in blocks))
+    return reduce(add, (histogram(_keys(block, scores), bins) for block in blocks))
 
 
 def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
     rows = scores.shape[0]
     counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
-    return cast(Ints, total_of(counts))
+    return reduce(add, counts)
 
 
 def _keys(block: int, scores: ChunkedArray) -> Keys:

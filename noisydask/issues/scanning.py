@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import cast
 
 import numpy as np
@@ -16,7 +18,7 @@ from noisydask.core.receipts import BlockSource, Receipt, StoredBlock, Why
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
 from noisydask.errors import JobError
-from noisydask.issues.passes import Dataset, rows_of, total_of
+from noisydask.issues.passes import Dataset, rows_of
 from noisydask.storage.fingerprints import digest, of_labels
 from noisydask.storage.rows import Rows, read_rows
 
@@ -60,7 +62,7 @@ def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at
         elif at_once:
             states.append(_scan_source(source, None, known, data))
             at_once = False
-    return cast(ScanState, total_of(states))
+    return reduce(add, states)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class _Known:
 
 def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return total_of(_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks)
+    return reduce(add, (_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks))
 
 
 def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, data: Dataset) -> ScanState:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +24,6 @@ from noisydask.core.dynamics import ExampleStates, advance, label_codes
 from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
-from noisydask.issues.passes import total_of
 from noisydask.issues.scanning import reads
 from noisydask.losses.dense_state import Known, StateStore
 from noisydask.storage.chunks import ChunkedArray, StoredObject
@@ -167,7 +167,7 @@ class LossScan:
 
 def scan(blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, data: LossData) -> LossScan:
     """Read of each block what no receipt stands for; arrays are handed in only for a single block of a Dask graph."""
-    return total_of(_scan_or_reuse(block, losses, labels, data) for block in blocks)
+    return reduce(add, (_scan_or_reuse(block, losses, labels, data) for block in blocks))
 
 
 def _scan_or_reuse(source: LossSource, losses: Array | None, labels: Array | None, data: LossData) -> LossScan:

@@ -57,9 +57,10 @@ def read_losses(name: str, run: RunStore) -> Examples:
     return Examples(keys, starts, iterations.values.to_numpy(), losses.values.to_numpy())
 
 
-def read_column(part: str, run: RunStore, name: str) -> Array:
-    """One column of a part."""
-    return _values(_read(part, run, [name]), name)
+def read_columns(part: str, run: RunStore, *names: str) -> list[Array]:
+    """Columns of a part, in one read."""
+    table = _read(part, run, list(names))
+    return [_values(table, name) for name in names]
 
 
 def _read(part: str, run: RunStore, columns: list[str] | None) -> pa.Table:

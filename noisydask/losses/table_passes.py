@@ -6,11 +6,12 @@ Dask is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from io import BytesIO
-from typing import Any, cast
+from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.table_sums import TableSums
 from noisydask.losses.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples, RowProblems, crossed_at
-from noisydask.losses.loss_parts import LossPart, read_column, read_losses, write_losses
+from noisydask.losses.loss_parts import LossPart, read_columns, read_losses, write_losses
 from noisydask.losses.table import LossColumns
 from noisydask.losses.ties import TieCuts, TieSample
 from noisydask.storage.chunks import StoredObject
@@ -111,26 +112,23 @@ class Gathering:
 
 def refine(numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore) -> Ints:
     """Histogram of bins of the metric that hold too many examples."""
-    keys = (sort_keys(-read_column(losses[number], run, "metric")) for number in numbers)
-    return _total(histogram(key, bins) for key in keys)
+    keys = (sort_keys(-read_columns(losses[number], run, "metric")[0]) for number in numbers)
+    return reduce(add, (histogram(key, bins) for key in keys))
 
 
 def sample_ties(numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore) -> TieSample:
     """A sample of the examples of tied keys, of which there are too many for a part."""
-    return cast(TieSample, _total(TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
+    return reduce(add, (TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
 
 
 def count_ties(numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore) -> Ints:
     """Per tied key, how many examples lie between its cuts."""
-    return cast(Ints, _total(cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
+    return reduce(add, (cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
 
 
 def _keys_and_ids(part: str, run: RunStore) -> tuple[Keys, npt.NDArray[Any]]:
-    return sort_keys(-read_column(part, run, "metric")), read_column(part, run, "id")
-
-
-def _total(states: Iterable[Any]) -> Any:
-    return reduce(lambda one, other: one + other, states)
+    metric, ids = read_columns(part, run, "metric", "id")
+    return sort_keys(-metric), ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +148,11 @@ class LossSelection:
         return stacked([self._select(number) for number in numbers])
 
     def _select(self, number: int) -> pd.DataFrame:
-        told = {name: read_column(self.losses[number], self.run, name) for name in TOLD}
-        keys, ids = _keys_and_ids(self.losses[number], self.run)
-        part = assign_parts(keys, self.cuts.index(keys, ids), self.ranked)
+        told = dict(zip(TOLD, read_columns(self.losses[number], self.run, *TOLD), strict=True))
+        everyone, keys = read_losses(self.losses[number], self.run), sort_keys(-told["metric"])
+        part = assign_parts(keys, self.cuts.index(keys, everyone.keys["id"]), self.ranked)
         rows = np.flatnonzero(part >= 0)
-        examples = read_losses(self.losses[number], self.run).take(rows)
+        examples = everyone.take(rows)
         columns = {name: examples.keys[name] for name in ("id", LABEL, "subset", "ann_id") if name in examples.keys}
         crossed = crossed_at(examples, self.alpha, self.iterations, self.mean)
         chosen = {name: values[rows] for name, values in told.items()}
@@ -212,7 +210,7 @@ def find_examples(numbers: Sequence[int], ids: Any, losses: Sequence[str], run: 
     """All examples of some ids."""
     found = []
     for number in numbers:
-        rows = np.flatnonzero(pd.Series(read_column(losses[number], run, "id")).isin(ids).to_numpy())
+        rows = np.flatnonzero(pd.Series(read_columns(losses[number], run, "id")[0]).isin(ids).to_numpy())
         if len(rows):
             found.append(read_losses(losses[number], run).take(rows))
     return tuple(found)

@@ -23,7 +23,7 @@ from noisydask.running import graph
 from noisydask.running.progress import Reporter
 from noisydask.running.publish import Publication, publishing
 from noisydask.storage.chunks import StoredObject
-from noisydask.storage.locations import NO_SPACE, Location, reason
+from noisydask.storage.locations import Location, is_full, reason
 from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
 
 Found = TypeVar("Found")
@@ -147,7 +147,7 @@ def _in_a_shuffle(error: Exception) -> bool:
     """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the package partd."""
     if type(error).__name__ == "P2POutOfDiskError":
         return True
-    return isinstance(error, OSError) and error.errno in NO_SPACE and _from(error, "partd.file")
+    return is_full(error) and _from(error, "partd.file")
 
 
 def _from(error: Exception, module: str) -> bool:

@@ -32,7 +32,7 @@ _S3_DEFAULTS: Mapping[str, Any] = {
 #: a body cut short has 2 chances (on a cluster the task has more), and a store that is silent ends a read after 12 timeouts.
 _S3_TRIES = 2
 #: Codes of errors that tell of a full disk.
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 #: What jobs write and replace below their output.
 WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
@@ -46,7 +46,7 @@ _COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DO
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Location:
     """A place in a file system or object store.
 
@@ -60,9 +60,9 @@ class Location:
         Storage options; may hold credentials, never shown.
     """
 
-    url: str = field(repr=False)
-    path: str = field(repr=False)
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    url: str
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, url: str, storage_options: Mapping[str, Any] | None, name: str) -> Location:
@@ -238,7 +238,7 @@ def reason(error: BaseException) -> str | None:
         return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
     if _is_lost(error):
         return "the store cannot be reached; check the endpoint and the network"
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if is_full(error):
         return "no space left; free some or give another place"
     if isinstance(error, MemoryError):
         return "not enough memory; use smaller blocks (block_bytes), fewer threads or larger workers"
@@ -253,10 +253,14 @@ def _is_lost(error: BaseException) -> bool:
     return known or isinstance(error, ConnectionError | TimeoutError)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a disk had no room, or a user's share of it."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
+
+
 def blame(error: BaseException) -> type[JobError | InputError]:
     """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no room), else InputError."""
-    full = isinstance(error, OSError) and error.errno in NO_SPACE
-    return JobError if full or _is_lost(error) or isinstance(error, MemoryError) else InputError
+    return JobError if is_full(error) or _is_lost(error) or isinstance(error, MemoryError) else InputError
 
 
 def not_of_data(error: BaseException) -> bool:
