@@ -1,7 +1,8 @@
-"""Submit the main job to a running Dask cluster: python jobs/find_label_issues.py CONFIG.yaml [options of noisydask run].
+"""Submit the main job to a running Dask cluster: python jobs/find_label_issues.py CONFIG.yaml
+[options of noisydask run].
 
-The cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the environment variable
-DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
+The cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the
+environment variable DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""Submit the job on training losses to a running Dask cluster: python jobs/loss_dynamics.py CONFIG.yaml [options].
+"""Submit the job on training losses to a running Dask cluster: python jobs/loss_dynamics.py
+CONFIG.yaml [options].
 
-CONFIG is a file like configs/loss-dynamics.yaml, the options are those of noisydask dynamics. The cluster is, in this order,
-that of --scheduler, --scheduler-file or --workers; that of the environment variable DASK_SCHEDULER_ADDRESS, which Dask's own
-deployments set; the config's.
+CONFIG is a file like configs/loss-dynamics.yaml, the options are those of noisydask dynamics. The
+cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the
+environment variable DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Submit a night to a running Dask cluster, all jobs of one config: python jobs/nightly.py CONFIG.yaml [cluster options].
+"""Submit a night to a running Dask cluster, all jobs of one config: python jobs/nightly.py
+CONFIG.yaml [cluster options].
 
-The cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the environment variable
-DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
+The cluster is, in this order, that of --scheduler, --scheduler-file or --workers; that of the
+environment variable DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; the config's.
 """
 
 import os

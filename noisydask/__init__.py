@@ -1,7 +1,7 @@
 """noisydask: find mislabeled examples in classification data of any size, on Dask.
 
-The program reads predicted probabilities once, keeps a few numbers of each row as evidence, and answers everything that
-confident learning asks from them, exactly.
+The program reads predicted probabilities once, keeps a few numbers of each row as evidence, and
+answers everything that confident learning asks from them, exactly.
 """
 
 from importlib.metadata import version
@@ -10,7 +10,14 @@ from noisydask.combined.combine import combine
 from noisydask.combined.consensus import Consensus
 from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
 from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
-from noisydask.errors import DatasetError, GateError, InputError, JobError, LockedError, NoisydaskError
+from noisydask.errors import (
+    DatasetError,
+    GateError,
+    InputError,
+    JobError,
+    LockedError,
+    NoisydaskError,
+)
 from noisydask.issues.find import find_label_issues
 from noisydask.issues.results import LabelIssues
 from noisydask.losses.analyze import analyze_loss_dynamics

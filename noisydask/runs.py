@@ -16,7 +16,9 @@ from noisydask.storage.store import Output
 _RESULTS = {"issues": LabelIssues, "dynamics": LossDynamics, "combine": Consensus}
 
 
-def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None) -> Any:
+def open_run(
+    out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None
+) -> Any:
     """The published run of an output, as the function of its job returned it.
 
     Parameters
@@ -40,5 +42,7 @@ def open_run(out: str | Path, storage_options: Mapping[str, Any] | None = None, 
     found, manifest = Output.at(out, storage_options).open_run(run)
     job = manifest.get("job")
     if not isinstance(job, str) or job not in _RESULTS:
-        raise InputError(f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know")
+        raise InputError(
+            f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know"
+        )
     return _RESULTS[job](found, manifest)

@@ -1,7 +1,8 @@
-"""The whole job across hosts: S3 server, scheduler, three workers and driver, each with an address of its own; links fail.
+"""The whole job across hosts: S3 server, scheduler, three workers and driver, each with an address
+of its own; links fail.
 
-Run by ``test_many_hosts.py`` on a host of its own, which sees the others' addresses as any other does.
-"""
+Run by ``test_many_hosts.py`` on a host of its own, which sees the others' addresses as any other
+does."""
 
 from __future__ import annotations
 
@@ -45,15 +46,28 @@ class Site:
     def drive(self, out: str) -> subprocess.Popen[bytes]:
         """Start the job on the driver's host."""
         command = [
-            sys.executable, "-m", "noisydask", "issues", "--scheduler", f"tcp://{self.hosts.addresses['scheduler']}:{PORT}",
-            "--labels", f"{self.place.url}/labels.zarr", "--pred-probs", f"{self.place.url}/pred_probs.zarr",
-            "--out", f"{self.place.url}/{out}", "--storage-options", json.dumps(self.place.options),
-            "--block-bytes", str(BLOCK_BYTES),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "noisydask",
+            "issues",
+            "--scheduler",
+            f"tcp://{self.hosts.addresses['scheduler']}:{PORT}",
+            "--labels",
+            f"{self.place.url}/labels.zarr",
+            "--pred-probs",
+            f"{self.place.url}/pred_probs.zarr",
+            "--out",
+            f"{self.place.url}/{out}",
+            "--storage-options",
+            json.dumps(self.place.options),
+            "--block-bytes",
+            str(BLOCK_BYTES),
+        ]
         return self.hosts.start("driver", command, self.folder / f"{out}.txt")
 
     def end(self, driver: subprocess.Popen[bytes], out: str) -> dict[str, bytes]:
-        """Wait for the driver, and return all that it published but the manifest and the status, which tell the time."""
+        """Wait for the driver, and return all that it published but the manifest and the status,
+        which tell the time."""
         status = driver.wait(timeout=400)
         assert status == 0, (self.folder / f"{out}.txt").read_text()[-3000:]
         run = json.loads(self.place.fs.cat(f"{self.place.url}/{out}/latest.json"))["run"]
@@ -61,7 +75,11 @@ class Site:
         manifest = json.loads(objects["manifest.json"])
         assert manifest["counts"]["examples"] == ROWS
         assert manifest["counts"]["issues"] > 1000
-        return {name: content for name, content in objects.items() if name not in ("manifest.json", "status.json")}
+        return {
+            name: content
+            for name, content in objects.items()
+            if name not in ("manifest.json", "status.json")
+        }
 
     def evidence(self, out: str) -> int:
         """Objects of the evidence so far."""
@@ -109,20 +127,47 @@ def make_bucket(place: Place) -> None:
 
 
 def start_cluster(hosts: Hosts, folder: Path) -> Client:
-    """A scheduler that gives a silent worker up after twenty seconds, and three workers; a client that only looks.
+    """A scheduler that gives a silent worker up after twenty seconds, and three workers; a client
+    that only looks.
 
-    A worker that was given up ends when it hears of it; its host starts it again, as Kubernetes or systemd would.
-    """
+    A worker that was given up ends when it hears of it; its host starts it again, as Kubernetes or
+    systemd would."""
     address = f"tcp://{hosts.addresses['scheduler']}:{PORT}"
     # The environment of this process is that of the hosts, but for what Dask is told here.
     told = {"WORKER_TTL": "20s", "ALLOWED_FAILURES": "10"}
-    environment = ["env", *(f"DASK_DISTRIBUTED__SCHEDULER__{name}={value}" for name, value in told.items())]
+    environment = [
+        "env",
+        *(f"DASK_DISTRIBUTED__SCHEDULER__{name}={value}" for name, value in told.items()),
+    ]
     dask = [*environment, sys.executable, "-m"]
-    scheduler = [*dask, "distributed.cli.dask_scheduler", "--host", hosts.addresses["scheduler"], "--port", str(PORT)]
+    scheduler = [
+        *dask,
+        "distributed.cli.dask_scheduler",
+        "--host",
+        hosts.addresses["scheduler"],
+        "--port",
+        str(PORT),
+    ]
     hosts.start("scheduler", [*scheduler, "--no-dashboard"], folder / "scheduler.txt")
     for name in WORKERS:
-        worker = [*dask, "distributed.cli.dask_worker", address, "--host", hosts.addresses[name], "--nworkers", "1"]
-        worker += ["--nthreads", "1", "--memory-limit", "2GiB", "--no-dashboard", "--local-directory", str(folder / name)]
+        worker = [
+            *dask,
+            "distributed.cli.dask_worker",
+            address,
+            "--host",
+            hosts.addresses[name],
+            "--nworkers",
+            "1",
+        ]
+        worker += [
+            "--nthreads",
+            "1",
+            "--memory-limit",
+            "2GiB",
+            "--no-dashboard",
+            "--local-directory",
+            str(folder / name),
+        ]
         again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "worker"]
         hosts.start(name, [*again, *worker], folder / f"{name}.txt")
     client = Client(address, timeout=60, set_as_default=False)
@@ -136,13 +181,17 @@ def undisturbed(site: Site) -> dict[str, bytes]:
 
 
 def test_each_works_on_a_host_of_its_own(site: Site, undisturbed: dict[str, bytes]) -> None:
-    hosts = {worker["host"] for worker in site.client.scheduler_info(n_workers=-1)["workers"].values()}
+    hosts = {
+        worker["host"] for worker in site.client.scheduler_info(n_workers=-1)["workers"].values()
+    }
     assert hosts == {site.hosts.addresses[name] for name in WORKERS}
     assert undisturbed
 
 
 @pytest.mark.parametrize("how", ["shortly", "until it is given up"])
-def test_a_link_that_fails_and_heals_changes_nothing(how: str, site: Site, undisturbed: dict[str, bytes]) -> None:
+def test_a_link_that_fails_and_heals_changes_nothing(
+    how: str, site: Site, undisturbed: dict[str, bytes]
+) -> None:
     until(lambda: site.num_workers() == len(WORKERS))
     out = how.replace(" ", "-")
     whole = site.evidence("undisturbed")

@@ -30,7 +30,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         fs = fsspec.filesystem("s3", **server.options())
         until_it_works(lambda: fs.mkdir(BUCKET))
-        until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
+        until_it_works(
+            lambda: fs.pipe_file(f"{BUCKET}/first", b"1")
+        )  # the volumes of a new bucket take a moment
         yield server
 
 
@@ -48,7 +50,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def _cluster(workers: int) -> Iterator[LocalCluster]:
     # Not None: that asks for port 8787, and warns where it is taken.
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+    ) as cluster:
         yield cluster
 
 
@@ -93,16 +97,28 @@ _SERVERS = {"one_worker", "four_workers", "client", "s3", "s3_place", "way"}
 
 @pytest.hookimpl(tryfirst=True)  # the groups must be there when pytest-xdist looks for them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Faults are slow, and what is slow among them takes minutes; so do the variants on S3 of what is ``thorough``.
+    """Faults are slow, and what is slow among them takes minutes; so do the variants on S3 of what
+    is ``thorough``.
 
     Of the processes that share the fast tests one alone starts clusters and an S3 server.
     """
     for item in items:
         if item.path.parent.name == "faults":
-            item.add_marker(pytest.mark.soak if item.get_closest_marker("slow") else pytest.mark.slow)
-        if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip("]").split("-"):
+            item.add_marker(
+                pytest.mark.soak if item.get_closest_marker("slow") else pytest.mark.slow
+            )
+        if item.get_closest_marker("thorough") and "s3" in item.name.partition("[")[2].rstrip(
+            "]"
+        ).split("-"):
             item.add_marker(pytest.mark.soak)
         parameters = getattr(item, "callspec", None)
-        named = {value for value in parameters.params.values() if isinstance(value, str)} if parameters else set()
-        if not item.get_closest_marker("slow") and _SERVERS & {*getattr(item, "fixturenames", ()), *named}:
+        named = (
+            {value for value in parameters.params.values() if isinstance(value, str)}
+            if parameters
+            else set()
+        )
+        if not item.get_closest_marker("slow") and _SERVERS & {
+            *getattr(item, "fixturenames", ()),
+            *named,
+        }:
             item.add_marker(pytest.mark.xdist_group("servers"))

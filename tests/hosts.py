@@ -1,4 +1,5 @@
-"""A few hosts on one machine: network namespaces with addresses of their own, on one bridge, each with a link to cut."""
+"""A few hosts on one machine: network namespaces with addresses of their own, on one bridge, each
+with a link to cut."""
 
 from __future__ import annotations
 
@@ -53,7 +54,12 @@ class Hosts:
     def start(self, name: str, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Run a command on a host, its output in a file."""
         with log.open("wb") as file:
-            child = subprocess.Popen([*self.on(name), *command], stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+            child = subprocess.Popen(
+                [*self.on(name), *command],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.children.append(child)
         return child
 
@@ -80,7 +86,20 @@ def _build(hosts: Hosts) -> None:
     for name, address in hosts.addresses.items():
         space = f"{hosts.prefix}{name}"
         _ip("netns", "add", space)
-        _ip("-n", net, "link", "add", f"p-{name}", "type", "veth", "peer", "name", "eth0", "netns", space)
+        _ip(
+            "-n",
+            net,
+            "link",
+            "add",
+            f"p-{name}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            space,
+        )
         _ip("-n", net, "link", "set", f"p-{name}", "master", "bridge", "up")
         _ip("-n", space, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
@@ -90,7 +109,9 @@ def _build(hosts: Hosts) -> None:
 def _check(hosts: Hosts) -> None:
     """Let the last host call the first: a machine may forbid that, too."""
     listener, *_, caller = hosts.addresses
-    listen = "import socket, sys; socket.create_server((sys.argv[1], 7000)).accept()[0].sendall(b'here')"
+    listen = (
+        "import socket, sys; socket.create_server((sys.argv[1], 7000)).accept()[0].sendall(b'here')"
+    )
     call = "import socket, sys; print(socket.create_connection((sys.argv[1], 7000), 2).recv(4))"
     address = hosts.addresses[listener]
     child = subprocess.Popen([*hosts.on(listener), sys.executable, "-c", listen, address])
@@ -109,7 +130,9 @@ def _remove(hosts: Hosts) -> None:
     hosts.end()
     for name in (*hosts.addresses, "net"):
         space = f"{hosts.prefix}{name}"
-        found = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["ip", "netns", "pids", space], capture_output=True, text=True, check=False
+        )
         for pid in found.stdout.split():  # grandchildren
             os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)

@@ -38,12 +38,17 @@ class Data:
 
 
 def make(
-    rows: int = 1030, classes: int = 7, seed: int = 0, noise: float = 0.2, digits: int | None = None, strength: Any = 3
+    rows: int = 1030,
+    classes: int = 7,
+    seed: int = 0,
+    noise: float = 0.2,
+    digits: int | None = None,
+    strength: Any = 3,
 ) -> Data:
     """A dataset of which a part of the labels is wrong.
 
-    Few ``digits`` make many equal scores, and the ``strength`` of some classes low ones that the evidence leaves open.
-    """
+    Few ``digits`` make many equal scores, and the ``strength`` of some classes low ones that the
+    evidence leaves open."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, rows)
     logits = rng.normal(0, 1, (rows, classes))
@@ -64,7 +69,9 @@ def write_zarr(place: Place, values: Array, layout: str = "v3") -> str:
     for name in ("chunks", "shards"):
         if name in how:
             chunk = how[name][: values.ndim]
-            how[name] = tuple(size or whole for size, whole in zip(chunk, values.shape, strict=True))
+            how[name] = tuple(
+                size or whole for size, whole in zip(chunk, values.shape, strict=True)
+            )
     if how["zarr_format"] == 2:
         how["chunk_key_encoding"] = {"name": "v2", "separator": "."}
     store = zarr_store(Location.of(place.url, place.options, "test"))
@@ -84,7 +91,9 @@ def write_npy(place: Place, values: Array) -> str:
 def chunk_bytes(place: Place) -> int:
     """Stored bytes of the chunks of a Zarr array, without its metadata."""
     metadata = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-    return sum(len(content) for path, content in place.objects().items() if not path.endswith(metadata))
+    return sum(
+        len(content) for path, content in place.objects().items() if not path.endswith(metadata)
+    )
 
 
 def write_parquet(place: Place, parts: list[Array], **how: Any) -> str:

@@ -1,4 +1,5 @@
-"""Inputs of every kind read like NumPy arrays, here and in other processes, and say how many bytes they fetched."""
+"""Inputs of every kind read like NumPy arrays, here and in other processes, and say how many bytes
+they fetched."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def test_zarr(place: Place, layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ZARR_LAYOUTS)
 def test_bytes_read_are_those_of_the_chunks(place: Place, layout: str) -> None:
-    rows = open_rows(write_zarr(place / "p.zarr", DATA.pred_probs, layout), "pred_probs", place.options)
+    rows = open_rows(
+        write_zarr(place / "p.zarr", DATA.pred_probs, layout), "pred_probs", place.options
+    )
     assert rows.take_bytes_read() == 0  # opening counts nothing
     for start in range(0, 1030, rows.chunk_rows):
         rows.read(start, min(start + rows.chunk_rows, 1030))
@@ -67,7 +70,9 @@ def test_bytes_read_are_those_of_the_chunks(place: Place, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ZARR_LAYOUTS)
-def test_without_the_package_zarrs(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_zarrs(
+    tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rows_module, "find_spec", lambda name: None)
     url = write_zarr(Place(str(tmp_path / "p.zarr")), DATA.pred_probs, layout)
     rows = open_rows(url, "pred_probs")
@@ -95,7 +100,9 @@ def test_local_zarr_is_read_by_the_package_zarrs(tmp_path: Path) -> None:
         (np.zeros(1030, np.uint8), {"zarr_format": 3}),  # all fill value: no object is stored
     ],
 )
-def test_unusual_zarr(tmp_path: Path, values: Any, how: Any, zarrs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_zarr(
+    tmp_path: Path, values: Any, how: Any, zarrs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not zarrs:
         monkeypatch.setattr(rows_module, "find_spec", lambda name: None)
     zarr.create_array(tmp_path, data=values, chunks=(100, 7)[: values.ndim], **how)
@@ -106,21 +113,29 @@ def test_zarr_array_that_is_open_already(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "all.zarr")
     array = group.create_array("train/pred_probs", data=DATA.pred_probs, chunks=(100, 7))
     check_reads(open_rows(array, "pred_probs"), DATA.pred_probs)
-    check_reads(open_rows(str(tmp_path / "all.zarr/train/pred_probs"), "pred_probs"), DATA.pred_probs)
+    check_reads(
+        open_rows(str(tmp_path / "all.zarr/train/pred_probs"), "pred_probs"), DATA.pred_probs
+    )
     check_reads(open_rows(tmp_path / "all.zarr/train/pred_probs", "pred_probs"), DATA.pred_probs)
-    check_reads(open_rows(zarr.create_array({}, data=DATA.labels, chunks=(100,)), "labels"), DATA.labels)
+    check_reads(
+        open_rows(zarr.create_array({}, data=DATA.labels, chunks=(100,)), "labels"), DATA.labels
+    )
 
 
 @given(st.integers(1, 60), st.integers(1, 25), st.data())
 def test_any_range_of_any_chunks(rows: int, chunk: int, data: st.DataObject) -> None:
     values = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
-    opened = ZarrRows.of(zarr.create_array({}, data=values, chunks=(chunk, data.draw(st.integers(1, 3)))), "x")
+    opened = ZarrRows.of(
+        zarr.create_array({}, data=values, chunks=(chunk, data.draw(st.integers(1, 3)))), "x"
+    )
     start = data.draw(st.integers(0, rows))
     stop = data.draw(st.integers(start, rows))
     np.testing.assert_array_equal(opened.read(start, stop), values[start:stop])
 
 
-@pytest.mark.parametrize("values", [DATA.pred_probs, DATA.pred_probs.astype(np.float16), DATA.labels, BIG_ENDIAN])
+@pytest.mark.parametrize(
+    "values", [DATA.pred_probs, DATA.pred_probs.astype(np.float16), DATA.labels, BIG_ENDIAN]
+)
 def test_npy(place: Place, values: Any) -> None:
     rows = open_rows(write_npy(place / "values.npy", values), "values", place.options)
     check_reads(rows, values.astype(values.dtype.newbyteorder("=")))
@@ -145,7 +160,10 @@ def test_npy_that_is_refused(place: Place, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=says):
             open_rows(url, "values", place.options)
     whole = Path(write_npy(Place(str(tmp_path)) / "whole.npy", DATA.labels)).read_bytes()
-    for name, content, says in (("short", whole[:-1], "cut short"), ("text", b"hello", "cannot be read")):
+    for name, content, says in (
+        ("short", whole[:-1], "cut short"),
+        ("text", b"hello", "cannot be read"),
+    ):
         place.write(f"{name}.npy", content)
         with pytest.raises(InputError, match=says):
             open_rows((place / f"{name}.npy").url, "values", place.options)
@@ -157,9 +175,16 @@ def test_npy_that_is_refused(place: Place, tmp_path: Path) -> None:
     ids=["int64", "uint8", "text"],
 )
 def test_parquet(place: Place, values: Any) -> None:
-    url = write_parquet(place / "table", [values[:300], values[300:300], values[300:]], row_group_size=128)
+    url = write_parquet(
+        place / "table", [values[:300], values[300:300], values[300:]], row_group_size=128
+    )
     check_reads(open_rows(f"{url}#value", "values", place.options), values)
-    check_reads(open_rows(write_parquet(place / "one.parquet", [values]) + "#value", "values", place.options), values)
+    check_reads(
+        open_rows(
+            write_parquet(place / "one.parquet", [values]) + "#value", "values", place.options
+        ),
+        values,
+    )
 
 
 @pytest.mark.parametrize("folder", ["a b", "ä/日本", "50%23", "a#1", "a.parquet#1", "#", "a?b"])
@@ -168,10 +193,13 @@ def test_paths_of_any_letters(folder: str, scheme: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir(parents=True)
     place, values = Place(f"{tmp_path}/{folder}"), np.arange(250)
     urls = [
-        write_zarr(place / "l.zarr", values), write_zarr(place / "l", values), write_zarr(place / "l#1", values),
-        write_npy(place / "l#2.npy", values), write_parquet(place / "one.parquet", [values]) + "#value",
+        write_zarr(place / "l.zarr", values),
+        write_zarr(place / "l", values),
+        write_zarr(place / "l#1", values),
+        write_npy(place / "l#2.npy", values),
+        write_parquet(place / "one.parquet", [values]) + "#value",
         write_parquet(place / "many#", [values[:100], values[100:]]) + "#value",
-    ]  # fmt: skip
+    ]
     for url in urls:
         rows = open_rows(f"{scheme}{url}", "labels")
         np.testing.assert_array_equal(rows.read(0, 250), values)
@@ -199,7 +227,10 @@ def test_parquet_categories(tmp_path: Path) -> None:
 
 
 def test_parquet_folders_leave_out_what_is_hidden(place: Place) -> None:
-    values, names = np.arange(9), ("a.parq", "b.pq", "c.parquet", "_temporary/a.parquet", ".part.parquet", "_SUCCESS")
+    values, names = (
+        np.arange(9),
+        ("a.parq", "b.pq", "c.parquet", "_temporary/a.parquet", ".part.parquet", "_SUCCESS"),
+    )
     for number, name in enumerate(names):
         buffer = io.BytesIO()
         pq.write_table(pa.table({"value": values + 9 * number}), buffer)
@@ -214,7 +245,9 @@ def test_parquet_of_dask_keeps_its_order(tmp_path: Path) -> None:
     values = np.arange(1300)
     (tmp_path / "t").mkdir()
     for number in range(13):
-        pd.DataFrame({"value": values[number * 100 : number * 100 + 100]}).to_parquet(tmp_path / f"t/part.{number}.parquet")
+        pd.DataFrame({"value": values[number * 100 : number * 100 + 100]}).to_parquet(
+            tmp_path / f"t/part.{number}.parquet"
+        )
     check_reads(open_rows(f"{tmp_path}/t#value", "values"), values)
 
 
@@ -245,7 +278,11 @@ def test_text_in_memory() -> None:
     text = np.array(["a", "bb", "c"], np.dtypes.StringDType())
     for source in (text, da.from_array(text, chunks=2), list(text)):
         assert np.asarray(open_rows(source, "ids").array).tolist() == ["a", "bb", "c"]
-    for source in (["a", "b\udcff"], np.array(["a", "b\udcff"]), np.array(["a", "b\udcff"], object)):
+    for source in (
+        ["a", "b\udcff"],
+        np.array(["a", "b\udcff"]),
+        np.array(["a", "b\udcff"], object),
+    ):
         with pytest.raises(InputError, match="ids holds text that no file can"):
             open_rows(source, "ids")
 
@@ -329,7 +366,9 @@ def test_rows_read_in_worker_processes(place: Place, client: Client) -> None:
         "npy": open_rows(write_npy(place / "p.npy", DATA.pred_probs), "x", place.options),
     }
     for rows in opened.values():
-        futures = client.map(lambda k, rows: rows.read(k * 103, k * 103 + 103), range(10), rows=rows, pure=False)
+        futures = client.map(
+            lambda k, rows: rows.read(k * 103, k * 103 + 103), range(10), rows=rows, pure=False
+        )
         np.testing.assert_array_equal(np.concatenate(client.gather(futures)), DATA.pred_probs)
 
 
@@ -359,7 +398,9 @@ def test_credentials_in_an_s3_url_become_options() -> None:
 
 
 def test_urls_that_fsspec_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="fsspec cannot use s4://b/a, with the options key") as caught:
+    with pytest.raises(
+        InputError, match="fsspec cannot use s4://b/a, with the options key"
+    ) as caught:
         Location.of("s4://user:hidden@b/a", {"key": "hidden"}, "labels")
     assert "hidden" not in str(caught.value)
 
@@ -367,7 +408,9 @@ def test_urls_that_fsspec_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", not_installed)
-    with pytest.raises(InputError, match=r"labels: gs:// needs a package: pip install 'noisydask\[gcs\]'"):
+    with pytest.raises(
+        InputError, match=r"labels: gs:// needs a package: pip install 'noisydask\[gcs\]'"
+    ):
         Location.of("gs://b/a", None, "labels")
 
 

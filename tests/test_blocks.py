@@ -19,7 +19,9 @@ def test_blocks_cover_every_row_once(rows: int, row_bytes: int, chunk_rows: int,
 
 
 @given(ROWS, SIZES, st.integers(1, 500), st.integers(1, 100_000))
-def test_blocks_are_the_most_whole_chunks_that_fit(rows: int, row_bytes: int, chunk_rows: int, size: int) -> None:
+def test_blocks_are_the_most_whole_chunks_that_fit(
+    rows: int, row_bytes: int, chunk_rows: int, size: int
+) -> None:
     grid = plan_blocks(rows, row_bytes, chunk_rows, size)
     full = row_bytes + ROW_OVERHEAD
     chunks = 1
@@ -31,7 +33,9 @@ def test_blocks_are_the_most_whole_chunks_that_fit(rows: int, row_bytes: int, ch
 
 
 @given(ROWS, ROWS, SIZES, st.integers(1, 500), st.integers(1, 100_000))
-def test_blocks_keep_their_place_when_data_grow(rows: int, more: int, row_bytes: int, chunk: int, size: int) -> None:
+def test_blocks_keep_their_place_when_data_grow(
+    rows: int, more: int, row_bytes: int, chunk: int, size: int
+) -> None:
     before, after = (plan_blocks(n, row_bytes, chunk, size) for n in (rows, rows + more))
     full = [before.bounds(block) for block in range(before.num_blocks - 1)]
     assert full == [after.bounds(block) for block in range(len(full))]

@@ -34,7 +34,8 @@ def run(place: Place, labels: Any, pred_probs: Any, **how: Any) -> LabelIssues:
 
 
 def two_runs(place: Place, **how: Any) -> tuple[LabelIssues, LabelIssues, Any]:
-    """A run, and one of the same dataset with labels corrected and spoiled, rows cut off, invalid and changed; its labels."""
+    """A run, and one of the same dataset with labels corrected and spoiled, rows cut off, invalid
+    and changed; its labels."""
     first = run(place, DATA.labels, DATA.pred_probs, **how)
     labels, probs = DATA.labels[:600].copy(), DATA.pred_probs[:600].copy()
     worst = first.indices[first.indices < 600]
@@ -43,7 +44,9 @@ def two_runs(place: Place, **how: Any) -> tuple[LabelIssues, LabelIssues, Any]:
     labels[good] = (labels[good] + 1) % 4
     probs[worst[6]] = np.nan
     probs[worst[7]] = np.roll(probs[worst[7]], 1)
-    cut = {name: how[name][:600] for name in ("ids",) if name in how and not isinstance(how[name], str)}
+    cut = {
+        name: how[name][:600] for name in ("ids",) if name in how and not isinstance(how[name], str)
+    }
     return first, run(place, labels, probs, on_invalid="skip", **how | cut), labels
 
 
@@ -62,7 +65,11 @@ def by_hand(first: LabelIssues, second: LabelIssues, labels: Any) -> dict[str, d
     both = before.index.intersection(after.index)
     columns = ["given_label", "suggested_label", "label_quality"]
     moved = both[(before.loc[both, columns] != after.loc[both, columns]).any(axis=1)]
-    return {"new": dict.fromkeys(after.index.difference(before.index)), "gone": why, "moved": dict.fromkeys(moved)}
+    return {
+        "new": dict.fromkeys(after.index.difference(before.index)),
+        "gone": why,
+        "moved": dict.fromkeys(moved),
+    }
 
 
 @pytest.fixture
@@ -77,7 +84,9 @@ def check(seen: Changes, expected: dict[str, dict[int, Any]]) -> None:
         assert set(rows["index"]) == set(expected[kind]), kind
     gone = seen.table[seen.table["change"] == "gone"]
     assert dict(zip(gone["index"], gone["why"], strict=True)) == expected["gone"]
-    assert dict(seen.gone_because) == {why: n for why in REASONS if (n := list(expected["gone"].values()).count(why))}
+    assert dict(seen.gone_because) == {
+        why: n for why in REASONS if (n := list(expected["gone"].values()).count(why))
+    }
     for kind in KINDS:
         assert sum(count[kind] for count in seen.classes.values()) == len(expected[kind])
 
@@ -101,18 +110,25 @@ def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) 
     pd.testing.assert_frame_equal(anew.table, seen.table, check_dtype=False)
 
 
-def test_many_parts(found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_parts(
+    found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place, first, second, labels = found
     monkeypatch.setattr(changed_rows, "_TASK_ROWS", 40)
     output = Output.at(f"{place.url}/out", place.options)
     comparison = Comparison.of(output.open_run(first.run.run), output.open_run())
     assert comparison.buckets > 3
     state = compare(comparison, 1000)
-    check(Changes("a", "b", *changes._parts_of(changes.summary(state, "a")), state.table), by_hand(first, second, labels))
+    check(
+        Changes("a", "b", *changes._parts_of(changes.summary(state, "a")), state.table),
+        by_hand(first, second, labels),
+    )
 
 
 @pytest.mark.parametrize("left", [None, 0, 300])
-def test_a_damaged_run_keeps_no_other_from_being_published(left: int | None, tmp_path: Path) -> None:
+def test_a_damaged_run_keeps_no_other_from_being_published(
+    left: int | None, tmp_path: Path
+) -> None:
     place, data = Place(str(tmp_path)), make(rows=300, classes=3)
     first = run(place, data.labels, data.pred_probs)
     part = tmp_path / "out/runs" / first.run.run / "issues/part-00000.parquet"
@@ -120,7 +136,10 @@ def test_a_damaged_run_keeps_no_other_from_being_published(left: int | None, tmp
     part.unlink() if left is None else part.write_bytes(content[:left])
     second = run(place, data.labels, data.pred_probs)
     assert second.manifest["changes"] is None
-    with pytest.raises(JobError, match=f"part-00000.parquet is gone or damaged: the run {first.run.run} cannot be compared"):
+    with pytest.raises(
+        JobError,
+        match=f"part-00000.parquet is gone or damaged: the run {first.run.run} cannot be compared",
+    ):
         diff(Output.at(f"{place.url}/out"))
     assert run(place, data.labels, data.pred_probs).manifest["changes"]["new"] == 0
 
@@ -146,8 +165,15 @@ def test_nothing_changed(place: Place) -> None:
 def test_examples_are_known_by_their_ids(place: Place) -> None:
     ids = np.array([f"id-{k}" for k in range(len(DATA.labels))])
     sources = {"ids": place.options, "out": place.options}
-    first = run(place, DATA.labels, DATA.pred_probs, ids=write_npy(place / "a.npy", ids), storage_options=sources)
-    # The first row is gone, and all others have moved up by one: by index everything changed, by id one example.
+    first = run(
+        place,
+        DATA.labels,
+        DATA.pred_probs,
+        ids=write_npy(place / "a.npy", ids),
+        storage_options=sources,
+    )
+    # The first row is gone, and all others have moved up by one: by index everything changed, by id
+    # one example.
     where = write_npy(place / "b.npy", ids[1:])
     second = run(place, DATA.labels[1:], DATA.pred_probs[1:], ids=where, storage_options=sources)
     before, after = (set(found.to_dataframe()["id"]) for found in (first, second))
@@ -177,13 +203,21 @@ def test_ids_of_a_store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_that_were_cut_off_are_removed(place: Place) -> None:
     ids = np.array([f"img{k}" for k in range(len(DATA.labels))], object)
-    first = run(place, DATA.labels, DATA.pred_probs, ids=write_npy(place / "a.npy", ids.astype(str)))
-    cut = run(place, DATA.labels[:600], DATA.pred_probs[:600], ids=write_npy(place / "b.npy", ids[:600].astype(str)))
+    first = run(
+        place, DATA.labels, DATA.pred_probs, ids=write_npy(place / "a.npy", ids.astype(str))
+    )
+    cut = run(
+        place,
+        DATA.labels[:600],
+        DATA.pred_probs[:600],
+        ids=write_npy(place / "b.npy", ids[:600].astype(str)),
+    )
     assert cut.manifest["changes"]["gone_because"]["removed"] == (first.indices >= 600).sum()
 
 
 def test_what_is_stored_of_changes_has_one_type(place: Place) -> None:
-    """Labels are shown as integers, and a part without any that is gone has the type of the others."""
+    """Labels are shown as integers, and a part without any that is gone has the type of the
+    others."""
     run(place, DATA.labels, DATA.pred_probs)
     labels = DATA.labels.copy()
     labels[:30] = (labels[:30] + 1) % 4
@@ -196,7 +230,9 @@ def test_what_is_stored_of_changes_has_one_type(place: Place) -> None:
     only_new = run(place, labels, DATA.pred_probs)
     kinds = set()
     for one in (found, only_new):
-        with one.run.place.fs.open((one.run.place / one.manifest["changes"]["parts"][0]).path, "rb") as file:
+        with one.run.place.fs.open(
+            (one.run.place / one.manifest["changes"]["parts"][0]).path, "rb"
+        ) as file:
             kinds.add(pq.read_schema(file).field("why").type)
     assert kinds == {pa.string()}
 

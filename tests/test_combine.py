@@ -34,7 +34,9 @@ def issues_of(data: Any, out: Path, **how: Any) -> LabelIssues:
     return noisydask.find_label_issues(data.labels, data.pred_probs, out=out, **how)
 
 
-def dynamics_of(metric: Array, out: Path, ids: Any = None, dense: bool = True, top_k: int | None = None) -> Path:
+def dynamics_of(
+    metric: Array, out: Path, ids: Any = None, dense: bool = True, top_k: int | None = None
+) -> Path:
     """A run of the dynamics job that gives these metrics: of one loss each, taken as it is."""
     if dense:
         noisydask.analyze_loss_dynamics(metric[:, None], ids=ids, alpha=1.0, top_k=top_k, out=out)
@@ -56,7 +58,10 @@ def brute_force(quality: Array, metric: Array) -> pd.DataFrame:
     ranks = np.array([by_quality.index(k) + by_metric.index(k) for k in both])
     rows["consensus"] = ranks / (2 * last)
     rows = rows.iloc[np.lexsort((both, ranks))].reset_index(drop=True)
-    rows["label_quality"], rows["metric"] = quality[rows["index"]], metric[rows["index"]].astype(float)
+    rows["label_quality"], rows["metric"] = (
+        quality[rows["index"]],
+        metric[rows["index"]].astype(float),
+    )
     rows.insert(0, "rank", np.arange(1, len(rows) + 1))
     return rows
 
@@ -84,15 +89,23 @@ def test_equal_to_brute_force_by_index(tmp_path: Path, digits: int | None) -> No
     data, metric = signals(700, 1, digits)
     data.pred_probs[[3, 500]] = np.nan
     issues = issues_of(data, tmp_path / "i", on_invalid="skip", class_names=list("abcdefg"))
-    found = noisydask.combine(tmp_path / "i", dynamics_of(metric, tmp_path / "d"), out=tmp_path / "c")
+    found = noisydask.combine(
+        tmp_path / "i", dynamics_of(metric, tmp_path / "d"), out=tmp_path / "c"
+    )
     expected = brute_force(issues.label_quality.compute(), metric)
     frame = check(found, expected)
     assert 3 not in frame["index"].to_numpy()
     np.testing.assert_array_equal(frame["id"], frame["index"])
     np.testing.assert_array_equal(frame["given_label"], data.labels[frame["index"]])
-    np.testing.assert_array_equal(frame["suggested_label"], data.pred_probs[frame["index"]].argmax(1))
+    np.testing.assert_array_equal(
+        frame["suggested_label"], data.pred_probs[frame["index"]].argmax(1)
+    )
     assert frame["given_name"].tolist() == ["abcdefg"[k] for k in frame["given_label"]]
-    assert found.manifest["counts"] == {"examples": 700, "common": len(expected), "ranked": len(expected)}
+    assert found.manifest["counts"] == {
+        "examples": 700,
+        "common": len(expected),
+        "ranked": len(expected),
+    }
     again = noisydask.open_run(tmp_path / "c")
     assert isinstance(again, Consensus)
     pd.testing.assert_frame_equal(again.to_dataframe(), frame)
@@ -100,7 +113,8 @@ def test_equal_to_brute_force_by_index(tmp_path: Path, digits: int | None) -> No
 
 
 def test_ids_that_changed_are_refused(tmp_path: Path) -> None:
-    """Before the run, and under it: they name the examples of a dataset that the issues run did not see."""
+    """Before the run, and under it: they name the examples of a dataset that the issues run did not
+    see."""
     data, metric = signals(300, 2, None)
     stored = write_npy(Place(str(tmp_path)) / "ids.npy", np.arange(300))
     issues_of(data, tmp_path / "i", ids=stored)
@@ -145,14 +159,24 @@ def test_by_id_the_order_of_the_other_run_is_its_own(tmp_path: Path, kind: str) 
 def test_positions_are_the_ids_of_a_table_beside_data_without(tmp_path: Path) -> None:
     data, metric = signals(300, 3, None)
     issues = issues_of(data, tmp_path / "i")
-    found = noisydask.combine(issues, dynamics_of(metric, tmp_path / "d", np.arange(300), dense=False))
+    found = noisydask.combine(
+        issues, dynamics_of(metric, tmp_path / "d", np.arange(300), dense=False)
+    )
     check(found, brute_force(issues.label_quality.compute(), metric))
 
 
 @SLOW
 @settings(max_examples=25)
-@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 3), st.sampled_from(["index", "id"]), st.integers(1, 50))
-def test_any_small_data(tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, digits: int, on: str, top: int) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.sampled_from(["index", "id"]),
+    st.integers(1, 50),
+)
+def test_any_small_data(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, digits: int, on: str, top: int
+) -> None:
     tmp_path = tmp_path_factory.mktemp("any")
     data, metric = signals(rows, seed, digits)
     metric[0] = 1.0
@@ -213,7 +237,10 @@ def test_the_same_bits_on_worker_processes(
     here = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "here")
     with Client(four_workers):
         there = noisydask.combine(tmp_path / "i", out, on=on, out=tmp_path / "there")
-    objects = [[stored for stored in run.manifest["objects"] if stored["path"] != "status.json"] for run in (here, there)]
+    objects = [
+        [stored for stored in run.manifest["objects"] if stored["path"] != "status.json"]
+        for run in (here, there)
+    ]
     assert objects[0] == objects[1]
     assert len(here.manifest["parts"]) > 5
 
@@ -223,7 +250,9 @@ def test_one_example(tmp_path: Path) -> None:
     issues = issues_of(data, tmp_path / "i")
     metric = np.array([np.nan, np.nan, 2.0, np.nan, np.nan])
     frame = noisydask.combine(issues, dynamics_of(metric, tmp_path / "d")).to_dataframe()
-    assert frame[["index", "consensus", "quality_percentile"]].to_numpy().tolist() == [[2.0, 0.0, 0.0]]
+    assert frame[["index", "consensus", "quality_percentile"]].to_numpy().tolist() == [
+        [2.0, 0.0, 0.0]
+    ]
 
 
 def test_what_cannot_be_joined(tmp_path: Path) -> None:
@@ -246,7 +275,12 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     refused("made from a table", plain, table, on="index")
     refused("integers .*, those of the dynamics run text", plain, table)
     refused("were in memory", tmp_path / "named", table)
-    refused("kept only its first 7", tmp_path / "named", dynamics_of(metric, tmp_path / "k", ids, top_k=7), ids=ids)
+    refused(
+        "kept only its first 7",
+        tmp_path / "named",
+        dynamics_of(metric, tmp_path / "k", ids, top_k=7),
+        ids=ids,
+    )
     refused("on must be one of", plain, dense, on="name")
     for top in (0, 2.5, "7"):
         refused("top must be an integer of at least 1", plain, dense, top=top)
@@ -255,9 +289,21 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     twice = np.where(ids == "img3", "img4", ids)
     refused("issues run are not unique .'img4'", plain, table, ids=twice)
     wide = np.arange(50, dtype=np.uint64) + 2**63
-    refused("give such numbers as text", plain, dynamics_of(metric, tmp_path / "w", np.arange(50)), on="id", ids=wide)
+    refused(
+        "give such numbers as text",
+        plain,
+        dynamics_of(metric, tmp_path / "w", np.arange(50)),
+        on="id",
+        ids=wide,
+    )
     metric[3] = metric[4] = 1.0
-    refused("dynamics run are not unique .'img4'", plain, dynamics_of(metric, tmp_path / "tw", twice), on="id", ids=ids)
+    refused(
+        "dynamics run are not unique .'img4'",
+        plain,
+        dynamics_of(metric, tmp_path / "tw", twice),
+        on="id",
+        ids=ids,
+    )
 
 
 def test_large_runs_without_a_common_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,9 +319,14 @@ def test_large_runs_without_a_common_id(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_run_whose_top_k_leaves_nobody_out_is_joined(dense: bool, tmp_path: Path) -> None:
     data, metric = signals(40, 9, None)
     ids = np.arange(40)
-    issues, metric = issues_of(data, tmp_path / "i", ids=ids), np.where(np.isnan(metric), 0.5, metric)
+    issues, metric = (
+        issues_of(data, tmp_path / "i", ids=ids),
+        np.where(np.isnan(metric), 0.5, metric),
+    )
     whole, cut = (
-        noisydask.combine(issues, dynamics_of(metric, tmp_path / str(top_k), ids, dense, top_k), on="id", ids=ids)
+        noisydask.combine(
+            issues, dynamics_of(metric, tmp_path / str(top_k), ids, dense, top_k), on="id", ids=ids
+        )
         for top_k in (None, 40)
     )
     pd.testing.assert_frame_equal(whole.to_dataframe(), cut.to_dataframe())
@@ -292,8 +343,13 @@ def test_evidence_of_another_run_is_not_believed(tmp_path: Path) -> None:
         noisydask.combine(tmp_path / "i", out)
 
 
-@pytest.mark.parametrize("how", [{"quality_score": "normalized_margin", "adjust_pred_probs": True},
-                                 {"quality_score": "confidence_weighted_entropy"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"quality_score": "normalized_margin", "adjust_pred_probs": True},
+        {"quality_score": "confidence_weighted_entropy"},
+    ],
+)
 def test_labels_with_any_score(tmp_path: Path, how: dict[str, Any]) -> None:
     data, metric = signals(400, 8, 2)
     issues_of(data, tmp_path / "i", **how)
@@ -301,7 +357,9 @@ def test_labels_with_any_score(tmp_path: Path, how: dict[str, Any]) -> None:
     np.testing.assert_array_equal(frame["given_label"], data.labels[frame["index"]])
 
 
-def test_the_command(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     data, metric = signals(300, 9, None)
     ids = np.array([f"[red]{k}\x1b[31m" for k in range(300)])
     stored = write_npy(Place(str(tmp_path)) / "ids.npy", ids)

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 LEAST = {"labels": "l.zarr", "pred_probs": "p.zarr", "out": "o"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_shipped_configs_are_valid(path: Path) -> None:
     config = read_config(path)
     (checked_night if config.get("job") == "nightly" else checked)(config)
@@ -61,7 +63,9 @@ def test_sizes_as_dask_takes_them(size: Any) -> None:
     assert limit is None if size in ("0", 0) else limit is not None and limit >= 10**8
 
 
-@pytest.mark.parametrize("address", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "tls://[::1]:8786", "ws://host:80"])
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "tls://[::1]:8786", "ws://host:80"]
+)
 def test_addresses_of_schedulers(address: str) -> None:
     assert checked(LEAST | {"cluster": {"scheduler": address}}).cluster.scheduler == address
 
@@ -77,12 +81,17 @@ def test_storage_options_of_a_place_win_over_the_common_ones() -> None:
 @pytest.mark.parametrize("text", ['["a", "b\u2028"]', "a\nb\u2028\n", "\ufeffa\r\nb\u2028"])
 def test_class_names_from_a_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "names").write_bytes(text.encode())
-    assert checked(LEAST | {"class_names": str(tmp_path / "names")}).read_class_names() == ["a", "b\u2028"]
+    assert checked(LEAST | {"class_names": str(tmp_path / "names")}).read_class_names() == [
+        "a",
+        "b\u2028",
+    ]
 
 
 def test_yaml_is_loaded_safely(tmp_path: Path) -> None:
     path = tmp_path / "evil.yaml"
-    path.write_text("labels: !!python/object/apply:os.system ['touch " + str(tmp_path / "owned") + "']\n")
+    path.write_text(
+        "labels: !!python/object/apply:os.system ['touch " + str(tmp_path / "owned") + "']\n"
+    )
     with pytest.raises(InputError):
         read_config(path)
     assert not (tmp_path / "owned").exists()
@@ -102,7 +111,9 @@ def test_a_key_is_given_once(tmp_path: Path, text: str, says: str) -> None:
         read_config(tmp_path / "twice.yaml")
 
 
-def test_class_names_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_names_that_are_not_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"names/here\.txt .*working directory"):
         checked(LEAST | {"class_names": "names/here.txt"}).read_class_names()

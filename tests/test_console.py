@@ -34,7 +34,9 @@ def test_candidates_are_shown_with_their_curves(
     losses = np.abs(np.random.default_rng(0).normal(1, 1, (50, 12))).astype(np.float32)
     losses[3], losses[4, ::2] = np.nan, np.nan
     ids = np.array([f"[red]{k}\x1b" for k in range(50)])
-    found = noisydask.analyze_loss_dynamics(losses, ids=ids, labels=np.arange(50) % 3, alpha=0.3, out=tmp_path / "d")
+    found = noisydask.analyze_loss_dynamics(
+        losses, ids=ids, labels=np.arange(50) % 3, alpha=0.3, out=tmp_path / "d"
+    )
     assert main(["show", str(tmp_path / "d"), "--top", "30"]) == 0
     shown = capfd.readouterr().out
     assert "\x1b" not in shown
@@ -58,7 +60,9 @@ def shown_run(tmp_path_factory: pytest.TempPathFactory) -> str:
     data = make(rows=300, classes=3)
     out = tmp_path_factory.mktemp("shown") / "out"
     ids = np.array([f"picture-{k:06d}" for k in range(300)])
-    noisydask.find_label_issues(data.labels, data.pred_probs, ids=ids, class_names=["cat", "dog", "élan"], out=out)
+    noisydask.find_label_issues(
+        data.labels, data.pred_probs, ids=ids, class_names=["cat", "dog", "élan"], out=out
+    )
     return str(out)
 
 
@@ -83,13 +87,21 @@ def test_a_narrow_terminal_keeps_the_names(
 def show(run: str, stdout: Any, **environment: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "noisydask", "show", run, "--top", "200"]
     done = subprocess.run(
-        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=os.environ | environment, check=False, timeout=60
+        command,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+        timeout=60,
     )
     return done.returncode, done.stderr
 
 
 @pytest.mark.slow
-def test_a_reader_who_leaves_a_full_disk_and_an_old_terminal(shown_run: str, tmp_path: Path) -> None:
+def test_a_reader_who_leaves_a_full_disk_and_an_old_terminal(
+    shown_run: str, tmp_path: Path
+) -> None:
     reads, writes = os.pipe()
     os.close(reads)
     assert show(shown_run, writes) == (0, "")

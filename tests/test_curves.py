@@ -30,7 +30,9 @@ def legend_of(axes: Any) -> list[str]:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 20])
 def test_one_panel_with_a_line_and_a_name_for_each(count: int) -> None:
-    figure = plot_ema(ITERATIONS, np.ones(12), curves(count).reshape(count, 12), [f"id{k}" for k in range(count)])
+    figure = plot_ema(
+        ITERATIONS, np.ones(12), curves(count).reshape(count, 12), [f"id{k}" for k in range(count)]
+    )
     (axes,) = figure.axes
     assert len(axes.lines) == 1 + count
     assert legend_of(axes) == ["mean of all", *(f"id{k}" for k in range(count))]
@@ -42,7 +44,9 @@ def test_one_panel_with_a_line_and_a_name_for_each(count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 20, 45])
 def test_the_legend_is_outside_the_data_and_inside_the_figure(count: int) -> None:
-    figure = plot_ema(ITERATIONS, np.ones(12), curves(count), [f"train/image-{k:09d}.png" for k in range(count)])
+    figure = plot_ema(
+        ITERATIONS, np.ones(12), curves(count), [f"train/image-{k:09d}.png" for k in range(count)]
+    )
     figure.canvas.draw()
     (axes,) = figure.axes
     legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
@@ -61,33 +65,62 @@ def test_twenty_candidates_look_different() -> None:
 @pytest.mark.parametrize("labels", [3, 10])
 def test_a_panel_for_each_label_with_its_mean(labels: int) -> None:
     given = [k % labels for k in range(20)]
-    means = {label: np.full(12, label + 1.0) for label in range(labels + 2)}  # two labels without a candidate
+    means = {
+        label: np.full(12, label + 1.0) for label in range(labels + 2)
+    }  # two labels without a candidate
     figure = plot_ema_per_label(ITERATIONS, means, curves(20), [f"id{k}" for k in range(20)], given)
     assert len(figure.axes) == labels
     for label, axes in enumerate(figure.axes):
         assert axes.get_title() == f"label {label}"
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), means[label])
-        assert legend_of(axes) == ["mean of label", *(f"id{k}" for k in range(20) if given[k] == label)]
+        assert legend_of(axes) == [
+            "mean of label",
+            *(f"id{k}" for k in range(20) if given[k] == label),
+        ]
 
 
 def test_names_are_text_and_nothing_else() -> None:
-    figure = plot_ema_per_label(ITERATIONS, {"$x^": np.ones(12)}, curves(len(HOSTILE)), HOSTILE, ["$x^"] * len(HOSTILE))
+    figure = plot_ema_per_label(
+        ITERATIONS, {"$x^": np.ones(12)}, curves(len(HOSTILE)), HOSTILE, ["$x^"] * len(HOSTILE)
+    )
     save = io.BytesIO()
     save_curves_png(save, ITERATIONS, np.ones(12), curves(len(HOSTILE)), HOSTILE)
     assert save.getvalue().startswith(b"\x89PNG")
     (axes,) = figure.axes
-    assert legend_of(axes)[1:] == ["$x^", r"$\frac", "_hidden", "a\ufffdb\ufffd[31m", "[bold]", "{0}%s", "画像", "", "7"]
+    assert legend_of(axes)[1:] == [
+        "$x^",
+        r"$\frac",
+        "_hidden",
+        "a\ufffdb\ufffd[31m",
+        "[bold]",
+        "{0}%s",
+        "画像",
+        "",
+        "7",
+    ]
     assert axes.get_title() == "label $x^"
     texts = [*axes.get_legend().get_texts(), axes.title]
     assert not any(text.get_parse_math() for text in texts)
 
 
 def test_options_reach_the_lines() -> None:
-    figure = plot_ema(ITERATIONS, np.ones(12), curves(2), "ab", mean_plot_style=":", mean_plot_color="r", figsize=(6, 5),
-                      c="#123456", lw=4, alpha=0.5)  # fmt: skip
+    figure = plot_ema(
+        ITERATIONS,
+        np.ones(12),
+        curves(2),
+        "ab",
+        mean_plot_style=":",
+        mean_plot_color="r",
+        figsize=(6, 5),
+        c="#123456",
+        lw=4,
+        alpha=0.5,
+    )
     mean, *lines = figure.axes[0].lines
     assert (mean.get_linestyle(), mean.get_color(), mean.get_linewidth() == 4) == (":", "r", False)
-    assert {(line.get_color(), line.get_linewidth(), line.get_alpha()) for line in lines} == {("#123456", 4, 0.5)}
+    assert {(line.get_color(), line.get_linewidth(), line.get_alpha()) for line in lines} == {
+        ("#123456", 4, 0.5)
+    }
     assert figure.get_size_inches()[1] == 5
     assert figure.get_size_inches()[0] > 6
 

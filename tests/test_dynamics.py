@@ -1,4 +1,5 @@
-"""The kernels against a plain loop, pandas, and themselves on other cuts: bit for bit where that is promised."""
+"""The kernels against a plain loop, pandas, and themselves on other cuts: bit for bit where that is
+promised."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisydask.core.curve_sums import MOST_CELLS, CurveSums
-from noisydask.core.dynamics import (  # fmt: skip
+from noisydask.core.dynamics import (
     LARGEST_LOSS,
     ExampleStates,
     LossProblem,
@@ -29,7 +30,9 @@ from noisydask.core.dynamics import (  # fmt: skip
 Array = npt.NDArray[Any]
 
 
-def made(rows: int, width: int, gaps: float, seed: int, dtype: Any = np.float32) -> tuple[Array, Array]:
+def made(
+    rows: int, width: int, gaps: float, seed: int, dtype: Any = np.float32
+) -> tuple[Array, Array]:
     """Losses of many sizes with gaps, -0.0 and rows without any, and labels."""
     rng = np.random.default_rng(seed)
     losses = rng.exponential(1.0, (rows, width)) * 10.0 ** rng.integers(-3, 3, (rows, 1))
@@ -56,7 +59,10 @@ def loop(losses: Array, alpha: float) -> list[dict[str, Any]]:
 def whole(losses: Array, labels: Array, alpha: float) -> tuple[ExampleStates, CurveSums]:
     """All in one call."""
     values, codes = label_codes(labels)
-    states, sums = ExampleStates.empty(len(losses), losses.dtype), CurveSums.zero(values, losses.shape[1])
+    states, sums = (
+        ExampleStates.empty(len(losses), losses.dtype),
+        CurveSums.zero(values, losses.shape[1]),
+    )
     assert not advance(states, losses, alpha, sums, codes).any()
     return states, sums
 
@@ -100,7 +106,11 @@ def test_against_the_definition(dtype: Any, gaps: float, alpha: float) -> None:
 def check_means(sums: CurveSums, curves: Array, labels: Array) -> None:
     """The mean is the exact sum of the EMA, each rounded to 2 ** -60, rounded once."""
     for step, mean in enumerate(sums.mean()):
-        there = [Fraction(round(Fraction(v) * 2**60), 2**60) for v in curves[:, step] if not math.isnan(v)]
+        there = [
+            Fraction(round(Fraction(v) * 2**60), 2**60)
+            for v in curves[:, step]
+            if not math.isnan(v)
+        ]
         if there:
             assert mean == float(sum(there) / len(there))
         else:
@@ -121,11 +131,17 @@ def test_against_pandas() -> None:
 
 
 @given(
-    rows=st.integers(1, 200), width=st.integers(1, 70), gaps=st.sampled_from([0.0, 0.02, 0.5, 0.97]),
-    seed=st.integers(0, 10**6), huge=st.booleans(), data=st.data(),
-)  # fmt: skip
+    rows=st.integers(1, 200),
+    width=st.integers(1, 70),
+    gaps=st.sampled_from([0.0, 0.02, 0.5, 0.97]),
+    seed=st.integers(0, 10**6),
+    huge=st.booleans(),
+    data=st.data(),
+)
 @settings(max_examples=60)
-def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int, huge: bool, data: Any) -> None:
+def test_any_cut_has_the_same_bits(
+    rows: int, width: int, gaps: float, seed: int, huge: bool, data: Any
+) -> None:
     losses, labels = made(rows, width, gaps, seed)
     if huge:
         losses[seed % rows] *= np.float32(1e30)
@@ -143,7 +159,9 @@ def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int
             sums = sums.then(more)
         parts.append(sums)
         states.append(part)
-    columns = {name: np.concatenate([s.columns()[name] for s in states]) for name in states[0].columns()}
+    columns = {
+        name: np.concatenate([s.columns()[name] for s in states]) for name in states[0].columns()
+    }
     total = parts[-1]
     for part in parts[:-1]:
         total = total + part
@@ -151,11 +169,16 @@ def test_any_cut_has_the_same_bits(rows: int, width: int, gaps: float, seed: int
 
 
 @given(
-    rows=st.integers(1, 100), width=st.integers(1, 40), gaps=st.sampled_from([0.0, 0.3, 0.9]), seed=st.integers(0, 10**6),
+    rows=st.integers(1, 100),
+    width=st.integers(1, 40),
+    gaps=st.sampled_from([0.0, 0.3, 0.9]),
+    seed=st.integers(0, 10**6),
     large=st.booleans(),
-)  # fmt: skip
+)
 @settings(max_examples=40)
-def test_a_table_has_the_same_bits(rows: int, width: int, gaps: float, seed: int, large: bool) -> None:
+def test_a_table_has_the_same_bits(
+    rows: int, width: int, gaps: float, seed: int, large: bool
+) -> None:
     losses, labels = made(rows, width, gaps, seed)
     if large:
         losses[seed % rows] *= np.float32(1e34)
@@ -186,7 +209,12 @@ def test_refused_losses_are_named_and_change_nothing(width: int) -> None:
         losses[row, width // 2], clean[row, width // 2] = bad, np.nan
     states, sums = ExampleStates.empty(100, "f8"), CurveSums.zero(np.array([0]), width)
     problems = advance(states, losses, 0.3, sums)
-    kinds = {3: LossProblem.NEGATIVE, 50: LossProblem.TOO_LARGE, 99: LossProblem.TOO_LARGE, 98: LossProblem.NEGATIVE}
+    kinds = {
+        3: LossProblem.NEGATIVE,
+        50: LossProblem.TOO_LARGE,
+        99: LossProblem.TOO_LARGE,
+        98: LossProblem.NEGATIVE,
+    }
     assert {int(row): problems[row] for row in np.flatnonzero(problems)} == kinds
     same((states, sums), whole(clean, np.zeros(100, np.int64), 0.3))
 

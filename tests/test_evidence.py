@@ -54,7 +54,9 @@ def spoil(rng: np.random.Generator, probs: np.ndarray, labels: np.ndarray) -> np
     """Make some rows invalid in place; what is wrong with each."""
     wrong = np.full(len(probs), Problem.NONE)
     for row in np.flatnonzero(rng.random(len(probs)) < 0.4):
-        wrong[row] = Problem(rng.integers(1, Problem.UNREADABLE))  # which the scan finds, not the kernel
+        wrong[row] = Problem(
+            rng.integers(1, Problem.UNREADABLE)
+        )  # which the scan finds, not the kernel
         column = rng.integers(probs.shape[1])
         if wrong[row] == Problem.NOT_FINITE:
             probs[row, column] = rng.choice([np.nan, np.inf, -np.inf])
@@ -63,8 +65,15 @@ def spoil(rng: np.random.Generator, probs: np.ndarray, labels: np.ndarray) -> np
         elif wrong[row] == Problem.ROW_SUM:
             probs[row] = rng.choice([0.0, 0.9 / probs.shape[1], 0.97 / probs.shape[1]])
         elif wrong[row] == Problem.LABEL:
-            outside = [probs.shape[1], probs.shape[1] + 1, np.iinfo(labels.dtype).max, np.iinfo(labels.dtype).min]
-            fitting = [n for n in outside if np.iinfo(labels.dtype).min <= n <= np.iinfo(labels.dtype).max]
+            outside = [
+                probs.shape[1],
+                probs.shape[1] + 1,
+                np.iinfo(labels.dtype).max,
+                np.iinfo(labels.dtype).min,
+            ]
+            fitting = [
+                n for n in outside if np.iinfo(labels.dtype).min <= n <= np.iinfo(labels.dtype).max
+            ]
             fitting = [n for n in fitting if not 0 <= n < probs.shape[1]]
             if fitting:
                 labels[row] = fitting[rng.integers(len(fitting))]
@@ -73,7 +82,9 @@ def spoil(rng: np.random.Generator, probs: np.ndarray, labels: np.ndarray) -> np
     return wrong
 
 
-def plain(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
+def plain(
+    probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[Any]]:
     """What the kernel must find, one stable sort a row."""
     rows, classes = probs.shape
     probs = probs.astype(probability_dtype(probs.dtype))
@@ -81,7 +92,9 @@ def plain(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> tuple[dic
     exact = np.where(refused[:, None], 0, probs)
     given_label = np.where(refused, 0, labels).astype(np.int64)
     order = np.argsort(-exact, axis=1, kind="stable")
-    padded = np.concatenate([np.take_along_axis(exact, order, 1), np.zeros((rows, 2), probs.dtype)], axis=1)
+    padded = np.concatenate(
+        [np.take_along_axis(exact, order, 1), np.zeros((rows, 2), probs.dtype)], axis=1
+    )
     columns = {
         "given": np.where(refused, classes, given_label),
         "top1": order[:, 0],
@@ -95,13 +108,19 @@ def plain(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> tuple[dic
     # Left to right: the builtin sum compensates its rounding since Python 3.12.
     columns["p_sum"] = np.cumsum(wide, axis=1)[:, -1]
     positive = np.where(wide > 0, wide, 1.0)
-    columns["entropy"] = -(positive * np.log(positive)).sum(axis=1) / (np.log(classes) if classes > 1 else 1.0)
+    columns["entropy"] = -(positive * np.log(positive)).sum(axis=1) / (
+        np.log(classes) if classes > 1 else 1.0
+    )
     for name in ALL[1:]:
         columns[name] = np.where(refused, 0, columns[name])
     kept = given_label[~refused]
     counts = np.bincount(kept, minlength=classes)
     fixed = np.zeros(classes, np.int64)
-    np.add.at(fixed, kept, (columns["p_given"][~refused].astype(np.float64) * FIXED_POINT).astype(np.int64))
+    np.add.at(
+        fixed,
+        kept,
+        (columns["p_given"][~refused].astype(np.float64) * FIXED_POINT).astype(np.int64),
+    )
     return columns, [counts, fixed]
 
 
@@ -120,7 +139,9 @@ def check(probs: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> None:
 
 @settings(max_examples=150)
 @given(SEEDS, st.integers(0, 60), CLASSES, DTYPES, st.sampled_from(INTEGERS), st.booleans())
-def test_like_plain_numpy(seed: int, rows: int, classes: int, dtype: Any, label_dtype: Any, invalid: bool) -> None:
+def test_like_plain_numpy(
+    seed: int, rows: int, classes: int, dtype: Any, label_dtype: Any, invalid: bool
+) -> None:
     rng = np.random.default_rng(seed)
     probs = make_rows(rng, rows, classes, dtype)
     highest = min(classes, int(np.iinfo(label_dtype).max) + 1)
@@ -198,7 +219,9 @@ def test_only_the_columns_asked_for() -> None:
         assert all(found[name] == every[name] for name in names)
 
 
-@pytest.mark.parametrize(("classes", "kind"), [(2, np.uint8), (255, np.uint8), (256, np.uint16), (65536, np.uint32)])
+@pytest.mark.parametrize(
+    ("classes", "kind"), [(2, np.uint8), (255, np.uint8), (256, np.uint16), (65536, np.uint32)]
+)
 def test_classes_and_the_mark_of_a_refused_row_fit(classes: int, kind: Any) -> None:
     assert class_dtype(classes) == kind
     assert np.array([classes]).astype(kind)[0] == classes
@@ -217,7 +240,13 @@ def test_the_sums_of_the_most_rows_stay_inside_63_bits() -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_tolerances(dtype: Any) -> None:
     rows = [[1.0005, -0.0005], [0.5, 0.5075], [0.5, 0.515], [0.99, -0.002], [1.0025, -0.0005]]
-    wrong = [Problem.NONE, Problem.NONE, Problem.ROW_SUM, Problem.OUT_OF_RANGE, Problem.OUT_OF_RANGE]
+    wrong = [
+        Problem.NONE,
+        Problem.NONE,
+        Problem.ROW_SUM,
+        Problem.OUT_OF_RANGE,
+        Problem.OUT_OF_RANGE,
+    ]
     if dtype == np.float16:  # 1.0005 is no float16
         rows[0][0] = 1.0
     check(np.array(rows, dtype), np.zeros(5, int), np.array(wrong))

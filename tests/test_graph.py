@@ -1,4 +1,5 @@
-"""Graphs: building computes nothing, a tree adds what a loop adds, tasks are few, names hold no secret."""
+"""Graphs: building computes nothing, a tree adds what a loop adds, tasks are few, names hold no
+secret."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_every_block_is_done_once(num_blocks: int, slots: int, per_slot: int) ->
 
 
 def test_some_blocks_only() -> None:
-    assert sorted(graph.run_pass("test", collect, graph.block_numbers((3, 5, 9), (1, 2))).blocks) == [3, 5, 9]
+    assert sorted(
+        graph.run_pass("test", collect, graph.block_numbers((3, 5, 9), (1, 2))).blocks
+    ) == [3, 5, 9]
 
 
 @pytest.mark.parametrize("chunks", [(7, 2), (100, 100), (13, 5), ((50, 1, 49), -1)])
@@ -73,24 +76,39 @@ def test_building_computes_nothing() -> None:
 def test_graph_of_a_hundred_thousand_blocks_is_small_and_soon_built() -> None:
     start = time.perf_counter()
     numbers = graph.block_numbers(range(100_000), (1,) * 100_000)
-    states = graph.optimized(graph.tree("test", graph.over_blocks("test", collect, numbers, None, None)))
+    states = graph.optimized(
+        graph.tree("test", graph.over_blocks("test", collect, numbers, None, None))
+    )
     assert len(dict(states.__dask_graph__())) < 3 * 100_000
-    assert time.perf_counter() - start < 60  # the benchmark holds it to 20 s; here only a runaway must fail
+    assert (
+        time.perf_counter() - start < 60
+    )  # the benchmark holds it to 20 s; here only a runaway must fail
 
 
 def test_two_graphs_of_one_input_share_no_key() -> None:
     keys = [
-        {str(key) for key in graph.tree("test", graph.over_blocks("test", collect, graph.block_numbers((0,), (1,)))).dask}
+        {
+            str(key)
+            for key in graph.tree(
+                "test", graph.over_blocks("test", collect, graph.block_numbers((0,), (1,)))
+            ).dask
+        }
         for _ in range(2)
     ]
     assert not keys[0] & keys[1]
 
 
-def test_a_tree_of_shuffled_parts_is_soon_built_and_does_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_of_shuffled_parts_is_soon_built_and_does_each_part_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def planned(frame: pd.DataFrame, parts: int) -> Any:
-        taken = graph.map_parts("take", lambda rows, number: rows, graph.frame_parts(frame, len(frame) // parts))
+        taken = graph.map_parts(
+            "take", lambda rows, number: rows, graph.frame_parts(frame, len(frame) // parts)
+        )
         shuffled = graph.shuffle_rows(taken, frame.iloc[:0], "id", parts)
-        return graph.map_parts("count", lambda rows, number: Collect([number, *rows["id"].tolist()]), shuffled)
+        return graph.map_parts(
+            "count", lambda rows, number: Collect([number, *rows["id"].tolist()]), shuffled
+        )
 
     frame = pd.DataFrame({"id": np.arange(1000, 2200)})
     with dask.config.set(scheduler="synchronous"):
@@ -100,4 +118,6 @@ def test_a_tree_of_shuffled_parts_is_soon_built_and_does_each_part_once(monkeypa
     states = planned(frame, 400)
     start = time.process_time()
     assert graph.total("test", states) < 12 * 400
-    assert time.process_time() - start < 2  # where each task copies the graph, it takes more than three times as long
+    assert (
+        time.process_time() - start < 2
+    )  # where each task copies the graph, it takes more than three times as long

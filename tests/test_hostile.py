@@ -1,4 +1,5 @@
-"""Hostile inputs, configs and outputs: nothing in them is run, and nothing outside OUT is read for it, written or deleted."""
+"""Hostile inputs, configs and outputs: nothing in them is run, and nothing outside OUT is read for
+it, written or deleted."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def trap(tmp_path: Path) -> Any:
 
 def refused(says: str, **how: Any) -> None:
     with pytest.raises(InputError, match=says) as caught:
-        noisydask.find_label_issues(**({"labels": DATA.labels, "pred_probs": DATA.pred_probs} | how))
+        noisydask.find_label_issues(
+            **({"labels": DATA.labels, "pred_probs": DATA.pred_probs} | how)
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -57,7 +60,11 @@ def refused(says: str, **how: Any) -> None:
 @pytest.mark.parametrize("role", ["labels", "pred_probs", "ids"])
 def test_objects_in_npy(role: str, trap: Trap, place: Place) -> None:
     url = write_npy(place / "x.npy", np.array([trap] * 300, object))
-    refused("holds Python objects, which are never loaded", **{role: url}, storage_options={role: place.options})
+    refused(
+        "holds Python objects, which are never loaded",
+        **{role: url},
+        storage_options={role: place.options},
+    )
 
 
 def test_a_pickle_by_the_name_of_an_array(trap: Trap, tmp_path: Path) -> None:
@@ -78,8 +85,17 @@ def test_a_pickle_by_the_name_of_an_array(trap: Trap, tmp_path: Path) -> None:
 def test_pickles_in_zarr_2(codecs: dict[str, Any], dtype: str, trap: Trap, tmp_path: Path) -> None:
     folder = tmp_path / "l.zarr"
     folder.mkdir()
-    metadata = {"zarr_format": 2, "shape": [300], "chunks": [300], "dtype": dtype, "fill_value": 0, "order": "C"}
-    (folder / ".zarray").write_text(json.dumps(metadata | {"filters": None, "compressor": None} | codecs))
+    metadata = {
+        "zarr_format": 2,
+        "shape": [300],
+        "chunks": [300],
+        "dtype": dtype,
+        "fill_value": 0,
+        "order": "C",
+    }
+    (folder / ".zarray").write_text(
+        json.dumps(metadata | {"filters": None, "compressor": None} | codecs)
+    )
     (folder / "0").write_bytes(pickle.dumps(trap))
     with pytest.raises(NoisydaskError):
         noisydask.find_label_issues(folder, DATA.pred_probs)
@@ -87,7 +103,9 @@ def test_pickles_in_zarr_2(codecs: dict[str, Any], dtype: str, trap: Trap, tmp_p
 
 @pytest.mark.parametrize("name", ["pickle", "numcodecs.pickle", "bytes-pickle"])
 @pytest.mark.parametrize("dtype", ["int64", "object"])
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Zarr, about codecs that are no part of its specification
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # of Zarr, about codecs that are no part of its specification
 def test_pickles_in_zarr_3(name: str, dtype: str, trap: Trap, tmp_path: Path) -> None:
     url = write_zarr(Place(str(tmp_path)) / "l.zarr", DATA.labels)
     metadata = json.loads((tmp_path / "l.zarr/zarr.json").read_text())
@@ -114,7 +132,14 @@ def test_pickles_in_an_output(trap: Trap, tmp_path: Path) -> None:
         if path.is_file() and path.name not in ("latest.json", "manifest.json"):
             path.write_bytes(pickle.dumps(trap))
     found = noisydask.open_run(tmp_path / "out")
-    for name in ("indices", "confident_thresholds", "class_counts", "confident_joint", "label_quality", "to_dataframe"):
+    for name in (
+        "indices",
+        "confident_thresholds",
+        "class_counts",
+        "confident_joint",
+        "label_quality",
+        "to_dataframe",
+    ):
         assert not can_be_read(found, name)
     (tmp_path / "out/latest.json").write_bytes(pickle.dumps(trap))
     with pytest.raises(InputError, match="damaged"):
@@ -125,7 +150,10 @@ def test_pickles_in_an_output(trap: Trap, tmp_path: Path) -> None:
 
 
 def npy_with_header(path: Path, shape: str, descr: str = "'<i8'") -> Path:
-    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    header = (
+        f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117)
+        + b"\n"
+    )
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
     return path
 
@@ -133,7 +161,11 @@ def npy_with_header(path: Path, shape: str, descr: str = "'<i8'") -> Path:
 @pytest.mark.parametrize(
     ("shape", "descr", "says"),
     [
-        ("(1099511627776, 1099511627776)", "'<f4'", "is cut short"),  # their product is 0 in 64 bits
+        (
+            "(1099511627776, 1099511627776)",
+            "'<f4'",
+            "is cut short",
+        ),  # their product is 0 in 64 bits
         ("(1000000000000000000,)", "'<i8'", "is cut short"),
         ("(-5,)", "'<i8'", "claims the shape"),
         ("(4,)", "'|O'", "holds Python objects"),
@@ -165,13 +197,23 @@ def test_an_npy_header_without_end(tmp_path: Path) -> None:
         ((4, 5), (0, 5), "."),
     ],
 )
-def test_zarr_headers_that_lie(shape: tuple[int, int], chunks: tuple[int, int], says: str, tmp_path: Path) -> None:
+def test_zarr_headers_that_lie(
+    shape: tuple[int, int], chunks: tuple[int, int], says: str, tmp_path: Path
+) -> None:
     for name, dims, dtype in (("labels", 1, "<i8"), ("pred_probs", 2, "<f4")):
         (tmp_path / name).mkdir()
-        metadata = {"zarr_format": 2, "shape": shape[:dims], "chunks": chunks[:dims], "dtype": dtype, "fill_value": 0}
+        metadata = {
+            "zarr_format": 2,
+            "shape": shape[:dims],
+            "chunks": chunks[:dims],
+            "dtype": dtype,
+            "fill_value": 0,
+        }
         metadata |= {"order": "C", "filters": None, "compressor": None}
         (tmp_path / name / ".zarray").write_text(json.dumps(metadata))
-    refused(says, labels=tmp_path / "labels", pred_probs=tmp_path / "pred_probs", out=tmp_path / "out")
+    refused(
+        says, labels=tmp_path / "labels", pred_probs=tmp_path / "pred_probs", out=tmp_path / "out"
+    )
     assert not (tmp_path / "out/latest.json").exists()
 
 
@@ -193,7 +235,9 @@ def test_zarr_headers_that_lie(shape: tuple[int, int], chunks: tuple[int, int], 
     ],
 )
 def test_yaml_that_is_no_config(text: str, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(text.format(mark=tmp_path / "mark") if "{mark}" in text else text)
+    (tmp_path / "c.yaml").write_text(
+        text.format(mark=tmp_path / "mark") if "{mark}" in text else text
+    )
     with pytest.raises(InputError) as caught:
         checked(read_config(tmp_path / "c.yaml"))
     assert "\n" not in str(caught.value)
@@ -209,7 +253,12 @@ def test_yaml_that_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", [(), ("cluster",), ("labels",), ("out",)])
 @pytest.mark.parametrize("key", ["secret", "__class__", "workers ", 7])
 def test_unknown_keys_are_refused_everywhere(where: tuple[str, ...], key: Any) -> None:
-    config: dict[Any, Any] = {"labels": {"url": "l"}, "pred_probs": "p", "out": {"url": "o"}, "cluster": {"workers": 1}}
+    config: dict[Any, Any] = {
+        "labels": {"url": "l"},
+        "pred_probs": "p",
+        "out": {"url": "o"},
+        "cluster": {"workers": 1},
+    }
     inner = config
     for name in where:
         inner = inner[name]
@@ -222,7 +271,9 @@ def test_unknown_keys_are_refused_everywhere(where: tuple[str, ...], key: Any) -
 @pytest.mark.parametrize("text", ["[" * 100_000, '["a", ', b"\xff\xfe"])
 def test_class_names_that_are_none(text: Any, tmp_path: Path) -> None:
     (tmp_path / "names").write_bytes(text if isinstance(text, bytes) else text.encode())
-    config = checked({"labels": "l", "pred_probs": "p", "out": "o", "class_names": str(tmp_path / "names")})
+    config = checked(
+        {"labels": "l", "pred_probs": "p", "out": "o", "class_names": str(tmp_path / "names")}
+    )
     with pytest.raises(InputError, match="class_names: cannot read the file"):
         config.read_class_names()
 
@@ -241,10 +292,14 @@ HOSTILE = [
 ]
 
 
-def test_ids_and_class_names_are_shown_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ids_and_class_names_are_shown_as_they_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     ids = np.array([HOSTILE[k % len(HOSTILE)] for k in range(300)])
     names = HOSTILE[:3]
-    noisydask.find_label_issues(DATA.labels, DATA.pred_probs, ids=ids, class_names=names, out=tmp_path / "out")
+    noisydask.find_label_issues(
+        DATA.labels, DATA.pred_probs, ids=ids, class_names=names, out=tmp_path / "out"
+    )
     assert main(["show", str(tmp_path / "out"), "--top", "40"]) == 0
     shown = capfd.readouterr().out
     assert not {c for c in shown if not c.isprintable()} - {"\n"}
@@ -259,7 +314,15 @@ def test_ids_and_class_names_are_shown_as_they_are(tmp_path: Path, capfd: pytest
 @pytest.mark.slow
 def test_errors_show_names_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2J[blink]no\x07"
-    arguments = ["issues", "--labels", str(tmp_path / evil), "--pred-probs", "p.npy", "--out", str(tmp_path / "o")]
+    arguments = [
+        "issues",
+        "--labels",
+        str(tmp_path / evil),
+        "--pred-probs",
+        "p.npy",
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main([*arguments, "--scheduler", f"tcp://{evil}:1"]) != 0
     assert main(["show", str(tmp_path / evil)]) == 2
     said = capfd.readouterr().err
@@ -270,8 +333,26 @@ def test_errors_show_names_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixt
 # --- names in pointers and manifests
 
 
-OUTSIDE = ["../../secret", "..", ".", "", "/etc", "a/../../..", "s3://bucket/x", "file:///etc", "a//b", "x::memory://y",
-           "runs/x", "x" * 300, RUN + "\n", RUN + "/..", 7, None, ["x"], {"a": 1}]  # fmt: skip
+OUTSIDE = [
+    "../../secret",
+    "..",
+    ".",
+    "",
+    "/etc",
+    "a/../../..",
+    "s3://bucket/x",
+    "file:///etc",
+    "a//b",
+    "x::memory://y",
+    "runs/x",
+    "x" * 300,
+    RUN + "\n",
+    RUN + "/..",
+    7,
+    None,
+    ["x"],
+    {"a": 1},
+]
 
 
 @pytest.mark.parametrize("run", OUTSIDE)
@@ -286,14 +367,19 @@ def test_a_pointer_leads_nowhere_else(run: Any, tmp_path: Path) -> None:
             noisydask.open_run(tmp_path / "out")
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"run": ' + "[" * 100_000, '{"run": NaN}', "\x00", '{"run": 1e999}'])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"run": ' + "[" * 100_000, '{"run": NaN}', "\x00", '{"run": 1e999}']
+)
 def test_a_pointer_that_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "latest.json").write_text(content)
     with pytest.raises(InputError, match="damaged"):
         noisydask.open_run(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in OUTSIDE if isinstance(name, str) and set(name.split("/")) & {"", ".", ".."}])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in OUTSIDE if isinstance(name, str) and set(name.split("/")) & {"", ".", ".."}],
+)
 def test_a_manifest_names_nothing_outside_its_run(name: str, tmp_path: Path) -> None:
     found = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "out")
     path = tmp_path / "out/runs" / found.run.run / "manifest.json"
@@ -303,7 +389,9 @@ def test_a_manifest_names_nothing_outside_its_run(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("url", ["/data/out", "s3://bucket/out", "memory://out"])
-@pytest.mark.parametrize("name", ["..", "../x", "a/../b", "/etc/passwd", "", ".", "x::memory://y", "s3://other/x"])
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "a/../b", "/etc/passwd", "", ".", "x::memory://y", "s3://other/x"]
+)
 def test_nothing_leads_out_of_a_location(url: str, name: str) -> None:
     with pytest.raises(InputError, match="names nothing inside"):
         Location.of(url, None, "out") / name
@@ -319,9 +407,11 @@ def test_nothing_is_written_into_an_input(role: str, below: str, place: Place) -
     url = write_zarr(place / "x.zarr", values)
     before = place.objects()
     refused(
-        f"^out at .* lies in {role} at .*; give another place$", **{role: url}, out=url + below,
+        f"^out at .* lies in {role} at .*; give another place$",
+        **{role: url},
+        out=url + below,
         storage_options={role: place.options, "out": place.options},
-    )  # fmt: skip
+    )
     assert place.objects() == before
 
 
@@ -336,7 +426,12 @@ def test_no_input_lies_in_what_is_replaced(where: str, place: Place) -> None:
     url = write_zarr(place / "out" / where, DATA.pred_probs)
     before = place.objects()
     options = {"pred_probs": place.options, "out": place.options}
-    refused("^pred_probs at .* lies in what the job writes", pred_probs=url, out=(place / "out").url, storage_options=options)
+    refused(
+        "^pred_probs at .* lies in what the job writes",
+        pred_probs=url,
+        out=(place / "out").url,
+        storage_options=options,
+    )
     assert place.objects() == before
 
 
@@ -344,20 +439,27 @@ def test_no_input_lies_in_what_is_replaced(where: str, place: Place) -> None:
     "name",
     [
         "evidence/photo.jpg",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("evidence/given/notes.txt", "evidence/2026/0/1")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("evidence/given/notes.txt", "evidence/2026/0/1")
+        ),
     ],
 )
 def test_evidence_that_is_not_ours_is_not_deleted(name: str, place: Place) -> None:
     options = {"out": place.options}
     (place / "out").write(name, b"dear to somebody")
     before = place.objects()
-    refused("which is no evidence, and would be deleted", out=(place / "out").url, storage_options=options)
+    refused(
+        "which is no evidence, and would be deleted",
+        out=(place / "out").url,
+        storage_options=options,
+    )
     assert {path: content for path, content in place.objects().items() if path in before} == before
     (place / "other").write("evidence.txt", b"dear to somebody")
     for _ in range(2):
         assert noisydask.find_label_issues(
             DATA.labels, DATA.pred_probs, out=(place / "other").url, storage_options=options
-        ).num_issues  # fmt: skip
+        ).num_issues
     assert place.objects()["other/evidence.txt"] == b"dear to somebody"
 
 
@@ -392,7 +494,9 @@ def test_an_input_beside_the_output_is_welcome(tmp_path: Path) -> None:
         ("s3://b/x#1", "s3://b/x", False),
     ],
 )
-def test_places_are_compared_whatever_their_spelling(inner: str, outer: str, expected: bool) -> None:
+def test_places_are_compared_whatever_their_spelling(
+    inner: str, outer: str, expected: bool
+) -> None:
     assert is_inside(inner, outer) is expected
 
 

@@ -12,15 +12,38 @@ import noisydask
 
 ROOT = Path(noisydask.__file__).parent
 #: A room imports from itself and from those before it.
-ROOMS = ("core", "storage", "report", "running", "issues", "losses", "combined", "compat", "demo", "faults", "bench", "command")
+ROOMS = (
+    "core",
+    "storage",
+    "report",
+    "running",
+    "issues",
+    "losses",
+    "combined",
+    "compat",
+    "demo",
+    "faults",
+    "bench",
+    "command",
+)
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
 #: What tasks do.
 PASSES = (
-    "issues.passes", "issues.scanning", "issues.tables", "issues.changed_rows", "losses.dense_passes", "losses.dense_state",
-    "losses.candidates", "losses.tables", "losses.table_passes", "losses.loss_parts", "combined.passes", "combined.tables",
-)  # fmt: skip
+    "issues.passes",
+    "issues.scanning",
+    "issues.tables",
+    "issues.changed_rows",
+    "losses.dense_passes",
+    "losses.dense_state",
+    "losses.candidates",
+    "losses.tables",
+    "losses.table_passes",
+    "losses.loss_parts",
+    "combined.passes",
+    "combined.tables",
+)
 
 
 @cache
@@ -28,7 +51,9 @@ def imported(module: str) -> set[str]:
     """Full names of all that a module imports, wherever in it the statement stands."""
     path = ROOT / (module.replace(".", "/") + ".py")
     names: set[str] = set()
-    for node in ast.walk(ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())):
+    for node in ast.walk(
+        ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())
+    ):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -50,7 +50,12 @@ def store(place: Place, rows: int = ROWS, layout: str = "v3", data: Data = DATA)
 def run(place: Place, out: str = "out", **how: Any) -> LabelIssues:
     """The job from stores to a store."""
     options = dict.fromkeys(("labels", "pred_probs", "out"), place.options)
-    how = {"labels": (place / "l.zarr").url, "pred_probs": (place / "p.zarr").url, "block_bytes": BLOCK_BYTES, **how}
+    how = {
+        "labels": (place / "l.zarr").url,
+        "pred_probs": (place / "p.zarr").url,
+        "block_bytes": BLOCK_BYTES,
+        **how,
+    }
     return noisydask.find_label_issues(**how, out=(place / out).url, storage_options=options)
 
 
@@ -110,65 +115,108 @@ def flip(content: bytes) -> bytes:
 CHANGES: dict[str, tuple[Callable[[Place], None], dict[str, list[int]]]] = {
     "nothing": (lambda place: None, {}),
     "rows appended to the last block": (lambda place: append(place, 1130), {"source changed": [5]}),
-    "rows appended, new blocks": (lambda place: append(place, 1430), {"source changed": [5], "new": [6, 7]}),
+    "rows appended, new blocks": (
+        lambda place: append(place, 1430),
+        {"source changed": [5], "new": [6, 7]},
+    ),
     "rows removed": (lambda place: append(place, 730), {"source changed": [3]}),
     "whole blocks removed": (lambda place: append(place, 600), {}),
     "one label corrected": (correct_label, {"labels changed": [3]}),
     "a chunk rewritten": (rewrite_chunk, {"source changed": [1]}),
     "two chunks rewritten": (rewrite_chunks_of_two_blocks, {"source changed": [1, 2]}),
     "chunks swapped": (swap_chunks, {"source changed": [0, 4]}),
-    "evidence of a block removed": (lambda p: remove(p, "out/evidence/top1/2"), {"evidence damaged or missing": [2]}),
-    "evidence cut short": (
-        lambda p: change(p, "out/evidence/p_given/2", lambda content: content[:-9]), {"evidence damaged or missing": [2]},
+    "evidence of a block removed": (
+        lambda p: remove(p, "out/evidence/top1/2"),
+        {"evidence damaged or missing": [2]},
     ),
-    "evidence emptied": (lambda p: change(p, "out/evidence/given/2", lambda _: b""), {"evidence damaged or missing": [2]}),
-    "evidence altered": (lambda p: change(p, "out/evidence/p_top2/2", flip), {"evidence damaged or missing": [2]}),
+    "evidence cut short": (
+        lambda p: change(p, "out/evidence/p_given/2", lambda content: content[:-9]),
+        {"evidence damaged or missing": [2]},
+    ),
+    "evidence emptied": (
+        lambda p: change(p, "out/evidence/given/2", lambda _: b""),
+        {"evidence damaged or missing": [2]},
+    ),
+    "evidence altered": (
+        lambda p: change(p, "out/evidence/p_top2/2", flip),
+        {"evidence damaged or missing": [2]},
+    ),
     "a receipt removed": (lambda p: remove(p, "out/evidence/receipts/00000004.json"), {"new": [4]}),
-    "a receipt cut short": (lambda p: change(p, "out/evidence/receipts/00000004.json", lambda c: c[:-9]), {"new": [4]}),
+    "a receipt cut short": (
+        lambda p: change(p, "out/evidence/receipts/00000004.json", lambda c: c[:-9]),
+        {"new": [4]},
+    ),
     "a receipt altered": (
-        lambda p: change(p, "out/evidence/receipts/00000004.json", lambda c: c.replace(b'"totals":[[0', b'"totals":[[1')),
+        lambda p: change(
+            p,
+            "out/evidence/receipts/00000004.json",
+            lambda c: c.replace(b'"totals":[[0', b'"totals":[[1'),
+        ),
         {"new": [4]},
     ),
     "a column's metadata removed": (
-        lambda p: remove(p, "out/evidence/top2/zarr.json"), {"evidence damaged or missing": [0, 1, 2, 3, 4, 5]},
+        lambda p: remove(p, "out/evidence/top2/zarr.json"),
+        {"evidence damaged or missing": [0, 1, 2, 3, 4, 5]},
     ),
-    "the group's metadata removed": (lambda p: remove(p, "out/evidence/zarr.json"), {"new": [0, 1, 2, 3, 4, 5]}),
-}  # fmt: skip
+    "the group's metadata removed": (
+        lambda p: remove(p, "out/evidence/zarr.json"),
+        {"new": [0, 1, 2, 3, 4, 5]},
+    ),
+}
 
 
 def stored_of(place: Place, blocks: list[int], layout: str = "v3") -> int:
     """Stored bytes of the probabilities of some blocks."""
     chunks = {f"c/{chunk}/0" for block in blocks for chunk in (2 * block, 2 * block + 1)}
-    return sum(len(content) for name, content in (place / "p.zarr").objects().items() if name in chunks)
+    return sum(
+        len(content) for name, content in (place / "p.zarr").objects().items() if name in chunks
+    )
 
 
 #: Those whose like are tried by others.
 LIKE_OTHERS = (
-    "whole blocks removed", "two chunks rewritten", "evidence emptied", "a receipt removed", "a receipt cut short",
+    "whole blocks removed",
+    "two chunks rewritten",
+    "evidence emptied",
+    "a receipt removed",
+    "a receipt cut short",
     "a column's metadata removed",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
-    "what", [pytest.param(what, marks=pytest.mark.slow if what in LIKE_OTHERS else ()) for what in CHANGES]
+    "what",
+    [pytest.param(what, marks=pytest.mark.slow if what in LIKE_OTHERS else ()) for what in CHANGES],
 )
 def test_only_what_changed_is_read(what: str, place: Place) -> None:
     store(place)
     first = run(place)
-    assert first.manifest["blocks"] == {"scanned": 6, "reused": 0, "why": {"new": 6}, "evidence_not_used": None}
+    assert first.manifest["blocks"] == {
+        "scanned": 6,
+        "reused": 0,
+        "why": {"new": 6},
+        "evidence_not_used": None,
+    }
     alter, why = CHANGES[what]
     alter(place)
     again, fresh = run(place), run(place, "fresh")
     read = sorted(block for blocks in why.values() for block in blocks)
     blocks = again.manifest["blocks"]
     assert blocks["why"] == {reason: len(numbers) for reason, numbers in why.items()}
-    assert (blocks["scanned"], blocks["reused"]) == (len(read), again.manifest["counts"]["blocks"] - len(read))
+    assert (blocks["scanned"], blocks["reused"]) == (
+        len(read),
+        again.manifest["counts"]["blocks"] - len(read),
+    )
     assert again.manifest["bytes_read"]["pred_probs"] == stored_of(place, read)
     assert fresh.manifest["blocks"]["reused"] == 0
     assert fresh.num_issues > 50
     assert results(place, again) == results(place, fresh, "fresh")
     for name in ("labels", "pred_probs"):
-        assert again.manifest["inputs"][name]["fingerprint"] == fresh.manifest["inputs"][name]["fingerprint"] is not None
+        assert (
+            again.manifest["inputs"][name]["fingerprint"]
+            == fresh.manifest["inputs"][name]["fingerprint"]
+            is not None
+        )
     assert run(place).manifest["blocks"]["scanned"] == 0  # and what was read is kept again
 
 
@@ -177,7 +225,9 @@ def test_another_spelling_of_a_path_is_the_same_array(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     for folder in (tmp_path, tmp_path / "nights" / "..", tmp_path / "link"):
         (tmp_path / "nights").mkdir(exist_ok=True)
-        found = noisydask.find_label_issues(folder / "l.zarr", folder / "p.zarr", out=tmp_path / "out")
+        found = noisydask.find_label_issues(
+            folder / "l.zarr", folder / "p.zarr", out=tmp_path / "out"
+        )
     assert found.manifest["blocks"]["scanned"] == 0
 
 
@@ -221,14 +271,22 @@ def test_random_histories(data: Data, tmp_path: Path) -> None:
                 probs[row] = data.pred_probs[other]
             else:
                 append(place, int(rng.integers(300, 1500)), data)
-        again = run(place, quality_score=str(rng.choice(["normalized_margin", "confidence_weighted_entropy"])))
+        again = run(
+            place,
+            quality_score=str(rng.choice(["normalized_margin", "confidence_weighted_entropy"])),
+        )
         how = {"quality_score": again.manifest["settings"]["quality_score"]}
-        assert results(place, again) == results(place, run(place, "fresh", full=True, **how), "fresh")
+        assert results(place, again) == results(
+            place, run(place, "fresh", full=True, **how), "fresh"
+        )
 
 
 def read_again(found: LabelIssues) -> tuple[int, int]:
     """Blocks read by the scan, and to resolve rows; what the bytes say agrees."""
-    blocks, count = found.manifest["blocks"]["scanned"], found.manifest["counts"]["blocks_read_again"]
+    blocks, count = (
+        found.manifest["blocks"]["scanned"],
+        found.manifest["counts"]["blocks_read_again"],
+    )
     read = found.manifest["bytes_read"]
     assert (read["pred_probs"] > 0, read["pred_probs_again"] > 0) == (blocks > 0, count > 0)
     return blocks, count
@@ -259,7 +317,10 @@ def test_thresholds_that_move_far_open_other_rows(tmp_path: Path) -> None:
     store(place, data=HARD)
     run(place)
     labels = opened(place / "l.zarr")
-    for given, read in ((1, (1, 6)), (HARD.labels[200:400], (1, 1))):  # the lowest threshold falls far, and comes back
+    for given, read in (
+        (1, (1, 6)),
+        (HARD.labels[200:400], (1, 1)),
+    ):  # the lowest threshold falls far, and comes back
         labels[200:400] = given
         again = run(place)
         assert read_again(again) == read
@@ -316,7 +377,11 @@ def test_kept_rows_on_worker_processes(client: Client, tmp_path: Path) -> None:
     with dask.config.set(scheduler=client):
         first, again = run(place), run(place)
     assert (read_again(first), read_again(again)) == ((6, 6), (0, 0))
-    assert results(place, again) == results(place, first) == results(place, run(place, "fresh"), "fresh")
+    assert (
+        results(place, again)
+        == results(place, first)
+        == results(place, run(place, "fresh"), "fresh")
+    )
 
 
 def test_another_score_reads_only_what_it_lacks(tmp_path: Path) -> None:
@@ -328,19 +393,25 @@ def test_another_score_reads_only_what_it_lacks(tmp_path: Path) -> None:
     for how in (entropy, {}, entropy):
         again = run(place, **how)
         assert again.manifest["blocks"]["scanned"] == 0
-        assert results(place, again) == results(place, run(place, "fresh", full=True, **how), "fresh")
+        assert results(place, again) == results(
+            place, run(place, "fresh", full=True, **how), "fresh"
+        )
     rewrite_chunk(place)
     assert run(place).manifest["blocks"]["why"] == {"source changed": 1}
     again = run(place, **entropy)
     assert again.manifest["blocks"]["why"] == {"evidence lacks columns": 1}
-    assert results(place, again) == results(place, run(place, "fresh", full=True, **entropy), "fresh")
+    assert results(place, again) == results(
+        place, run(place, "fresh", full=True, **entropy), "fresh"
+    )
 
 
 def other_version(place: Place) -> None:
     change(
         place,
         "out/evidence/zarr.json",
-        lambda c: c.replace(b'"evidence_version": %d' % EVIDENCE_VERSION, b'"evidence_version": 99'),
+        lambda c: c.replace(
+            b'"evidence_version": %d' % EVIDENCE_VERSION, b'"evidence_version": 99'
+        ),
     )
 
 
@@ -363,7 +434,9 @@ def doubles(place: Place) -> None:
         (lambda place: None, {"full": True}, "not asked for"),
     ],
 )
-def test_evidence_of_another_kind_is_named_and_made_anew(alter: Any, how: Any, named: str, place: Place) -> None:
+def test_evidence_of_another_kind_is_named_and_made_anew(
+    alter: Any, how: Any, named: str, place: Place
+) -> None:
     store(place)
     run(place)
     alter(place)
@@ -376,7 +449,10 @@ def test_evidence_of_another_kind_is_named_and_made_anew(alter: Any, how: Any, n
 
 
 def test_npy_is_one_object(place: Place) -> None:
-    sources = {"labels": write_npy(place / "l.npy", DATA.labels), "pred_probs": write_npy(place / "p.npy", DATA.pred_probs)}
+    sources = {
+        "labels": write_npy(place / "l.npy", DATA.labels),
+        "pred_probs": write_npy(place / "p.npy", DATA.pred_probs),
+    }
     run(place, **sources)
     assert run(place, **sources).manifest["bytes_read"]["pred_probs"] == 0
     labels = DATA.labels.copy()
@@ -398,7 +474,10 @@ def test_labels_from_memory_and_from_a_graph(tmp_path: Path) -> None:
     labels[999] = (labels[999] + 1) % 7
     change(place, "out/evidence/p_given/2", flip)
     again = run(place, labels=labels)
-    assert again.manifest["blocks"]["why"] == {"labels changed": 1, "evidence damaged or missing": 1}
+    assert again.manifest["blocks"]["why"] == {
+        "labels changed": 1,
+        "evidence damaged or missing": 1,
+    }
     assert results(place, again) == results(place, run(place, "fresh", labels=labels), "fresh")
 
 
@@ -406,10 +485,18 @@ def test_probabilities_without_identity_are_always_read(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     store(place)
     run(place)
-    memory = zarr.create_array(zarr.storage.MemoryStore(), data=DATA.pred_probs[:ROWS], chunks=(100, 7))
-    for source in (DATA.pred_probs[:ROWS], da.from_array(DATA.pred_probs[:ROWS], chunks=(300, 7)), memory):
+    memory = zarr.create_array(
+        zarr.storage.MemoryStore(), data=DATA.pred_probs[:ROWS], chunks=(100, 7)
+    )
+    for source in (
+        DATA.pred_probs[:ROWS],
+        da.from_array(DATA.pred_probs[:ROWS], chunks=(300, 7)),
+        memory,
+    ):
         found = run(place, pred_probs=source)
-        assert found.manifest["blocks"]["why"] == {"source without identity": found.manifest["counts"]["blocks"]}
+        assert found.manifest["blocks"]["why"] == {
+            "source without identity": found.manifest["counts"]["blocks"]
+        }
     again = run(place)
     assert again.manifest["blocks"]["scanned"] == 6
     assert results(place, again) == results(place, found)
@@ -420,7 +507,9 @@ def test_another_array_with_the_same_chunks_is_another(tmp_path: Path) -> None:
     store(place)
     run(place)
     write_zarr(place / "other.zarr", DATA.pred_probs[:ROWS])
-    assert run(place, pred_probs=(place / "other.zarr").url).manifest["blocks"]["why"] == {"source changed": 6}
+    assert run(place, pred_probs=(place / "other.zarr").url).manifest["blocks"]["why"] == {
+        "source changed": 6
+    }
 
 
 def test_refused_rows_are_refused_again_without_reading(tmp_path: Path) -> None:

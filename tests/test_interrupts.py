@@ -21,23 +21,48 @@ DATA = make(rows=100_000)
 
 def start(folder: Path) -> subprocess.Popen[str]:
     place = Place(str(folder))
-    sources = [write_zarr(place / "l.zarr", DATA.labels), write_zarr(place / "p.zarr", DATA.pred_probs)]
-    command = [sys.executable, "-m", "noisydask", "issues", "--labels", sources[0], "--pred-probs", sources[1], "--out",
-               str(folder / "out"), "--block-bytes", "7000", "--workers", "2"]  # fmt: skip
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    sources = [
+        write_zarr(place / "l.zarr", DATA.labels),
+        write_zarr(place / "p.zarr", DATA.pred_probs),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "noisydask",
+        "issues",
+        "--labels",
+        sources[0],
+        "--pred-probs",
+        sources[1],
+        "--out",
+        str(folder / "out"),
+        "--block-bytes",
+        "7000",
+        "--workers",
+        "2",
+    ]
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def of_session(session: int) -> list[str]:
-    """Processes of a session that still run; those that nobody has asked for their status do not."""
-    listed = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False)
+    """Processes of a session that still run; those that nobody has asked for their status do
+    not."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False
+    )
     return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "whom", "status"), [(signal.SIGINT, "all", 130), (signal.SIGTERM, "driver", 143), (signal.SIGTERM, "all", 143)]
+    ("number", "whom", "status"),
+    [(signal.SIGINT, "all", 130), (signal.SIGTERM, "driver", 143), (signal.SIGTERM, "all", 143)],
 )
-def test_a_run_that_is_told_to_end(number: signal.Signals, whom: str, status: int, tmp_path: Path) -> None:
+def test_a_run_that_is_told_to_end(
+    number: signal.Signals, whom: str, status: int, tmp_path: Path
+) -> None:
     child = start(tmp_path)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "out/evidence/receipts").glob("*"))) < 10:

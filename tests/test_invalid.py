@@ -1,4 +1,5 @@
-"""Bad input is refused in one sentence and changes nothing, or is left out and counted; bad places are named, soon."""
+"""Bad input is refused in one sentence and changes nothing, or is left out and counted; bad places
+are named, soon."""
 
 from __future__ import annotations
 
@@ -61,16 +62,30 @@ KINDS = {
 def run(data: Data, place: Place, **how: Any) -> LabelIssues:
     """The job from stores to a store."""
     options = dict.fromkeys(("labels", "pred_probs", "out"), place.options)
-    labels, probs = write_zarr(place / "l.zarr", data.labels), write_npy(place / "p.npy", data.pred_probs)
-    how = {"out": (place / "out").url, "storage_options": options, "block_bytes": BLOCK_BYTES, **how}
+    labels, probs = (
+        write_zarr(place / "l.zarr", data.labels),
+        write_npy(place / "p.npy", data.pred_probs),
+    )
+    how = {
+        "out": (place / "out").url,
+        "storage_options": options,
+        "block_bytes": BLOCK_BYTES,
+        **how,
+    }
     return noisydask.find_label_issues(labels, probs, **how)
 
 
 def published(place: Place) -> dict[str, bytes]:
     """What readers see: the pointer and the finished runs."""
     objects = (place / "out").objects()
-    finished = tuple(name.removesuffix("manifest.json") for name in objects if name.endswith("/manifest.json"))
-    return {name: content for name, content in objects.items() if name.startswith(("latest.json", *finished))}
+    finished = tuple(
+        name.removesuffix("manifest.json") for name in objects if name.endswith("/manifest.json")
+    )
+    return {
+        name: content
+        for name, content in objects.items()
+        if name.startswith(("latest.json", *finished))
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +117,9 @@ def test_invalid_rows_are_refused_by_worker_processes(client: Client, s3_place: 
 def test_several_kinds_at_once_are_counted_apart() -> None:
     labels, probs = GOOD.labels.copy(), GOOD.pred_probs.copy()
     labels[100:120], probs[300:303] = 99, np.nan
-    with pytest.raises(InputError, match=r"23 of 900 rows are invalid: 3 with NaN.*; 20 with labels") as caught:
+    with pytest.raises(
+        InputError, match=r"23 of 900 rows are invalid: 3 with NaN.*; 20 with labels"
+    ) as caught:
         noisydask.find_label_issues(labels, probs, block_bytes=BLOCK_BYTES)
     assert f"the first are rows {', '.join(map(str, range(100, 110)))}." in str(caught.value)
 
@@ -112,16 +129,27 @@ def test_skipped_rows_are_as_if_they_were_not_there(kind: str, tmp_path: Path) -
     check_skipped(run(spoiled(kind), Place(str(tmp_path)), on_invalid="skip"))
 
 
-def test_many_skipped_rows_are_written_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_skipped_rows_are_written_chunk_by_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "INDEX_CHUNK", 64)
     labels, rows = GOOD.labels.copy(), np.setdiff1d(np.arange(150, 900, 4), np.arange(300, 500))
     labels[rows] = 99
-    inputs = [write_zarr(Place(str(tmp_path)) / name, values) for name, values in (("l", labels), ("p", GOOD.pred_probs))]
+    inputs = [
+        write_zarr(Place(str(tmp_path)) / name, values)
+        for name, values in (("l", labels), ("p", GOOD.pred_probs))
+    ]
     for scanned in (9, 0):  # counted by the scan, then told by receipts
-        found = noisydask.find_label_issues(*inputs, out=tmp_path / "out", block_bytes=BLOCK_BYTES, on_invalid="skip")
+        found = noisydask.find_label_issues(
+            *inputs, out=tmp_path / "out", block_bytes=BLOCK_BYTES, on_invalid="skip"
+        )
         assert found.manifest["blocks"]["scanned"] == scanned
         np.testing.assert_array_equal(found.invalid_indices, rows)
-        sizes = {item["path"]: item["size"] for item in found.manifest["objects"] if "invalid_indices" in item["path"]}
+        sizes = {
+            item["path"]: item["size"]
+            for item in found.manifest["objects"]
+            if "invalid_indices" in item["path"]
+        }
         assert [sizes[f"invalid_indices.zarr/{k}"] for k in range(3)] == [64 * 8] * 3
         assert len(sizes) == 1 + -(-len(rows) // 64)
 
@@ -153,14 +181,27 @@ def test_log_probabilities_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_quantised_probabilities_are_accepted(dtype: Any) -> None:
-    assert noisydask.find_label_issues(GOOD.labels, GOOD.pred_probs.astype(np.float16).astype(dtype)).num_issues > 50
+    assert (
+        noisydask.find_label_issues(
+            GOOD.labels, GOOD.pred_probs.astype(np.float16).astype(dtype)
+        ).num_issues
+        > 50
+    )
 
 
 @pytest.mark.parametrize(
     ("labels", "probs", "says"),
     [
-        (GOOD.labels[:-1], GOOD.pred_probs, "labels has 899 examples, pred_probs 900: they must match"),
-        (GOOD.labels, GOOD.pred_probs[:-1], "labels has 900 examples, pred_probs 899: they must match"),
+        (
+            GOOD.labels[:-1],
+            GOOD.pred_probs,
+            "labels has 899 examples, pred_probs 900: they must match",
+        ),
+        (
+            GOOD.labels,
+            GOOD.pred_probs[:-1],
+            "labels has 900 examples, pred_probs 899: they must match",
+        ),
         (GOOD.labels[:, None], GOOD.pred_probs, "labels must have one dimension"),
         (GOOD.labels, GOOD.pred_probs[:, 0], "pred_probs must have two dimensions"),
         (GOOD.labels.astype(float), GOOD.pred_probs, "labels must be integers"),
@@ -170,7 +211,9 @@ def test_quantised_probabilities_are_accepted(dtype: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("stored", [True, False])
-def test_shapes_and_types_that_are_refused(labels: Any, probs: Any, says: str, stored: bool, tmp_path: Path) -> None:
+def test_shapes_and_types_that_are_refused(
+    labels: Any, probs: Any, says: str, stored: bool, tmp_path: Path
+) -> None:
     place, before = Place(str(tmp_path)), {}
     if stored:
         labels, probs = write_npy(place / "l.npy", labels), write_npy(place / "p.npy", probs)
@@ -204,7 +247,9 @@ def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 def refused(says: str, **how: Any) -> None:
     """The job is refused in one sentence, as input or output that cannot be used."""
     with pytest.raises(InputError, match=says) as caught:
-        noisydask.find_label_issues(**({"labels": GOOD.labels, "pred_probs": GOOD.pred_probs} | how))
+        noisydask.find_label_issues(
+            **({"labels": GOOD.labels, "pred_probs": GOOD.pred_probs} | how)
+        )
     said = str(caught.value)
     assert "\n" not in said
     assert KEY not in said
@@ -214,12 +259,16 @@ def refused(says: str, **how: Any) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("name", ["none.zarr", "none.npy", "none.parquet#a", "no/such/folder/none.zarr"])
+@pytest.mark.parametrize(
+    "name", ["none.zarr", "none.npy", "none.parquet#a", "no/such/folder/none.zarr"]
+)
 def test_missing_inputs(name: str, place: Place) -> None:
     place.write("other", b"1")
     url, options = f"{place.url}/{name}", {"labels": place.options, "pred_probs": place.options}
     refused(
-        r"^labels at .*none\.\w+: there is no array; check the path$", labels=url, storage_options={"labels": place.options}
+        r"^labels at .*none\.\w+: there is no array; check the path$",
+        labels=url,
+        storage_options={"labels": place.options},
     )
     refused("^pred_probs at .*: there is no array", pred_probs=url, storage_options=options)
 
@@ -229,8 +278,16 @@ def test_what_is_no_array(place: Place) -> None:
     place.write("folder/file", b"1")
     write_zarr(place / "group/array", GOOD.labels)
     options = {"labels": place.options}
-    refused("^labels at .*folder: that is not an array", labels=f"{place.url}/folder", storage_options=options)
-    refused("^labels at .*group: that is not an array", labels=f"{place.url}/group", storage_options=options)
+    refused(
+        "^labels at .*folder: that is not an array",
+        labels=f"{place.url}/folder",
+        storage_options=options,
+    )
+    refused(
+        "^labels at .*group: that is not an array",
+        labels=f"{place.url}/group",
+        storage_options=options,
+    )
 
 
 @pytest.mark.slow
@@ -239,21 +296,40 @@ def test_what_is_no_array(place: Place) -> None:
 @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
 def test_buckets_and_credentials(role: str, name: str, s3: S3Server) -> None:
     at, nowhere = f"s3://{BUCKET}/{name}", f"s3://no-such-bucket/{name}"
-    refused(f"^{role} at {nowhere}: the bucket .*does not exist", **{role: nowhere}, storage_options={role: s3.options()})
-    for options in (s3.options(secret="wrong-secret"), s3.options(key="wrong-key"), s3.public_options() | {"anon": True}):
-        refused(f"^{role} at {at}: (access refused|no valid credentials);", **{role: at}, storage_options={role: options})
-    refused(f"^{role} at {at}: (access refused|no valid credentials);",
-            **{role: f"s3://{KEY}:wrong@{BUCKET}/{name}"}, storage_options={role: s3.public_options()})  # fmt: skip
+    refused(
+        f"^{role} at {nowhere}: the bucket .*does not exist",
+        **{role: nowhere},
+        storage_options={role: s3.options()},
+    )
+    for options in (
+        s3.options(secret="wrong-secret"),
+        s3.options(key="wrong-key"),
+        s3.public_options() | {"anon": True},
+    ):
+        refused(
+            f"^{role} at {at}: (access refused|no valid credentials);",
+            **{role: at},
+            storage_options={role: options},
+        )
+    refused(
+        f"^{role} at {at}: (access refused|no valid credentials);",
+        **{role: f"s3://{KEY}:wrong@{BUCKET}/{name}"},
+        storage_options={role: s3.public_options()},
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize(("role", "name"), [("labels", "a.zarr"), ("pred_probs", "a.npy"), ("out", "a")])
+@pytest.mark.parametrize(
+    ("role", "name"), [("labels", "a.zarr"), ("pred_probs", "a.npy"), ("out", "a")]
+)
 def test_nobody_listens(role: str, name: str) -> None:
     pytest.importorskip("s3fs")
     options = S3Server(f"http://127.0.0.1:{free_ports(1)[0]}").options()
     how = {"labels": GOOD.labels, "pred_probs": GOOD.pred_probs, role: f"s3://b23/{name}"}
-    with pytest.raises(JobError, match=f"^{role} at .*: the store cannot be reached") as caught:  # it may answer tomorrow
+    with pytest.raises(
+        JobError, match=f"^{role} at .*: the store cannot be reached"
+    ) as caught:  # it may answer tomorrow
         noisydask.find_label_issues(**how, storage_options={role: options})
     assert caught.value.exit_status == 1
 
@@ -280,7 +356,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("left", [0, 8_192, 200_000])
 @pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.FixtureRequest) -> None:
+def test_full_disk(
+    small_disk: Path, left: int, workers: bool, request: pytest.FixtureRequest
+) -> None:
     if workers:
         request.getfixturevalue("client")
     large = make(rows=40_000, classes=3)
@@ -288,8 +366,12 @@ def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.F
     before = published(Place(str(small_disk)))
     free = int(subprocess.check_output(["stat", "-f", "-c", "%f", small_disk])) * 4096
     (small_disk / "filler").write_bytes(b"x" * max(0, free - left))
-    with pytest.raises(JobError, match=r"^out at .*: no space left; free some or give another place$") as caught:
-        noisydask.find_label_issues(large.labels, large.pred_probs, out=small_disk / "out", block_bytes=100_000)
+    with pytest.raises(
+        JobError, match=r"^out at .*: no space left; free some or give another place$"
+    ) as caught:
+        noisydask.find_label_issues(
+            large.labels, large.pred_probs, out=small_disk / "out", block_bytes=100_000
+        )
     assert caught.value.exit_status == 1
     after = published(Place(str(small_disk)))
     assert {name: after[name] for name in before} == before
@@ -299,12 +381,18 @@ def test_full_disk(small_disk: Path, left: int, workers: bool, request: pytest.F
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"block_bytes": "128MiB"}, "block_bytes must be a whole number of at least 1, not '128MiB'"),
+        (
+            {"block_bytes": "128MiB"},
+            "block_bytes must be a whole number of at least 1, not '128MiB'",
+        ),
         ({"block_bytes": float("nan")}, "block_bytes must be a whole number"),
         ({"fail_above": "x"}, "fail_above must be a number"),
         ({"class_names": 5}, "class_names must be a list of names"),
         ({"class_names": dict.fromkeys("abcdefg")}, "class_names must be a list of names"),
-        ({"storage_options": {"lables": {}}}, "storage_options has 'lables': it maps labels, pred_probs, ids, out to"),
+        (
+            {"storage_options": {"lables": {}}},
+            "storage_options has 'lables': it maps labels, pred_probs, ids, out to",
+        ),
         ({"storage_options": {"labels": 5}}, "storage_options has 'labels'"),
         ({"storage_options": "key"}, "storage_options must be a mapping"),
         ({"class_names": ["a\udcff", *"bcdefg"]}, "class_names holds 'a.udcff'"),
@@ -317,5 +405,7 @@ def test_options_of_another_type(how: dict[str, Any], said: str) -> None:
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     how = {"block_bytes": np.int64(9_000), "keep_runs": np.int32(2), "fail_above": np.float32(0.5)}
-    found = noisydask.find_label_issues(GOOD.labels, GOOD.pred_probs, out=str(tmp_path / "out"), **how)
+    found = noisydask.find_label_issues(
+        GOOD.labels, GOOD.pred_probs, out=str(tmp_path / "out"), **how
+    )
     assert found.manifest["settings"]["block_bytes"] == 9_000

@@ -16,7 +16,13 @@ from conftest import Place
 
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, LockedError
-from noisydask.storage.conditional import MUTEX, ConflictError, Document, IgnoredConditionError, Seen
+from noisydask.storage.conditional import (
+    MUTEX,
+    ConflictError,
+    Document,
+    IgnoredConditionError,
+    Seen,
+)
 from noisydask.storage.locations import Location
 from noisydask.storage.lock import LOCK, Lock
 
@@ -29,7 +35,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Any) -> Location:
     if request.param == "memory":
         fsspec.filesystem("memory").store.clear()
         return Location.of("memory://root/out", None, "out")
-    place: Place = request.getfixturevalue("s3_place") if request.param == "s3" else Place(str(tmp_path))
+    place: Place = (
+        request.getfixturevalue("s3_place") if request.param == "s3" else Place(str(tmp_path))
+    )
     return Location.of(f"{place.url}/out", place.options, "out")
 
 
@@ -37,7 +45,9 @@ def lock(root: Location, lease: float = 30.0, **how: Any) -> Lock:
     return Lock(root, "a-run", lease, **how)
 
 
-def test_what_fails_after_the_lock_was_taken_leaves_it_free(root: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_after_the_lock_was_taken_leaves_it_free(
+    root: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Document, "check_conditions", lambda document, held: 1 / 0)
     with pytest.raises(InputError):
         lock(root).__enter__()
@@ -119,7 +129,12 @@ def test_an_answer_lost_is_no_conflict(root: Location, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_only_one_holds_the_lock(root: Location) -> None:
     with lock(root) as held:
-        with pytest.raises(LockedError, match=r"is locked by process \d+ on .* since 20.*run a-run") as caught, lock(root, 3.0):
+        with (
+            pytest.raises(
+                LockedError, match=r"is locked by process \d+ on .* since 20.*run a-run"
+            ) as caught,
+            lock(root, 3.0),
+        ):
             pass
         assert caught.value.exit_status == 4
         held.confirm()
@@ -144,8 +159,13 @@ def test_a_lock_is_renewed_and_outlives_its_lease(root: Location) -> None:
 def test_who_lost_the_lock_is_told(root: Location) -> None:
     with lock(root) as held:
         document = Document(root / LOCK)
-        theirs = document.write({"owner": {"host": "h", "pid": 1}, "since": "now", "run": "other"}, document.read())
-        with pytest.raises(LockedError, match=r"lost its lock: .* is locked by process 1 on h since now \(run other"):
+        theirs = document.write(
+            {"owner": {"host": "h", "pid": 1}, "since": "now", "run": "other"}, document.read()
+        )
+        with pytest.raises(
+            LockedError,
+            match=r"lost its lock: .* is locked by process 1 on h since now \(run other",
+        ):
             held.confirm()
         with pytest.raises(LockedError):
             held.check()
@@ -166,7 +186,9 @@ def test_who_lost_the_lock_is_told(root: Location) -> None:
         b"",
     ],
 )
-def test_a_lock_that_nobody_renews_is_taken_over_after_its_lease(root: Location, content: Any) -> None:
+def test_a_lock_that_nobody_renews_is_taken_over_after_its_lease(
+    root: Location, content: Any
+) -> None:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     root.fs.makedirs(root.path, exist_ok=True) if "://" not in root.url else None
     root.fs.pipe_file((root / LOCK).path, raw)
@@ -194,10 +216,14 @@ def test_a_lock_renewed_while_waited_for_is_respected(root: Location) -> None:
 
 def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path: Any) -> None:
     script = (
-        "import sys, os\nfrom noisydask.storage.lock import Lock\nfrom noisydask.storage.locations import Location\n"
-        "Lock(Location.of(sys.argv[1], None, 'out'), 'r', 60.0).__enter__()\nprint('held', flush=True)\ninput()"
+        "import sys, os\nfrom noisydask.storage.lock import Lock\nfrom "
+        "noisydask.storage.locations import Location\n"
+        "Lock(Location.of(sys.argv[1], None, 'out'), 'r', 60.0).__enter__()\nprint('held', "
+        "flush=True)\ninput()"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"held\n"
@@ -214,7 +240,9 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path: 
     child.communicate()
 
 
-def test_a_process_stopped_in_the_middle_of_a_write_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_stopped_in_the_middle_of_a_write_is_named(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("noisydask.storage.conditional._MUTEX_SECONDS", 1.0)
     root = Location.of(str(tmp_path), None, "out")
     script = (
@@ -223,7 +251,9 @@ def test_a_process_stopped_in_the_middle_of_a_write_is_named(tmp_path: Any, monk
     )
     beside = str(tmp_path / f"{LOCK}.new")
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / MUTEX), beside], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script, str(tmp_path / MUTEX), beside],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         assert child.stdout is not None
@@ -240,10 +270,15 @@ def test_a_process_stopped_in_the_middle_of_a_write_is_named(tmp_path: Any, monk
     assert not Path(beside).exists()
 
 
-def test_a_store_that_ignores_conditions_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_ignores_conditions_is_refused(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = Location.of(str(tmp_path), None, "out")
     monkeypatch.setattr("noisydask.storage.lock.Document.check_conditions", _ignored)
-    with pytest.raises(InputError, match=r"keeps no conditional writes .* allow_unsafe_store"), lock(root):
+    with (
+        pytest.raises(InputError, match=r"keeps no conditional writes .* allow_unsafe_store"),
+        lock(root),
+    ):
         pass
     with lock(root, allow_unsafe=True) as held:
         assert held.unsafe
@@ -257,10 +292,16 @@ def _ignored(self: Document, held: Seen) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"lease_seconds": 0.5}, {"lease_seconds": 1e9}, {"lease_seconds": float("nan")}, {"keep_runs": 0},
-        {"keep_days": -1}, {"grace_seconds": -1}, {"fail_above": 2}, {"fail_new_above": -1},
+        {"lease_seconds": 0.5},
+        {"lease_seconds": 1e9},
+        {"lease_seconds": float("nan")},
+        {"keep_runs": 0},
+        {"keep_days": -1},
+        {"grace_seconds": -1},
+        {"fail_above": 2},
+        {"fail_new_above": -1},
     ],
-)  # fmt: skip
+)
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         PublishSettings(**wrong)

@@ -1,4 +1,5 @@
-"""What dense losses are read from: chunks that are not stored, inputs that change under the run, fingerprints."""
+"""What dense losses are read from: chunks that are not stored, inputs that change under the run,
+fingerprints."""
 
 from __future__ import annotations
 
@@ -27,13 +28,17 @@ CHUNKS = {"losses": (100, 4), "labels": (100,), "ids": (100,)}
 
 
 def array(place: Place, name: str) -> zarr.Array[Any]:
-    return zarr.open_array(zarr_store(Location.of((place / f"{name}.zarr").url, place.options, name)), mode="r+")
+    return zarr.open_array(
+        zarr_store(Location.of((place / f"{name}.zarr").url, place.options, name)), mode="r+"
+    )
 
 
 def store(place: Place, **fill: Any) -> None:
     for name, values in GIVEN.items():
         where = zarr_store(Location.of((place / f"{name}.zarr").url, place.options, name))
-        zarr.create_array(where, data=values, chunks=CHUNKS[name], fill_value=fill.get(name, 0), overwrite=True)
+        zarr.create_array(
+            where, data=values, chunks=CHUNKS[name], fill_value=fill.get(name, 0), overwrite=True
+        )
 
 
 def run(place: Place, out: str = "out", **how: Any) -> noisydask.LossDynamics:
@@ -63,9 +68,15 @@ class Meddler(Silent):
 
 def bits(place: Place, found: noisydask.LossDynamics) -> dict[str, bytes]:
     """What a run says of the data."""
-    start = f"{found.run.place.path.rpartition('/runs/')[0].rpartition('/')[2]}/runs/{found.run.run}/"
+    start = (
+        f"{found.run.place.path.rpartition('/runs/')[0].rpartition('/')[2]}/runs/{found.run.run}/"
+    )
     told = ("candidates/", "mean_loss", "ema.zarr", "top_curves", "losses_per")
-    objects = {name.removeprefix(start): data for name, data in place.objects().items() if name.startswith(start)}
+    objects = {
+        name.removeprefix(start): data
+        for name, data in place.objects().items()
+        if name.startswith(start)
+    }
     return {name: data for name, data in objects.items() if name.startswith(told)}
 
 
@@ -75,7 +86,9 @@ def test_chunks_that_are_lost_are_named(name: str, key: str, place: Place) -> No
     remove(place, f"{name}.zarr/{key}")
     first = int(key.split("/")[1]) * 100
     with pytest.raises(
-        JobError, match=f"{name} at .*chunk {key}, rows {first} to {first + 99} cannot be read: it is not stored"
+        JobError,
+        match=f"{name} at .*chunk {key}, rows {first} to {first + 99} cannot be read: it is not "
+        "stored",
     ):
         run(place)
     assert "out/latest.json" not in place.objects()
@@ -96,7 +109,9 @@ def test_chunks_that_may_be_fill_value_are_counted(place: Place) -> None:
 
 
 @pytest.mark.parametrize("top_k", [5, pytest.param(None, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["losses", *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "ids"))])
+@pytest.mark.parametrize(
+    "name", ["losses", *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "ids"))]
+)
 def test_inputs_that_change_during_the_run(name: str, top_k: int | None, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     store(place)
@@ -126,16 +141,22 @@ def test_files_that_change_during_the_run(kind: str, place: Place) -> None:
     options = {"storage_options": {name: place.options, "out": place.options}}
 
     def analyze(changes: str) -> noisydask.LossDynamics:
-        meddler = Meddler(lambda: place.write(f"data/annotations/{changes}.{kind}", content + b"\n"))
+        meddler = Meddler(
+            lambda: place.write(f"data/annotations/{changes}.{kind}", content + b"\n")
+        )
         where: Any = {name: f"{place.url}/data" + ("/annotations" if kind == "csv" else "")}
-        return noisydask.analyze_loss_dynamics(**where, **options, out=f"{place.url}/out", reporter=meddler)
+        return noisydask.analyze_loss_dynamics(
+            **where, **options, out=f"{place.url}/out", reporter=meddler
+        )
 
     place.write(f"data/annotations/train.{kind}", content)
     fingerprint = analyze("val").manifest["inputs"]["losses"]["fingerprint"]
     place.fs.rm_file(place.fs._strip_protocol(f"{place.url}/data/annotations/val.{kind}"))
     assert fingerprint is not None
     before = place.objects()["out/latest.json"]
-    with pytest.raises(JobError, match=r"changed while it was read \(1 files, the first is .*train"):
+    with pytest.raises(
+        JobError, match=r"changed while it was read \(1 files, the first is .*train"
+    ):
         analyze("train")
     assert place.objects()["out/latest.json"] == before
 

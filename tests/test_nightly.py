@@ -28,8 +28,12 @@ from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 ROOT = Path(__file__).parents[1]
 DATA = make(rows=600, classes=5)
 RAISES: dict[int, Exception | None] = {
-    0: None, 1: JobError("down"), 2: InputError("wrong"), 3: GateError("too many", None), 4: LockedError("locked")
-}  # fmt: skip
+    0: None,
+    1: JobError("down"),
+    2: InputError("wrong"),
+    3: GateError("too many", None),
+    4: LockedError("locked"),
+}
 
 
 def step(name: str, status: int, done: list[str], needs: tuple[str, ...] = ()) -> Step:
@@ -45,7 +49,9 @@ def step(name: str, status: int, done: list[str], needs: tuple[str, ...] = ()) -
 @pytest.mark.parametrize("statuses", list(product(RAISES, repeat=3)))
 def test_every_job_is_done_and_the_worst_status_counts(statuses: tuple[int, int, int]) -> None:
     done: list[str] = []
-    outcomes = run_night([step(str(k), status, done) for k, status in enumerate(statuses)], lambda: True)
+    outcomes = run_night(
+        [step(str(k), status, done) for k, status in enumerate(statuses)], lambda: True
+    )
     assert done == ["0", "1", "2"]
     assert tuple(outcome.status for outcome in outcomes) == statuses
     # Failed before wrong before locked before the gate: what to do about it, the most urgent first.
@@ -53,7 +59,9 @@ def test_every_job_is_done_and_the_worst_status_counts(statuses: tuple[int, int,
     assert worst(outcomes) == min(statuses, key=order.__getitem__)
 
 
-@pytest.mark.parametrize(("status", "runs"), [(0, True), (3, True), (1, False), (2, False), (4, False)])
+@pytest.mark.parametrize(
+    ("status", "runs"), [(0, True), (3, True), (1, False), (2, False), (4, False)]
+)
 def test_a_job_without_what_it_needs_is_left_out(status: int, runs: bool) -> None:
     done: list[str] = []
     night = [step("issues", status, done), step("combine", 0, done, needs=("issues", "dynamics"))]
@@ -84,22 +92,38 @@ NIGHT: dict[str, Any] = {"job": "nightly", "issues": ISSUES}
 
 def test_what_sections_share() -> None:
     own = ISSUES | {"storage_options": {"b": 2}}
-    config = checked_night(NIGHT | {"storage_options": {"a": 1, "b": 1}, "issues": own, "cluster": {"workers": 3}})
+    config = checked_night(
+        NIGHT | {"storage_options": {"a": 1, "b": 1}, "issues": own, "cluster": {"workers": 3}}
+    )
     assert config.issues is not None
     assert config.issues.storage_options == {"a": 1, "b": 2}
     assert config.cluster.workers == 3
 
 
 def test_combine_takes_the_outputs_of_the_night() -> None:
-    config = checked_night(NIGHT | {"dynamics": {"table": "t", "out": "s3://b/dynamics"}, "combine": {"out": "s3://b/both"}})
+    config = checked_night(
+        NIGHT
+        | {"dynamics": {"table": "t", "out": "s3://b/dynamics"}, "combine": {"out": "s3://b/both"}}
+    )
     assert config.needs("combine") == ("issues", "dynamics")
     assert config.needs("issues") == ()
-    config = checked_night(NIGHT | {"combine": {"out": "s3://b/both", "dynamics": "s3://b/dynamics"}})
+    config = checked_night(
+        NIGHT | {"combine": {"out": "s3://b/both", "dynamics": "s3://b/dynamics"}}
+    )
     assert config.combine is not None
     assert config.combine.issues is not None
     assert config.combine.issues.url == "s3://b/issues"
     assert config.needs("combine") == ("issues",)
-    other = checked_night(NIGHT | {"combine": {"out": "s3://b/both", "issues": "s3://b/other", "dynamics": "s3://b/dynamics"}})
+    other = checked_night(
+        NIGHT
+        | {
+            "combine": {
+                "out": "s3://b/both",
+                "issues": "s3://b/other",
+                "dynamics": "s3://b/dynamics",
+            }
+        }
+    )
     assert other.needs("combine") == ()
 
 
@@ -136,13 +160,19 @@ LOSSES = np.random.default_rng(0).random((600, 12), np.float32)
 def night(folder: Path, **change: Any) -> Path:
     """Data, and the config of a night in a folder."""
     place = Place(str(folder))
-    for name, values in (("labels", DATA.labels), ("pred_probs", DATA.pred_probs), ("losses", LOSSES)):
+    for name, values in (
+        ("labels", DATA.labels),
+        ("pred_probs", DATA.pred_probs),
+        ("losses", LOSSES),
+    ):
         write_zarr(place / f"{name}.zarr", values)
     url = {name: str(folder / f"{name}.zarr") for name in ("labels", "pred_probs", "losses")}
     config: dict[str, Any] = {
         "job": "nightly",
-        "issues": {name: url[name] for name in ("labels", "pred_probs")} | {"out": str(folder / "issues")},
-        "dynamics": {name: url[name] for name in ("labels", "losses")} | {"out": str(folder / "dynamics"), "alpha": 0.5},
+        "issues": {name: url[name] for name in ("labels", "pred_probs")}
+        | {"out": str(folder / "issues")},
+        "dynamics": {name: url[name] for name in ("labels", "losses")}
+        | {"out": str(folder / "dynamics"), "alpha": 0.5},
         "combine": {"out": str(folder / "both")},
     }
     for name, section in change.items():
@@ -157,14 +187,18 @@ def on(cluster: LocalCluster) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_night_is_its_jobs_one_by_one(tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_night_is_its_jobs_one_by_one(
+    tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["run", str(night(tmp_path)), *on(one_worker)]) == 0
     shown = capfd.readouterr().out
     assert "issues: done" in shown
     assert "combine: done" in shown
     alone = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "alone")
     np.testing.assert_array_equal(noisydask.open_run(tmp_path / "issues").indices, alone.indices)
-    dynamics = noisydask.analyze_loss_dynamics(LOSSES, labels=DATA.labels, alpha=0.5, out=tmp_path / "dynamics-alone")
+    dynamics = noisydask.analyze_loss_dynamics(
+        LOSSES, labels=DATA.labels, alpha=0.5, out=tmp_path / "dynamics-alone"
+    )
     found = noisydask.open_run(tmp_path / "dynamics")
     pd.testing.assert_frame_equal(found.top_k(600), dynamics.top_k(600))
     both = noisydask.combine(alone, dynamics).to_dataframe()
@@ -180,7 +214,16 @@ def test_a_gate_stops_nothing_and_is_told(tmp_path: Path, one_worker: LocalClust
 def test_wrong_input_of_one_job_leaves_out_what_needs_it(
     tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", str(night(tmp_path, issues={"labels": str(tmp_path / "none.npy")})), *on(one_worker)]) == 2
+    assert (
+        main(
+            [
+                "run",
+                str(night(tmp_path, issues={"labels": str(tmp_path / "none.npy")})),
+                *on(one_worker),
+            ]
+        )
+        == 2
+    )
     shown = capfd.readouterr().out
     assert "issues: labels at" in shown
     assert "dynamics: done" in shown
@@ -196,7 +239,8 @@ def test_options_of_one_job_are_refused(tmp_path: Path, capfd: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_the_shipped_night_as_it_stands(s3: S3Server, tmp_path: Path) -> None:
-    """`configs/nightly-s3.yaml` on a bucket of that name, from the script to submit, with credentials from the environment."""
+    """`configs/nightly-s3.yaml` on a bucket of that name, from the script to submit, with
+    credentials from the environment."""
     config = yaml.safe_load((ROOT / "configs/nightly-s3.yaml").read_text())
     options = s3.options()
     for name, values in (("labels", DATA.labels), ("pred_probs", DATA.pred_probs)):
@@ -211,10 +255,22 @@ def test_the_shipped_night_as_it_stands(s3: S3Server, tmp_path: Path) -> None:
         table.write(path.name, path.read_bytes())
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     environment |= {"AWS_ENDPOINT_URL": s3.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-    command = [sys.executable, ROOT / "jobs/nightly.py", ROOT / "configs/nightly-s3.yaml", "--workers", "1"]
+    command = [
+        sys.executable,
+        ROOT / "jobs/nightly.py",
+        ROOT / "configs/nightly-s3.yaml",
+        "--workers",
+        "1",
+    ]
     done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
-    )  # fmt: skip
+        command,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     found = noisydask.open_run(config["issues"]["out"], options)

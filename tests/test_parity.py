@@ -1,9 +1,9 @@
-"""The same issues as cleanlab 2.9.0, from the native function and from cleanlab's names over our kernels.
+"""The same issues as cleanlab 2.9.0, from the native function and from cleanlab's names over our
+kernels.
 
-Two runs are the same (:func:`assert_same`) if every difference is explained: an example whose comparison lies within
-1e-6 of a threshold may count or not, and then the cut-off moves by that; examples whose scores tie at the cut-off may
-be exchanged. Nothing else may differ.
-"""
+Two runs are the same (:func:`assert_same`) if every difference is explained: an example whose
+comparison lies within 1e-6 of a threshold may count or not, and then the cut-off moves by that;
+examples whose scores tie at the cut-off may be exchanged. Nothing else may differ."""
 
 from __future__ import annotations
 
@@ -62,8 +62,10 @@ class Options:
         """As cleanlab's names take them."""
         quality = {"method": self.score, "adjust_pred_probs": self.adjust}
         return {
-            "quality_score_kwargs": quality, "num_issue_kwargs": {"estimation_method": self.method}, "verbose": False,
-        }  # fmt: skip
+            "quality_score_kwargs": quality,
+            "num_issue_kwargs": {"estimation_method": self.method},
+            "verbose": False,
+        }
 
     @property
     def score_tolerance(self) -> float:
@@ -71,8 +73,11 @@ class Options:
         return 1e-6 if self.adjust or self.score == "confidence_weighted_entropy" else 0.0
 
     def cleanlabs_input(self, probs: np.ndarray) -> np.ndarray:
-        """Where cleanlab would compute more than comparisons in the input's few bits, the same numbers in more."""
-        if self.score == "confidence_weighted_entropy" or (self.adjust and probs.dtype == np.float16):
+        """Where cleanlab would compute more than comparisons in the input's few bits, the same
+        numbers in more."""
+        if self.score == "confidence_weighted_entropy" or (
+            self.adjust and probs.dtype == np.float16
+        ):
             return probs.astype(np.float64)
         return probs
 
@@ -89,9 +94,13 @@ class Run:
 
 def native(labels: Any, probs: np.ndarray, options: Options, **more: Any) -> Run:
     found = noisydask.find_label_issues(
-        labels, probs, quality_score=options.score, adjust_pred_probs=options.adjust,
-        estimation_method=options.method, **more,
-    )  # fmt: skip
+        labels,
+        probs,
+        quality_score=options.score,
+        adjust_pred_probs=options.adjust,
+        estimation_method=options.method,
+        **more,
+    )
     thresholds = np.where(np.isnan(found.confident_thresholds), NEVER, found.confident_thresholds)
     scores = found.label_quality.compute()
     total = found.manifest["counts"]["estimated_issues"]
@@ -128,13 +137,18 @@ def cleanlabs(labels: np.ndarray, probs: np.ndarray, options: Options) -> Run:
 def plain(labels: np.ndarray, probs: np.ndarray, options: Options) -> Run:
     """The same by the definitions, where classes without examples are never confident."""
     own = probs.astype(np.float64)[np.arange(len(labels)), labels]
-    means = [own[labels == k].mean() if (labels == k).any() else NEVER for k in range(probs.shape[1])]
+    means = [
+        own[labels == k].mean() if (labels == k).any() else NEVER for k in range(probs.shape[1])
+    ]
     thresholds = np.maximum(means, 2e-6)
     total = round(estimate(labels, *confident(probs, thresholds), options.method))
     scores = _compute_label_quality_scores(
-        labels, options.cleanlabs_input(probs), method=options.score, adjust_pred_probs=options.adjust,
+        labels,
+        options.cleanlabs_input(probs),
+        method=options.score,
+        adjust_pred_probs=options.adjust,
         confident_thresholds=thresholds,
-    )  # fmt: skip
+    )
     flagged = np.zeros(len(labels), bool)
     flagged[np.argsort(scores, kind="stable")[:total]] = True
     return Run(flagged & ~_reduce_issues(probs, labels), total, thresholds, scores)
@@ -152,19 +166,27 @@ def estimate(labels: np.ndarray, best: np.ndarray, reached: np.ndarray, method: 
         return float((reached & (best != labels)).sum())
     classes = np.arange(max(labels.max(), best.max()) + 1)
     of_class = labels[:, None] == classes
-    off, on = (of_class & (reached & (best != labels))[:, None]).sum(0), (of_class & reached[:, None]).sum(0)
+    off, on = (
+        (of_class & (reached & (best != labels))[:, None]).sum(0),
+        (of_class & reached[:, None]).sum(0),
+    )
     return float((off / np.maximum(on, 1e-6) * of_class.sum(0)).sum())
 
 
-def check_order(indices: np.ndarray, labels: Any, probs: np.ndarray, scores: np.ndarray, total: int) -> None:
-    """Issues are exactly the lowest scores in the order of score and index, less those that agree."""
+def check_order(
+    indices: np.ndarray, labels: Any, probs: np.ndarray, scores: np.ndarray, total: int
+) -> None:
+    """Issues are exactly the lowest scores in the order of score and index, less those that
+    agree."""
     lowest = np.lexsort((np.arange(len(scores)), scores))[:total]
     agreeing = _reduce_issues(pred_probs=probs, labels=np.asarray(labels))
     np.testing.assert_array_equal(indices, lowest[~agreeing[lowest]])
     assert indices.dtype == np.int64
 
 
-def assert_same(ours: Run, theirs: Run, labels: np.ndarray, probs: np.ndarray, options: Options) -> None:
+def assert_same(
+    ours: Run, theirs: Run, labels: np.ndarray, probs: np.ndarray, options: Options
+) -> None:
     """Every difference is explained (see the top of this page)."""
     rows = np.arange(len(labels))
     best, counted = confident(probs, ours.thresholds)
@@ -187,17 +209,23 @@ def assert_same(ours: Run, theirs: Run, labels: np.ndarray, probs: np.ndarray, o
     if theirs.total:
         cut_off = np.sort(theirs.scores)[theirs.total - 1]
         tied = abs(theirs.scores - cut_off) <= options.score_tolerance
-    # What agrees with the prediction by less than the input's type can tell differs if they were given a wider type.
-    agreeing, theirs_agreeing = (_reduce_issues(p, labels) for p in (probs, options.cleanlabs_input(probs)))
+    # What agrees with the prediction by less than the input's type can tell differs if they were
+    # given a wider type.
+    agreeing, theirs_agreeing = (
+        _reduce_issues(p, labels) for p in (probs, options.cleanlabs_input(probs))
+    )
     unexplained = (ours.flagged != theirs.flagged) & ~moved & ~tied & (agreeing == theirs_agreeing)
     assert not unexplained.any(), np.flatnonzero(unexplained)
 
 
-def comparable(labels: np.ndarray, probs: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out rows whose entropy score has no digits in cleanlab, which would take the places of real issues.
+def comparable(
+    labels: np.ndarray, probs: np.ndarray, options: Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out rows whose entropy score has no digits in cleanlab, which would take the places of
+    real issues.
 
-    That is x below 1e-6, not 1e-8 alone: there cleanlab divides ``log(1 + x)`` by 1e-6 instead of x.
-    """
+    That is x below 1e-6, not 1e-8 alone: there cleanlab divides ``log(1 + x)`` by 1e-6 instead of
+    x."""
     if options.score != "confidence_weighted_entropy":
         return labels, probs
     wide = probs.astype(np.float64)
@@ -206,10 +234,14 @@ def comparable(labels: np.ndarray, probs: np.ndarray, options: Options) -> tuple
     return labels[fine], probs[fine]
 
 
-def make(seed: int, rows: int, classes: int, dtype: Any, all_classes: bool) -> tuple[np.ndarray, np.ndarray]:
+def make(
+    seed: int, rows: int, classes: int, dtype: Any, all_classes: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """A noisy dataset with ties; unless ``all_classes``, some have no example."""
     rng = np.random.default_rng(seed)
-    probs = np.array([rng.dirichlet(np.full(classes, a)) for a in rng.choice([0.05, 0.3, 5.0], rows)])
+    probs = np.array(
+        [rng.dirichlet(np.full(classes, a)) for a in rng.choice([0.05, 0.3, 5.0], rows)]
+    )
     coarse = rng.random(rows) < 0.3
     probs[coarse] = rng.integers(0, 4, (coarse.sum(), classes))
     probs[coarse, rng.integers(0, classes, coarse.sum())] += 1
@@ -236,7 +268,9 @@ CLASSES = st.sampled_from([2, 3, 10, 24, 25, 300])
 def real(name: str, dtype: Any, folder: str = "label_errors") -> tuple[np.ndarray, np.ndarray]:
     if not (REAL / folder / f"{name}_labels.npy").exists():
         pytest.skip("needs the real data")
-    labels, probs = (np.load(REAL / folder / f"{name}_{what}.npy") for what in ("labels", "pred_probs"))
+    labels, probs = (
+        np.load(REAL / folder / f"{name}_{what}.npy") for what in ("labels", "pred_probs")
+    )
     return labels, probs.astype(dtype)
 
 
@@ -271,18 +305,25 @@ def test_real_data_of_much_noise(options: Options) -> None:
     assert_same(compatible(labels, probs, options), theirs, labels, probs, options)
 
 
-@pytest.mark.parametrize(("name", "plainly", "calibrated"), [("mnist", 15, 16), ("cifar10", 244, 283)])
+@pytest.mark.parametrize(
+    ("name", "plainly", "calibrated"), [("mnist", 15, 16), ("cifar10", 244, 283)]
+)
 def test_figures_measured_with_cleanlab(name: str, plainly: int, calibrated: int) -> None:
     labels, probs = real(name, np.float32)
     assert len(find_label_issues_batched(labels, probs, verbose=False)) == plainly
     chosen = {"estimation_method": "off_diagonal_calibrated"}
-    assert len(find_label_issues_batched(labels, probs, verbose=False, num_issue_kwargs=chosen)) == calibrated
+    assert (
+        len(find_label_issues_batched(labels, probs, verbose=False, num_issue_kwargs=chosen))
+        == calibrated
+    )
 
 
 @pytest.mark.slow
 @settings(max_examples=25)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS)
-def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:
+def test_compatible_names_on_any_data(
+    seed: int, rows: int, classes: int, dtype: Any, options: Options
+) -> None:
     labels, probs = comparable(*make(seed, rows, classes, dtype, all_classes=False), options)
     assume(len(labels))
     theirs = cleanlabs(labels, probs, options)
@@ -295,16 +336,22 @@ def test_compatible_names_on_any_data(seed: int, rows: int, classes: int, dtype:
 def test_native_on_data_with_all_classes(
     seed: int, rows: int, classes: int, dtype: Any, options: Options, block_bytes: int
 ) -> None:
-    labels, probs = comparable(*make(seed, classes + rows, classes, dtype, all_classes=True), options)
+    labels, probs = comparable(
+        *make(seed, classes + rows, classes, dtype, all_classes=True), options
+    )
     assume(len(np.unique(labels)) == classes)
     theirs = cleanlabs(labels, probs, options)
-    assert_same(native(labels, probs, options, block_bytes=block_bytes), theirs, labels, probs, options)
+    assert_same(
+        native(labels, probs, options, block_bytes=block_bytes), theirs, labels, probs, options
+    )
 
 
 @pytest.mark.slow
 @settings(max_examples=20)
 @given(SEEDS, st.integers(1, 200), CLASSES, DTYPES, OPTIONS)
-def test_native_on_any_data(seed: int, rows: int, classes: int, dtype: Any, options: Options) -> None:
+def test_native_on_any_data(
+    seed: int, rows: int, classes: int, dtype: Any, options: Options
+) -> None:
     labels, probs = comparable(*make(seed, rows, classes, dtype, all_classes=False), options)
     assume(len(labels))
     expected = plain(labels, probs, options)
@@ -314,14 +361,19 @@ def test_native_on_any_data(seed: int, rows: int, classes: int, dtype: Any, opti
 @settings(max_examples=6)
 @given(SEEDS, st.integers(1, 25), st.integers(2, 6), OPTIONS)
 def test_blocks_of_one_row(seed: int, rows: int, classes: int, options: Options) -> None:
-    labels, probs = comparable(*make(seed, classes + rows, classes, np.float32, all_classes=True), options)
+    labels, probs = comparable(
+        *make(seed, classes + rows, classes, np.float32, all_classes=True), options
+    )
     assume(len(np.unique(labels)) == classes)
     found = native(labels, probs, options, block_bytes=1)
     assert_same(found, cleanlabs(labels, probs, options), labels, probs, options)
 
 
 @pytest.mark.parametrize("options", EVERY[::3], ids=str)
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float16, marks=SLOW), pytest.param(np.float64, marks=SLOW)])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float32, pytest.param(np.float16, marks=SLOW), pytest.param(np.float64, marks=SLOW)],
+)
 def test_blocks_of_more_than_5000_rows(dtype: Any, options: Options) -> None:
     labels, probs = comparable(*make(5, 14_000, 12, dtype, all_classes=True), options)
     rows = 6001 * (probs.itemsize * 12 + 40)
@@ -341,30 +393,47 @@ def test_the_comparison_itself_sees_a_difference(options: Options) -> None:
         flagged[row] = not flagged[row]
         with pytest.raises(AssertionError):
             assert_same(replace(ours, flagged=flagged), theirs, labels, probs, options)
-    for wrong in (replace(ours, total=ours.total + 1), replace(ours, thresholds=ours.thresholds + 0.05)):
+    for wrong in (
+        replace(ours, total=ours.total + 1),
+        replace(ours, thresholds=ours.thresholds + 0.05),
+    ):
         with pytest.raises(AssertionError):
             assert_same(wrong, theirs, labels, probs, options)
 
 
 def is_near(probs: np.ndarray, thresholds: np.ndarray, within: float) -> bool:
     best, _ = confident(probs, thresholds)
-    return bool((abs(probs[np.arange(len(probs)), best] - (thresholds[best] - 1e-6)) <= within).any())
+    return bool(
+        (abs(probs[np.arange(len(probs)), best] - (thresholds[best] - 1e-6)) <= within).any()
+    )
 
 
 @settings(max_examples=40)
-@given(SEEDS, st.sampled_from([2, 3, 10, 25, 100]), OPTIONS, st.lists(st.integers(1, 299), max_size=5, unique=True))
-def test_inspector_after_every_batch(seed: int, classes: int, options: Options, cuts: list[int]) -> None:
+@given(
+    SEEDS,
+    st.sampled_from([2, 3, 10, 25, 100]),
+    OPTIONS,
+    st.lists(st.integers(1, 299), max_size=5, unique=True),
+)
+def test_inspector_after_every_batch(
+    seed: int, classes: int, options: Options, cuts: list[int]
+) -> None:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.full(classes, 0.7), 300)
     labels = np.where(rng.random(300) < 0.6, probs.argmax(axis=1), rng.integers(0, classes, 300))
-    # Each of cleanlab's batches clips its means at 2e-6, ours only the mean of all: so much may they be apart.
-    ours, theirs = (m.LabelInspector(num_class=classes, **options.kwargs) for m in (compat, cleanlab))
+    # Each of cleanlab's batches clips its means at 2e-6, ours only the mean of all: so much may
+    # they be apart.
+    ours, theirs = (
+        m.LabelInspector(num_class=classes, **options.kwargs) for m in (compat, cleanlab)
+    )
     edges = [0, *sorted(cuts), 300]
     batches = [slice(a, b) for a, b in pairwise(edges)]
     for batch in batches:
         for inspector in (ours, theirs):
             inspector.update_confident_thresholds(labels[batch], probs[batch])
-        np.testing.assert_allclose(ours.get_confident_thresholds(), theirs.get_confident_thresholds(), atol=2e-6)
+        np.testing.assert_allclose(
+            ours.get_confident_thresholds(), theirs.get_confident_thresholds(), atol=2e-6
+        )
         np.testing.assert_array_equal(ours.examples_per_class, theirs.examples_per_class)
         assert ours.examples_processed_thresh == theirs.examples_processed_thresh == batch.stop
     assume(not is_near(probs, ours.get_confident_thresholds(), 5e-6))
@@ -375,16 +444,23 @@ def test_inspector_after_every_batch(seed: int, classes: int, options: Options, 
             for inspector in (ours, theirs)
         )
         np.testing.assert_allclose(scores, expected, atol=1e-5)
-        np.testing.assert_allclose(ours.get_quality_scores(), theirs.get_quality_scores(), atol=1e-5)
+        np.testing.assert_allclose(
+            ours.get_quality_scores(), theirs.get_quality_scores(), atol=1e-5
+        )
         assert ours.examples_processed_quality == theirs.examples_processed_quality == batch.stop
-        # A calibrated sum that ends in .5 is rounded by its last bit, which depends on the order of adding.
+        # A calibrated sum that ends in .5 is rounded by its last bit, which depends on the order of
+        # adding.
         exact = (ours.prune_counts * ours.class_counts / np.maximum(ours.normalization, 1e-6)).sum()
         assume(options.method == METHODS[0] or abs(exact % 1 - 0.5) > 1e-9)
         assert ours.get_num_issues() == theirs.get_num_issues()
         kept = theirs.get_quality_scores()
         issues = [kept[inspector.get_label_issues()] for inspector in (ours, theirs)]
         np.testing.assert_allclose(*issues, atol=1e-5)
-        names = ("class_counts", "prune_counts", "normalization") if options.method == METHODS[1] else ("prune_count",)
+        names = (
+            ("class_counts", "prune_counts", "normalization")
+            if options.method == METHODS[1]
+            else ("prune_count",)
+        )
         for name in names:
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
@@ -395,22 +471,32 @@ def test_inspector_returns_the_lowest_scores_whether_or_not_they_agree() -> None
     kept = ours.get_quality_scores()
     found = ours.get_label_issues()
     np.testing.assert_array_equal(found, np.argsort(kept, kind="stable")[: ours.get_num_issues()])
-    np.testing.assert_array_equal(kept[found], theirs.get_quality_scores()[theirs.get_label_issues()])
+    np.testing.assert_array_equal(
+        kept[found], theirs.get_quality_scores()[theirs.get_label_issues()]
+    )
 
 
-def kinds_of_array(labels: np.ndarray, probs: np.ndarray, folder: Path) -> Iterator[tuple[Any, Any]]:
+def kinds_of_array(
+    labels: np.ndarray, probs: np.ndarray, folder: Path
+) -> Iterator[tuple[Any, Any]]:
     """The same data as everything that is accepted."""
     yield labels.tolist(), probs.tolist()
     for name, array in (("labels", labels), ("probs", probs)):
         np.save(folder / f"{name}.npy", array)
-    yield np.load(folder / "labels.npy", mmap_mode="r"), np.load(folder / "probs.npy", mmap_mode="r")
+    yield (
+        np.load(folder / "labels.npy", mmap_mode="r"),
+        np.load(folder / "probs.npy", mmap_mode="r"),
+    )
     for version in (2, 3):
         stored, stored_probs = (
-            zarr.create_array({}, data=a, chunks=(40, *a.shape[1:]), zarr_format=version) for a in (labels, probs)
+            zarr.create_array({}, data=a, chunks=(40, *a.shape[1:]), zarr_format=version)
+            for a in (labels, probs)
         )
         yield stored, stored_probs
         yield labels, stored_probs
-    sharded = zarr.create_array({}, data=probs, chunks=(15, probs.shape[1]), shards=(30, probs.shape[1]))
+    sharded = zarr.create_array(
+        {}, data=probs, chunks=(15, probs.shape[1]), shards=(30, probs.shape[1])
+    )
     yield da.from_array(labels, chunks=11), sharded
     yield labels, da.from_array(probs, chunks=(13, 2))
 
@@ -421,22 +507,42 @@ def test_every_kind_of_array_gives_the_same(tmp_path: Path) -> None:
     issues = find_label_issues_batched(labels, probs, verbose=False)
     assert len(issues) > 3
     for some_labels, some_probs in kinds_of_array(labels, probs, tmp_path):
-        found = inspect(compat, some_labels, some_probs, Options()) if not isinstance(some_probs, list) else expected
-        assert found.get_confident_thresholds().tobytes() == expected.get_confident_thresholds().tobytes()
+        found = (
+            inspect(compat, some_labels, some_probs, Options())
+            if not isinstance(some_probs, list)
+            else expected
+        )
+        assert (
+            found.get_confident_thresholds().tobytes()
+            == expected.get_confident_thresholds().tobytes()
+        )
         assert found.get_label_issues().tolist() == expected.get_label_issues().tolist()
-        assert find_label_issues_batched(some_labels, some_probs, verbose=False).tolist() == issues.tolist()
-    files = {"labels_file": str(tmp_path / "labels.npy"), "pred_probs_file": str(tmp_path / "probs.npy")}
+        assert (
+            find_label_issues_batched(some_labels, some_probs, verbose=False).tolist()
+            == issues.tolist()
+        )
+    files = {
+        "labels_file": str(tmp_path / "labels.npy"),
+        "pred_probs_file": str(tmp_path / "probs.npy"),
+    }
     assert find_label_issues_batched(**files, verbose=False).tolist() == issues.tolist()
     batch = LabelInspector(num_class=4, verbose=False)
     batch.update_confident_thresholds(labels.tolist(), probs.tolist())
-    assert batch.get_confident_thresholds().tobytes() == expected.get_confident_thresholds().tobytes()
+    assert (
+        batch.get_confident_thresholds().tobytes() == expected.get_confident_thresholds().tobytes()
+    )
 
 
 def test_batch_size_and_jobs_change_nothing() -> None:
     labels, probs = make(2, 200, 4, np.float32, all_classes=True)
     whole = find_label_issues_batched(labels, probs, verbose=False)
-    assert find_label_issues_batched(labels, probs, verbose=False, batch_size=1, n_jobs=None).tolist() == whole.tolist()
-    mask = find_label_issues_batched(labels, probs, verbose=False, batch_size=10**9, n_jobs=4, return_mask=True)
+    assert (
+        find_label_issues_batched(labels, probs, verbose=False, batch_size=1, n_jobs=None).tolist()
+        == whole.tolist()
+    )
+    mask = find_label_issues_batched(
+        labels, probs, verbose=False, batch_size=10**9, n_jobs=4, return_mask=True
+    )
     assert np.flatnonzero(mask).tolist() == sorted(whole)
     assert mask.dtype == bool
 
@@ -466,13 +572,25 @@ def test_verbose_says_something_and_silence_nothing(capsys: pytest.CaptureFixtur
 
 
 def state_of(inspector: Any) -> tuple[Any, ...]:
-    seen = inspector.examples_processed_thresh, inspector.examples_processed_quality, inspector.examples_per_class.sum()
+    seen = (
+        inspector.examples_processed_thresh,
+        inspector.examples_processed_quality,
+        inspector.examples_per_class.sum(),
+    )
     thresholds, scores = inspector.get_confident_thresholds(), inspector.get_quality_scores()
-    return *seen, thresholds.tobytes(), scores.tobytes(), inspector.get_num_issues(), inspector.class_counts.sum()
+    return (
+        *seen,
+        thresholds.tobytes(),
+        scores.tobytes(),
+        inspector.get_num_issues(),
+        inspector.class_counts.sum(),
+    )
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_a_batch_with_invalid_rows_changes_nothing(split: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_with_invalid_rows_changes_nothing(
+    split: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels, probs = make(1, 60, 4, np.float64, all_classes=True)
     if split:
         monkeypatch.setattr(compat, "MAX_ROWS", 7)
@@ -491,11 +609,16 @@ def test_a_file_and_an_array_or_neither_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", labels)
     path = str(tmp_path / "labels.npy")
     for wrong in (
-        {"labels": labels}, {"pred_probs": probs}, {}, {"labels": labels, "labels_file": path, "pred_probs": probs},
-        {"labels_file": tmp_path / "labels.npy", "pred_probs": probs}, {"labels": labels, "pred_probs_file": 3},
-        {"labels": labels, "pred_probs": probs, "pred_probs_file": path}, {"labels": labels[:5], "pred_probs": probs},
+        {"labels": labels},
+        {"pred_probs": probs},
+        {},
+        {"labels": labels, "labels_file": path, "pred_probs": probs},
+        {"labels_file": tmp_path / "labels.npy", "pred_probs": probs},
+        {"labels": labels, "pred_probs_file": 3},
+        {"labels": labels, "pred_probs": probs, "pred_probs_file": path},
+        {"labels": labels[:5], "pred_probs": probs},
         {"labels_file": path + "x", "pred_probs": probs},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"labels|pred_probs"):
             find_label_issues_batched(**wrong, verbose=False)
 
@@ -505,7 +628,12 @@ def test_a_file_and_an_array_or_neither_are_refused(tmp_path: Path) -> None:
     [
         {"quality_score_kwargs": {"method": "entropy"}},
         {"quality_score_kwargs": {"confident_thresholds": None}},
-        {"quality_score_kwargs": {"method": "confidence_weighted_entropy", "adjust_pred_probs": True}},
+        {
+            "quality_score_kwargs": {
+                "method": "confidence_weighted_entropy",
+                "adjust_pred_probs": True,
+            }
+        },
         {"num_issue_kwargs": {"estimation_method": "off_diagonal_custom"}},
         {"num_issue_kwargs": {"multi_label": True}},
         {"n_jobs": 0},
@@ -532,13 +660,21 @@ def test_the_inspector_says_what_must_come_first() -> None:
     labels, probs = make(1, 20, 3, np.float64, all_classes=True)
     inspector = LabelInspector(num_class=3, verbose=False)
     for too_early in (
-        inspector.get_confident_thresholds, inspector.get_num_issues, inspector.get_label_issues,
+        inspector.get_confident_thresholds,
+        inspector.get_num_issues,
+        inspector.get_label_issues,
         lambda: inspector.score_label_quality(labels, probs),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match="first"):
             too_early()
     assert len(inspector.get_quality_scores()) == 0
-    for wrong in ((labels[:3], probs), (labels, probs[:, :2]), (labels, probs[:, 0]), (labels + 0.5, probs), ([], [])):
+    for wrong in (
+        (labels[:3], probs),
+        (labels, probs[:, :2]),
+        (labels, probs[:, 0]),
+        (labels + 0.5, probs),
+        ([], []),
+    ):
         with pytest.raises(ValueError, match=r"labels|pred_probs"):
             inspector.update_confident_thresholds(*wrong)
 

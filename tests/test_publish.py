@@ -1,4 +1,5 @@
-"""Publishing: the pointer, its generations, older runs, the quality gate, the status of a running job."""
+"""Publishing: the pointer, its generations, older runs, the quality gate, the status of a running
+job."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ def test_older_runs_stay_readable(place: Place) -> None:
     assert reopen(place).run.run == second.run.run
     assert reopen(place, first.run.run).manifest == first.manifest
     latest = read(place, "latest.json")
-    assert (latest["run"], latest["parent"], latest["generation"]) == (second.run.run, first.run.run, 2)
+    assert (latest["run"], latest["parent"], latest["generation"]) == (
+        second.run.run,
+        first.run.run,
+        2,
+    )
     assert (second.manifest["parent"], second.manifest["generation"]) == (first.run.run, 2)
     for wrong in ("x", "../../etc", "20260101T000000Z-0123abcd"):
         with pytest.raises(InputError):
@@ -117,7 +122,12 @@ def test_a_lost_lock_ends_the_run_at_its_next_phase(place: Place) -> None:
 
 
 def test_damaged_pointers_are_not_replaced(place: Place) -> None:
-    for content in (b"", b"[]", b'{"run": "x"}', b'{"run": "20260101T000000Z-0123abcd", "generation": "x"}'):
+    for content in (
+        b"",
+        b"[]",
+        b'{"run": "x"}',
+        b'{"run": "20260101T000000Z-0123abcd", "generation": "x"}',
+    ):
         place.write("out/latest.json", content)
         with pytest.raises(JobError, match="damaged"):
             run(place)
@@ -132,7 +142,9 @@ def test_a_missing_parent_is_no_obstacle(place: Place) -> None:
 
 
 def test_quality_gate(place: Place) -> None:
-    with pytest.raises(GateError, match=r"% of the examples are issues, above fail_above \(1.00%\)") as caught:
+    with pytest.raises(
+        GateError, match=r"% of the examples are issues, above fail_above \(1.00%\)"
+    ) as caught:
         run(place, fail_above=0.01, fail_new_above=0)
     assert caught.value.exit_status == 3
     assert reopen(place).manifest == caught.value.issues.manifest
@@ -154,7 +166,9 @@ def test_status_of_a_running_job(place: Place, monkeypatch: pytest.MonkeyPatch) 
         def phase(self, name: str) -> None:
             time.sleep(0.3)
             objects = (place / "out").objects()
-            seen.extend(json.loads(content) for path, content in objects.items() if path.endswith(STATUS))
+            seen.extend(
+                json.loads(content) for path, content in objects.items() if path.endswith(STATUS)
+            )
 
     found = run(place, reporter=Slow())
     last = json.loads((place / "out/runs" / found.run.run).objects()[STATUS])
@@ -162,13 +176,24 @@ def test_status_of_a_running_job(place: Place, monkeypatch: pytest.MonkeyPatch) 
     assert len({status["phase"] for status in seen}) > 1
     assert all(status["run"] == found.run.run for status in seen)
     counts = found.manifest["counts"]
-    assert (last["state"], last["blocks_done"], last["rows_done"]) == ("complete", counts["blocks"], counts["examples"])
+    assert (last["state"], last["blocks_done"], last["rows_done"]) == (
+        "complete",
+        counts["blocks"],
+        counts["examples"],
+    )
 
 
 def test_status_of_a_failed_job(place: Place) -> None:
     with pytest.raises(InputError):
-        noisydask.find_label_issues([5] * 430, DATA.pred_probs, out=f"{place.url}/out", storage_options={"out": place.options})
-    (status,) = (json.loads(c) for name, c in (place / "out").objects().items() if name.endswith(STATUS))
+        noisydask.find_label_issues(
+            [5] * 430,
+            DATA.pred_probs,
+            out=f"{place.url}/out",
+            storage_options={"out": place.options},
+        )
+    (status,) = (
+        json.loads(c) for name, c in (place / "out").objects().items() if name.endswith(STATUS)
+    )
     assert status["state"] == "failed"
     assert "430 of 430 rows" in status["error"]
 
@@ -180,7 +205,10 @@ def test_readers_see_complete_runs_only(place: Place) -> None:
     def look() -> None:
         while not stop.is_set():
             found = reopen(place)
-            if len(found.indices) != found.num_issues or len(found.to_dataframe()) != found.num_issues:
+            if (
+                len(found.indices) != found.num_issues
+                or len(found.to_dataframe()) != found.num_issues
+            ):
                 wrong.append(found.run.run)
             looked.append(found.run.run)
 

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisydask.core import ranking
-from noisydask.core.ranking import CutOff, Part, assign_parts, histogram, sort_keys, tie_counts, whole_range
+from noisydask.core.ranking import (
+    CutOff,
+    Part,
+    assign_parts,
+    histogram,
+    sort_keys,
+    tie_counts,
+    whole_range,
+)
 
 Block = tuple[int, np.ndarray]
 SEEDS = st.integers(0, 2**32)
@@ -21,7 +29,8 @@ KINDS = ("spread", "near", "few", "one", "tiny", "any")
 
 
 def make_scores(seed: int, rows: int, dtype: Any, kind: str, missing: bool) -> np.ndarray:
-    """Scores that are all different, or share leading bits, or are few, or are NaN here and there."""
+    """Scores that are all different, or share leading bits, or are few, or are NaN here and
+    there."""
     rng = np.random.default_rng(seed)
     scores = rng.random(rows)
     if kind == "near":
@@ -45,11 +54,15 @@ def cut(scores: np.ndarray, cuts: list[int]) -> list[Block]:
     return [(a, scores[a:b]) for a, b in pairwise(edges)]
 
 
-def find_parts(blocks: list[Block], total: int, rows: int, itemsize: int, rows_per_part: int) -> list[Part]:
+def find_parts(
+    blocks: list[Block], total: int, rows: int, itemsize: int, rows_per_part: int
+) -> list[Part]:
     """Drive the search as the job does: each round adds up what every block has."""
     keys = [(start, sort_keys(scores)) for start, scores in blocks]
     cut_off = CutOff(total, itemsize, rows, rows_per_part)
-    cut_off.add([whole_range(itemsize)], sum(histogram(key, [whole_range(itemsize)]) for _, key in keys))
+    cut_off.add(
+        [whole_range(itemsize)], sum(histogram(key, [whole_range(itemsize)]) for _, key in keys)
+    )
     rounds = 0
     while bins := cut_off.too_large:
         cut_off.add(bins, sum(histogram(key, bins) for _, key in keys))
@@ -62,11 +75,14 @@ def find_parts(blocks: list[Block], total: int, rows: int, itemsize: int, rows_p
 
 
 def ranked(blocks: list[Block], parts: list[Part]) -> list[int]:
-    """Indices in order: each part is gathered from the blocks, sorted by itself, and gives what it has to give."""
+    """Indices in order: each part is gathered from the blocks, sorted by itself, and gives what it
+    has to give."""
     gathered: list[list[tuple[float, int]]] = [[] for _ in parts]
     for start, scores in reversed(blocks):
         index = start + np.arange(len(scores))
-        for score, where, part in zip(scores, index, assign_parts(sort_keys(scores), index, parts), strict=True):
+        for score, where, part in zip(
+            scores, index, assign_parts(sort_keys(scores), index, parts), strict=True
+        ):
             if part >= 0:
                 gathered[part].append((float(score), int(where)))
     order: list[int] = []
@@ -82,9 +98,25 @@ def lowest(scores: np.ndarray, total: int) -> list[int]:
 
 
 @settings(max_examples=150)
-@given(SEEDS, st.integers(1, 400), CUTS, DTYPES, st.sampled_from(KINDS), st.booleans(), st.integers(1, 60), st.data())
+@given(
+    SEEDS,
+    st.integers(1, 400),
+    CUTS,
+    DTYPES,
+    st.sampled_from(KINDS),
+    st.booleans(),
+    st.integers(1, 60),
+    st.data(),
+)
 def test_parts_in_order_are_the_lowest_in_order(
-    seed: int, rows: int, cuts: list[int], dtype: Any, kind: str, missing: bool, rows_per_part: int, data: Any
+    seed: int,
+    rows: int,
+    cuts: list[int],
+    dtype: Any,
+    kind: str,
+    missing: bool,
+    rows_per_part: int,
+    data: Any,
 ) -> None:
     scores = make_scores(seed, rows, dtype, kind, missing)
     total = data.draw(st.integers(0, int((~np.isnan(scores)).sum())))
@@ -96,12 +128,16 @@ def test_parts_in_order_are_the_lowest_in_order(
         assert sum(part.take for part in parts) == total
         assert ranked(blocks, parts) == lowest(scores, total)
         # Only what shares a score and a stretch of the index may make a part larger than wanted.
-        assert all(part.rows <= rows_per_part or part.rows < rows_per_part + tie_rows for part in parts)
+        assert all(
+            part.rows <= rows_per_part or part.rows < rows_per_part + tie_rows for part in parts
+        )
 
 
 @settings(max_examples=30)
 @given(SEEDS, CUTS, DTYPES, st.sampled_from(KINDS), st.integers(1, 60))
-def test_parts_depend_on_scores_alone(seed: int, cuts: list[int], dtype: Any, kind: str, rows_per_part: int) -> None:
+def test_parts_depend_on_scores_alone(
+    seed: int, cuts: list[int], dtype: Any, kind: str, rows_per_part: int
+) -> None:
     scores = make_scores(seed, 400, dtype, kind, missing=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "TIE_ROWS", 16)
@@ -123,9 +159,12 @@ def test_a_mass_of_ties_is_shared_out_by_index(monkeypatch: pytest.MonkeyPatch) 
     scores = np.zeros(10_000, np.float32)
     parts = find_parts(cut(scores, [3000, 7001]), 4321, 10_000, 4, 1000)
     assert [(part.first, part.last, part.rows, part.take) for part in parts] == [
-        (0, 1000, 1000, 1000), (1000, 2000, 1000, 1000), (2000, 3000, 1000, 1000), (3000, 4000, 1000, 1000),
+        (0, 1000, 1000, 1000),
+        (1000, 2000, 1000, 1000),
+        (2000, 3000, 1000, 1000),
+        (3000, 4000, 1000, 1000),
         (4000, 5000, 1000, 321),
-    ]  # fmt: skip
+    ]
     assert ranked(cut(scores, [5000]), parts) == list(range(4321))
 
 
@@ -155,10 +194,14 @@ def test_histograms_count_every_key_in_its_bin(seed: int, dtype: Any, kind: str)
     keys = sort_keys(make_scores(seed, 300, dtype, kind, missing=False))
     wide = whole_range(keys.itemsize)
     counts = histogram(keys, [wide])[0]
-    np.testing.assert_array_equal(counts, np.bincount((keys >> (wide.shift - 16)).astype(int), minlength=1 << 16))
+    np.testing.assert_array_equal(
+        counts, np.bincount((keys >> (wide.shift - 16)).astype(int), minlength=1 << 16)
+    )
     fullest = ranking.Bin(int(counts.argmax()) << (wide.shift - 16), wide.shift - 16)
     inside = keys[keys >> (wide.shift - 16) == counts.argmax()]
     again = histogram(keys, [fullest, fullest])
     assert again.sum(axis=1).tolist() == [len(inside)] * 2
-    pieces = (inside.astype(np.uint64) - np.uint64(fullest.key)) >> np.uint64(max(0, fullest.shift - 16))
+    pieces = (inside.astype(np.uint64) - np.uint64(fullest.key)) >> np.uint64(
+        max(0, fullest.shift - 16)
+    )
     np.testing.assert_array_equal(again[0], np.bincount(pieces.astype(int), minlength=1 << 16))

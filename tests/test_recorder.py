@@ -1,4 +1,5 @@
-"""What a training loop records arrives as a table: whole files, from any process, with all rows but the last unwritten."""
+"""What a training loop records arrives as a table: whole files, from any process, with all rows but
+the last unwritten."""
 
 from __future__ import annotations
 
@@ -28,9 +29,13 @@ GONE = r"losses cannot be written to .*: FileNotFoundError"
 
 def table(place: Place) -> pd.DataFrame:
     """All rows of a place, in the order of the files' names."""
-    objects = {name: content for name, content in place.objects().items() if not name.startswith(".")}
+    objects = {
+        name: content for name, content in place.objects().items() if not name.startswith(".")
+    }
     assert all(name.endswith(".parquet") for name in objects)
-    return pd.concat([pd.read_parquet(io.BytesIO(objects[name])) for name in sorted(objects)], ignore_index=True)
+    return pd.concat(
+        [pd.read_parquet(io.BytesIO(objects[name])) for name in sorted(objects)], ignore_index=True
+    )
 
 
 def recorder(place: Place, **how: Any) -> LossRecorder:
@@ -40,7 +45,8 @@ def recorder(place: Place, **how: Any) -> LossRecorder:
 def script(code: str, place: Place, *arguments: str) -> list[str]:
     """A command that runs ``code`` with a ``recorder`` on a place."""
     head = (
-        f"import sys, os, numpy as np; from noisydask import LossRecorder; options = {place.options!r}; url = {place.url!r}\n"
+        "import sys, os, numpy as np; from noisydask import LossRecorder; options = "
+        f"{place.options!r}; url = {place.url!r}\n"
     )
     return [sys.executable, "-c", head + code, *arguments]
 
@@ -52,7 +58,9 @@ def test_what_is_recorded_is_there(place: Place) -> None:
         for iteration in range(20):
             ids, losses = rng.permutation(60), rng.random(60, np.float32)
             to.record(iteration, ids, losses, labels=ids % 3)
-            expected.append(pd.DataFrame({"id": ids, "iteration": iteration, "loss": losses, "label": ids % 3}))
+            expected.append(
+                pd.DataFrame({"id": ids, "iteration": iteration, "loss": losses, "label": ids % 3})
+            )
             ids[:], losses[:] = 0, 0  # the caller may use its arrays again
     found = table(place)
     pd.testing.assert_frame_equal(found, pd.concat(expected, ignore_index=True))
@@ -125,7 +133,9 @@ def test_what_does_not_fit_is_refused(given: tuple[Any, ...], said: str, tmp_pat
 
 @pytest.mark.parametrize("iteration", [2**63, -(2**63) - 1, None, 1.7, "1"])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_iteration_is_an_integer_and_nothing_else_stops_the_recorder(iteration: Any, first: bool, tmp_path: Path) -> None:
+def test_an_iteration_is_an_integer_and_nothing_else_stops_the_recorder(
+    iteration: Any, first: bool, tmp_path: Path
+) -> None:
     with recorder(Place(str(tmp_path))) as to:
         if not first:
             to.record(-(2**63), [1], [0.5])
@@ -179,7 +189,9 @@ def test_failures_are_told_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None
         to.close()
 
 
-def test_training_waits_for_a_store_that_is_slow_and_hears_of_one_that_fails(tmp_path: Path) -> None:
+def test_training_waits_for_a_store_that_is_slow_and_hears_of_one_that_fails(
+    tmp_path: Path,
+) -> None:
     place = Place(str(tmp_path / "losses"))
     to = recorder(place, flush_rows=1)
     shutil.rmtree(place.url)
@@ -247,7 +259,12 @@ def test_a_closed_recorder_has_nothing_to_write(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_not_closed_is_written_at_the_end_of_the_program(place: Place) -> None:
-    subprocess.run(script("recorder = LossRecorder(url, options); recorder.record(0, [1, 2], [0.5, 0.25])", place), check=True)
+    subprocess.run(
+        script(
+            "recorder = LossRecorder(url, options); recorder.record(0, [1, 2], [0.5, 0.25])", place
+        ),
+        check=True,
+    )
     assert table(place)["id"].tolist() == [1, 2]
 
 
@@ -267,7 +284,9 @@ recorder.record(1, [1], [0.75])
 
 
 @pytest.mark.slow
-def test_a_forked_process_has_files_of_its_own_and_what_is_not_closed_is_written_at_exit(tmp_path: Path) -> None:
+def test_a_forked_process_has_files_of_its_own_and_what_is_not_closed_is_written_at_exit(
+    tmp_path: Path,
+) -> None:
     place = Place(str(tmp_path))
     subprocess.run(script(FORKED, place), check=True)
     found = table(place).sort_values(["id", "iteration"])

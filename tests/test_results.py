@@ -20,10 +20,13 @@ DATA = make(rows=500)
 
 
 def test_lazy_results_keep_their_run() -> None:
-    """Without ``out`` a run lies in a temporary folder, which goes with the last thing that needs it."""
+    """Without ``out`` a run lies in a temporary folder, which goes with the last thing that needs
+    it."""
     expected = noisydask.find_label_issues(DATA.labels, DATA.pred_probs).label_quality.compute()
     assert expected.min() > 0
-    lazy = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, block_bytes=3_000).label_quality
+    lazy = noisydask.find_label_issues(
+        DATA.labels, DATA.pred_probs, block_bytes=3_000
+    ).label_quality
     mean, some = lazy.mean(), lazy[::7]
     del lazy
     gc.collect()
@@ -34,7 +37,8 @@ def test_lazy_results_keep_their_run() -> None:
     gc.collect()
     assert len(ranking.compute()) == 40
     both = noisydask.combine(
-        noisydask.find_label_issues(DATA.labels[:40], DATA.pred_probs[:40]), noisydask.analyze_loss_dynamics(losses)
+        noisydask.find_label_issues(DATA.labels[:40], DATA.pred_probs[:40]),
+        noisydask.analyze_loss_dynamics(losses),
     ).ranking
     gc.collect()
     assert len(both.compute()) == 40
@@ -44,7 +48,11 @@ def test_lazy_results_keep_their_run() -> None:
 def test_numbers_of_rows_that_cannot_be(top: Any) -> None:
     issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs)
     dynamics = noisydask.analyze_loss_dynamics(np.ones((len(DATA.labels), 2)))
-    for ask in (issues.to_dataframe, dynamics.top_k, noisydask.combine(issues, dynamics).to_dataframe):
+    for ask in (
+        issues.to_dataframe,
+        dynamics.top_k,
+        noisydask.combine(issues, dynamics).to_dataframe,
+    ):
         with pytest.raises(InputError, match="must be an integer of at least 0"):
             ask(top)
 
@@ -60,11 +68,15 @@ def test_a_run_that_was_removed_is_an_error(tmp_path: Path) -> None:
 @pytest.fixture
 def nightly(tmp_path: Path) -> tuple[zarr.Array[Any], str]:
     """Losses as one night's run found them, and its output."""
-    stored = zarr.create_array(str(tmp_path / "losses.zarr"), shape=(20, 6), chunks=(7, 4), dtype=np.float32)
+    stored = zarr.create_array(
+        str(tmp_path / "losses.zarr"), shape=(20, 6), chunks=(7, 4), dtype=np.float32
+    )
     stored[...] = np.random.default_rng(0).random((20, 6))
     zarr.save_array(str(tmp_path / "labels.zarr"), np.arange(20) % 3)
     noisydask.analyze_loss_dynamics(
-        str(tmp_path / "losses.zarr"), labels=str(tmp_path / "labels.zarr"), out=str(tmp_path / "out")
+        str(tmp_path / "losses.zarr"),
+        labels=str(tmp_path / "labels.zarr"),
+        out=str(tmp_path / "out"),
     )
     return stored, str(tmp_path / "out")
 
@@ -80,7 +92,9 @@ def test_curves_of_a_run_whose_losses_grew_since(nightly: tuple[zarr.Array[Any],
 
 
 @pytest.mark.parametrize("shape", [(20, 5), (19, 6), (4, 4)])
-def test_curves_of_a_run_whose_losses_shrank_since(shape: tuple[int, int], nightly: tuple[zarr.Array[Any], str]) -> None:
+def test_curves_of_a_run_whose_losses_shrank_since(
+    shape: tuple[int, int], nightly: tuple[zarr.Array[Any], str]
+) -> None:
     stored, out = nightly
     stored.resize(shape)
     with pytest.raises(InputError, match=r"losses changed since this run, from shape \(20, 6\)"):
@@ -99,7 +113,11 @@ LOSSES = np.random.default_rng(0).random((10, 4), np.float32)
 TABLE = pd.DataFrame({"id": np.arange(10) % 5, "iteration": np.arange(10) // 5, "loss": 1.0})
 
 
-@pytest.mark.parametrize("ids", [None, np.arange(10), [f"n{k}" for k in range(10)]], ids=["positions", "integers", "text"])
+@pytest.mark.parametrize(
+    "ids",
+    [None, np.arange(10), [f"n{k}" for k in range(10)]],
+    ids=["positions", "integers", "text"],
+)
 def test_what_is_no_example_is_refused(ids: Any) -> None:
     found = noisydask.analyze_loss_dynamics(LOSSES, ids=ids)
     assert found.ema([]).shape == (0, 4)
@@ -143,7 +161,14 @@ def test_options_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_options_may_be_numpy_numbers() -> None:
-    assert len(noisydask.analyze_loss_dynamics(LOSSES, alpha=np.float32(0.5), top_k=np.int64(3)).top_k(9)) == 3
+    assert (
+        len(
+            noisydask.analyze_loss_dynamics(LOSSES, alpha=np.float32(0.5), top_k=np.int64(3)).top_k(
+                9
+            )
+        )
+        == 3
+    )
 
 
 def test_a_run_says_which_it_is_and_what_it_found(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A job that was killed goes on from the blocks that are complete, when the same command is run again."""
+"""A job that was killed goes on from the blocks that are complete, when the same command is run
+again."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def run(place: Place, out: str = "out") -> LabelIssues:
     sources = ((place / "l.zarr").url, (place / "p.zarr").url)
     return noisydask.find_label_issues(
         *sources, out=(place / out).url, block_bytes=BLOCK_BYTES, storage_options=options
-    )  # fmt: skip
+    )
 
 
 def receipts(place: Place) -> int:
@@ -62,7 +63,8 @@ def receipts(place: Place) -> int:
 def start(place: Place) -> subprocess.Popen[bytes]:
     arguments = [(place / name).url for name in ("l.zarr", "p.zarr", "out")]
     return subprocess.Popen(
-        [sys.executable, "-c", ONE_BY_ONE, *arguments, str(BLOCK_BYTES), json.dumps(place.options)], start_new_session=True
+        [sys.executable, "-c", ONE_BY_ONE, *arguments, str(BLOCK_BYTES), json.dumps(place.options)],
+        start_new_session=True,
     )
 
 
@@ -133,8 +135,19 @@ def test_killed_cluster(tmp_path: Path) -> None:
     store(place)
     fresh = results(place, run(place, "fresh"), "fresh")
     sources = ["--labels", (place / "l.zarr").url, "--pred-probs", (place / "p.zarr").url]
-    command = [sys.executable, "-m", "noisydask", "issues", *sources, "--out", (place / "out").url, "--block-bytes",
-               str(BLOCK_BYTES), "--workers", "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "noisydask",
+        "issues",
+        *sources,
+        "--out",
+        (place / "out").url,
+        "--block-bytes",
+        str(BLOCK_BYTES),
+        "--workers",
+        "2",
+    ]
     kill_after(subprocess.Popen(command, start_new_session=True), lambda: receipts(place) >= 10)
     complete = receipts(place)
     assert complete < BLOCKS

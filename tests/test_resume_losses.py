@@ -1,4 +1,5 @@
-"""The dense job on losses goes on where it was: from blocks that have a receipt, from the iterations that were read."""
+"""The dense job on losses goes on where it was: from blocks that have a receipt, from the
+iterations that were read."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ dynamics_passes.advance = slowly
 losses, labels, out, how, options = sys.argv[1:]
 options = dict.fromkeys(("losses", "labels", "out"), json.loads(options))
 with dask.config.set(scheduler="synchronous"):
-    noisydask.analyze_loss_dynamics(losses, labels=labels, out=out, storage_options=options, **json.loads(how))
+    options = dict(labels=labels, out=out, storage_options=options)
+    noisydask.analyze_loss_dynamics(losses, **options, **json.loads(how))
 """
 
 
@@ -71,7 +73,13 @@ def append(array: Any, losses: Array = LOSSES) -> None:
 
 def run(place: Place, out: str = "out", **how: Any) -> LossDynamics:
     options = dict.fromkeys(("losses", "labels", "out"), place.options)
-    how = {"alpha": ALPHA, "block_bytes": BLOCK_BYTES, "storage_options": options, "top_k": 30, **how}
+    how = {
+        "alpha": ALPHA,
+        "block_bytes": BLOCK_BYTES,
+        "storage_options": options,
+        "top_k": 30,
+        **how,
+    }
     losses, labels = ((place / f"{name}.zarr").url for name in ("losses", "labels"))
     return noisydask.analyze_loss_dynamics(losses, labels=labels, out=(place / out).url, **how)
 
@@ -88,7 +96,8 @@ def start(place: Place, **how: Any) -> subprocess.Popen[bytes]:
     how = {"alpha": ALPHA, "block_bytes": BLOCK_BYTES, "top_k": 30, **how}
     arguments = [(place / name).url for name in ("losses.zarr", "labels.zarr", "out")]
     return subprocess.Popen(
-        [sys.executable, "-c", ONE_BY_ONE, *arguments, json.dumps(how), json.dumps(place.options)], start_new_session=True
+        [sys.executable, "-c", ONE_BY_ONE, *arguments, json.dumps(how), json.dumps(place.options)],
+        start_new_session=True,
     )
 
 
@@ -109,7 +118,9 @@ def test_killed_driver(place: Place, top_k: int | None) -> None:
     # One block may have been complete but for a part of its receipt.
     assert complete - 1 <= blocks(found)["reused"] <= complete
     size = fresh.manifest["bytes_read"]["losses"] / BLOCKS
-    assert found.manifest["bytes_read"]["losses"] == pytest.approx(blocks(found)["scanned"] * size, rel=0.1)
+    assert found.manifest["bytes_read"]["losses"] == pytest.approx(
+        blocks(found)["scanned"] * size, rel=0.1
+    )
     assert bits(found) == bits(fresh)
 
 
@@ -131,7 +142,10 @@ def test_killed_while_iterations_are_appended(place: Place) -> None:
     array = store(place)
     first = run(place)
     append(array)
-    before = {path: place.fs.cat_file(path) for path in place.fs.find(f"{place.url}/out/evidence-dynamics/receipts")}
+    before = {
+        path: place.fs.cat_file(path)
+        for path in place.fs.find(f"{place.url}/out/evidence-dynamics/receipts")
+    }
 
     def renewed() -> int:
         return sum(place.fs.cat_file(path) != content for path, content in before.items())
@@ -178,7 +192,9 @@ def cut_column(place: Place, array: Any) -> None:
 
 
 def lose_sums(place: Place, array: Any) -> None:
-    place.fs.rm_file(place.fs._strip_protocol(f"{place.url}/out/evidence-dynamics/sums/00000003.npz"))
+    place.fs.rm_file(
+        place.fs._strip_protocol(f"{place.url}/out/evidence-dynamics/sums/00000003.npz")
+    )
 
 
 def rewrite_first_chunk(place: Place, array: Any) -> None:
@@ -207,16 +223,28 @@ CHANGES: dict[str, tuple[Callable[[Place, Any], None], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("change", [pytest.param(name, marks=SLOW if name != "state altered" else ()) for name in CHANGES])
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(name, marks=SLOW if name != "state altered" else ()) for name in CHANGES],
+)
 def test_one_block_is_read_again(place: Place, change: str) -> None:
     array = store(place)
     first = run(place)
     happens, why, iterations = CHANGES[change]
     happens(place, array)
     found = run(place)
-    assert blocks(found) == {"scanned": 1, "reused": BLOCKS - 1, "why": {why: 1}, "evidence_not_used": None}
+    assert blocks(found) == {
+        "scanned": 1,
+        "reused": BLOCKS - 1,
+        "why": {why: 1},
+        "evidence_not_used": None,
+    }
     assert found.manifest["counts"]["iterations_read"] == iterations
-    assert 0 < found.manifest["bytes_read"]["losses"] < 1.2 * first.manifest["bytes_read"]["losses"] / BLOCKS
+    assert (
+        0
+        < found.manifest["bytes_read"]["losses"]
+        < 1.2 * first.manifest["bytes_read"]["losses"] / BLOCKS
+    )
     assert bits(found) == bits(run(place, "fresh"))
 
 
@@ -224,11 +252,15 @@ def test_one_block_is_read_again(place: Place, change: str) -> None:
     ("how", "said"),
     [
         ({"alpha": 0.2}, "it has alpha 0.1 instead of 0.2"),
-        pytest.param({"block_bytes": 20_000}, "it has block bytes 10000 instead of 20000", marks=SLOW),
+        pytest.param(
+            {"block_bytes": 20_000}, "it has block bytes 10000 instead of 20000", marks=SLOW
+        ),
         pytest.param({"full": True}, "it was not asked for", marks=SLOW),
     ],
 )
-def test_states_of_another_kind_are_named_and_made_anew(tmp_path: Path, how: dict[str, Any], said: str) -> None:
+def test_states_of_another_kind_are_named_and_made_anew(
+    tmp_path: Path, how: dict[str, Any], said: str
+) -> None:
     place = Place(str(tmp_path))
     store(place)
     run(place)
@@ -240,9 +272,12 @@ def test_states_of_another_kind_are_named_and_made_anew(tmp_path: Path, how: dic
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(30, 50), (None, 30), pytest.param(50, 30, marks=SLOW), pytest.param(30, None, marks=SLOW)]
+    ("before", "after"),
+    [(30, 50), (None, 30), pytest.param(50, 30, marks=SLOW), pytest.param(30, None, marks=SLOW)],
 )
-def test_another_length_of_the_ranking(tmp_path: Path, before: int | None, after: int | None) -> None:
+def test_another_length_of_the_ranking(
+    tmp_path: Path, before: int | None, after: int | None
+) -> None:
     place = Place(str(tmp_path))
     store(place)
     run(place, top_k=before)

@@ -52,13 +52,22 @@ def test_the_parent_of_the_published_run_is_kept(place: Place) -> None:
 
 
 def test_young_runs_and_those_in_grace_are_kept(place: Place) -> None:
-    names = [run(place, keep_runs=1, **how).run.run for how in ({"keep_days": 1}, {"grace_seconds": 60}, {"keep_days": 1})]
+    names = [
+        run(place, keep_runs=1, **how).run.run
+        for how in ({"keep_days": 1}, {"grace_seconds": 60}, {"keep_days": 1})
+    ]
     assert runs(place) == set(names)
 
 
 def test_remains_of_dead_runs_go_after_their_grace(place: Place) -> None:
-    left = ("status.json", "label_quality.zarr/0", "issues/part-00000.parquet", "losses/part-00000-00012.parquet",
-            "scratch/label_quality-00000.parquet", "scratch/joined-00001.parquet")  # fmt: skip
+    left = (
+        "status.json",
+        "label_quality.zarr/0",
+        "issues/part-00000.parquet",
+        "losses/part-00000-00012.parquet",
+        "scratch/label_quality-00000.parquet",
+        "scratch/joined-00001.parquet",
+    )
     for name in left:
         place.write(f"out/runs/{DEAD}/{name}", b"x")
     first = run(place, grace_seconds=3600)
@@ -80,10 +89,15 @@ def test_the_folder_of_a_run_that_died_at_once_goes_too(tmp_path: Path) -> None:
 
 def test_what_is_not_ours_stays(place: Place) -> None:
     foreign = [
-        "out/runs/notes.txt", "out/runs/20200101T000000Z-0123ABCD/manifest.json", "out/runs/backup/status.json",
-        f"out/runs/{DEAD}x/status.json", f"out/runs/{DEAD}/notes.txt", f"out/runs/{DEAD}/label_quality.zarr/notes",
-        "out/mine.txt", "elsewhere/status.json",
-    ]  # fmt: skip
+        "out/runs/notes.txt",
+        "out/runs/20200101T000000Z-0123ABCD/manifest.json",
+        "out/runs/backup/status.json",
+        f"out/runs/{DEAD}x/status.json",
+        f"out/runs/{DEAD}/notes.txt",
+        f"out/runs/{DEAD}/label_quality.zarr/notes",
+        "out/mine.txt",
+        "elsewhere/status.json",
+    ]
     for name in (*foreign, f"out/runs/{DEAD}/status.json"):
         place.write(name, b"mine")
     run(place)
@@ -92,7 +106,13 @@ def test_what_is_not_ours_stays(place: Place) -> None:
 
 
 def test_a_hostile_manifest_deletes_nothing_else(place: Place) -> None:
-    paths = ["../../../secret", "/etc/passwd", "../../latest.json", "../../evidence/zarr.json", f"../{DEAD}x/status.json"]
+    paths = [
+        "../../../secret",
+        "/etc/passwd",
+        "../../latest.json",
+        "../../evidence/zarr.json",
+        f"../{DEAD}x/status.json",
+    ]
     manifest = {"run": "../..", "objects": [{"path": path} for path in paths], "parts": paths}
     place.write("secret", b"mine")
     place.write(f"out/runs/{DEAD}/manifest.json", json.dumps(manifest).encode())
@@ -115,7 +135,10 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     old = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
     os.utime(tmp_path / "out/runs" / DEAD / "status.json", (old, old))
     run(place)
-    assert sorted(path.name for path in (tmp_path / "precious").iterdir()) == ["part-00000.parquet", "status.json"]
+    assert sorted(path.name for path in (tmp_path / "precious").iterdir()) == [
+        "part-00000.parquet",
+        "status.json",
+    ]
     assert not (tmp_path / "out/runs" / DEAD / "status.json").exists()
 
 
@@ -144,13 +167,22 @@ def test_everything_that_a_run_writes_is_known_as_ours(place: Place) -> None:
 
 
 @pytest.mark.parametrize("source", ["dense", "table", "datumaro"])
-def test_everything_that_a_run_on_losses_writes_is_known_as_ours(tmp_path: Path, source: str) -> None:
+def test_everything_that_a_run_on_losses_writes_is_known_as_ours(
+    tmp_path: Path, source: str
+) -> None:
     losses, labels = np.random.default_rng(0).random((30, 4)), np.arange(30) % 3
-    table = pd.DataFrame({"id": np.repeat(np.arange(30), 4), "iteration": np.tile(np.arange(4), 30), "loss": losses.ravel()})
+    table = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(30), 4),
+            "iteration": np.tile(np.arange(4), 30),
+            "loss": losses.ravel(),
+        }
+    )
     how: dict[str, Any] = {
-        "dense": {"losses": losses, "labels": labels}, "table": {"table": table},
+        "dense": {"losses": losses, "labels": labels},
+        "table": {"table": table},
         "datumaro": {"datumaro": Path(__file__).parent / "data/datumaro/classification"},
-    }[source]  # fmt: skip
+    }[source]
     found = noisydask.analyze_loss_dynamics(**how, out=tmp_path / "out")
     objects = Place(found.run.place.path).objects()
     assert len(objects) > 8
@@ -161,7 +193,9 @@ def test_scratch_files_of_a_dead_run_go(tmp_path: Path, monkeypatch: pytest.Monk
     how: dict[str, Any] = {"out": tmp_path / "out", "grace_seconds": 0}
     issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "issues")
     losses = np.random.default_rng(0).random((230, 2))
-    dynamics = noisydask.analyze_loss_dynamics(losses, ids=np.arange(230), out=tmp_path / "dynamics")
+    dynamics = noisydask.analyze_loss_dynamics(
+        losses, ids=np.arange(230), out=tmp_path / "dynamics"
+    )
 
     def dies(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -172,19 +206,31 @@ def test_scratch_files_of_a_dead_run_go(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(KeyboardInterrupt):
             noisydask.combine(issues, dynamics, on="id", **how)
     (dead,) = (tmp_path / "out/runs").iterdir()
-    assert {path.name.partition("-")[0] for path in (dead / "scratch").iterdir()} == {"joined", "label_quality", "metric"}
+    assert {path.name.partition("-")[0] for path in (dead / "scratch").iterdir()} == {
+        "joined",
+        "label_quality",
+        "metric",
+    }
     noisydask.combine(issues, dynamics, **how)
     assert not dead.exists()
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 100), st.booleans()), max_size=12),
-    st.integers(1, 5), st.integers(0, 40), st.integers(0, 40), st.integers(0, 60),
-)  # fmt: skip
-def test_what_is_kept(found: list[tuple[int, bool]], keep: int, days: int, grace: int, later: int) -> None:
+    st.integers(1, 5),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(0, 60),
+)
+def test_what_is_kept(
+    found: list[tuple[int, bool]], keep: int, days: int, grace: int, later: int
+) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     ages = sorted(found)
-    runs = [KeptRun(f"{k:08d}", start + timedelta(days=day), finished) for k, (day, finished) in enumerate(ages)]
+    runs = [
+        KeptRun(f"{k:08d}", start + timedelta(days=day), finished)
+        for k, (day, finished) in enumerate(ages)
+    ]
     now = start + timedelta(days=100 + later)
     named = {run.name for run in [run for run in runs if run.finished][-2:]}
     settings = PublishSettings(keep_runs=keep, keep_days=days, grace_seconds=grace * 86400)

@@ -41,15 +41,24 @@ def test_thresholds_are_class_means(seed: int, classes: int, rows: int, dtype: A
 
 
 @settings(max_examples=50)
-@given(st.integers(0, 2**32), st.integers(1, 30), st.lists(st.integers(0, 100), max_size=12), st.randoms())
-def test_any_chunking_and_order_gives_the_same_bits(seed: int, classes: int, cuts: list[int], random: Any) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 30),
+    st.lists(st.integers(0, 100), max_size=12),
+    st.randoms(),
+)
+def test_any_chunking_and_order_gives_the_same_bits(
+    seed: int, classes: int, cuts: list[int], random: Any
+) -> None:
     rng = np.random.default_rng(seed)
     probs, labels = rng.dirichlet(np.ones(classes), 100), rng.integers(0, classes, 100)
     edges = [0, *sorted(cuts), 100]
     parts = [totals_of(probs[a:b], labels[a:b]) for a, b in pairwise(edges)]
     random.shuffle(parts)
     while len(parts) > 1:  # a tree of any shape
-        parts.append(parts.pop(random.randrange(len(parts))) + parts.pop(random.randrange(len(parts))))
+        parts.append(
+            parts.pop(random.randrange(len(parts))) + parts.pop(random.randrange(len(parts)))
+        )
     whole = totals_of(probs, labels)
     assert confident_thresholds(parts[0]).tobytes() == confident_thresholds(whole).tobytes()
     np.testing.assert_array_equal(parts[0].counts, whole.counts)

@@ -30,8 +30,14 @@ SLOW = pytest.mark.slow
 
 DATA = make(rows=1030)
 BLOCK_BYTES = 15_000
-#: By layout, the object that holds rows 400 to 499 (or to 599) of the probabilities, and the row after its last.
-KEYS = {"v2": ("4.0", 500), "v3": ("c/4/0", 500), "sharded": ("c/2/0", 600), "split": ("c/4/1", 500)}
+#: By layout, the object that holds rows 400 to 499 (or to 599) of the probabilities, and the row
+#: after its last.
+KEYS = {
+    "v2": ("4.0", 500),
+    "v3": ("c/4/0", 500),
+    "sharded": ("c/2/0", 600),
+    "split": ("c/4/1", 500),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +48,12 @@ def synchronous() -> Any:
 
 def run(place: Place, **how: Any) -> LabelIssues:
     options = dict.fromkeys(("labels", "pred_probs", "ids", "out"), place.options)
-    how = {"labels": (place / "l.zarr").url, "pred_probs": (place / "p.zarr").url, "block_bytes": BLOCK_BYTES, **how}
+    how = {
+        "labels": (place / "l.zarr").url,
+        "pred_probs": (place / "p.zarr").url,
+        "block_bytes": BLOCK_BYTES,
+        **how,
+    }
     return noisydask.find_label_issues(**how, out=(place / "out").url, storage_options=options)
 
 
@@ -78,14 +89,21 @@ def check_left_out(found: LabelIssues, start: int, stop: int) -> None:
     assert found.manifest["counts"]["invalid"] == 0
 
 
-@pytest.mark.parametrize("way", ["removed", "garbled", *(pytest.param(way, marks=SLOW) for way in ("cut short", "emptied"))])
-@pytest.mark.parametrize("layout", ["v3", *(pytest.param(layout, marks=SLOW) for layout in KEYS if layout != "v3")])
+@pytest.mark.parametrize(
+    "way",
+    ["removed", "garbled", *(pytest.param(way, marks=SLOW) for way in ("cut short", "emptied"))],
+)
+@pytest.mark.parametrize(
+    "layout", ["v3", *(pytest.param(layout, marks=SLOW) for layout in KEYS if layout != "v3")]
+)
 def test_probabilities(layout: str, way: str, place: Place) -> None:
     store(place, layout)
     key, stop = KEYS[layout]
     spoil(place, f"p.zarr/{key}", way)
     for _ in range(2):  # the first time the other blocks leave their evidence
-        with pytest.raises(JobError, match=f"p.zarr: .*chunk {key}, rows 400 to {stop - 1} cannot be read") as caught:
+        with pytest.raises(
+            JobError, match=f"p.zarr: .*chunk {key}, rows 400 to {stop - 1} cannot be read"
+        ) as caught:
             run(place)
         assert "\n" not in str(caught.value)
         assert not any(name.startswith("out/latest") for name in place.objects())
@@ -111,9 +129,12 @@ def test_a_checksum_that_fails(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     store(place)
     zarr.create_array(
-        zarr_store(Location.of(f"{place.url}/p.zarr", {}, "test")), data=DATA.pred_probs, chunks=(100, 7),
-        compressors=[zarr.codecs.Crc32cCodec()], overwrite=True,
-    )  # fmt: skip
+        zarr_store(Location.of(f"{place.url}/p.zarr", {}, "test")),
+        data=DATA.pred_probs,
+        chunks=(100, 7),
+        compressors=[zarr.codecs.Crc32cCodec()],
+        overwrite=True,
+    )
     content = place.objects()["p.zarr/c/6/0"]
     place.write("p.zarr/c/6/0", content[:100] + bytes([content[100] ^ 1]) + content[101:])
     with pytest.raises(JobError, match=r"p.zarr: chunk c/6/0, rows 600 to 699 cannot be read"):
@@ -156,8 +177,12 @@ def test_several_missing_chunks_are_counted(tmp_path: Path) -> None:
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 230
 
 
-def test_the_list_of_chunks_is_walked_twice_however_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: Any = open_rows(write_zarr(Place(str(tmp_path)) / "p.zarr", DATA.pred_probs), "pred_probs")
+def test_the_list_of_chunks_is_walked_twice_however_many_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = open_rows(
+        write_zarr(Place(str(tmp_path)) / "p.zarr", DATA.pred_probs), "pred_probs"
+    )
     listed, walked, chunks = Mock(wraps=rows.objects()), [0], ZarrRows.chunks
 
     def counted(self: ZarrRows, start: int, stop: int) -> Any:
@@ -176,7 +201,9 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     store(place)
     for chunk in range(11):
         spoil(place, f"p.zarr/c/{chunk}/0", "removed")
-    with pytest.raises(InputError, match="1,030 of 1,030 rows are invalid: 1,030 with chunks that cannot be read"):
+    with pytest.raises(
+        InputError, match="1,030 of 1,030 rows are invalid: 1,030 with chunks that cannot be read"
+    ):
         run(place, on_unreadable="skip")
 
 
@@ -197,7 +224,8 @@ def test_a_missing_chunk_is_no_row_whatever_the_fill_value(tmp_path: Path) -> No
 
 
 def sorted_labels(place: Place, fill: int) -> None:
-    """Labels in ascending order, as Zarr writes them by default: no chunk that is all fill value."""
+    """Labels in ascending order, as Zarr writes them by default: no chunk that is all fill
+    value."""
     order = np.argsort(DATA.labels, kind="stable")
     write_zarr(place / "p.zarr", DATA.pred_probs[order])
     at = zarr_store(Location.of(f"{place.url}/l.zarr", place.options, "test"))
@@ -220,7 +248,10 @@ def test_labels_that_were_stored_at_the_last_run_are_lost(place: Place) -> None:
     sorted_labels(place, 0)
     run(place)
     spoil(place, "l.zarr/c/10", "removed")
-    with pytest.raises(JobError, match=r"l.zarr: the chunk of rows 500 to 549 was stored at the last run and is gone"):
+    with pytest.raises(
+        JobError,
+        match=r"l.zarr: the chunk of rows 500 to 549 was stored at the last run and is gone",
+    ):
         run(place)
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 50
     assert run(place, full=True).manifest["counts"]["unreadable"] == 0
@@ -231,7 +262,9 @@ def test_labels_whose_fill_value_is_no_class_are_lost(tmp_path: Path) -> None:
     sorted_labels(place, -1)
     assert run(place).manifest["blocks"]["scanned"] == 6
     spoil(place, "l.zarr/c/10", "removed")
-    with pytest.raises(JobError, match=r"labels at .*chunk c/10, rows 500 to 549 cannot be read: it is not stored"):
+    with pytest.raises(
+        JobError, match=r"labels at .*chunk c/10, rows 500 to 549 cannot be read: it is not stored"
+    ):
         run(place)
     assert run(place, on_unreadable="skip").manifest["counts"]["unreadable"] == 50
 
@@ -243,7 +276,10 @@ def test_one_chunk_of_labels_is_stored_now_and_another_is_lost(tmp_path: Path) -
     stored = zarr.open_array(f"{tmp_path}/l.zarr")
     stored[:1] = 1
     spoil(place, "l.zarr/c/10", "removed")
-    with pytest.raises(JobError, match=r"l.zarr: the chunk of rows 500 to 549 was stored at the last run and is gone"):
+    with pytest.raises(
+        JobError,
+        match=r"l.zarr: the chunk of rows 500 to 549 was stored at the last run and is gone",
+    ):
         run(place, block_bytes=10**9)
 
 
@@ -269,28 +305,40 @@ def test_missing_ids_are_refused(how: str, tmp_path: Path) -> None:
     store(place)
     ids = write_zarr(place / "ids.zarr", np.arange(1, 1031))
     spoil(place, "ids.zarr/c/2", "removed")
-    with pytest.raises(JobError, match=r"ids at .*chunk c/2, rows 200 to 299 cannot be read: it is not stored"):
+    with pytest.raises(
+        JobError, match=r"ids at .*chunk c/2, rows 200 to 299 cannot be read: it is not stored"
+    ):
         run(place, ids=ids, on_unreadable=how)
 
 
 def test_classes_that_are_all_zero_need_no_chunk(tmp_path: Path) -> None:
-    """Zarr stores no chunk that is all 0; one that was lost is told from those by the sums of its rows."""
+    """Zarr stores no chunk that is all 0; one that was lost is told from those by the sums of its
+    rows."""
     place, labels = Place(str(tmp_path)), np.arange(400) // 100
     labels[::37] ^= 1
     probs = np.zeros((400, 4), np.float32)
-    probs[np.arange(400), np.arange(400) // 100], probs[np.arange(400), np.arange(400) // 100 ^ 1] = 0.75, 0.25
+    (
+        probs[np.arange(400), np.arange(400) // 100],
+        probs[np.arange(400), np.arange(400) // 100 ^ 1],
+    ) = 0.75, 0.25
     at = zarr_store(Location.of(f"{place.url}/p.zarr", place.options, "test"))
     zarr.create_array(at, data=probs, chunks=(50, 2))
     assert "p.zarr/c/0/1" not in place.objects()
     expected = noisydask.find_label_issues(labels, probs)
     assert expected.num_issues > 5
     for how in ("raise", "skip"):
-        np.testing.assert_array_equal(run(place, labels=labels, on_unreadable=how).indices, expected.indices)
+        np.testing.assert_array_equal(
+            run(place, labels=labels, on_unreadable=how).indices, expected.indices
+        )
     probs[60, 2:] = probs[60, :2]
     probs[60, :2] = 0
     zarr.create_array(at, data=probs, chunks=(50, 2), overwrite=True)
     spoil(place, "p.zarr/c/1/1", "removed")
-    with pytest.raises(JobError, match=r"pred_probs at .*p.zarr: chunk c/1/1, rows 50 to 99 cannot be read: it is not stored"):
+    with pytest.raises(
+        JobError,
+        match=r"pred_probs at .*p.zarr: chunk c/1/1, rows 50 to 99 cannot be read: it is not "
+        r"stored",
+    ):
         run(place, labels=labels)
     counts = run(place, labels=labels, on_unreadable="skip").manifest["counts"]
     assert (counts["unreadable"], counts["invalid"]) == (1, 0)

@@ -1,1 +1,3 @@
-"""Measurements: speed beside the read floor and the programs that this one replaces, memory, faults survived."""
+"""Measurements: speed beside the read floor and the programs that this one replaces, memory, faults
+survived.
+"""

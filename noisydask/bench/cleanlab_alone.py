@@ -1,4 +1,6 @@
-"""cleanlab on two ``.npy`` files, timed in a process of its own: python -m noisydask.bench.cleanlab_alone LABELS PRED_PROBS."""
+"""cleanlab on two ``.npy`` files, timed in a process of its own: python -m
+noisydask.bench.cleanlab_alone LABELS PRED_PROBS.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,16 @@ from noisydask.bench.memory import peak
 
 if __name__ == "__main__":
     start = time.perf_counter()
-    found = find_label_issues_batched(labels_file=sys.argv[1], pred_probs_file=sys.argv[2], verbose=False)
+    found = find_label_issues_batched(
+        labels_file=sys.argv[1], pred_probs_file=sys.argv[2], verbose=False
+    )
     seconds = time.perf_counter() - start
-    print(json.dumps({"cleanlab_seconds": seconds, "cleanlab_peak_mib": peak() / 1024**2, "cleanlab_issues": len(found)}))
+    print(
+        json.dumps(
+            {
+                "cleanlab_seconds": seconds,
+                "cleanlab_peak_mib": peak() / 1024**2,
+                "cleanlab_issues": len(found),
+            }
+        )
+    )

@@ -1,4 +1,6 @@
-"""Datumaro on a dataset of its format, timed in a Python of its own: PYTHON datumaro_alone.py FOLDER ROUNDS."""
+"""Datumaro on a dataset of its format, timed in a Python of its own: PYTHON datumaro_alone.py
+FOLDER ROUNDS.
+"""
 
 import json
 import sys

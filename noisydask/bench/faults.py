@@ -13,7 +13,9 @@ from noisydask.faults.plans import KINDS, kind_of, run_trial, stage
 
 
 def measure_faults(trials: int, console: Console) -> dict[str, Any]:
-    """Do the trials of the seeds 0 to ``trials - 1``, and count those in which something did not hold."""
+    """Do the trials of the seeds 0 to ``trials - 1``, and count those in which something did not
+    hold.
+    """
     done: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     errors: dict[int, str] = {}
@@ -29,7 +31,11 @@ def measure_faults(trials: int, console: Console) -> dict[str, Any]:
                 console.print(f"seed {seed}, {kind}: {errors[seed]}", markup=False, highlight=False)
             else:
                 console.print(f"seed {seed}, {kind}: held", markup=False, highlight=False)
-    kinds = [{"kind": kind, "trials": done[kind], "failures": failed[kind]} for kind in KINDS if done[kind]]
+    kinds = [
+        {"kind": kind, "trials": done[kind], "failures": failed[kind]}
+        for kind in KINDS
+        if done[kind]
+    ]
     return {"trials": trials, "failures": len(errors), "kinds": kinds, "errors": errors}
 
 

@@ -1,8 +1,8 @@
 """The benchmark: the read floor, the job and cleanlab side by side, interleaved, in one run.
 
-The read floor is the time that the same workers need to read and decode every chunk of ``pred_probs`` once, through the
-same code, and do nothing else. Rounds are interleaved, so that a machine that slows down slows all of them; what is
-reported is the median of the rounds' ratios.
+The read floor is the time that the same workers need to read and decode every chunk of
+``pred_probs`` once, through the same code, and do nothing else. Rounds are interleaved, so that a
+machine that slows down slows all of them; what is reported is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def measure(plan: Plan, console: Console) -> dict[str, Any]:
 def _measure_shape(plan: Plan, rows: int, classes: int, console: Console) -> dict[str, Any]:
     stem = plan.folder / f"{rows}x{classes}"
     probs, labels, out = f"{stem}-pred_probs.zarr", f"{stem}-labels.zarr", str(plan.folder / "out")
-    issues, figure = _interleaved(plan, probs, lambda: find_label_issues(labels, probs, out=out), console)
+    issues, figure = _interleaved(
+        plan, probs, lambda: find_label_issues(labels, probs, out=out), console
+    )
     figure |= {
         "classes": classes,
         "issues": issues.num_issues,
@@ -98,7 +100,10 @@ def _measure_dynamics(plan: Plan, rows: int, iterations: int, console: Console) 
     stem = plan.folder / f"{rows}x{iterations}-dynamics"
     losses, labels, out = f"{stem}-losses.zarr", f"{stem}-labels.zarr", str(plan.folder / "out")
     found, figure = _interleaved(
-        plan, losses, lambda: analyze_loss_dynamics(losses, labels=labels, top_k=TOP_K, out=out), console
+        plan,
+        losses,
+        lambda: analyze_loss_dynamics(losses, labels=labels, top_k=TOP_K, out=out),
+        console,
     )
     return figure | {
         "iterations": iterations,
@@ -107,13 +112,21 @@ def _measure_dynamics(plan: Plan, rows: int, iterations: int, console: Console) 
     }
 
 
-def _interleaved(plan: Plan, array: str, job: Callable[[], Any], console: Console) -> tuple[Any, dict[str, Any]]:
-    """Measure the read floor of an array and a job that reads it, in rounds; what the job returned last, and the figures."""
+def _interleaved(
+    plan: Plan, array: str, job: Callable[[], Any], console: Console
+) -> tuple[Any, dict[str, Any]]:
+    """Measure the read floor of an array and a job that reads it, in rounds; what the job returned
+    last, and the figures.
+    """
     rounds: list[dict[str, float]] = []
     with connect(ClusterConfig(workers=plan.workers)) as client:
         source = cast(Rows, open_rows(array, "array"))
-        grid = plan_blocks(source.shape[0], source.shape[1] * source.dtype.itemsize, source.chunk_rows)
-        for number in range(plan.rounds + 1):  # the first compiles, fills the page cache, and is not counted
+        grid = plan_blocks(
+            source.shape[0], source.shape[1] * source.dtype.itemsize, source.chunk_rows
+        )
+        for number in range(
+            plan.rounds + 1
+        ):  # the first compiles, fills the page cache, and is not counted
             shutil.rmtree(plan.folder / "out", ignore_errors=True)
             idle = max(client.run(forget_peak).values())
             floor = _timed(partial(read_all, source, grid))
@@ -122,7 +135,9 @@ def _interleaved(plan: Plan, array: str, job: Callable[[], Any], console: Consol
             seconds = _timed(lambda into=found: into.append(job()))
             most = max(client.run(peak).values())
             rounds.append({"floor": floor, "job": seconds, "idle": idle, "peak": most})
-            console.print(f"  round {number}: floor {floor:.2f} s, job {seconds:.2f} s", highlight=False)
+            console.print(
+                f"  round {number}: floor {floor:.2f} s, job {seconds:.2f} s", highlight=False
+            )
     counted = rounds[1:]
     return found[0], {
         "examples": source.shape[0],
@@ -131,7 +146,8 @@ def _interleaved(plan: Plan, array: str, job: Callable[[], Any], console: Consol
         "ratio_to_floor": median(r["job"] / r["floor"] for r in counted),
         "ratios": [round(r["job"] / r["floor"], 3) for r in counted],
         "phases": found[0].manifest["seconds"],
-        "worker_peak_over_idle_blocks": max(r["peak"] - r["idle"] for r in counted) / grid.block_bytes,
+        "worker_peak_over_idle_blocks": max(r["peak"] - r["idle"] for r in counted)
+        / grid.block_bytes,
         "block_bytes": grid.block_bytes,
     }
 
@@ -153,9 +169,17 @@ def _read_blocks(blocks: Sequence[int], source: Rows, grid: BlockGrid) -> int:
 def _cleanlab(stem: Path, job_seconds: float, console: Console) -> dict[str, Any]:
     """Time cleanlab on the same data as ``.npy``, in a process of its own."""
     done = subprocess.run(  # noqa: S603  our own interpreter and code
-        [sys.executable, "-m", "noisydask.bench.cleanlab_alone", f"{stem}-labels.npy", f"{stem}-pred_probs.npy"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "noisydask.bench.cleanlab_alone",
+            f"{stem}-labels.npy",
+            f"{stem}-pred_probs.npy",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     figure = json.loads(done.stdout)
     console.print(f"  cleanlab: {figure['cleanlab_seconds']:.1f} s", highlight=False)
     return {**figure, "times_faster_than_cleanlab": figure["cleanlab_seconds"] / job_seconds}
@@ -167,12 +191,23 @@ def _client_peak(plan: Plan, rows: int, console: Console) -> dict[str, Any]:
     with connect(ClusterConfig(workers=plan.workers)) as client:
         stem = plan.folder / f"{rows}x2"
         done = subprocess.run(  # noqa: S603  our own interpreter and code
-            [sys.executable, "-m", "noisydask.bench.measure", client.scheduler.address, f"{stem}-labels.zarr",
-             f"{stem}-pred_probs.zarr", str(plan.folder / "out")],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "noisydask.bench.measure",
+                client.scheduler.address,
+                f"{stem}-labels.zarr",
+                f"{stem}-pred_probs.zarr",
+                str(plan.folder / "out"),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     figure: dict[str, Any] = json.loads(done.stdout)
-    console.print(f"  client at {rows:,} examples: {figure['client_peak_mib']:.0f} MiB", highlight=False)
+    console.print(
+        f"  client at {rows:,} examples: {figure['client_peak_mib']:.0f} MiB", highlight=False
+    )
     return {"examples": rows, **figure}
 
 
@@ -187,12 +222,18 @@ def _client_alone(address: str, labels: str, pred_probs: str, out: str) -> dict[
 
 
 def _graph(blocks: int) -> dict[str, float]:
-    """Time to build and optimise the scan's graph over so many blocks, one task each, and its tasks per block."""
+    """Time to build and optimise the scan's graph over so many blocks, one task each, and its tasks
+    per block.
+    """
     start = time.perf_counter()
     numbers = graph.block_numbers(range(blocks), (1,) * blocks)
     states = graph.tree("scan", graph.over_blocks("scan", _nothing, numbers, None, None))
     tasks = len(dict(graph.optimized(states).__dask_graph__()))
-    return {"blocks": blocks, "seconds": time.perf_counter() - start, "tasks_per_block": tasks / blocks}
+    return {
+        "blocks": blocks,
+        "seconds": time.perf_counter() - start,
+        "tasks_per_block": tasks / blocks,
+    }
 
 
 def _nothing(blocks: Sequence[int], pred_probs: Any, labels: Any) -> int:
@@ -206,22 +247,34 @@ def _timed(call: Any) -> float:
 
 
 def _cpu() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def table(figures: dict[str, Any]) -> Table:
-    """The figures as a table; ``bytes`` are those read over those stored, ``blocks`` a worker's peak memory over idle."""
+    """The figures as a table; ``bytes`` are those read over those stored, ``blocks`` a worker's
+    peak memory over idle.
+    """
     title = f"{figures['machine']['cpu']}, {figures['workers']} workers"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    shown = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, collapse_padding=True
+    )
     for name in ("shape", "floor", "job", "ratio", "bytes", "blocks", "cleanlab", "faster"):
         shown.add_column(name, justify="right", no_wrap=True)
     for f in figures["shapes"] + figures["dynamics"]:
         theirs = (
-            [f"{f['cleanlab_seconds']:.1f} s", f"{f['times_faster_than_cleanlab']:.1f}x"] if "cleanlab_seconds" in f else []
+            [f"{f['cleanlab_seconds']:.1f} s", f"{f['times_faster_than_cleanlab']:.1f}x"]
+            if "cleanlab_seconds" in f
+            else []
         )
         shown.add_row(
-            f"{f['examples']:,} x {f['classes']:,}" if "classes" in f else f"losses {f['examples']:,} x {f['iterations']:,}",
+            f"{f['examples']:,} x {f['classes']:,}"
+            if "classes" in f
+            else f"losses {f['examples']:,} x {f['iterations']:,}",
             f"{f['floor_seconds']:.2f} s",
             f"{f['job_seconds']:.2f} s",
             f"{f['ratio_to_floor']:.2f}x",

@@ -1,4 +1,6 @@
-"""Peak memory of this process on Linux, which can be set back: unlike ``ru_maxrss``, which a child inherits."""
+"""Peak memory of this process on Linux, which can be set back: unlike ``ru_maxrss``, which a child
+inherits.
+"""
 
 from __future__ import annotations
 

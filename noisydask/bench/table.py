@@ -1,4 +1,6 @@
-"""The benchmark of the job on a table of losses: rows as a recorder leaves them, shuffled and ranked."""
+"""The benchmark of the job on a table of losses: rows as a recorder leaves them, shuffled and
+ranked.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,18 @@ _FILE_ROWS = 1 << 20
 
 
 def make_table(folder: Path, rows: int) -> Path:
-    """Write a table of so many rows once: 50 epochs one after the other, the examples of each in an order of its own."""
+    """Write a table of so many rows once: 50 epochs one after the other, the examples of each in an
+    order of its own.
+    """
     table = folder / f"table-{rows}"
     if (table / "_done").exists():
         return table
     shutil.rmtree(table, ignore_errors=True)
     table.mkdir(parents=True)
     examples = -(-rows // _ITERATIONS)
-    epochs = [(str(table), epoch, min(examples, rows - epoch * examples)) for epoch in range(_ITERATIONS)]
+    epochs = [
+        (str(table), epoch, min(examples, rows - epoch * examples)) for epoch in range(_ITERATIONS)
+    ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         for _ in pool.map(_write_epoch, epochs):
             pass
@@ -46,8 +52,14 @@ def _write_epoch(epoch: tuple[str, int, int]) -> None:
     losses = rng.exponential(2.0 / (1 + number), rows).astype(np.float32)
     for low in range(0, rows, _FILE_ROWS):
         part = slice(low, low + _FILE_ROWS)
-        columns = {"id": ids[part], "iteration": np.full(len(ids[part]), number), "loss": losses[part]}
-        pq.write_table(pa.table(columns), f"{table}/{number:03d}-{low:09d}.parquet", compression="zstd")
+        columns = {
+            "id": ids[part],
+            "iteration": np.full(len(ids[part]), number),
+            "loss": losses[part],
+        }
+        pq.write_table(
+            pa.table(columns), f"{table}/{number:03d}-{low:09d}.parquet", compression="zstd"
+        )
 
 
 def measure_table(folder: Path, rows: int, workers: int, console: Console) -> dict[str, Any]:
@@ -70,5 +82,8 @@ def measure_table(folder: Path, rows: int, workers: int, console: Console) -> di
         "worker_peak_bytes": max(most.values()),
         "workers": workers,
     }
-    console.print(f"  {seconds:.1f} s, at most {figure['worker_peak_bytes'] / 1e9:.1f} GB a worker", highlight=False)
+    console.print(
+        f"  {seconds:.1f} s, at most {figure['worker_peak_bytes'] / 1e9:.1f} GB a worker",
+        highlight=False,
+    )
     return figure

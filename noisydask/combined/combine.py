@@ -51,21 +51,25 @@ def combine(
 ) -> Consensus:
     """Join the rankings of the two jobs into one, on the active Dask client or scheduler.
 
-    Examples that both jobs know get two rank percentiles, 0 for the worst label to 1 for the best, of their exact places
-    among these examples: by ascending (label quality, index) and by descending EMA, then ascending index. The consensus is
-    the mean of the two percentiles; the ranking is by ascending (consensus, index), so worst label first.
+    Examples that both jobs know get two rank percentiles, 0 for the worst label to 1 for the best,
+    of their exact places among these examples: by ascending (label quality, index) and by
+    descending EMA, then ascending index. The consensus is the mean of the two percentiles; the
+    ranking is by ascending (consensus, index), so worst label first.
 
     Parameters
     ----------
     issues_out : str, Path or LabelIssues
         Output of :func:`find_label_issues`.
     dynamics_out : str, Path or LossDynamics
-        Output of :func:`analyze_loss_dynamics`. Joined by id, it must have ranked all (no ``top_k`` that left any out).
+        Output of :func:`analyze_loss_dynamics`. Joined by id, it must have ranked all (no ``top_k``
+        that left any out).
     on : {"id", "index"}, optional
-        What an example is recognised by. By default its id where both runs have ids (the positions of an issues run without
-        ids serve as such, beside a dynamics run of a table), else its position.
+        What an example is recognised by. By default its id where both runs have ids (the positions
+        of an issues run without ids serve as such, beside a dynamics run of a table), else its
+        position.
     ids : optional
-        The ids of the issues run, given as to :func:`find_label_issues`; only needed where they were in memory then.
+        The ids of the issues run, given as to :func:`find_label_issues`; only needed where they
+        were in memory then.
     top : int, optional
         How many examples the ranking holds; all that both know by default.
     out : str or Path, optional
@@ -91,7 +95,9 @@ def combine(
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise InputError(f"top must be an integer of at least 1, not {top!r}")
     options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
-    publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
+    publish = PublishSettings(
+        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
+    )
     job = CombineJob(
         Inputs.open(issues_out, dynamics_out, on, ids, options),
         None if top is None else int(top),
@@ -105,7 +111,9 @@ def combine(
 
 @dataclass
 class CombineJob(Job[Consensus]):
-    """One run of the job: what fits one worker is done at once; more is joined, then sorted three times."""
+    """One run of the job: what fits one worker is done at once; more is joined, then sorted three
+    times.
+    """
 
     name = "combine"
     inputs: Inputs
@@ -124,11 +132,19 @@ class CombineJob(Job[Consensus]):
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
-        finish = partial(tables.write_at_once, join=join, top=self.top, run=run, class_names=self.inputs.class_names)
+        finish = partial(
+            tables.write_at_once,
+            join=join,
+            top=self.top,
+            run=run,
+            class_names=self.inputs.class_names,
+        )
         frames = self._frames(self.inputs.sources)
         if join:
             frames = graph.together(frames, self._dynamics_frames())
-        written: tables.WrittenAtOnce = graph.compute(graph.gather_frames("combine", frames, finish))
+        written: tables.WrittenAtOnce = graph.compute(
+            graph.gather_frames("combine", frames, finish)
+        )
         self._timed("combine")
         return written.total, [written.part]
 
@@ -151,7 +167,9 @@ class CombineJob(Job[Consensus]):
             self._timed(column)
         parts, total = self._parts(source, CONSENSUS, self.top)
         self.reporter.phase("ranking by both")
-        finish = partial(tables.write_part, parts=parts, run=run, class_names=self.inputs.class_names)
+        finish = partial(
+            tables.write_part, parts=parts, run=run, class_names=self.inputs.class_names
+        )
         written = _in_number(self._in_order(source, CONSENSUS, parts, finish))
         run.remove_folder(tables.SCRATCH)
         self._timed(CONSENSUS)
@@ -161,19 +179,31 @@ class CombineJob(Job[Consensus]):
         """Bring rows of the same id together; what both know lies in scratch files."""
         num_parts = -(-self.inputs.rows // ranking.ROWS_PER_PART)
         step = partial(passes.to_id_parts, num_parts=num_parts)
-        frames = graph.together(self._frames(self.inputs.sources, step), self._dynamics_frames(step))
+        frames = graph.together(
+            self._frames(self.inputs.sources, step), self._dynamics_frames(step)
+        )
         finish = partial(tables.write_joined, run=run)
-        return _pieces(run, graph.shuffle_frames(frames, step(self.inputs.sources.empty()), num_parts, finish))
+        return _pieces(
+            run, graph.shuffle_frames(frames, step(self.inputs.sources.empty()), num_parts, finish)
+        )
 
-    def _parts(self, source: Blocks, column: str, top: int | None) -> tuple[list[ranking.Part], int]:
-        """Parts of the order of a column, each small enough for a worker; and how many examples there are."""
+    def _parts(
+        self, source: Blocks, column: str, top: int | None
+    ) -> tuple[list[ranking.Part], int]:
+        """Parts of the order of a column, each small enough for a worker; and how many examples
+        there are.
+        """
         itemsize, rows = source.empty()[column].to_numpy().itemsize, self.inputs.sources.grid.rows
-        numbers = graph.block_numbers(range(source.num_blocks), plan_tasks(source.num_blocks, graph.slots(), _TASKS))
+        numbers = graph.block_numbers(
+            range(source.num_blocks), plan_tasks(source.num_blocks, graph.slots(), _TASKS)
+        )
         bins: tuple[ranking.Bin, ...] = (ranking.whole_range(itemsize),)
         count = partial(passes.count, source=source, column=column)
         counts = graph.run_pass("count", partial(count, bins=bins), numbers)
         total = int(counts.sum())
-        cut_off = ranking.CutOff(total if top is None else min(total, top), itemsize, rows, ranking.ROWS_PER_PART)
+        cut_off = ranking.CutOff(
+            total if top is None else min(total, top), itemsize, rows, ranking.ROWS_PER_PART
+        )
         cut_off.add(bins, counts)
         while bins := cut_off.too_large:
             cut_off.add(bins, graph.run_pass("refine", partial(count, bins=bins), numbers))
@@ -182,25 +212,40 @@ class CombineJob(Job[Consensus]):
             cut_off.add_ties(ties, graph.run_pass("tie", task, numbers))
         return cut_off.parts(), total
 
-    def _in_order(self, source: Blocks, column: str, parts: Sequence[ranking.Part], finish: passes.Step) -> graph.Table:
+    def _in_order(
+        self, source: Blocks, column: str, parts: Sequence[ranking.Part], finish: passes.Step
+    ) -> graph.Table:
         """Bring the rows of each part of an order together."""
         step = partial(passes.to_parts, column=column, parts=tuple(parts))
-        return graph.shuffle_frames(self._frames(source, step), step(source.empty()), len(parts), finish)
+        return graph.shuffle_frames(
+            self._frames(source, step), step(source.empty()), len(parts), finish
+        )
 
     def _frames(self, source: Blocks, step: passes.Step | None = None) -> graph.Frames:
         """A frame for each block; ids in memory reach the tasks by blocks."""
-        grid, ids = self.inputs.sources.grid, self.inputs.ids if source is self.inputs.sources else None
+        grid, ids = (
+            self.inputs.sources.grid,
+            self.inputs.ids if source is self.inputs.sources else None,
+        )
         array = None if ids is None else graph.block_rows(ids.array, grid)
         numbers = graph.block_numbers(range(source.num_blocks), (1,) * source.num_blocks)
-        return graph.over_blocks("read", partial(passes.all_of, source=source, then=step), numbers, array)
+        return graph.over_blocks(
+            "read", partial(passes.all_of, source=source, then=step), numbers, array
+        )
 
     def _dynamics_frames(self, step: passes.Step | None = None) -> graph.Frames:
         """A frame for each part of the dynamics job's ranking."""
         sources = self.inputs.sources
-        numbers = graph.block_numbers(range(len(sources.dynamics_parts)), (1,) * len(sources.dynamics_parts))
-        return graph.over_blocks("dynamics", partial(passes.all_of_dynamics, source=sources, then=step), numbers)
+        numbers = graph.block_numbers(
+            range(len(sources.dynamics_parts)), (1,) * len(sources.dynamics_parts)
+        )
+        return graph.over_blocks(
+            "dynamics", partial(passes.all_of_dynamics, source=sources, then=step), numbers
+        )
 
-    def _manifest(self, run: RunStore, started: datetime, total: int, parts: Sequence[WrittenPart]) -> dict[str, Any]:
+    def _manifest(
+        self, run: RunStore, started: datetime, total: int, parts: Sequence[WrittenPart]
+    ) -> dict[str, Any]:
         """Everything there is to know of a run."""
         inputs, objects = self.inputs, [stored for part in parts for stored in part.objects]
         return common_manifest(run, started, self.timings, objects) | {
@@ -209,10 +254,12 @@ class CombineJob(Job[Consensus]):
             "inputs": inputs.described,
             "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
             "counts": {
-                "examples": inputs.sources.grid.rows, "common": total, "ranked": sum(part.rows for part in parts)
+                "examples": inputs.sources.grid.rows,
+                "common": total,
+                "ranked": sum(part.rows for part in parts),
             },
             "parts": [tables.part_name(part.number) for part in parts],
-        }  # fmt: skip
+        }
 
 
 def _pieces(run: RunStore, written: graph.Table) -> Pieces:

@@ -12,7 +12,9 @@ from noisydask.running.published import PublishedRun
 
 @dataclass(eq=False, repr=False)
 class Consensus(PublishedRun):
-    """Examples that both jobs know, in the order of the mean of their two rank percentiles, worst label first."""
+    """Examples that both jobs know, in the order of the mean of their two rank percentiles, worst
+    label first.
+    """
 
     @property
     def num_examples(self) -> int:
@@ -35,9 +37,10 @@ class Consensus(PublishedRun):
         Returns
         -------
         DataFrame
-            Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label`` (where the main job's evidence
-            is there), ``consensus``, ``label_quality``, ``metric``, ``quality_percentile``, ``metric_percentile``, and
-            ``given_name``, ``suggested_name`` where class names were given. Percentiles and consensus are float64 from 0, the
-            worst label, to 1.
+            Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``
+            (where the main job's evidence is there), ``consensus``, ``label_quality``, ``metric``,
+            ``quality_percentile``, ``metric_percentile``, and ``given_name``, ``suggested_name``
+            where class names were given. Percentiles and consensus are float64 from 0, the worst
+            label, to 1.
         """
         return self._first(top)

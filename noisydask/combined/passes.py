@@ -1,4 +1,5 @@
-"""What a task does to join two rankings: reads both sides of a block, counts keys, joins by id, sorts a part.
+"""What a task does to join two rankings: reads both sides of a block, counts keys, joins by id,
+sorts a part.
 
 Everything is a *frame*, a row an example. Dask is not known here, storage is handed in.
 """
@@ -38,7 +39,9 @@ _IDS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the main job kept of each example, to tell its labels; ``columns`` include ``given`` and ``top1``."""
+    """What the main job kept of each example, to tell its labels; ``columns`` include ``given`` and
+    ``top1``.
+    """
 
     columns: Mapping[str, Rows]
     thresholds: npt.NDArray[np.float64]
@@ -46,12 +49,18 @@ class Evidence:
     adjust_pred_probs: bool
 
     def labels(self, start: int, stop: int, quality: Array) -> tuple[Array, Array]:
-        """Given and suggested labels of some examples; their scores prove that the evidence is that of the run."""
+        """Given and suggested labels of some examples; their scores prove that the evidence is that
+        of the run.
+        """
         found = {name: column.read(start, stop) for name, column in self.columns.items()}
-        scores, unresolved = label_quality(found, self.thresholds, self.quality_score, self.adjust_pred_probs)
+        scores, unresolved = label_quality(
+            found, self.thresholds, self.quality_score, self.adjust_pred_probs
+        )
         if not (unresolved | (scores == quality) | (np.isnan(scores) & np.isnan(quality))).all():
             where = next(iter(self.columns.values())).url.rpartition("/")[0]
-            raise InputError(f"{where} is not the evidence of the published run; run the issues job again")
+            raise InputError(
+                f"{where} is not the evidence of the published run; run the issues job again"
+            )
         return found["given"].astype(np.int32), found["top1"].astype(np.int32)
 
 
@@ -63,7 +72,9 @@ class Blocks(Protocol):
         """Number of blocks."""
         ...
 
-    def read(self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None) -> pd.DataFrame:
+    def read(
+        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+    ) -> pd.DataFrame:
         """Examples of a block; with ``columns`` at least these, and what costs more is left out."""
         ...
 
@@ -74,7 +85,9 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """The two runs, as they are read: blocks of the main job's examples, with the metric beside where it has a place."""
+    """The two runs, as they are read: blocks of the main job's examples, with the metric beside
+    where it has a place.
+    """
 
     grid: BlockGrid
     quality: Rows
@@ -90,34 +103,61 @@ class Sources:
         """Number of blocks."""
         return self.grid.num_blocks
 
-    def read(self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None) -> pd.DataFrame:
+    def read(
+        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+    ) -> pd.DataFrame:
         """Examples of a block that have a score, and where they are joined by index, a metric."""
         start, stop = self.grid.bounds(block)
         quality = self.quality.read(start, stop)
-        metric = np.full(stop - start, np.nan) if self.metric is None else self.metric.read(start, stop)
+        metric = (
+            np.full(stop - start, np.nan) if self.metric is None else self.metric.read(start, stop)
+        )
         index = np.arange(start, stop)
-        frame: dict[str, Array] = {"index": index, QUALITY: quality, METRIC: metric.astype(np.float64)}
+        frame: dict[str, Array] = {
+            "index": index,
+            QUALITY: quality,
+            METRIC: metric.astype(np.float64),
+        }
         if columns is None:
             if ids is None:
                 ids = index if self.ids is None else self.ids.read(start, stop)
             frame["id"] = as_ids(ids)
             if self.evidence is not None:
-                frame["given_label"], frame["suggested_label"] = self.evidence.labels(start, stop, quality)
-        known = ~np.isnan(quality) if self.metric is None else ~(np.isnan(quality) | np.isnan(metric))
+                frame["given_label"], frame["suggested_label"] = self.evidence.labels(
+                    start, stop, quality
+                )
+        known = (
+            ~np.isnan(quality) if self.metric is None else ~(np.isnan(quality) | np.isnan(metric))
+        )
         return pd.DataFrame(frame)[known].reset_index(drop=True)
 
     def read_dynamics(self, part: int) -> pd.DataFrame:
-        """Ids and metrics of a part of the dynamics job's ranking, as rows without a place in the main job's data."""
-        with self.dynamics.place.fs.open((self.dynamics.place / self.dynamics_parts[part]).path, "rb") as file:
+        """Ids and metrics of a part of the dynamics job's ranking, as rows without a place in the
+        main job's data.
+        """
+        with self.dynamics.place.fs.open(
+            (self.dynamics.place / self.dynamics_parts[part]).path, "rb"
+        ) as file:
             table = pq.read_table(file, columns=["id", "metric"])
         rows = len(table)
-        frame = {name: np.full(rows, -1 if dtype.kind == "i" else np.nan, dtype) for name, dtype in self.empty().dtypes.items()}
-        frame |= {"id": as_ids(table["id"].to_numpy()), METRIC: table["metric"].to_numpy().astype(np.float64)}
+        frame = {
+            name: np.full(rows, -1 if dtype.kind == "i" else np.nan, dtype)
+            for name, dtype in self.empty().dtypes.items()
+        }
+        frame |= {
+            "id": as_ids(table["id"].to_numpy()),
+            METRIC: table["metric"].to_numpy().astype(np.float64),
+        }
         return pd.DataFrame(frame)
 
     def empty(self) -> pd.DataFrame:
         """A frame without rows, of the types of those with."""
-        kinds: dict[str, Any] = {"index": np.int64, QUALITY: self.quality.dtype, METRIC: np.float64, "id": self.id_dtype}
+        kinds: dict[str, Any] = {
+            "index": np.int64,
+            QUALITY: self.quality.dtype,
+            METRIC: np.float64,
+            "id": self.id_dtype,
+        }
         if self.evidence is not None:
             kinds |= {"given_label": np.int32, "suggested_label": np.int32}
         return pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
@@ -129,41 +169,57 @@ def as_ids(ids: Array) -> Array:
 
 
 def keys_of(frame: pd.DataFrame, column: str) -> Keys:
-    """Keys that order like the job of a column does, worst label first: a low quality, a high metric, a low consensus."""
+    """Keys that order like the job of a column does, worst label first: a low quality, a high
+    metric, a low consensus.
+    """
     scores = frame[column].to_numpy()
     return sort_keys(-scores if column == METRIC else np.ascontiguousarray(scores))
 
 
 def count(blocks: Sequence[int], source: Blocks, column: str, bins: Sequence[Bin]) -> Ints:
     """Histogram of the keys of a column."""
-    return reduce(add, (histogram(keys_of(source.read(block, [column]), column), bins) for block in blocks))
+    return reduce(
+        add, (histogram(keys_of(source.read(block, [column]), column), bins) for block in blocks)
+    )
 
 
-def count_ties(blocks: Sequence[int], source: Blocks, column: str, ties: Sequence[int], rows: int) -> Ints:
-    """Per tied key, how many of the examples have it, by index divided by :data:`ranking.TIE_ROWS`."""
+def count_ties(
+    blocks: Sequence[int], source: Blocks, column: str, ties: Sequence[int], rows: int
+) -> Ints:
+    """Per tied key, how many of the examples have it, by index divided by
+    :data:`ranking.TIE_ROWS`.
+    """
     counts = np.zeros((len(ties), -(-rows // ranking.TIE_ROWS)), np.int64)
     for block in blocks:
         frame = source.read(block, ["index", column])
         keys, where = keys_of(frame, column), frame["index"].to_numpy() // ranking.TIE_ROWS
         for row, key in enumerate(ties):
-            counts[row] += np.bincount(where[keys == keys.dtype.type(key)], minlength=counts.shape[1])
+            counts[row] += np.bincount(
+                where[keys == keys.dtype.type(key)], minlength=counts.shape[1]
+            )
     return counts
 
 
-def all_of(blocks: Sequence[int], ids: Array | None, source: Blocks, then: Step | None = None) -> pd.DataFrame:
+def all_of(
+    blocks: Sequence[int], ids: Array | None, source: Blocks, then: Step | None = None
+) -> pd.DataFrame:
     """The examples of some blocks, given to ``then``."""
     frame = stacked([source.read(block, ids=ids) for block in blocks])
     return frame if then is None else then(frame)
 
 
-def all_of_dynamics(parts: Sequence[int], source: Sources, then: Step | None = None) -> pd.DataFrame:
+def all_of_dynamics(
+    parts: Sequence[int], source: Sources, then: Step | None = None
+) -> pd.DataFrame:
     """The rows of some parts of the dynamics job's ranking, given to ``then``."""
     frame = stacked([source.read_dynamics(part) for part in parts])
     return frame if then is None else then(frame)
 
 
 def to_parts(frame: pd.DataFrame, column: str, parts: Sequence[Part]) -> pd.DataFrame:
-    """Examples with the number of the part of an order that they belong to; those beyond its end are left out."""
+    """Examples with the number of the part of an order that they belong to; those beyond its end
+    are left out.
+    """
     part = assign_parts(keys_of(frame, column), frame["index"].to_numpy(), parts)
     return frame.assign(part=part)[part >= 0]
 
@@ -182,7 +238,10 @@ def joined(frame: pd.DataFrame) -> pd.DataFrame:
         twice = side["id"][side["id"].duplicated()].unique()
         if len(twice):
             first = ", ".join(repr(value) for value in twice[:_IDS_SHOWN].tolist())
-            raise InputError(f"ids of the {name} run are not unique ({first}): its examples cannot be joined by id")
+            raise InputError(
+                f"ids of the {name} run are not unique ({first}): its examples cannot be joined "
+                "by id"
+            )
     # The order in which rows meet is that of the cluster's day.
     return left.merge(right, on="id").sort_values("index", ignore_index=True)
 
@@ -198,12 +257,15 @@ def with_consensus(frame: pd.DataFrame, total: int) -> pd.DataFrame:
 
     Examples
     --------
-    >>> with_consensus(pd.DataFrame({"quality_rank": [0, 1, 2], "metric_rank": [1, 0, 2]}), 3)["consensus"].tolist()
+    >>> ranks = pd.DataFrame({"quality_rank": [0, 1, 2], "metric_rank": [1, 0, 2]})
+    >>> with_consensus(ranks, 3)["consensus"].tolist()
     [0.25, 0.25, 1.0]
     """
     last = max(total - 1, 1)
     quality, metric = (frame[name].to_numpy() for name in RANKS.values())
     # Of the sum of the ranks, an integer: one rounding, and equal sums stay equal.
     return frame.assign(
-        quality_percentile=quality / last, metric_percentile=metric / last, consensus=(quality + metric) / (2 * last)
+        quality_percentile=quality / last,
+        metric_percentile=metric / last,
+        consensus=(quality + metric) / (2 * last),
     )

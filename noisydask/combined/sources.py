@@ -35,11 +35,20 @@ class Opened:
 
     @classmethod
     def of(cls, out: Any, job: str, storage_options: Mapping[str, Any] | None) -> Opened:
-        """Open the run of an output, or take that of a results object, and check which job made it."""
+        """Open the run of an output, or take that of a results object, and check which job made
+        it.
+        """
         named = isinstance(out, str | Path)
-        opened = cls(*Output.at(out, storage_options).open_run()) if named else cls(out.run, out.manifest)
+        opened = (
+            cls(*Output.at(out, storage_options).open_run())
+            if named
+            else cls(out.run, out.manifest)
+        )
         if opened.manifest["job"] != job:
-            raise InputError(f"{opened.run.place.shown} is a run of the job {opened.manifest['job']!r}, not of {job!r}")
+            raise InputError(
+                f"{opened.run.place.shown} is a run of the job {opened.manifest['job']!r}, not "
+                f"of {job!r}"
+            )
         return opened
 
     def has(self, name: str) -> bool:
@@ -54,7 +63,9 @@ class Opened:
     def output(self) -> Location:
         """The output that the run is in."""
         place, inside = self.run.place, f"/runs/{self.run.run}"
-        return Location(place.url.removesuffix(inside), place.path.removesuffix(inside), place.options)
+        return Location(
+            place.url.removesuffix(inside), place.path.removesuffix(inside), place.options
+        )
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
@@ -63,7 +74,8 @@ class Opened:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the job reads: the sources; the ids that are no rows of a store; how they are joined, and the class names.
+    """What the job reads: the sources; the ids that are no rows of a store; how they are joined,
+    and the class names.
 
     ``listed`` is what the ids lie in, as it was before they were read.
     """
@@ -77,7 +89,12 @@ class Inputs:
 
     @classmethod
     def open(
-        cls, issues_out: Any, dynamics_out: Any, on: str | None, ids: Any, options: Mapping[str, Mapping[str, Any]]
+        cls,
+        issues_out: Any,
+        dynamics_out: Any,
+        on: str | None,
+        ids: Any,
+        options: Mapping[str, Mapping[str, Any]],
     ) -> Inputs:
         """Open both runs and decide by what they are joined."""
         if on not in (None, *JOINS):
@@ -86,29 +103,43 @@ class Inputs:
         dynamics = Opened.of(dynamics_out, "dynamics", options.get("dynamics"))
         dense = dynamics.has("ema.zarr")
         if on is None:
-            both = (ids is not None or "ids" in issues.manifest["inputs"]) and "ids" in dynamics.manifest["inputs"]
+            both = (
+                ids is not None or "ids" in issues.manifest["inputs"]
+            ) and "ids" in dynamics.manifest["inputs"]
             on = "id" if both or not dense else "index"
         names = _ids(issues, ids, options.get("ids"), on)
         quality = issues.rows("label_quality.zarr")
         if names is not None and names.shape != quality.shape:
-            raise InputError(f"ids has shape {names.shape}, the issues run {quality.shape}: they must match")
+            raise InputError(
+                f"ids has shape {names.shape}, the issues run {quality.shape}: they must match"
+            )
         kind = names.dtype if names is not None else np.dtype(np.int64)
         metric = _metric(dynamics, dense, quality.shape[0]) if on == "index" else None
         if on == "id":
             _check_ranking(dynamics, text=kind.kind not in "iu")
         whole = max(quality.chunk_rows, _BLOCK_ROWS // quality.chunk_rows * quality.chunk_rows)
         sources = Sources(
-            BlockGrid(quality.shape[0], whole, 64), quality, metric, names if isinstance(names, Rows) else None,
-            np.dtype(np.int64 if kind.kind in "iu" else object), _evidence(issues, quality), dynamics.run,
+            BlockGrid(quality.shape[0], whole, 64),
+            quality,
+            metric,
+            names if isinstance(names, Rows) else None,
+            np.dtype(np.int64 if kind.kind in "iu" else object),
+            _evidence(issues, quality),
+            dynamics.run,
             tuple(dynamics.manifest["parts"]) if on == "id" else (),
-        )  # fmt: skip
-        described, listed = {"issues": issues.describe(), "dynamics": dynamics.describe()}, snapshots({"ids": names})
+        )
+        described, listed = (
+            {"issues": issues.describe(), "dynamics": dynamics.describe()},
+            snapshots({"ids": names}),
+        )
         if names is not None:
             described["ids"] = names.describe() | (listed["ids"].describe() if listed else {})
         if ids is None and listed:
             _refuse_other_ids(issues.manifest["inputs"]["ids"].get("fingerprint"), listed["ids"])
         classes = tuple(issues.manifest["class_names"] or ()) or None
-        return cls(sources, names if isinstance(names, DaskRows) else None, listed, on, classes, described)
+        return cls(
+            sources, names if isinstance(names, DaskRows) else None, listed, on, classes, described
+        )
 
     @property
     def rows(self) -> int:
@@ -118,7 +149,9 @@ class Inputs:
     @property
     def dynamics_rows(self) -> int:
         """Rows of the dynamics job's ranking."""
-        return sum(_footer(self.sources.dynamics, name).num_rows for name in self.sources.dynamics_parts)
+        return sum(
+            _footer(self.sources.dynamics, name).num_rows for name in self.sources.dynamics_parts
+        )
 
 
 def _rows(place: Location, name: str) -> Rows:
@@ -127,14 +160,19 @@ def _rows(place: Location, name: str) -> Rows:
     return rows
 
 
-def _ids(issues: Opened, ids: Any, options: Mapping[str, Any] | None, on: str) -> Rows | DaskRows | None:
-    """A name for each example: as given now, or as given to the main job; None where positions are the names."""
+def _ids(
+    issues: Opened, ids: Any, options: Mapping[str, Any] | None, on: str
+) -> Rows | DaskRows | None:
+    """A name for each example: as given now, or as given to the main job; None where positions are
+    the names.
+    """
     given = issues.manifest["inputs"].get("ids")
     if ids is None and given is not None:
         ids = given.get("url")
         if ids is None and on == "id":
             raise InputError(
-                "the ids of the issues run were in memory and are not kept: give ids, or join by index (on='index' or"
+                "the ids of the issues run were in memory and are not kept: give ids, or join "
+                "by index (on='index' or"
                 " --on index)"
             )
     names = None if ids is None else open_rows(ids, "ids", options)
@@ -147,7 +185,8 @@ def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
     """The run's examples have the ids that it was given, whatever lies in their place since."""
     if known is not None and now.describe()["fingerprint"] != known:
         raise InputError(
-            f"the ids at {now.rows.url} are not those that the issues run was given: run that job again, or give ids that name"
+            f"the ids at {now.rows.url} are not those that the issues run was given: run that "
+            "job again, or give ids that name"
             " its examples"
         )
 
@@ -155,19 +194,27 @@ def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
 def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
     """The metric of every example, by position."""
     if not dense:
-        raise InputError("the dynamics run was made from a table, whose examples have no positions: join by id")
+        raise InputError(
+            "the dynamics run was made from a table, whose examples have no positions: join by id"
+        )
     metric = dynamics.rows("ema.zarr")
     if metric.shape[0] != rows:
-        raise InputError(f"the issues run has {rows:,} examples, the dynamics run {metric.shape[0]:,}: they must match")
+        raise InputError(
+            f"the issues run has {rows:,} examples, the dynamics run {metric.shape[0]:,}: they "
+            "must match"
+        )
     return metric
 
 
 def _check_ranking(dynamics: Opened, text: bool) -> None:
-    """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind wanted."""
+    """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind
+    wanted.
+    """
     counts, limit = dynamics.manifest["counts"], dynamics.manifest["settings"].get("top_k")
     if limit is not None and limit <= counts["candidates"] < counts["examples"]:
         raise InputError(
-            f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined by id it must rank all:"
+            f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined "
+            "by id it must rank all:"
             " run it again without top_k"
         )
     parts = dynamics.manifest["parts"]
@@ -176,7 +223,10 @@ def _check_ranking(dynamics: Opened, text: bool) -> None:
     kind = _footer(dynamics.run, parts[0]).schema.to_arrow_schema().field("id").type
     if (np.dtype(kind.to_pandas_dtype()).kind not in "iu") != text:
         kinds = ("text", "integers") if text else ("integers (or there are none)", "text")
-        raise InputError(f"ids of the issues run are {kinds[0]}, those of the dynamics run {kinds[1]}: they must match")
+        raise InputError(
+            f"ids of the issues run are {kinds[0]}, those of the dynamics run {kinds[1]}: they "
+            "must match"
+        )
 
 
 def _footer(run: RunStore, name: str) -> Any:
@@ -188,8 +238,16 @@ def _evidence(issues: Opened, quality: Rows) -> Evidence | None:
     """What tells the labels of each example, if it is still there."""
     settings = issues.manifest["settings"]
     score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
-    thresholds: npt.NDArray[Any] = issues.rows("thresholds.zarr").read(0, issues.manifest["counts"]["classes"])
-    names = columns_for(len(thresholds), issues.manifest["inputs"]["pred_probs"]["dtype"], score, adjusted, joint=False)
+    thresholds: npt.NDArray[Any] = issues.rows("thresholds.zarr").read(
+        0, issues.manifest["counts"]["classes"]
+    )
+    names = columns_for(
+        len(thresholds),
+        issues.manifest["inputs"]["pred_probs"]["dtype"],
+        score,
+        adjusted,
+        joint=False,
+    )
     try:
         columns = {name: _rows(issues.output / "evidence" / name, name) for name in names}
     except InputError:

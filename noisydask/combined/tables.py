@@ -1,4 +1,6 @@
-"""What the join of two rankings writes: scratch files between its sorts, and the parts of the consensus."""
+"""What the join of two rankings writes: scratch files between its sorts, and the parts of the
+consensus.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from noisydask.combined.passes import CONSENSUS, METRIC, QUALITY, RANKS, Array, as_ids, in_order, joined, with_consensus
+from noisydask.combined.passes import (
+    CONSENSUS,
+    METRIC,
+    QUALITY,
+    RANKS,
+    Array,
+    as_ids,
+    in_order,
+    joined,
+    with_consensus,
+)
 from noisydask.core.ranking import Part
 from noisydask.issues.tables import WrittenPart, named, write_table
 from noisydask.storage.store import RunStore
@@ -31,7 +43,9 @@ class Pieces:
         """Number of files."""
         return len(self.names)
 
-    def read(self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None) -> pd.DataFrame:
+    def read(
+        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+    ) -> pd.DataFrame:
         """Examples of a file."""
         with self.run.place.fs.open((self.run.place / self.names[block]).path, "rb") as file:
             return _frame(pq.read_table(file, columns=None if columns is None else list(columns)))
@@ -61,8 +75,12 @@ def write_joined(frame: pd.DataFrame, run: RunStore) -> pd.DataFrame:
     return _kept(joined(frame.reset_index(drop=True)), frame, "joined", run)
 
 
-def write_ranked(frame: pd.DataFrame, column: str, parts: Sequence[Part], total: int, run: RunStore) -> pd.DataFrame:
-    """Put a part in the order of a job, give its rows their ranks and keep them; after the second job, the consensus."""
+def write_ranked(
+    frame: pd.DataFrame, column: str, parts: Sequence[Part], total: int, run: RunStore
+) -> pd.DataFrame:
+    """Put a part in the order of a job, give its rows their ranks and keep them; after the second
+    job, the consensus.
+    """
     if frame.empty:
         return _kept(frame, frame, column, run)
     number = int(frame.index[0])
@@ -88,16 +106,30 @@ def part_name(number: int) -> str:
     return f"candidates/part-{number:05d}.parquet"
 
 
-def _write_final(rows: pd.DataFrame, number: int, first: int, run: RunStore, names: Sequence[str] | None) -> WrittenPart:
+def _write_final(
+    rows: pd.DataFrame, number: int, first: int, run: RunStore, names: Sequence[str] | None
+) -> WrittenPart:
     """Number rows that are in order, and write them as part of the consensus."""
     rows = rows.assign(rank=np.arange(first, first + len(rows)))
     labels = [name for name in ("given_label", "suggested_label") if name in rows]
-    columns = ["rank", "index", "id", *labels, CONSENSUS, QUALITY, METRIC, "quality_percentile", "metric_percentile"]
+    columns = [
+        "rank",
+        "index",
+        "id",
+        *labels,
+        CONSENSUS,
+        QUALITY,
+        METRIC,
+        "quality_percentile",
+        "metric_percentile",
+    ]
     table = named(rows[columns], names if labels else None)
     return WrittenPart(number, len(rows), (write_table(table, part_name(number), run),))
 
 
-def write_part(frame: pd.DataFrame, parts: Sequence[Part], run: RunStore, class_names: Sequence[str] | None) -> pd.DataFrame:
+def write_part(
+    frame: pd.DataFrame, parts: Sequence[Part], run: RunStore, class_names: Sequence[str] | None
+) -> pd.DataFrame:
     """Put a part of the consensus in order and write it; what was written, as a table's row."""
     written = []
     if len(frame):
@@ -117,7 +149,11 @@ class WrittenAtOnce:
 
 
 def write_at_once(
-    frame: pd.DataFrame, join: bool, top: int | None, run: RunStore, class_names: Sequence[str] | None
+    frame: pd.DataFrame,
+    join: bool,
+    top: int | None,
+    run: RunStore,
+    class_names: Sequence[str] | None,
 ) -> WrittenAtOnce:
     """All of the job, for examples that fit one worker."""
     frame = joined(frame) if join else frame

@@ -28,7 +28,14 @@ from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.running import graph
 from noisydask.running.cluster import connect
-from noisydask.running.config import ClusterConfig, Config, IssuesConfig, checked, checked_cluster, read_config
+from noisydask.running.config import (
+    ClusterConfig,
+    Config,
+    IssuesConfig,
+    checked,
+    checked_cluster,
+    read_config,
+)
 from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import Bar, Lines, Reporter, logger
 from noisydask.runs import open_run
@@ -36,14 +43,21 @@ from noisydask.storage.store import Output
 from noisydask.storage.zarr_stores import end_zarr
 
 app = typer.Typer(
-    help="Find mislabeled examples in classification data of any size, on Dask.", no_args_is_help=True,
-    pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    help="Find mislabeled examples in classification data of any size, on Dask.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 out_console = Printer()
 err_console = Printer(stderr=True)
 #: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {"issues": console, "dynamics": console_dynamics, "combine": console_consensus}
+_SHOWN: dict[str, Any] = {
+    "issues": console,
+    "dynamics": console_dynamics,
+    "combine": console_consensus,
+}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
@@ -68,22 +82,38 @@ def combine(
     dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
     **given: Any,
 ) -> None:
-    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst label first."""
+    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst
+    label first.
+    """
     if given["out"] is None:
         raise InputError("--out is missing")
     cluster = checked_cluster(merged_cluster({}, given))
     common = given["storage_options"] or {}
     options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
-    own = ("on", "ids", "top", "out", "keep_runs", "keep_days", "grace_seconds", "lease_seconds", "allow_unsafe_store")
+    own = (
+        "on",
+        "ids",
+        "top",
+        "out",
+        "keep_runs",
+        "keep_days",
+        "grace_seconds",
+        "lease_seconds",
+        "allow_unsafe_store",
+    )
     how = {name: given[name] for name in own if given[name] is not None}
     with _connected(cluster) as reporter:
-        found = both_jobs(issues_out, dynamics_out, **how, storage_options=options, reporter=reporter)
+        found = both_jobs(
+            issues_out, dynamics_out, **how, storage_options=options, reporter=reporter
+        )
     _show(found, 10)
 
 
 @app.command()
 @takes({**ISSUES, **DYNAMICS})
-def run(config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any) -> None:
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any
+) -> None:
     """Run the jobs of a configuration file; options given here win over the file's."""
     values = read_config(config)
     if values.get("job") == "nightly":
@@ -120,15 +150,21 @@ def show(
     """Show the published run of an output: summary and worst labels, or first candidates."""
     found = open_run(out, storage_options=storage_options)
     if as_machine:
-        out_console.out(json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1), highlight=False)
+        out_console.out(
+            json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1), highlight=False
+        )
         return
     _show(found, top)
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's data and results go.")] = Path("demo"),
-    data_only: Annotated[bool, typer.Option("--data-only", help="Make the data, run nothing.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demo's data and results go.")] = Path(
+        "demo"
+    ),
+    data_only: Annotated[
+        bool, typer.Option("--data-only", help="Make the data, run nothing.")
+    ] = False,
 ) -> None:
     """Find labels that were flipped on purpose in scikit-learn's handwritten digits."""
     from noisydask.demo import digits, losses  # noqa: PLC0415  needs scikit-learn, which only the demo does
@@ -150,17 +186,33 @@ def demo(
 
 @app.command()
 def bench(
-    shape: Annotated[list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")] = None,
-    dynamics: Annotated[list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path("bench-data"),
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")
+    ] = None,
+    dynamics: Annotated[
+        list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path(
+        "bench-data"
+    ),
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 5,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
     cleanlab: Annotated[bool, typer.Option(help="Measure cleanlab too.")] = True,
-    client: Annotated[bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")] = False,
-    table_rows: Annotated[list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")] = None,
-    datumaro: Annotated[bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")] = False,
-    datumaro_python: Annotated[Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")] = None,
-    faults: Annotated[int | None, typer.Option(help="Try so many faults against an S3 server, and nothing else.")] = None,
+    client: Annotated[
+        bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")
+    ] = False,
+    table_rows: Annotated[
+        list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")
+    ] = None,
+    datumaro: Annotated[
+        bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")
+    ] = False,
+    datumaro_python: Annotated[
+        Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")
+    ] = None,
+    faults: Annotated[
+        int | None, typer.Option(help="Try so many faults against an S3 server, and nothing else.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Measure the read floor, the job and cleanlab side by side, interleaved."""
@@ -180,13 +232,17 @@ def bench(
     if datumaro:
         figures["datumaro"] = measure_datumaro(folder, datumaro_python, rounds, out_console)
     if table_rows:
-        figures["tables"] = [measure_table(folder, rows, workers, err_console) for rows in table_rows]
+        figures["tables"] = [
+            measure_table(folder, rows, workers, err_console) for rows in table_rows
+        ]
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 def _try_faults(trials: int, output: Path | None) -> None:
-    """Disturb jobs at random and say how often something did not hold; ends with status 1 if it ever did not."""
+    """Disturb jobs at random and say how often something did not hold; ends with status 1 if it
+    ever did not.
+    """
     from noisydask.bench.faults import faults_table, measure_faults  # noqa: PLC0415  needs the extra test
 
     figures = measure_faults(trials, err_console)
@@ -207,26 +263,43 @@ def _run_and_show(config: Config) -> Any:
 
 
 def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> Any:
-    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is shown all the same."""
+    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is
+    shown all the same.
+    """
     try:
-        return _show(find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10)
+        return _show(
+            find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10
+        )
     except GateError as error:
         _show(error.issues, 10)
         raise
 
 
 def _run_night(config: NightlyConfig) -> None:
-    """Run the jobs of a night and print what became of each; ends with the worst of their statuses."""
+    """Run the jobs of a night and print what became of each; ends with the worst of their
+    statuses.
+    """
     with _connected(config.cluster) as reporter:
         jobs: dict[str, Callable[[Any], object]] = {
             "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
-            "dynamics": lambda section: _show(analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10),
-            "combine": lambda section: _show(both_jobs(**section.arguments(), reporter=reporter), 10),
+            "dynamics": lambda section: _show(
+                analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10
+            ),
+            "combine": lambda section: _show(
+                both_jobs(**section.arguments(), reporter=reporter), 10
+            ),
         }
-        steps = [nightly.Step(name, partial(jobs[name], section), config.needs(name)) for name, section in config.sections()]
+        steps = [
+            nightly.Step(name, partial(jobs[name], section), config.needs(name))
+            for name, section in config.sections()
+        ]
         outcomes = nightly.run_night(steps, graph.is_connected)
     for outcome in outcomes:
-        out_console.print(printable(f"{outcome.name}: {outcome.why}"), style="red" if outcome.status else None, soft_wrap=True)
+        out_console.print(
+            printable(f"{outcome.name}: {outcome.why}"),
+            style="red" if outcome.status else None,
+            soft_wrap=True,
+        )
     if status := nightly.worst(outcomes):
         raise typer.Exit(status)
 
@@ -268,7 +341,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     pass
 
@@ -280,10 +355,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             app(args=None if arguments is None else list(arguments))
     except NoisydaskError as error:
-        err_console.print(printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
+        err_console.print(
+            printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True
+        )
         return error.exit_status
     except Interrupted as error:
-        err_console.print(f"{error}; run it again: it goes on from what is stored", style="red", soft_wrap=True)
+        err_console.print(
+            f"{error}; run it again: it goes on from what is stored", style="red", soft_wrap=True
+        )
         return error.exit_status
     except SystemExit as ended:
         return int(ended.code or 0)

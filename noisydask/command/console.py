@@ -21,7 +21,10 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
         ("classes", f"{counts['classes']:,}"),
         ("invalid rows left out", f"{counts['invalid']:,}" if counts["invalid"] else ""),
         ("read", f"{decimal(read['pred_probs'])} of pred_probs" if read["pred_probs"] else ""),
-        ("blocks read again", f"{counts['blocks_read_again']:,}" if counts["blocks_read_again"] else ""),
+        (
+            "blocks read again",
+            f"{counts['blocks_read_again']:,}" if counts["blocks_read_again"] else "",
+        ),
         ("time", f"{seconds['total']:.1f} s"),
         ("run", issues.run.place.shown),
     ]
@@ -36,7 +39,11 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
         return
     # What only repeats another column takes room from the names.
     named = not frame["id"].equals(frame["index"])
-    numbers = {"label_quality": "quality", "given_prob": "P(given)", "suggested_prob": "P(suggested)"}
+    numbers = {
+        "label_quality": "quality",
+        "given_prob": "P(given)",
+        "suggested_prob": "P(suggested)",
+    }
     if frame["given_prob"].equals(frame["label_quality"].rename("given_prob")):
         del numbers["given_prob"]
     columns = [Column(name, frame[name].map(str)) for name in ("rank", "index")]
@@ -45,7 +52,9 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
         called = frame.get(f"{side}_name", frame[f"{side}_label"])
         columns.append(Column(side, called.map(printable), text=True))
     kept = len(columns)
-    columns += [Column(called, frame[name].map("{:.4f}".format)) for name, called in numbers.items()]
+    columns += [
+        Column(called, frame[name].map("{:.4f}".format)) for name, called in numbers.items()
+    ]
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 

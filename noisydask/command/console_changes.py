@@ -15,16 +15,25 @@ from noisydask.issues.changes import Changes
 
 _TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
 _WHY = {
-    "corrected": "label corrected", "risen": "score above the cut-off", "left_out": "row left out as invalid",
-    "removed": "removed", "displaced": "not in its place any more", "unknown": "",
-}  # fmt: skip
+    "corrected": "label corrected",
+    "risen": "score above the cut-off",
+    "left_out": "row left out as invalid",
+    "removed": "removed",
+    "displaced": "not in its place any more",
+    "unknown": "",
+}
 
 
 def show_changes(console: Console, changes: Changes) -> None:
     """Print counts, counts per class, and the first changes of each kind."""
     counts = ", ".join(f"{changes.counts[kind]:,} {kind}" for kind in KINDS)
-    why = ", ".join(f"{count:,} {_WHY[reason] or reason}" for reason, count in changes.gone_because.items())
-    console.print(f"{changes.before} -> {changes.after}: {counts}{f' (gone: {why})' if why else ''}", highlight=False)
+    why = ", ".join(
+        f"{count:,} {_WHY[reason] or reason}" for reason, count in changes.gone_because.items()
+    )
+    console.print(
+        f"{changes.before} -> {changes.after}: {counts}{f' (gone: {why})' if why else ''}",
+        highlight=False,
+    )
     if changes.classes:
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("given label", *KINDS):
@@ -73,5 +82,8 @@ def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
 def changes_as_json(changes: Changes) -> dict[str, Any]:
     """All that is known of the changes, for machines."""
     said = {"before": changes.before, "after": changes.after, **changes.counts}
-    said |= {"gone_because": dict(changes.gone_because), "classes": {str(k): v for k, v in changes.classes.items()}}
+    said |= {
+        "gone_because": dict(changes.gone_because),
+        "classes": {str(k): v for k, v in changes.classes.items()},
+    }
     return said | {"changes": {kind: _records(changes, kind) for kind in KINDS}}

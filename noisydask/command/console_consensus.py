@@ -15,14 +15,20 @@ _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA
 def show_summary(console: Console, found: Consensus) -> None:
     """Print what was joined, in a few lines."""
     counts, inputs = found.manifest["counts"], found.manifest["inputs"]
-    known = f"{counts['common']:,} of {counts['examples']:,} examples, by {found.manifest['settings']['on']}"
-    show_lines(console, [
-        ("known to both jobs", known),
-        ("label issues", inputs["issues"]["url"]),
-        ("loss dynamics", inputs["dynamics"]["url"]),
-        ("time", f"{found.manifest['seconds']['total']:.1f} s"),
-        ("run", found.run.place.shown),
-    ])  # fmt: skip
+    known = (
+        f"{counts['common']:,} of {counts['examples']:,} examples, by "
+        f"{found.manifest['settings']['on']}"
+    )
+    show_lines(
+        console,
+        [
+            ("known to both jobs", known),
+            ("label issues", inputs["issues"]["url"]),
+            ("loss dynamics", inputs["dynamics"]["url"]),
+            ("time", f"{found.manifest['seconds']['total']:.1f} s"),
+            ("run", found.run.place.shown),
+        ],
+    )
 
 
 def show_top(console: Console, found: Consensus, top: int) -> None:
@@ -36,11 +42,15 @@ def show_top(console: Console, found: Consensus, top: int) -> None:
             called = frame.get(f"{side}_name", frame[f"{side}_label"])
             columns.append(Column(side, called.map(printable), text=True))
     kept = len(columns)
-    columns += [Column(called, frame[name].map("{:.4g}".format)) for name, called in _NUMBERS.items()]
+    columns += [
+        Column(called, frame[name].map("{:.4g}".format)) for name, called in _NUMBERS.items()
+    ]
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
 def as_json(found: Consensus, top: int) -> dict[str, Any]:
     """The summary and the worst labels for machines."""
     keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts")
-    return {key: found.manifest[key] for key in keys} | {"top": found.to_dataframe(top).to_dict("records")}
+    return {key: found.manifest[key] for key in keys} | {
+        "top": found.to_dataframe(top).to_dict("records")
+    }

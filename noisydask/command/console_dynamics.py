@@ -1,4 +1,6 @@
-"""A run of the dynamics job on a terminal: its summary, its candidates, each with the curve of its EMA as a line of text."""
+"""A run of the dynamics job on a terminal: its summary, its candidates, each with the curve of its
+EMA as a line of text.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,12 @@ from noisydask.storage.arrays import open_rows
 from noisydask.storage.store import RunStore
 
 _CURVE_WIDTH = 20
-_NUMBERS = {"metric": "EMA", "last_loss": "last loss", "num_losses": "losses", "crossed_at": "above mean"}
+_NUMBERS = {
+    "metric": "EMA",
+    "last_loss": "last loss",
+    "num_losses": "losses",
+    "crossed_at": "above mean",
+}
 
 
 class Candidates(Protocol):
@@ -32,14 +39,23 @@ class Candidates(Protocol):
 def show_summary(console: Console, found: Candidates) -> None:
     """Print what was found, in a few lines."""
     counts, settings = found.manifest["counts"], found.manifest["settings"]
-    losses = f"{counts['losses']:,} of {counts['examples']:,} examples at {counts['iterations']:,} iterations"
-    show_lines(console, [
-        ("losses", losses),
-        ("labels", f"{counts['labels']:,}" if counts.get("labels") else ""),
-        ("candidates", f"{counts['candidates']:,}, by the EMA of their loss (alpha {settings['alpha']:g})"),
-        ("time", f"{found.manifest['seconds']['total']:.1f} s"),
-        ("run", found.run.place.shown),
-    ])  # fmt: skip
+    losses = (
+        f"{counts['losses']:,} of {counts['examples']:,} examples at "
+        f"{counts['iterations']:,} iterations"
+    )
+    show_lines(
+        console,
+        [
+            ("losses", losses),
+            ("labels", f"{counts['labels']:,}" if counts.get("labels") else ""),
+            (
+                "candidates",
+                f"{counts['candidates']:,}, by the EMA of their loss (alpha {settings['alpha']:g})",
+            ),
+            ("time", f"{found.manifest['seconds']['total']:.1f} s"),
+            ("run", found.run.place.shown),
+        ],
+    )
 
 
 def show_top(console: Console, found: Candidates, top: int) -> None:
@@ -49,14 +65,26 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
         console.print("no candidates")
         return
     named = "index" not in frame or not frame["id"].equals(frame["index"].rename("id"))
-    texts = [name for name in ("id", "subset", "ann_id", "label") if name in frame and (named or name != "id")]
+    texts = [
+        name
+        for name in ("id", "subset", "ann_id", "label")
+        if name in frame and (named or name != "id")
+    ]
     columns = [Column(name, frame[name].map(str)) for name in ("rank", "index") if name in frame]
     columns += [Column(name, frame[name].map(printable), text=True) for name in texts]
     kept = len(columns)
     for name, called in _NUMBERS.items():
         never = name == "crossed_at"
-        columns.append(Column(called, ["never" if never and value < 0 else f"{value:.4g}" for value in frame[name]]))
-    drawn = [sparkline(curves[place], _CURVE_WIDTH) if place < len(curves) else "" for place in range(len(frame))]
+        columns.append(
+            Column(
+                called,
+                ["never" if never and value < 0 else f"{value:.4g}" for value in frame[name]],
+            )
+        )
+    drawn = [
+        sparkline(curves[place], _CURVE_WIDTH) if place < len(curves) else ""
+        for place in range(len(frame))
+    ]
     columns += [Column("curve", drawn)] if not console.options.ascii_only else []
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 

@@ -8,13 +8,16 @@ _WAYS = ("--scheduler", "--scheduler-file", "--workers")
 
 
 def scheduler_options(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Options for the scheduler of ``DASK_SCHEDULER_ADDRESS``; none, where the command line says where to run.
+    """Options for the scheduler of ``DASK_SCHEDULER_ADDRESS``; none, where the command line says
+    where to run.
 
     Examples
     --------
     >>> named = {"DASK_SCHEDULER_ADDRESS": "tcp://10.0.0.1:8786"}
-    >>> scheduler_options(["job.yaml"], named), scheduler_options(["job.yaml", "--workers=2"], named)
-    (['--scheduler', 'tcp://10.0.0.1:8786'], [])
+    >>> scheduler_options(["job.yaml"], named)
+    ['--scheduler', 'tcp://10.0.0.1:8786']
+    >>> scheduler_options(["job.yaml", "--workers=2"], named)
+    []
     """
     address = environment.get("DASK_SCHEDULER_ADDRESS")
     said = any(argument.partition("=")[0] in _WAYS for argument in arguments)

@@ -1,4 +1,6 @@
-"""One night: several jobs one after the other, on one cluster. Each is published on its own; what ails one stops no other."""
+"""One night: several jobs one after the other, on one cluster. Each is published on its own; what
+ails one stops no other.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from noisydask.errors import NoisydaskError
 
 logger = logging.getLogger("noisydask")
 
-#: Exit statuses, worst first: failed, wrong input, locked, a quality gate exceeded, done. What failed may be mended by running
-#: the night again, whatever else there was; the rest would be the same.
+#: Exit statuses, worst first: failed, wrong input, locked, a quality gate exceeded, done. What
+#: failed may be mended by running the night again, whatever else there was; the rest would be the
+#: same.
 WORST_FIRST = (1, 2, 4, 3, 0)
 
 
@@ -46,19 +49,22 @@ class Outcome:
 def run_night(steps: Sequence[Step], usable: Callable[[], bool]) -> list[Outcome]:
     """Do all steps; ``usable`` says whether the cluster is still there.
 
-    A step is left out where a step that it needs has published nothing, with the status of that one, or, as failed, where
-    the cluster is gone.
+    A step is left out where a step that it needs has published nothing, with the status of that
+    one, or, as failed, where the cluster is gone.
 
     Examples
     --------
-    >>> night = [Step("issues", lambda: None), Step("combine", lambda: None, needs=("issues", "dynamics"))]
+    >>> combine = Step("combine", lambda: None, needs=("issues", "dynamics"))
+    >>> night = [Step("issues", lambda: None), combine]
     >>> [outcome.status for outcome in run_night(night, lambda: True)]
     [0, 0]
     """
     outcomes: list[Outcome] = []
     for step in steps:
         # A quality gate (3) is told after publishing.
-        failed = [done for done in outcomes if done.name in step.needs and done.status not in (0, 3)]
+        failed = [
+            done for done in outcomes if done.name in step.needs and done.status not in (0, 3)
+        ]
         if failed:
             why = f"left out: it needs {' and '.join(done.name for done in failed)}"
             outcomes.append(Outcome(step.name, worst(failed), why))

@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from noisydask.running.config import CONFIGS, AnyPlace, ClusterConfig, DynamicsConfig, IssuesConfig, PublishConfig, Strict
+from noisydask.running.config import (
+    CONFIGS,
+    AnyPlace,
+    ClusterConfig,
+    DynamicsConfig,
+    IssuesConfig,
+    PublishConfig,
+    Strict,
+)
 from noisydask.running.refusals import told
 from noisydask.storage.locations import is_inside
 
@@ -17,7 +25,9 @@ SECTIONS = ("issues", "dynamics", "combine")
 
 
 class CombineConfig(PublishConfig):
-    """What joins two rankings; ``issues`` and ``dynamics`` are outputs, by default those of the night's own jobs."""
+    """What joins two rankings; ``issues`` and ``dynamics`` are outputs, by default those of the
+    night's own jobs.
+    """
 
     issues: AnyPlace | None = None
     dynamics: AnyPlace | None = None
@@ -28,11 +38,16 @@ class CombineConfig(PublishConfig):
     def arguments(self) -> dict[str, Any]:
         """These options as :func:`noisydask.combine` takes them."""
         given = super().arguments()
-        return {f"{name}_out" if name in ("issues", "dynamics") else name: value for name, value in given.items()}
+        return {
+            f"{name}_out" if name in ("issues", "dynamics") else name: value
+            for name, value in given.items()
+        }
 
 
 class NightlyConfig(Strict):
-    """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options`` are for all of them."""
+    """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options``
+    are for all of them.
+    """
 
     job: Literal["nightly"]
     issues: IssuesConfig | None = None
@@ -43,7 +58,9 @@ class NightlyConfig(Strict):
 
     def sections(self) -> list[tuple[str, PublishConfig]]:
         """The jobs that there are, by name, in the order in which they run."""
-        return [(name, section) for name in SECTIONS if (section := getattr(self, name)) is not None]
+        return [
+            (name, section) for name in SECTIONS if (section := getattr(self, name)) is not None
+        ]
 
     def needs(self, name: str) -> tuple[str, ...]:
         """The jobs whose results a job reads."""
@@ -55,7 +72,9 @@ class NightlyConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _share(cls, values: Any) -> Any:
-        """Hand the common storage options to the sections, whose own win, and the outputs of the jobs to ``combine``."""
+        """Hand the common storage options to the sections, whose own win, and the outputs of the
+        jobs to ``combine``.
+        """
         if not isinstance(values, Mapping):
             return values
         shared = dict(values)
@@ -64,7 +83,9 @@ class NightlyConfig(Strict):
             if not isinstance(section, Mapping):
                 continue
             if "cluster" in section:
-                raise ValueError(f"cluster stands beside the sections, not in {name}: all jobs share one")
+                raise ValueError(
+                    f"cluster stands beside the sections, not in {name}: all jobs share one"
+                )
             common, own = values.get("storage_options", {}), section.get("storage_options", {})
             if isinstance(common, Mapping) and isinstance(own, Mapping):
                 shared[name] = {**section, "storage_options": {**common, **own}}
@@ -76,7 +97,9 @@ class NightlyConfig(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> NightlyConfig:
-        """A night has jobs, each with an output of its own (one pointer names one job's run), and all that they need."""
+        """A night has jobs, each with an output of its own (one pointer names one job's run), and
+        all that they need.
+        """
         sections = self.sections()
         if not sections:
             raise ValueError(f"give at least one of the sections {', '.join(SECTIONS)}")
@@ -84,7 +107,10 @@ class NightlyConfig(Strict):
             if is_inside(first.out.url, second.out.url) or is_inside(second.out.url, first.out.url):
                 raise ValueError(f"{one}.out and {other}.out must be places apart")
         if self.combine and not (self.combine.issues and self.combine.dynamics):
-            raise ValueError("combine needs both jobs: their sections, or their outputs as combine.issues and .dynamics")
+            raise ValueError(
+                "combine needs both jobs: their sections, or their outputs as combine.issues "
+                "and .dynamics"
+            )
         return self
 
 
@@ -94,11 +120,12 @@ def checked_night(values: Mapping[str, Any]) -> NightlyConfig:
     Examples
     --------
     >>> issues = {"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}
-    >>> checked_night({"job": "nightly", "storage_options": {"profile": "x"}, "issues": issues}).issues.storage_options
+    >>> night = {"job": "nightly", "storage_options": {"profile": "x"}, "issues": issues}
+    >>> checked_night(night).issues.storage_options
     {'profile': 'x'}
     >>> checked_night({"job": "nightly", "issues": {**issues, "cluster": {"workers": 2}}})
     Traceback (most recent call last):
-    noisydask.errors.InputError: cluster stands beside the sections, not in issues: all jobs share one
+    noisydask.errors.InputError: cluster stands beside the sections, not in issues: ...
     """
     with told(NightlyConfig, {**CONFIGS, "combine": CombineConfig}):
         return NightlyConfig.model_validate(values)

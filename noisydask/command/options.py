@@ -1,4 +1,6 @@
-"""The options of the commands, each written once: what it is called, what it takes, what help says of it."""
+"""The options of the commands, each written once: what it is called, what it takes, what help says
+of it.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +37,21 @@ def _option(kind: Any, text: str, panel: str, *names: str) -> Any:
 
 def _one(name: str) -> Any:
     text = f"fsspec options for --{name.replace('_', '-')} alone."
-    return Annotated[Any, typer.Option(parser=as_json, metavar="JSON", help=text, rich_help_panel=_STORAGE)]
+    return Annotated[
+        Any, typer.Option(parser=as_json, metavar="JSON", help=text, rich_help_panel=_STORAGE)
+    ]
 
 
 #: Common options for URLs.
 StorageOptions = Annotated[
     Any,
     typer.Option(
-        parser=as_json, metavar="JSON", help='fsspec options for all URLs, such as \'{"profile": "x"}\'.',
+        parser=as_json,
+        metavar="JSON",
+        help='fsspec options for all URLs, such as \'{"profile": "x"}\'.',
         rich_help_panel=_STORAGE,
     ),
-]  # fmt: skip
+]
 
 #: Inputs and outputs, each of which has storage options of its own.
 PLACES = ("labels", "pred_probs", "ids", "out", "losses", "iters", "table", "datumaro")
@@ -66,7 +72,10 @@ _PUBLISHING: Mapping[str, Any] = {
     "grace_seconds": _option(float, "Nothing younger is removed [3600].", _RUNS),
     "lease_seconds": _option(float, "A lock not renewed for so long is taken over [60].", _RUNS),
     "allow_unsafe_store": _option(
-        bool, "Go on where the store keeps no conditional writes.", _RUNS, "--allow-unsafe-store/--no-allow-unsafe-store"
+        bool,
+        "Go on where the store keeps no conditional writes.",
+        _RUNS,
+        "--allow-unsafe-store/--no-allow-unsafe-store",
     ),
 }
 _COMMON: Mapping[str, Any] = {
@@ -74,19 +83,29 @@ _COMMON: Mapping[str, Any] = {
     "ids": _option(str, "A name for each example: path or URL, as for labels.", _DATA),
     "labels": _option(str, "Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA),
     "block_bytes": _option(int, f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW),
-    "full": _option(bool, "Read everything again, also what an earlier run has read.", _HOW, "--full/--no-full"),
+    "full": _option(
+        bool, "Read everything again, also what an earlier run has read.", _HOW, "--full/--no-full"
+    ),
 }
 #: Options of the main job.
 ISSUES: Mapping[str, Any] = {
     **_COMMON,
     "pred_probs": _option(str, "Predicted probabilities: path or URL (.zarr, .npy).", _DATA),
     "class_names": _option(str, "File with class names (one a line, or JSON), or a,b,c.", _DATA),
-    "quality_score": _option(str, "self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW),
-    "adjust_pred_probs": _option(bool, "Account for class imbalance.", _HOW, "--adjust-pred-probs/--no-adjust-pred-probs"),
+    "quality_score": _option(
+        str, "self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW
+    ),
+    "adjust_pred_probs": _option(
+        bool, "Account for class imbalance.", _HOW, "--adjust-pred-probs/--no-adjust-pred-probs"
+    ),
     "estimation_method": _option(str, "off_diagonal or off_diagonal_calibrated.", _HOW),
     "on_invalid": _option(str, "Invalid rows: raise (stop) or skip (leave out).", _HOW),
-    "on_unreadable": _option(str, "Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW),
-    "fail_above": _option(float, "Exit with 3 if more than this share of examples are issues.", _RUNS),
+    "on_unreadable": _option(
+        str, "Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW
+    ),
+    "fail_above": _option(
+        float, "Exit with 3 if more than this share of examples are issues.", _RUNS
+    ),
     "fail_new_above": _option(int, "Exit with 3 if more issues than this are new.", _RUNS),
     **_PUBLISHING,
     **CLUSTER,
@@ -107,12 +126,17 @@ DYNAMICS: Mapping[str, Any] = {
     "datumaro": _option(str, "Losses in a dataset in Datumaro's JSON format: path or URL.", _DATA),
     **_COMMON,
     "alpha": _option(float, "Weight of a new loss in the moving average [0.001].", _HOW),
-    "tracking_loss_type": _option(str, "Which loss of a detection dataset: cls, bbox, centerness or bbox_refine.", _HOW),
+    "tracking_loss_type": _option(
+        str, "Which loss of a detection dataset: cls, bbox, centerness or bbox_refine.", _HOW
+    ),
     "top_k": _option(int, "Candidates that are ranked [all].", _HOW),
     **_PUBLISHING,
     **CLUSTER,
     "storage_options": StorageOptions,
-    **{f"{name}_options": _one(name) for name in ("losses", "iters", "labels", "ids", "table", "datumaro", "out")},
+    **{
+        f"{name}_options": _one(name)
+        for name in ("losses", "iters", "labels", "ids", "table", "datumaro", "out")
+    },
 }
 
 
@@ -138,15 +162,26 @@ def _marked(option: Any) -> Any:
 
 
 def takes(options: Mapping[str, Any], required: Sequence[str] = ()) -> Callable[[_Call], _Call]:
-    """Give a command all of ``options``, which it receives as keywords; None stands for one that was not given.
+    """Give a command all of ``options``, which it receives as keywords; None stands for one that
+    was not given.
 
-    That a ``required`` one is missing is told by the check of the whole, which knows what a file says too.
+    That a ``required`` one is missing is told by the check of the whole, which knows what a file
+    says too.
     """
-    options = {name: _marked(option) if name in required else option for name, option in options.items()}
+    options = {
+        name: _marked(option) if name in required else option for name, option in options.items()
+    }
 
     def decorate(call: _Call) -> _Call:
-        own = [p for p in signature(call, eval_str=True).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
-        more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in options.items()]
+        own = [
+            p
+            for p in signature(call, eval_str=True).parameters.values()
+            if p.kind != Parameter.VAR_KEYWORD
+        ]
+        more = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for name, kind in options.items()
+        ]
         described: Any = call
         described.__signature__ = signature(call).replace(parameters=[*own, *more])
         described.__annotations__ = {p.name: p.annotation for p in (*own, *more)}

@@ -28,10 +28,14 @@ def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
             place = values.get(owner)
             url = place.get("url") if isinstance(place, dict) else place
             if url is None:
-                raise InputError(f"--{_dashed(owner)} is missing, for which --{_dashed(name)} is given")
+                raise InputError(
+                    f"--{_dashed(owner)} is missing, for which --{_dashed(name)} is given"
+                )
             values[owner] = {"url": url, "storage_options": value}
         elif name == "class_names":
-            values[name] = value.split(",") if "," in value and not Path(value).exists() else {"url": value}
+            values[name] = (
+                value.split(",") if "," in value and not Path(value).exists() else {"url": value}
+            )
         elif name in PLACES and isinstance(values.get(name), dict):
             values[name] = values[name] | {"url": value}
         else:
@@ -58,7 +62,9 @@ def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> Nightly
     given = {name: value for name, value in given.items() if value is not None}
     own = [name for name in given if name not in (*CLUSTER, "storage_options")]
     if own:
-        raise InputError(f"--{_dashed(own[0])} belongs to one job: say it in its section of the config")
+        raise InputError(
+            f"--{_dashed(own[0])} belongs to one job: say it in its section of the config"
+        )
     shared = {name: given[name] for name in ("storage_options",) if name in given}
     return checked_night({**values, "cluster": merged_cluster(values, given), **shared})
 

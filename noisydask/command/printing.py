@@ -1,4 +1,6 @@
-"""Where the command prints: a reader may leave early, a disk may be full, a terminal may be narrow."""
+"""Where the command prints: a reader may leave early, a disk may be full, a terminal may be
+narrow.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from rich.text import Text
 from noisydask.errors import JobError
 from noisydask.report.names import plain
 
-#: Letters of a text below which a column of numbers is left out rather than the text folded further.
+#: Letters of a text below which a column of numbers is left out rather than the text folded
+#: further.
 _TEXT_WIDTH = 8
 
 
@@ -51,7 +54,8 @@ def replace_what_cannot_be_printed() -> None:
 
 
 def printable(value: Any) -> Text:
-    r"""Text of an id or a name as it may be shown: no markup is read, no control character is passed on.
+    r"""Text of an id or a name as it may be shown: no markup is read, no control character is
+    passed on.
 
     Examples
     --------
@@ -76,7 +80,9 @@ class Column:
 
 
 def show_columns(console: Console, title: str, columns: Sequence[Column], kept: int) -> None:
-    """Print a table; of the columns after the first ``kept`` the last are left out where there is no room."""
+    """Print a table; of the columns after the first ``kept`` the last are left out where there is
+    no room.
+    """
     shown = list(columns)
     # Each column has a space on both sides and a border.
     while len(shown) > kept and sum(column.width() + 3 for column in shown) + 1 > console.width:
@@ -86,7 +92,12 @@ def show_columns(console: Console, title: str, columns: Sequence[Column], kept: 
         if column.text:
             table.add_column(column.name, overflow="fold")
         else:
-            table.add_column(column.name, justify="right", min_width=column.width(), no_wrap=" " not in column.name)
+            table.add_column(
+                column.name,
+                justify="right",
+                min_width=column.width(),
+                no_wrap=" " not in column.name,
+            )
     for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*row)
     console.print(table)
@@ -100,4 +111,6 @@ def show_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, text in lines if text) + 2
     for name, text in lines:
         if text:
-            console.print(Text.assemble((name.ljust(width), "dim"), printable(text)), soft_wrap=True)
+            console.print(
+                Text.assemble((name.ljust(width), "dim"), printable(text)), soft_wrap=True
+            )

@@ -1,8 +1,10 @@
-"""The names of ``cleanlab.experimental.label_issues_batched`` (cleanlab 2.9), with its parameters and meanings.
+"""The names of ``cleanlab.experimental.label_issues_batched`` (cleanlab 2.9), with its parameters
+and meanings.
 
-They find the same issues as cleanlab's, except examples within 1e-6 of a threshold and ties at the cut-off. What
-differs on purpose: indices come ranked, as cleanlab's documentation promises; invalid rows and unknown options are
-errors; Zarr arrays of both formats and Dask arrays are taken; no result depends on ``batch_size`` or ``n_jobs``.
+They find the same issues as cleanlab's, except examples within 1e-6 of a threshold and ties at the
+cut-off. What differs on purpose: indices come ranked, as cleanlab's documentation promises; invalid
+rows and unknown options are errors; Zarr arrays of both formats and Dask arrays are taken; no
+result depends on ``batch_size`` or ``n_jobs``.
 """
 
 from __future__ import annotations
@@ -37,14 +39,22 @@ _FOR_THRESHOLDS = ("given", "top1", "p_given", "p_top1")
 
 
 def find_label_issues_batched(
-    labels: Any = None, pred_probs: Any = None, *, labels_file: str | None = None, pred_probs_file: str | None = None,
-    batch_size: int = 10000, n_jobs: int | None = 1, verbose: bool = True, quality_score_kwargs: Options = None,
-    num_issue_kwargs: Options = None, return_mask: bool = False,
-) -> Ints | npt.NDArray[np.bool_]:  # fmt: skip
+    labels: Any = None,
+    pred_probs: Any = None,
+    *,
+    labels_file: str | None = None,
+    pred_probs_file: str | None = None,
+    batch_size: int = 10000,
+    n_jobs: int | None = 1,
+    verbose: bool = True,
+    quality_score_kwargs: Options = None,
+    num_issue_kwargs: Options = None,
+    return_mask: bool = False,
+) -> Ints | npt.NDArray[np.bool_]:
     """Find label issues in data of any size, on the active Dask client or scheduler.
 
-    For all that a run can tell see :func:`noisydask.find_label_issues`; unlike there, a class without examples has the
-    threshold 2e-6 here, as it has in cleanlab's function.
+    For all that a run can tell see :func:`noisydask.find_label_issues`; unlike there, a class
+    without examples has the threshold 2e-6 here, as it has in cleanlab's function.
 
     Parameters
     ----------
@@ -56,12 +66,13 @@ def find_label_issues_batched(
         Path or URL of a ``.npy`` file (or Zarr array) to read instead.
     batch_size : int
     n_jobs : int or None
-        Accepted and checked, no more: the blocks depend on rows and chunks, the Dask scheduler's threads do the work.
+        Accepted and checked, no more: the blocks depend on rows and chunks, the Dask scheduler's
+        threads do the work.
     verbose : bool
         Show a progress bar where standard error is a terminal, and print one line at the end.
     quality_score_kwargs : mapping, optional
-        ``method``: "self_confidence" (default), "normalized_margin" or "confidence_weighted_entropy";
-        ``adjust_pred_probs``: bool, default False.
+        ``method``: "self_confidence" (default), "normalized_margin" or
+        "confidence_weighted_entropy"; ``adjust_pred_probs``: bool, default False.
     num_issue_kwargs : mapping, optional
         ``estimation_method``: "off_diagonal" (default) or "off_diagonal_calibrated".
     return_mask : bool
@@ -82,7 +93,8 @@ def find_label_issues_batched(
     >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
     >>> find_label_issues_batched([0, 1, 0, 1, 1], pred_probs, verbose=False)
     array([4])
-    >>> find_label_issues_batched([0, 1, 0, 1, 1], pred_probs, verbose=False, return_mask=True).tolist()
+    >>> labels = [0, 1, 0, 1, 1]
+    >>> find_label_issues_batched(labels, pred_probs, verbose=False, return_mask=True).tolist()
     [False, False, False, False, True]
     """
     settings = _settings(quality_score_kwargs, num_issue_kwargs, n_jobs)
@@ -91,26 +103,33 @@ def find_label_issues_batched(
     pred_probs = _one_source("pred_probs", pred_probs, pred_probs_file)
     inputs = Inputs.open(labels, pred_probs, None, None, {})
     reporter = Bar(Console(stderr=True)) if verbose and sys.stderr.isatty() else Silent()
-    issues = run_in_temporary_folder(IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False))
+    issues = run_in_temporary_folder(
+        IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False)
+    )
     if verbose:
         classes = inputs.pred_probs.shape[1]
-        print(f"{issues.num_issues:,} label issues in {issues.num_examples:,} examples of {classes:,} classes")
+        print(
+            f"{issues.num_issues:,} label issues in {issues.num_examples:,} examples of "
+            f"{classes:,} classes"
+        )
     return issues.mask if return_mask else issues.indices
 
 
 class LabelInspector:
     """Find label issues batch by batch, in the caller's own process.
 
-    Give every batch to :meth:`update_confident_thresholds` first, then every batch to :meth:`score_label_quality`;
-    after any batch the getters answer for what was seen so far. Batches are NumPy arrays, memmaps, lists, Zarr or Dask
-    arrays of any length; one that is refused changes nothing. One inspector is for one dataset.
+    Give every batch to :meth:`update_confident_thresholds` first, then every batch to
+    :meth:`score_label_quality`; after any batch the getters answer for what was seen so far.
+    Batches are NumPy arrays, memmaps, lists, Zarr or Dask arrays of any length; one that is refused
+    changes nothing. One inspector is for one dataset.
 
     Parameters
     ----------
     num_class : int
         Number of classes, K.
     store_results : bool
-        Keep all scores (4 or 8 bytes each), for :meth:`get_quality_scores` and :meth:`get_label_issues`.
+        Keep all scores (4 or 8 bytes each), for :meth:`get_quality_scores` and
+        :meth:`get_label_issues`.
     verbose : bool
         Print in the getters how many examples they speak of.
     quality_score_kwargs, num_issue_kwargs : mapping, optional
@@ -134,13 +153,22 @@ class LabelInspector:
     """
 
     def __init__(
-        self, *, num_class: int, store_results: bool = True, verbose: bool = True, quality_score_kwargs: Options = None,
-        num_issue_kwargs: Options = None, n_jobs: int | None = 1,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        num_class: int,
+        store_results: bool = True,
+        verbose: bool = True,
+        quality_score_kwargs: Options = None,
+        num_issue_kwargs: Options = None,
+        n_jobs: int | None = 1,
+    ) -> None:
         self._settings = _settings(quality_score_kwargs, num_issue_kwargs, n_jobs)
         self.num_class, self.n_jobs = _positive("num_class", num_class), n_jobs
         self.store_results, self.verbose = store_results, verbose
-        self.quality_score_kwargs, self.num_issue_kwargs = quality_score_kwargs or {}, num_issue_kwargs or {}
+        self.quality_score_kwargs, self.num_issue_kwargs = (
+            quality_score_kwargs or {},
+            num_issue_kwargs or {},
+        )
         self.off_diagonal_calibrated = self._settings.estimation_method == "off_diagonal_calibrated"
         self.examples_processed_thresh = self.examples_processed_quality = 0
         self.confident_thresholds: npt.NDArray[np.float64] = np.zeros(self.num_class)
@@ -156,7 +184,9 @@ class LabelInspector:
         self.prune_count = int(counts.off_diagonal.sum())
 
     def update_confident_thresholds(self, labels: Any, pred_probs: Any) -> None:
-        """Take a batch of labels, (n,), and probabilities, (n, K), into the class means that are the thresholds."""
+        """Take a batch of labels, (n,), and probabilities, (n, K), into the class means that are
+        the thresholds.
+        """
         batch = _Batch.of(labels, pred_probs, self.num_class)
         totals = self._totals
         for found, _ in batch.scan(_FOR_THRESHOLDS, self.examples_processed_thresh):
@@ -165,7 +195,9 @@ class LabelInspector:
         self.confident_thresholds = confident_thresholds(totals, LOWER_BOUND)
         self.examples_processed_thresh += batch.rows
 
-    def score_label_quality(self, labels: Any, pred_probs: Any, *, update_num_issues: bool = True) -> Floats:
+    def score_label_quality(
+        self, labels: Any, pred_probs: Any, *, update_num_issues: bool = True
+    ) -> Floats:
         """Score the labels of a batch, and count its issues.
 
         Parameters
@@ -200,7 +232,9 @@ class LabelInspector:
     def get_confident_thresholds(self, silent: bool = False) -> npt.NDArray[np.float64]:
         """Thresholds of the classes, from the batches seen so far: float64, (K,)."""
         if self.examples_processed_thresh < 1:
-            raise InputError("there are no thresholds yet: call update_confident_thresholds() first")
+            raise InputError(
+                "there are no thresholds yet: call update_confident_thresholds() first"
+            )
         if self.verbose and not silent:
             print(f"confident thresholds of {self.examples_processed_thresh:,} examples")
         return self.confident_thresholds
@@ -220,9 +254,11 @@ class LabelInspector:
         return np.concatenate(self._scores) if self._scores else np.zeros(0)
 
     def get_label_issues(self) -> Ints:
-        """Positions of the :meth:`get_num_issues` lowest scores, worst first (ties: the lower position): int64.
+        """Positions of the :meth:`get_num_issues` lowest scores, worst first (ties: the lower
+        position): int64.
 
-        As in cleanlab's class, and not in :func:`find_label_issues_batched`, labels that are the prediction stay in.
+        As in cleanlab's class, and not in :func:`find_label_issues_batched`, labels that are the
+        prediction stay in.
         """
         scores = self.get_quality_scores()
         total = min(self.get_num_issues(), len(scores))
@@ -245,11 +281,14 @@ class _Batch:
         """Check shapes and types."""
         # What has chunks is a store's or Dask's and must not be read whole.
         labels, pred_probs = (
-            x if hasattr(x, "chunks") else _in_memory(x, name) for name, x in (("labels", labels), ("pred_probs", pred_probs))
+            x if hasattr(x, "chunks") else _in_memory(x, name)
+            for name, x in (("labels", labels), ("pred_probs", pred_probs))
         )
         Inputs(labels, pred_probs, None, None)
         if pred_probs.shape[1] != num_class:
-            raise InputError(f"pred_probs has {pred_probs.shape[1]:,} classes, but num_class is {num_class:,}")
+            raise InputError(
+                f"pred_probs has {pred_probs.shape[1]:,} classes, but num_class is {num_class:,}"
+            )
         return cls(labels, pred_probs)
 
     @property
@@ -257,8 +296,14 @@ class _Batch:
         return int(self.pred_probs.shape[0])
 
     def scan(self, columns: tuple[str, ...], seen: int) -> Iterator[tuple[Evidence, Floats]]:
-        """Evidence and rows, piece by piece; raises at the end if rows are invalid, numbered after ``seen`` others."""
-        chunk = (getattr(self.pred_probs, "shards", None) or getattr(self.pred_probs, "chunks", None) or (1,))[0]
+        """Evidence and rows, piece by piece; raises at the end if rows are invalid, numbered after
+        ``seen`` others.
+        """
+        chunk = (
+            getattr(self.pred_probs, "shards", None)
+            or getattr(self.pred_probs, "chunks", None)
+            or (1,)
+        )[0]
         chunk = chunk if isinstance(chunk, int) else 1  # Dask's are tuples of sizes
         row_bytes = self.pred_probs.dtype.itemsize * self.pred_probs.shape[1]
         step = min(MAX_ROWS, plan_blocks(self.rows, row_bytes, chunk).block_rows)
@@ -271,9 +316,14 @@ class _Batch:
             if not problems.total:
                 yield found, cast(Floats, rows)
         if problems.total:
-            kinds = ", ".join(f"{n:,} {Problem(k).name.lower()}" for k, n in enumerate(problems.counts) if n)
+            kinds = ", ".join(
+                f"{n:,} {Problem(k).name.lower()}" for k, n in enumerate(problems.counts) if n
+            )
             first = ", ".join(str(row) for row, _ in problems.first)
-            raise InputError(f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are {first}")
+            raise InputError(
+                f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are "
+                f"{first}"
+            )
 
 
 def _in_memory(values: Any, name: str) -> npt.NDArray[Any]:
@@ -284,19 +334,31 @@ def _in_memory(values: Any, name: str) -> npt.NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _settings(quality_score_kwargs: Options, num_issue_kwargs: Options, n_jobs: int | None) -> IssueSettings:
-    """Cleanlab's options as ours; what neither has is refused, where cleanlab would go on with a default."""
+def _settings(
+    quality_score_kwargs: Options, num_issue_kwargs: Options, n_jobs: int | None
+) -> IssueSettings:
+    """Cleanlab's options as ours; what neither has is refused, where cleanlab would go on with a
+    default.
+    """
     _positive("n_jobs", 1 if n_jobs is None else n_jobs)
-    for name, given in (("quality_score_kwargs", quality_score_kwargs), ("num_issue_kwargs", num_issue_kwargs)):
+    for name, given in (
+        ("quality_score_kwargs", quality_score_kwargs),
+        ("num_issue_kwargs", num_issue_kwargs),
+    ):
         if not isinstance(given, Mapping | None):
             raise InputError(f"{name} must be a dictionary, not {given!r}")
     quality, counting = dict(quality_score_kwargs or {}), dict(num_issue_kwargs or {})
-    method, adjust = quality.pop("method", "self_confidence"), bool(quality.pop("adjust_pred_probs", False))
+    method, adjust = (
+        quality.pop("method", "self_confidence"),
+        bool(quality.pop("adjust_pred_probs", False)),
+    )
     estimation = counting.pop("estimation_method", "off_diagonal")
     for name, unknown in (("quality_score_kwargs", quality), ("num_issue_kwargs", counting)):
         if unknown:
             raise InputError(f"{name} has unknown keys: {', '.join(map(str, unknown))}")
-    return IssueSettings(quality_score=method, adjust_pred_probs=adjust, estimation_method=estimation)
+    return IssueSettings(
+        quality_score=method, adjust_pred_probs=adjust, estimation_method=estimation
+    )
 
 
 def _positive(name: str, value: Any) -> int:
@@ -308,7 +370,10 @@ def _positive(name: str, value: Any) -> int:
 def _one_source(name: str, given: Any, file: Any) -> Any:
     """Pick the array or the path of its file, of which exactly one must be given."""
     if (given is None) == (file is None):
-        raise InputError(f"give either {name} or {name}_file, {'not both' if file is not None else 'one is needed'}")
+        raise InputError(
+            f"give either {name} or {name}_file, "
+            f"{'not both' if file is not None else 'one is needed'}"
+        )
     if file is not None and not isinstance(file, str):
         raise InputError(f"{name}_file must be a path or URL as text, not {type(file).__name__}")
     return file if given is None else given

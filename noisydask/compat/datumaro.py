@@ -1,7 +1,8 @@
-"""The names of Datumaro's analysis of loss dynamics (removed from Datumaro in 2025), with its parameters and answers.
+"""The names of Datumaro's analysis of loss dynamics (removed from Datumaro in 2025), with its
+parameters and answers.
 
-They hold the recorded losses of the dataset as arrays, 16 bytes each, as what they return is larger than that. For data of
-any size there is :func:`noisydask.analyze_loss_dynamics`.
+They hold the recorded losses of the dataset as arrays, 16 bytes each, as what they return is larger
+than that. For data of any size there is :func:`noisydask.analyze_loss_dynamics`.
 """
 
 from __future__ import annotations
@@ -78,20 +79,24 @@ class NoisyLabelCandidate:
 
 
 class LossDynamicsAnalyzer:
-    """Ranks the annotations of a Datumaro dataset by the exponential moving average (EMA) of their training losses.
+    """Ranks the annotations of a Datumaro dataset by the exponential moving average (EMA) of their
+    training losses.
 
-    Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021. Answers are those of Datumaro 1.10, with these
-    differences, all on purpose: losses are taken in order of their iteration, in whatever order they are listed; equal
-    metrics are ranked in the order of the dataset; ``get_top_k_cands(0)`` gives none; negative losses, duplicate iterations
-    and annotations without losses are refused by name; :attr:`mean_loss_dyns_per_label` works (in Datumaro 1.10 its keys
-    have no hash).
+    Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021. Answers are those of
+    Datumaro 1.10, with these differences, all on purpose: losses are taken in order of their
+    iteration, in whatever order they are listed; equal metrics are ranked in the order of the
+    dataset; ``get_top_k_cands(0)`` gives none; negative losses, duplicate iterations and
+    annotations without losses are refused by name; :attr:`mean_loss_dyns_per_label` works (in
+    Datumaro 1.10 its keys have no hash).
 
     Parameters
     ----------
     dataset : dataset of Datumaro, str or Path
-        An object with ``infos()``, ``categories()`` and items; or the folder or URL of a dataset in Datumaro's JSON format.
+        An object with ``infos()``, ``categories()`` and items; or the folder or URL of a dataset in
+        Datumaro's JSON format.
     alpha : float
-        Weight of a new loss, above 0, at most 1: ``ema(t) = (1 - alpha) * ema(t - 1) + alpha * loss(t)``.
+        Weight of a new loss, above 0, at most 1: ``ema(t) = (1 - alpha) * ema(t - 1) + alpha *
+        loss(t)``.
     tracking_loss_type : {"cls", "bbox", "centerness", "bbox_refine"}, optional
         Which losses to follow; needed for detection.
 
@@ -103,7 +108,9 @@ class LossDynamicsAnalyzer:
         If losses are invalid.
     """
 
-    def __init__(self, dataset: Any, alpha: float = 0.001, tracking_loss_type: str | None = None) -> None:
+    def __init__(
+        self, dataset: Any, alpha: float = 0.001, tracking_loss_type: str | None = None
+    ) -> None:
         if not _is_weight(alpha):
             raise InputError(f"alpha must be above 0 and at most 1, not {alpha!r}")
         source = open_dataset(dataset)
@@ -123,25 +130,39 @@ class LossDynamicsAnalyzer:
 
     @cached_property
     def mean_loss_dyns(self) -> pd.Series[float]:
-        """Mean of the columns of :attr:`ema_dataframe`, by iteration; the first, ``last_value``, is that of the metric."""
+        """Mean of the columns of :attr:`ema_dataframe`, by iteration; the first, ``last_value``, is
+        that of the metric.
+        """
         return self._mean(self._analysis.sums.sums.mean(), self._analysis.states.metric)
 
     @cached_property
     def mean_loss_dyns_per_label(self) -> dict[Category, pd.Series[float]]:
         """As :attr:`mean_loss_dyns`, of the annotations of each label."""
-        sums, metric, found = self._analysis.sums.sums, self._analysis.states.metric, self._analysis.examples.keys["label"]
+        sums, metric, found = (
+            self._analysis.sums.sums,
+            self._analysis.states.metric,
+            self._analysis.examples.keys["label"],
+        )
         means = zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)
-        return {self._category(k): self._mean(mean, metric[found == k]) for k, mean in means if k != NO_LABEL}
+        return {
+            self._category(k): self._mean(mean, metric[found == k])
+            for k, mean in means
+            if k != NO_LABEL
+        }
 
     @cached_property
     def ema_dataframe(self) -> pd.DataFrame:
-        """EMA of each annotation at each iteration, NaN where it was not recorded; ascending by ``last_value``, its metric.
+        """EMA of each annotation at each iteration, NaN where it was not recorded; ascending by
+        ``last_value``, its metric.
 
-        Rows are named by ``item_id``, ``item_subset``, ``ann_id`` and ``ann_label``; ``last_value`` is the first column.
+        Rows are named by ``item_id``, ``item_subset``, ``ann_id`` and ``ann_label``; ``last_value``
+        is the first column.
         """
         order, metric = self._ranked[::-1], self._analysis.states.metric
         examples = self._analysis.examples.take(order)
-        values = np.column_stack([metric[order], ema_frame(examples, self._alpha, self._iterations)])
+        values = np.column_stack(
+            [metric[order], ema_frame(examples, self._alpha, self._iterations)]
+        )
         keys = [examples.keys[name] for name in ("id", "subset", "ann_id", "label")]
         return pd.DataFrame(values, pd.MultiIndex.from_arrays(keys, names=_INDEX), self._columns)
 
@@ -158,12 +179,20 @@ class LossDynamicsAnalyzer:
         chosen = self._ranked[:top_k]
         keys = self._analysis.examples.keys
         columns = [keys[name][chosen].tolist() for name in ("id", "subset", "ann_id", "label")]
-        return [NoisyLabelCandidate(*row) for row in zip(*columns, self._analysis.states.metric[chosen].tolist(), strict=True)]
+        return [
+            NoisyLabelCandidate(*row)
+            for row in zip(*columns, self._analysis.states.metric[chosen].tolist(), strict=True)
+        ]
 
     def plot_ema_loss_dynamics(
-        self, candidates: Sequence[NoisyLabelCandidate], mode: str = "mean", mean_plot_style: str = "--",
-        mean_plot_color: str = "k", figsize: tuple[float, float] = (4, 3), **kwargs: Any,
-    ) -> Figure:  # fmt: skip
+        self,
+        candidates: Sequence[NoisyLabelCandidate],
+        mode: str = "mean",
+        mean_plot_style: str = "--",
+        mean_plot_color: str = "k",
+        figsize: tuple[float, float] = (4, 3),
+        **kwargs: Any,
+    ) -> Figure:
         """Plot the EMA of candidates over the iterations.
 
         Parameters
@@ -187,11 +216,23 @@ class LossDynamicsAnalyzer:
         labels = [self._category(c.label_id).name for c in candidates]
         names = _told_apart(candidates)
         sums = self._analysis.sums.sums
-        means = {self._category(k).name: mean for k, mean in zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)}
+        means = {
+            self._category(k).name: mean
+            for k, mean in zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)
+        }
         return plot_ema_loss_dynamics(
-            mode, self._iterations, sums.mean(), means, curves, names, labels, mean_plot_style=mean_plot_style,
-            mean_plot_color=mean_plot_color, figsize=figsize, **kwargs,
-        )  # fmt: skip
+            mode,
+            self._iterations,
+            sums.mean(),
+            means,
+            curves,
+            names,
+            labels,
+            mean_plot_style=mean_plot_style,
+            mean_plot_color=mean_plot_color,
+            figsize=figsize,
+            **kwargs,
+        )
 
     @property
     def _iterations(self) -> npt.NDArray[np.int64]:
@@ -209,7 +250,9 @@ class LossDynamicsAnalyzer:
     @cached_property
     def _positions(self) -> dict[tuple[Any, ...], int]:
         keys = self._analysis.examples.keys
-        names = zip(*(keys[name].tolist() for name in ("id", "subset", "ann_id", "label")), strict=True)
+        names = zip(
+            *(keys[name].tolist() for name in ("id", "subset", "ann_id", "label")), strict=True
+        )
         return {name: position for position, name in enumerate(names)}
 
     def _position(self, candidate: NoisyLabelCandidate) -> int:
@@ -221,12 +264,15 @@ class LossDynamicsAnalyzer:
     def _category(self, label: int) -> Category:
         return self._labels[label] if 0 <= label < len(self._labels) else Category(str(label))
 
-    def _mean(self, curve: npt.NDArray[np.float64], metric: npt.NDArray[np.float64]) -> pd.Series[float]:
+    def _mean(
+        self, curve: npt.NDArray[np.float64], metric: npt.NDArray[np.float64]
+    ) -> pd.Series[float]:
         return pd.Series([math.fsum(metric) / len(metric), *curve.tolist()], self._columns)
 
 
 def _told_apart(candidates: Sequence[NoisyLabelCandidate]) -> list[str]:
-    """What a legend calls candidates, as short as tells them apart: the id, where it repeats with annotation and subset.
+    """What a legend calls candidates, as short as tells them apart: the id, where it repeats with
+    annotation and subset.
 
     Examples
     --------
@@ -237,5 +283,8 @@ def _told_apart(candidates: Sequence[NoisyLabelCandidate]) -> list[str]:
     names = [c.id for c in candidates]
     for form in ("{0.id}, annotation {0.ann_id}", "{0.id}, {0.subset}, annotation {0.ann_id}"):
         named = Counter(names)
-        names = [form.format(c) if named[name] > 1 else name for c, name in zip(candidates, names, strict=True)]
+        names = [
+            form.format(c) if named[name] > 1 else name
+            for c, name in zip(candidates, names, strict=True)
+        ]
     return names

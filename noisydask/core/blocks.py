@@ -1,8 +1,9 @@
 """Rows become blocks, blocks become tasks: integers only.
 
-A *block* is a run of whole rows, aligned to the chunks of the store, small enough that a worker can hold a few. The grid
-of blocks depends on the shape of the data and ``block_bytes`` alone, never on the number of rows or workers, so that the
-evidence of a dataset that grows keeps its place. A *task* takes a range of blocks, so that it is worth seconds.
+A *block* is a run of whole rows, aligned to the chunks of the store, small enough that a worker can
+hold a few. The grid of blocks depends on the shape of the data and ``block_bytes`` alone, never on
+the number of rows or workers, so that the evidence of a dataset that grows keeps its place. A
+*task* takes a range of blocks, so that it is worth seconds.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class BlockGrid:
         return start, min(start + self.block_rows, self.rows)
 
 
-def plan_blocks(rows: int, row_bytes: int, chunk_rows: int, block_bytes: int = DEFAULT_BLOCK_BYTES) -> BlockGrid:
+def plan_blocks(
+    rows: int, row_bytes: int, chunk_rows: int, block_bytes: int = DEFAULT_BLOCK_BYTES
+) -> BlockGrid:
     """Cut rows into blocks of at most ``block_bytes``, but never less than one chunk.
 
     Parameters
@@ -84,14 +87,16 @@ def plan_blocks(rows: int, row_bytes: int, chunk_rows: int, block_bytes: int = D
     grid = BlockGrid(rows, block_rows, full)
     if grid.num_blocks > MAX_BLOCKS:
         raise InputError(
-            f"{rows:,} rows of {row_bytes:,} bytes are {grid.num_blocks:,} blocks, more than {MAX_BLOCKS:,}:"
+            f"{rows:,} rows of {row_bytes:,} bytes are {grid.num_blocks:,} blocks, more than "
+            f"{MAX_BLOCKS:,}:"
             " is the array's header right? If it is, raise block_bytes"
         )
     return grid
 
 
 def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
-    """Blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads, but never more than 16 blocks.
+    """Blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads, but
+    never more than 16 blocks.
 
     Examples
     --------

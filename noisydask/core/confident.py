@@ -1,7 +1,8 @@
 """Evidence and thresholds become counts of label issues and the confident joint.
 
-The definitions are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes them;
-what cleanlab asks of whole rows is answered here from the evidence, or the row is named *unresolved*.
+The definitions are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as
+cleanlab 2.9 computes them; what cleanlab asks of whole rows is answered here from the evidence, or
+the row is named *unresolved*.
 """
 
 from __future__ import annotations
@@ -83,10 +84,18 @@ class IssueCounts:
     def zero(cls, num_classes: int) -> IssueCounts:
         """Counts of no rows."""
         empty = np.zeros(0, np.int64)
-        return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), SparseCounts(empty, empty))
+        return cls(
+            np.zeros(num_classes, np.int64),
+            np.zeros(num_classes, np.int64),
+            SparseCounts(empty, empty),
+        )
 
     def __add__(self, other: IssueCounts) -> IssueCounts:
-        return IssueCounts(self.confident + other.confident, self.off_diagonal + other.off_diagonal, self.joint + other.joint)
+        return IssueCounts(
+            self.confident + other.confident,
+            self.off_diagonal + other.off_diagonal,
+            self.joint + other.joint,
+        )
 
 
 def dense_joint(num_classes: int) -> npt.NDArray[np.int64] | None:
@@ -135,7 +144,20 @@ def count_issues(
     if joint:
         others = (columns["top2"], columns["p_top2"], columns.get("p_rest", p_top1[:0]))
     room = _room(num_classes)
-    _count(given, top1, p_top1, *others, room, limits, limits.min(), confident, off_diagonal, dense, pairs, unresolved)
+    _count(
+        given,
+        top1,
+        p_top1,
+        *others,
+        room,
+        limits,
+        limits.min(),
+        confident,
+        off_diagonal,
+        dense,
+        pairs,
+        unresolved,
+    )
     found = SparseCounts.of_dense(dense) if dense.size and into is None else SparseCounts.of(pairs)
     if pred_probs is not None:
         found += resolve_joint(unresolved, given, thresholds, pred_probs)
@@ -143,7 +165,10 @@ def count_issues(
 
 
 def resolve_joint(
-    unresolved: npt.NDArray[np.bool_], given: Array, thresholds: Floats, pred_probs: Floats | KeptRows
+    unresolved: npt.NDArray[np.bool_],
+    given: Array,
+    thresholds: Floats,
+    pred_probs: Floats | KeptRows,
 ) -> SparseCounts:
     """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
     limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
@@ -152,20 +177,39 @@ def resolve_joint(
     return found
 
 
-# A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are sorted.
+# A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are
+# sorted.
 _DENSE = 1000
 _NOT_COUNTED = -1
 
 
 @nb.njit(nogil=True, cache=True)
-def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, confident, off_diagonal, dense, pairs, unresolved):
-    """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not empty."""
+def _count(
+    given,
+    top1,
+    p_top1,
+    top2,
+    p_top2,
+    p_rest,
+    room,
+    limits,
+    lowest,
+    confident,
+    off_diagonal,
+    dense,
+    pairs,
+    unresolved,
+):
+    """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not
+    empty.
+    """
     num_classes, joint = limits.size, dense.size + pairs.size > 0
     for i in range(given.size):
         label, best = np.int64(given[i]), np.int64(top1[i])
         if label >= num_classes:
             continue
-        # One confident class or several: if the predicted class is among them, it is the likely one either way.
+        # One confident class or several: if the predicted class is among them, it is the likely one
+        # either way.
         likely = best
         if p_top1[i] >= limits[best]:
             confident[label] += 1
@@ -186,7 +230,9 @@ def _count(given, top1, p_top1, top2, p_top2, p_rest, room, limits, lowest, conf
 
 
 def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> npt.NDArray[np.bool_]:
-    """Rows that are unresolved by :func:`count_issues`, or would be if each threshold moved by up to ``margin`` of itself."""
+    """Rows that are unresolved by :func:`count_issues`, or would be if each threshold moved by up
+    to ``margin`` of itself.
+    """
     num_classes = len(thresholds)
     limits = (1 + margin) * thresholds - FLOATING_POINT_COMPARISON
     lowest = (1 - margin) * thresholds.min() - FLOATING_POINT_COMPARISON
@@ -196,7 +242,9 @@ def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> np
 
 
 def bound_of_rest(columns: Columns, num_classes: int) -> Floats:
-    """What the third largest probability is at most: itself where it was kept, else what the first two leave of the sum."""
+    """What the third largest probability is at most: itself where it was kept, else what the first
+    two leave of the sum.
+    """
     if "p_rest" in columns:
         return columns["p_rest"]
     second = columns["p_top2"]
@@ -213,16 +261,22 @@ def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDAr
     confident = pred_probs >= limits
     several = confident.sum(axis=1) > 1
     likely = np.where(several, pred_probs.argmax(axis=1), confident.argmax(axis=1))
-    return np.where(confident.any(axis=1), given.astype(np.int64) * len(limits) + likely, _NOT_COUNTED)
+    return np.where(
+        confident.any(axis=1), given.astype(np.int64) * len(limits) + likely, _NOT_COUNTED
+    )
 
 
 def slices(mask: npt.NDArray[np.bool_], at_once: int = 4096) -> Iterator[npt.NDArray[np.intp]]:
-    """Positions where ``mask`` holds, few at a time: whole rows are looked at without copying the block."""
+    """Positions where ``mask`` holds, few at a time: whole rows are looked at without copying the
+    block.
+    """
     rows = np.flatnonzero(mask)
     return (rows[start : start + at_once] for start in range(0, len(rows), at_once))
 
 
-def num_issues(counts: IssueCounts, class_counts: npt.NDArray[np.int64], estimation_method: str) -> int:
+def num_issues(
+    counts: IssueCounts, class_counts: npt.NDArray[np.int64], estimation_method: str
+) -> int:
     """Number of label issues, before those that agree with the prediction are dropped.
 
     Parameters
@@ -232,9 +286,12 @@ def num_issues(counts: IssueCounts, class_counts: npt.NDArray[np.int64], estimat
     class_counts : ndarray of int64, (K,)
         Examples given each class.
     estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
-        The second scales each class's share of confident examples that are off the diagonal to all its examples.
+        The second scales each class's share of confident examples that are off the diagonal to all
+        its examples.
     """
     if estimation_method == "off_diagonal":
         return int(counts.off_diagonal.sum())
-    calibrated = counts.off_diagonal * class_counts / np.maximum(counts.confident, CLIPPING_LOWER_BOUND)
+    calibrated = (
+        counts.off_diagonal * class_counts / np.maximum(counts.confident, CLIPPING_LOWER_BOUND)
+    )
     return int(np.rint(math.fsum(calibrated)))

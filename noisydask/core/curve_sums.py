@@ -1,4 +1,6 @@
-"""Sums of the EMA by label and iteration, in integers: they add up to the same bits in any order. Pure."""
+"""Sums of the EMA by label and iteration, in integers: they add up to the same bits in any order.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from noisydask.errors import InputError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Labels times iterations of the curves that are made, at most: 48 bytes each. A reduction holds eight such sums and two on
-#: the way, which take no more than the 60 % of a worker of 8 GiB that Dask fills before it spills.
+#: Labels times iterations of the curves that are made, at most: 48 bytes each. A reduction holds
+#: eight such sums and two on the way, which take no more than the 60 % of a worker of 8 GiB that
+#: Dask fills before it spills.
 MOST_CELLS = 10_000_000
 #: Examples after which the carries of sums are passed on, so that no limb leaves 63 bits.
 ROWS_BETWEEN_CARRIES = 1 << 21
@@ -51,8 +54,10 @@ class CurveSums:
         """
         if max(1, len(labels)) * iterations > MOST_CELLS:
             raise InputError(
-                f"{len(labels):,} labels at {iterations:,} iterations, or more, are too many for mean curves, of which at most"
-                f" {MOST_CELLS:,} numbers are kept in memory: are the labels names of examples? Leave them out, or record"
+                f"{len(labels):,} labels at {iterations:,} iterations, or more, are too many "
+                "for mean curves, of which at most"
+                f" {MOST_CELLS:,} numbers are kept in memory: are the labels names of examples? "
+                "Leave them out, or record"
                 " epochs instead of steps"
             )
         shape = len(labels), iterations
@@ -67,7 +72,9 @@ class CurveSums:
 
     def columns(self, start: int, stop: int) -> CurveSums:
         """A view of some iterations."""
-        return CurveSums(self.labels, self.limbs[:, :, start:stop], self.counts[:, start:stop], self._rows)
+        return CurveSums(
+            self.labels, self.limbs[:, :, start:stop], self.counts[:, start:stop], self._rows
+        )
 
     def __add__(self, other: CurveSums) -> CurveSums:
         """Sums over the examples of both."""
@@ -91,7 +98,9 @@ class CurveSums:
         return both
 
     def mean(self) -> Floats:
-        """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none is: (T,)."""
+        """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none
+        is: (T,).
+        """
         return _quotients(carried(self.limbs).sum(axis=1), self.counts.sum(axis=0))
 
     def mean_per_label(self) -> Floats:
@@ -112,7 +121,11 @@ def _quotients(limbs: Ints, counts: Ints) -> Floats:
     some = np.flatnonzero(counts)
     totals = [0] * len(some)
     for limb in limbs[::-1]:
-        totals = [(t << LIMB_BITS) + v for t, v in zip(totals, limb.ravel()[some].tolist(), strict=True)]
+        totals = [
+            (t << LIMB_BITS) + v for t, v in zip(totals, limb.ravel()[some].tolist(), strict=True)
+        ]
     mean = np.full(counts.size, np.nan)
-    mean[some] = [t / (n << UNIT_BITS) for t, n in zip(totals, counts.ravel()[some].tolist(), strict=True)]
+    mean[some] = [
+        t / (n << UNIT_BITS) for t, n in zip(totals, counts.ravel()[some].tolist(), strict=True)
+    ]
     return mean.reshape(counts.shape)

@@ -1,9 +1,11 @@
-"""Loss dynamics: the exponential moving average (EMA) of each example's training losses, and their mean curves.
+"""Loss dynamics: the exponential moving average (EMA) of each example's training losses, and their
+mean curves.
 
-Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021. For each example over its own recorded losses in order
-of iteration, ``ema = (1 - alpha) * ema + alpha * loss``, from 0; an iteration at which it was not recorded changes nothing.
-The state of an example is a few numbers, carried from one piece of its losses to the next, so that it does not matter how
-the iterations are cut. The sums of EMA by label and iteration are integers, so that it does not matter in which order
+Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021. For each example over its own
+recorded losses in order of iteration, ``ema = (1 - alpha) * ema + alpha * loss``, from 0; an
+iteration at which it was not recorded changes nothing. The state of an example is a few numbers,
+carried from one piece of its losses to the next, so that it does not matter how the iterations are
+cut. The sums of EMA by label and iteration are integers, so that it does not matter in which order
 examples are added. Pure: NumPy and Numba only.
 """
 
@@ -16,14 +18,29 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
-from noisydask.core.dynamics_kernel import LARGEST_LOSS, LossProblem, advance_dense, crossings_dense, curves_dense
+from noisydask.core.dynamics_kernel import (
+    LARGEST_LOSS,
+    LossProblem,
+    advance_dense,
+    crossings_dense,
+    curves_dense,
+)
 from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
 from noisydask.core.whole_numbers import whole_numbers
 
 __all__ = [
-    "LARGEST_LOSS", "Crossings", "ExampleStates", "LossProblem", "advance", "advance_table", "crossings",
-    "ema_curves", "label_codes", "table_crossings", "table_curves",
-]  # fmt: skip
+    "LARGEST_LOSS",
+    "Crossings",
+    "ExampleStates",
+    "LossProblem",
+    "advance",
+    "advance_table",
+    "crossings",
+    "ema_curves",
+    "label_codes",
+    "table_crossings",
+    "table_curves",
+]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -43,8 +60,8 @@ class ExampleStates:
     Attributes
     ----------
     ema, total, squares : ndarray of float64, (n,)
-        The EMA; the sum of the losses' distances to the first one, and that of their squares. The variance from these loses
-        no more than a factor of the number of losses, whatever they are.
+        The EMA; the sum of the losses' distances to the first one, and that of their squares. The
+        variance from these loses no more than a factor of the number of losses, whatever they are.
     first, last, smallest : ndarray, (n,), float32 or float64 as the losses
         First, last and smallest loss; meaningless where there is none.
     count : ndarray of int32, (n,)
@@ -85,7 +102,9 @@ class ExampleStates:
         return np.where(self.count > 0, self.ema, np.nan)
 
     def statistics(self) -> dict[str, Array]:
-        """Columns of the ranking: number, mean, population variance, minimum and last of the losses."""
+        """Columns of the ranking: number, mean, population variance, minimum and last of the
+        losses.
+        """
         count = np.maximum(self.count, 1)
         distance = self.total / count
         values = {
@@ -95,11 +114,15 @@ class ExampleStates:
             "last_loss": self.last.astype(np.float64),
         }
         some = self.count > 0
-        return {"num_losses": self.count.astype(np.int64)} | {k: np.where(some, v, np.nan) for k, v in values.items()}
+        return {"num_losses": self.count.astype(np.int64)} | {
+            k: np.where(some, v, np.nan) for k, v in values.items()
+        }
 
 
 def loss_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else float32."""
+    """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else
+    float32.
+    """
     return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
@@ -127,7 +150,11 @@ def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
 
 
 def advance(
-    states: ExampleStates, losses: Array, alpha: float, sums: CurveSums, codes: npt.NDArray[np.int32] | None = None
+    states: ExampleStates,
+    losses: Array,
+    alpha: float,
+    sums: CurveSums,
+    codes: npt.NDArray[np.int32] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Advance examples by consecutive iterations, in place.
 
@@ -161,7 +188,9 @@ def advance(
     unsigned = np.dtype(f"u{kind.itemsize}")
     limit = np.array(_PLAIN_LIMIT, kind).view(unsigned)[()]
     problems = np.zeros(len(losses), np.uint8)
-    window = max(_WINDOW_BYTES // max(1, losses.shape[1] * kind.itemsize), _WINDOW_LABELS * len(sums.labels))
+    window = max(
+        _WINDOW_BYTES // max(1, losses.shape[1] * kind.itemsize), _WINDOW_LABELS * len(sums.labels)
+    )
     if not losses.size:
         return problems
     for start in range(0, len(losses), ROWS_BETWEEN_CARRIES):
@@ -170,17 +199,39 @@ def advance(
         s, x = states.part(rows), losses[rows]
         here = codes[rows] if codes is not None else np.zeros(0, np.int32)
         advance_dense(
-            x, x.view(unsigned), limit, here, len(sums.labels), window, alpha, s.ema, s.total, s.squares, s.first, s.last,
-            s.smallest, s.smallest.view(unsigned), s.count, problems[rows], sums.limbs, sums.counts,
-        )  # fmt: skip
+            x,
+            x.view(unsigned),
+            limit,
+            here,
+            len(sums.labels),
+            window,
+            alpha,
+            s.ema,
+            s.total,
+            s.squares,
+            s.first,
+            s.last,
+            s.smallest,
+            s.smallest.view(unsigned),
+            s.count,
+            problems[rows],
+            sums.limbs,
+            sums.counts,
+        )
     return problems
 
 
 def advance_table(
-    states: ExampleStates, starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, sums: CurveSums,
+    states: ExampleStates,
+    starts: Ints,
+    losses: Array,
+    steps: npt.NDArray[np.int32],
+    alpha: float,
+    sums: CurveSums,
     codes: npt.NDArray[np.int32] | None = None,
-) -> npt.NDArray[np.uint8]:  # fmt: skip
-    """As :func:`advance`, of losses that lie example after example, each example's in order of iteration.
+) -> npt.NDArray[np.uint8]:
+    """As :func:`advance`, of losses that lie example after example, each example's in order of
+    iteration.
 
     Parameters
     ----------
@@ -215,14 +266,29 @@ def advance_table(
         s = states.part(rows)
         sums.room_for(len(s.ema))
         advance_ragged(
-            starts[start : start + len(s.ema) + 1], losses, steps, codes[rows], alpha, s.ema, s.total, s.squares, s.first,
-            s.last, s.smallest, s.count, problems[rows], sums.limbs, sums.counts,
-        )  # fmt: skip
+            starts[start : start + len(s.ema) + 1],
+            losses,
+            steps,
+            codes[rows],
+            alpha,
+            s.ema,
+            s.total,
+            s.squares,
+            s.first,
+            s.last,
+            s.smallest,
+            s.count,
+            problems[rows],
+            sums.limbs,
+            sums.counts,
+        )
     return problems
 
 
 def ema_curves(losses: Array, alpha: float) -> Floats:
-    """EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not recorded."""
+    """EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not
+    recorded.
+    """
     curves = np.full(losses.shape, np.nan)
     curves_dense(np.ascontiguousarray(losses, loss_dtype(losses.dtype)), alpha, curves)
     return curves
@@ -230,7 +296,8 @@ def ema_curves(losses: Array, alpha: float) -> Floats:
 
 @dataclass
 class Crossings:
-    """Search for the first iteration at which examples' EMA lies above the mean curve, piece by piece of the iterations.
+    """Search for the first iteration at which examples' EMA lies above the mean curve, piece by
+    piece of the iterations.
 
     Attributes
     ----------
@@ -255,26 +322,38 @@ class Crossings:
         return cls(alpha, mean, np.zeros(examples), np.full(examples, -1, np.int64))
 
     def look(self, losses: Array, rows: Ints, first: int, where: slice = slice(None)) -> None:
-        """Look at iterations from ``first`` on: ``rows`` of ``losses`` are the examples at ``where``."""
+        """Look at iterations from ``first`` on: ``rows`` of ``losses`` are the examples at
+        ``where``.
+        """
         tile = np.ascontiguousarray(losses, loss_dtype(losses.dtype))
-        crossings_dense(tile, rows, first, self.alpha, self.mean, self.ema[where], self.found[where])
+        crossings_dense(
+            tile, rows, first, self.alpha, self.mean, self.ema[where], self.found[where]
+        )
 
 
 def crossings(losses: Array, alpha: float, mean: Floats) -> Ints:
-    """First position of the iterations at which each row's EMA lies above the mean curve; -1 where none does."""
+    """First position of the iterations at which each row's EMA lies above the mean curve; -1 where
+    none does.
+    """
     search = Crossings.of(len(losses), alpha, mean)
     search.look(losses, np.arange(len(losses)), 0)
     return search.found
 
 
-def table_curves(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, iterations: int) -> Floats:
-    """EMA of each example of :func:`advance_table` at all iterations; NaN where not recorded: (n, iterations)."""
+def table_curves(
+    starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, iterations: int
+) -> Floats:
+    """EMA of each example of :func:`advance_table` at all iterations; NaN where not recorded: (n,
+    iterations).
+    """
     curves = np.full((len(starts) - 1, iterations), np.nan)
     curves_ragged(starts, losses, steps, alpha, curves)
     return curves
 
 
-def table_crossings(starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats) -> Ints:
+def table_crossings(
+    starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats
+) -> Ints:
     """As :func:`crossings`, of examples of :func:`advance_table`."""
     found = np.full(len(starts) - 1, -1, np.int64)
     crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(found)), found)

@@ -1,8 +1,10 @@
-"""The kernels of the loss dynamics: compiled loops over tiles of losses. See :mod:`noisydask.core.dynamics` for their meaning.
+"""The kernels of the loss dynamics: compiled loops over tiles of losses. See
+:mod:`noisydask.core.dynamics` for their meaning.
 
-An EMA is a chain over the iterations: what runs in parallel is the rows. A tile of rows is turned around a few iterations
-at a time, so that the innermost loop walks over rows and is vectorised. A tile without gaps takes a loop without questions;
-every loop does the same arithmetic on a value, so no bit depends on the tile that a row comes in.
+An EMA is a chain over the iterations: what runs in parallel is the rows. A tile of rows is turned
+around a few iterations at a time, so that the innermost loop walks over rows and is vectorised. A
+tile without gaps takes a loop without questions; every loop does the same arithmetic on a value, so
+no bit depends on the tile that a row comes in.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from noisydask.core.transpose import turn
 
 #: Sums are kept in integers: an EMA counts in units of ``2 ** -60``, by limbs of 40 bits.
 LIMB_BITS, NUM_LIMBS, UNIT_BITS = 40, 5, 60
-#: The largest loss that is accepted (float32's largest), which five limbs hold for any number of examples.
+#: The largest loss that is accepted (float32's largest), which five limbs hold for any number of
+#: examples.
 LARGEST_LOSS = float(np.finfo(np.float32).max)
 
-# Below this, an EMA is cut into two limbs by adding and subtracting: what is added leaves the rounded value in the low
-# bits of the sum, which are added up as they are.
+# Below this, an EMA is cut into two limbs by adding and subtracting: what is added leaves the
+# rounded value in the low bits of the sum, which are added up as they are.
 _PLAIN = float(1 << 20)
 _HIGH, _LOW = 1.5 * 2.0**32, 1.5 * 2.0**-8
 _HIGH_BITS, _LOW_BITS = (int(np.float64(value).view(np.int64)) for value in (_HIGH, _LOW))
@@ -58,7 +61,9 @@ def order_by_code(codes, num_codes):
 
 @nb.njit(nogil=True, cache=True)
 def _extremes(bits, i):
-    """Smallest and largest bits of a row: non-negative floats order like them, all others lie above."""
+    """Smallest and largest bits of a row: non-negative floats order like them, all others lie
+    above.
+    """
     smallest = largest = bits[i, 0]
     for j in range(bits.shape[1]):
         smallest = min(smallest, bits[i, j])
@@ -88,7 +93,9 @@ def _note(losses, i, first, last, smallest, count):
 
 @nb.njit(nogil=True, cache=True)
 def _there(losses, bits, limit, i):
-    """Number of losses of a row that is as it should be but for gaps; -1 where there is more to it."""
+    """Number of losses of a row that is as it should be but for gaps; -1 where there is more to
+    it.
+    """
     there = gaps = np.int64(0)
     for j in range(losses.shape[1]):
         there += np.int64(bits[i, j] < limit)
@@ -108,7 +115,21 @@ def _ends(losses, i):
 
 
 @nb.njit(nogil=True, cache=True)
-def _look(losses, bits, limit, start, stop, ema, first, last, smallest, smallest_bits, count, problems, kinds):
+def _look(
+    losses,
+    bits,
+    limit,
+    start,
+    stop,
+    ema,
+    first,
+    last,
+    smallest,
+    smallest_bits,
+    count,
+    problems,
+    kinds,
+):
     """Take in number, first, last and smallest of the losses of rows; say which loop each needs."""
     width = losses.shape[1]
     for i in range(start, stop):
@@ -173,7 +194,9 @@ def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low,
 
 @nb.njit(nogil=True, cache=True)
 def add_fixed(value, limbs, code, step):
-    """Add an EMA of any size, rounded to a multiple of ``2 ** -60``, to the limbs of a code and iteration."""
+    """Add an EMA of any size, rounded to a multiple of ``2 ** -60``, to the limbs of a code and
+    iteration.
+    """
     if value >= _PLAIN:
         for limb in range(NUM_LIMBS - 1, 1, -1):
             whole = math.floor(value / _UNITS[limb])
@@ -181,7 +204,9 @@ def add_fixed(value, limbs, code, step):
             limbs[limb, code, step] += np.int64(whole)
     rounded = value + _HIGH
     limbs[1, code, step] += np.float64(rounded).view(np.int64) - _HIGH_BITS
-    limbs[0, code, step] += np.float64((value - (rounded - _HIGH)) + _LOW).view(np.int64) - _LOW_BITS
+    limbs[0, code, step] += (
+        np.float64((value - (rounded - _HIGH)) + _LOW).view(np.int64) - _LOW_BITS
+    )
 
 
 @nb.njit(nogil=True, cache=True)
@@ -208,13 +233,17 @@ def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts
         for j in range(losses.shape[1]):
             value = np.float64(losses[i, j])
             if value >= 0.0 and value <= LARGEST_LOSS:
-                ema[i], total[i], squares[i] = advance_one(value, alpha, ema[i], np.float64(first[i]), total[i], squares[i])
+                ema[i], total[i], squares[i] = advance_one(
+                    value, alpha, ema[i], np.float64(first[i]), total[i], squares[i]
+                )
                 add_fixed(ema[i], limbs, code, j)
                 counts[code, j] += 1
 
 
 @nb.njit(nogil=True, cache=True)
-def _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code):
+def _advance_tile(
+    losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code
+):
     """Advance a few rows of one code; ``tile`` is room for their states and turned losses."""
     width, lanes = losses.shape[1], rows.size
     e, s1, s2, origin, turned, x = tile
@@ -238,20 +267,59 @@ def _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, t
 
 @nb.njit(nogil=True, cache=True)
 def advance_dense(
-    losses, bits, limit, codes, num_codes, window, alpha, ema, total, squares, first, last, smallest, smallest_bits, count,
-    problems, limbs, counts,
-):  # fmt: skip
-    """Advance the states of whole rows by consecutive iterations; ``bits`` is ``losses`` seen as unsigned integers.
+    losses,
+    bits,
+    limit,
+    codes,
+    num_codes,
+    window,
+    alpha,
+    ema,
+    total,
+    squares,
+    first,
+    last,
+    smallest,
+    smallest_bits,
+    count,
+    problems,
+    limbs,
+    counts,
+):
+    """Advance the states of whole rows by consecutive iterations; ``bits`` is ``losses`` seen as
+    unsigned integers.
 
-    Rows are walked over by windows, which stay in the cache; in each, rows of one code are taken together. ``codes`` is
-    empty where all have code 0. ``limbs`` (5, codes, t) and ``counts`` (codes, t) are added to.
+    Rows are walked over by windows, which stay in the cache; in each, rows of one code are taken
+    together. ``codes`` is empty where all have code 0. ``limbs`` (5, codes, t) and ``counts``
+    (codes, t) are added to.
     """
     turned = np.empty((_STEPS, _LANES), bits.dtype)
-    tile = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), np.empty(_LANES), turned, turned.view(losses.dtype)
+    tile = (
+        np.empty(_LANES),
+        np.empty(_LANES),
+        np.empty(_LANES),
+        np.empty(_LANES),
+        turned,
+        turned.view(losses.dtype),
+    )
     kinds = np.empty(min(window, ema.size), np.uint8)
     for begin in range(0, ema.size, window):
         end = min(begin + window, ema.size)
-        _look(losses, bits, limit, begin, end, ema, first, last, smallest, smallest_bits, count, problems, kinds)
+        _look(
+            losses,
+            bits,
+            limit,
+            begin,
+            end,
+            ema,
+            first,
+            last,
+            smallest,
+            smallest_bits,
+            count,
+            problems,
+            kinds,
+        )
         if codes.size:
             order, edges = order_by_code(codes[begin:end], num_codes)
         else:
@@ -264,14 +332,32 @@ def advance_dense(
                     kind = max(kind, kinds[rows[k]])
                     rows[k] += begin
                 if kind == _HUGE:
-                    _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code)
+                    _advance_huge(
+                        losses, rows, alpha, ema, first, total, squares, limbs, counts, code
+                    )
                 else:
-                    _advance_tile(losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code)
+                    _advance_tile(
+                        losses,
+                        bits,
+                        rows,
+                        kind,
+                        alpha,
+                        ema,
+                        total,
+                        squares,
+                        first,
+                        tile,
+                        limbs,
+                        counts,
+                        code,
+                    )
 
 
 @nb.njit(nogil=True, cache=True)
 def crossings_dense(losses, rows, first, alpha, mean, ema, found):
-    """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and ``found`` are of these rows."""
+    """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and
+    ``found`` are of these rows.
+    """
     for k in range(rows.size):
         now = ema[k]
         for j in range(losses.shape[1]):

@@ -1,9 +1,9 @@
 """A slice of ``pred_probs`` and ``labels`` becomes its evidence.
 
-Everything confident learning asks of an example is decided by a few numbers of its row: the probability of the given
-label, the two most probable classes, and the third largest probability, which bounds every class not named. The kernel
-takes them in one walk over the row, checks the row on the way, and adds the given label's probability to its class.
-Pure: NumPy and Numba only.
+Everything confident learning asks of an example is decided by a few numbers of its row: the
+probability of the given label, the two most probable classes, and the third largest probability,
+which bounds every class not named. The kernel takes them in one walk over the row, checks the row
+on the way, and adds the given label's probability to its class. Pure: NumPy and Numba only.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class Evidence:
     Attributes
     ----------
     columns : dict of str to ndarray, each (n,)
-        ``given``, ``top1``, ``top2`` (smallest unsigned integer that holds K; a refused row has ``given == K``);
-        ``p_given``, ``p_top1``, ``p_top2``, ``p_rest`` (float32, or float64 for float64 input); where asked for,
-        ``p_sum`` (float64, sum of the row) and ``entropy`` (float64, normalised to [0, 1]).
+        ``given``, ``top1``, ``top2`` (smallest unsigned integer that holds K; a refused row has
+        ``given == K``); ``p_given``, ``p_top1``, ``p_top2``, ``p_rest`` (float32, or float64 for
+        float64 input); where asked for, ``p_sum`` (float64, sum of the row) and ``entropy``
+        (float64, normalised to [0, 1]).
     problems : ndarray of uint8, (n,)
         A :class:`noisydask.core.row_kernel.Problem` per row.
     counts, fixed : ndarray of int64, (K,)
@@ -54,16 +55,29 @@ class Evidence:
     fixed: npt.NDArray[np.int64] = field(repr=False)
 
     @classmethod
-    def empty(cls, rows: int, num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]) -> Evidence:
-        """Room for the evidence of ``rows`` rows of an input of ``num_classes`` classes and ``dtype``."""
+    def empty(
+        cls, rows: int, num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
+    ) -> Evidence:
+        """Room for the evidence of ``rows`` rows of an input of ``num_classes`` classes and
+        ``dtype``.
+        """
         kinds = column_dtypes(num_classes, dtype, columns)
         sums = np.zeros((2, num_classes), np.int64)
-        return cls({name: np.empty(rows, kind) for name, kind in kinds.items()}, np.zeros(rows, np.uint8), *sums)
+        return cls(
+            {name: np.empty(rows, kind) for name, kind in kinds.items()},
+            np.zeros(rows, np.uint8),
+            *sums,
+        )
 
     def part(self, start: int, stop: int) -> Evidence:
         """A view of consecutive rows, with sums of its own, at zero."""
         columns = {name: column[start:stop] for name, column in self.columns.items()}
-        return Evidence(columns, self.problems[start:stop], np.zeros_like(self.counts), np.zeros_like(self.fixed))
+        return Evidence(
+            columns,
+            self.problems[start:stop],
+            np.zeros_like(self.counts),
+            np.zeros_like(self.fixed),
+        )
 
 
 def class_dtype(num_classes: int) -> np.dtype[np.generic]:
@@ -78,11 +92,15 @@ def class_dtype(num_classes: int) -> np.dtype[np.generic]:
 
 
 def probability_dtype(dtype: npt.DTypeLike) -> np.dtype[np.generic]:
-    """Type in which probabilities of an input of ``dtype`` are kept: float64 for float64, else float32."""
+    """Type in which probabilities of an input of ``dtype`` are kept: float64 for float64, else
+    float32.
+    """
     return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
-def column_dtypes(num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]) -> dict[str, np.dtype[np.generic]]:
+def column_dtypes(
+    num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
+) -> dict[str, np.dtype[np.generic]]:
     """Type of each evidence column for an input of ``num_classes`` classes and ``dtype``."""
     classes, probability = class_dtype(num_classes), probability_dtype(dtype)
     kinds = {"given": classes, "top1": classes, "top2": classes}
@@ -91,12 +109,16 @@ def column_dtypes(num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
 
 
 def columns_for(
-    num_classes: int, dtype: npt.DTypeLike, quality_score: str, adjust_pred_probs: bool, joint: bool = True
+    num_classes: int,
+    dtype: npt.DTypeLike,
+    quality_score: str,
+    adjust_pred_probs: bool,
+    joint: bool = True,
 ) -> tuple[str, ...]:
     """Evidence columns that a job needs, with this score and with the confident joint or without.
 
-    Where a row is so short that its evidence would weigh a third of it, ``p_rest`` is left out: the other columns bound
-    it well enough (:func:`noisydask.core.confident.bound_of_rest`).
+    Where a row is so short that its evidence would weigh a third of it, ``p_rest`` is left out: the
+    other columns bound it well enough (:func:`noisydask.core.confident.bound_of_rest`).
 
     Examples
     --------
@@ -116,7 +138,10 @@ def columns_for(
 
 
 def scan_rows(
-    pred_probs: Array, labels: Array, columns: Iterable[str] = _BASE + _SECOND + _THIRD, into: Evidence | None = None
+    pred_probs: Array,
+    labels: Array,
+    columns: Iterable[str] = _BASE + _SECOND + _THIRD,
+    into: Evidence | None = None,
 ) -> Evidence:
     """Evidence, checks and class sums of whole rows, each read once.
 
@@ -162,15 +187,30 @@ def scan_rows(
 
 
 def _locked(values: Array) -> Array:
-    """A read-only view: the kernel is compiled once for what may be written and for what may not."""
+    """A read-only view: the kernel is compiled once for what may be written and for what may
+    not.
+    """
     view = values.view()
     view.flags.writeable = False
     return view
 
 
-def _outputs(out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic]) -> tuple[Array, ...]:
+def _outputs(
+    out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic]
+) -> tuple[Array, ...]:
     """The columns in the kernel's order; one that was not asked for is passed empty."""
-    order = ("given", "top1", "top2", "p_given", "p_top1", "p_top2", "p_rest", "rest_bits", "p_sum", "entropy")
+    order = (
+        "given",
+        "top1",
+        "top2",
+        "p_given",
+        "p_top1",
+        "p_top2",
+        "p_rest",
+        "rest_bits",
+        "p_sum",
+        "entropy",
+    )
     views = {name: column[part] for name, column in out.items()}
     rest = views.get("p_rest", np.empty(0, f"f{unsigned.itemsize}"))
     views["rest_bits"] = rest.view(unsigned)

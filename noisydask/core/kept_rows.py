@@ -1,4 +1,5 @@
-"""Whole rows of a block that are kept for the next run: those that the evidence leaves open, or nearly does.
+"""Whole rows of a block that are kept for the next run: those that the evidence leaves open, or
+nearly does.
 
 They are few, but wherever a block holds one, all of it would be read again, run after run. Pure.
 """
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Rows are kept that would be unresolved if each threshold moved by up to this share of itself, as it may until the next run.
+#: Rows are kept that would be unresolved if each threshold moved by up to this share of itself, as
+#: it may until the next run.
 MARGIN = 0.1
-#: Of a block of which more rows than this share would be kept, none are: reading them would cost as much as the block.
+#: Of a block of which more rows than this share would be kept, none are: reading them would cost as
+#: much as the block.
 MOST = 0.25
 
 
 @dataclass(frozen=True)
 class KeptRows:
-    """Whole rows of a block, by their positions in it: indexed like the block itself, at those positions only.
+    """Whole rows of a block, by their positions in it: indexed like the block itself, at those
+    positions only.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Evidence becomes label quality scores: low where a label is likely wrong.
 
-The scores are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes them. A row
-whose score the evidence does not give is named *unresolved*. Pure.
+The scores are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab
+2.9 computes them. A row whose score the evidence does not give is named *unresolved*. Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_e
 def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
     """Rows whose given label is the prediction, or would be with 1e-6 more: never issues.
 
-    ``dtype`` is that of the input, in which cleanlab makes the addition: 1e-6 vanishes beside a float16 of 0.5.
+    ``dtype`` is that of the input, in which cleanlab makes the addition: 1e-6 vanishes beside a
+    float16 of 0.5.
     """
     raised = columns["p_given"].astype(dtype) + np.asarray(FLOATING_POINT_COMPARISON, dtype)
     best = columns["p_top1"].astype(dtype)
@@ -50,10 +51,11 @@ def label_quality(
     thresholds : ndarray of float64, (K,)
         Confident thresholds, used only with ``adjust_pred_probs``.
     quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
-        ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised entropy /
-        ``P[given]``.
+        ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised
+        entropy / ``P[given]``.
     adjust_pred_probs : bool
-        Subtract each class's threshold first, shift and renormalise, as cleanlab's ``adjust_pred_probs`` does.
+        Subtract each class's threshold first, shift and renormalise, as cleanlab's
+        ``adjust_pred_probs`` does.
     pred_probs : ndarray, (n, K), optional
         The rows themselves, to resolve those that the evidence leaves open.
 
@@ -87,7 +89,9 @@ def _best_other(columns: Columns) -> Floats:
 def _adjusted(
     columns: Columns, thresholds: Floats, quality_score: str, pred_probs: Floats | None
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Scores of probabilities less their class's threshold, shifted by the largest threshold and renormalised."""
+    """Scores of probabilities less their class's threshold, shifted by the largest threshold and
+    renormalised.
+    """
     shift, num_classes = thresholds.max(), len(thresholds)
     given = columns["given"]
     # Refused rows carry class K: give them any threshold and total, their score is discarded.
@@ -105,7 +109,9 @@ def _adjusted(
     ]
     other = np.maximum(*named)
     if num_classes > 2:  # a class not named has at most p_rest, less the lowest threshold
-        unresolved = (bound_of_rest(columns, num_classes) - thresholds.min() > other) & (given < num_classes)
+        unresolved = (bound_of_rest(columns, num_classes) - thresholds.min() > other) & (
+            given < num_classes
+        )
     if pred_probs is not None:
         for rows in slices(unresolved):
             whole = pred_probs[rows] - thresholds

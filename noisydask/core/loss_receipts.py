@@ -1,7 +1,8 @@
-"""The receipt of a block of losses: what its states were made from, after which iterations they are, and their checksums.
+"""The receipt of a block of losses: what its states were made from, after which iterations they
+are, and their checksums.
 
-Sums by label and iteration, and the losses of the block's first candidates, lie in an object beside, as they may be large.
-As with the main job's, a receipt is believed only as a whole.
+Sums by label and iteration, and the losses of the block's first candidates, lie in an object
+beside, as they may be large. As with the main job's, a receipt is believed only as a whole.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class LossSource:
     number : int
         The block.
     prefixes : bytes
-        A digest for the first chunk of the iterations, one for the first two, and so on: what the block's losses of these
-        lie in. Empty where the store tells none.
+        A digest for the first chunk of the iterations, one for the first two, and so on: what the
+        block's losses of these lie in. Empty where the store tells none.
     receipt : bool
         Whether a receipt of it is stored.
     why : Why
@@ -52,7 +53,11 @@ class LossSource:
 
     def prefix(self, chunks: int) -> str:
         """The digest of the first chunks; empty if there are not as many."""
-        return self.prefixes[(chunks - 1) * DIGEST_BYTES : chunks * DIGEST_BYTES].hex() if chunks else ""
+        return (
+            self.prefixes[(chunks - 1) * DIGEST_BYTES : chunks * DIGEST_BYTES].hex()
+            if chunks
+            else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class LossReceipt:
     iterations, source : int, str
         Iterations that were read, and the digest of what they lie in.
     kept, kept_source : int, str
-        The same of those that end a chunk of the array: a chunk that is not full is written again when more come.
+        The same of those that end a chunk of the array: a chunk that is not full is written again
+        when more come.
     labels : str
         Fingerprint of its labels.
     rows : int
@@ -92,8 +98,10 @@ class LossReceipt:
         Examples
         --------
         >>> receipt = LossReceipt(24, "s", 20, "k", "l", 5, {"ema": "0a"})
-        >>> LossReceipt.from_bytes(receipt.to_bytes()).kept, LossReceipt.from_bytes(receipt.to_bytes()[:-5])
-        (20, None)
+        >>> LossReceipt.from_bytes(receipt.to_bytes()).kept
+        20
+        >>> LossReceipt.from_bytes(receipt.to_bytes()[:-5]) is None
+        True
         """
         try:
             found = unsealed(content)
@@ -101,8 +109,11 @@ class LossReceipt:
         except (ValueError, KeyError, TypeError):
             return None
 
-    def stands(self, source: LossSource, labels: str, rows: int, iterations: int, width: int) -> tuple[list[int], Why]:
-        """After which iterations its states may serve, best first, and why they are not all that is needed.
+    def stands(
+        self, source: LossSource, labels: str, rows: int, iterations: int, width: int
+    ) -> tuple[list[int], Why]:
+        """After which iterations its states may serve, best first, and why they are not all that is
+        needed.
 
         ``width`` is the number of iterations of a chunk.
         """
@@ -112,8 +123,14 @@ class LossReceipt:
             return [], Why.LABELS
         if (self.iterations, self.source) == (iterations, source.whole):
             return sorted({self.iterations, self.kept} - {0}, reverse=True), Why.DAMAGED
-        same = self.kept > 0 and self.kept <= iterations and self.kept_source == source.prefix(self.kept // width)
-        return [self.kept] if same else [], Why.APPENDED if same and iterations > self.iterations else Why.SOURCE
+        same = (
+            self.kept > 0
+            and self.kept <= iterations
+            and self.kept_source == source.prefix(self.kept // width)
+        )
+        return [
+            self.kept
+        ] if same else [], Why.APPENDED if same and iterations > self.iterations else Why.SOURCE
 
 
 @dataclass(frozen=True)
@@ -133,12 +150,19 @@ class BlockSums:
     losses: npt.NDArray[Any]
 
     def to_bytes(self) -> bytes:
-        """As it is stored: arrays of NumPy's own format; limbs above the largest sum are left out."""
+        """As it is stored: arrays of NumPy's own format; limbs above the largest sum are left
+        out.
+        """
         limbs = carried(self.sums.limbs)
         used = 1 + max(np.flatnonzero(limbs.any(axis=(1, 2))), default=0)
         buffer = io.BytesIO()
         np.savez(
-            buffer, labels=self.sums.labels, limbs=limbs[:used], counts=self.sums.counts, index=self.index, losses=self.losses
+            buffer,
+            labels=self.sums.labels,
+            limbs=limbs[:used],
+            counts=self.sums.counts,
+            index=self.index,
+            losses=self.losses,
         )
         return buffer.getvalue()
 

@@ -14,7 +14,8 @@ FIRST_ROWS = 10
 _WORDS = {
     Problem.NOT_FINITE: "NaN or infinite probabilities",
     Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or log-probabilities?)",
-    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too coarsely?)",
+    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too "
+    "coarsely?)",
     Problem.LABEL: "labels outside 0 to K-1",
     Problem.UNREADABLE: "chunks that cannot be read",
 }
@@ -46,13 +47,24 @@ class Problems:
         return int(self.counts[Problem.UNREADABLE])
 
     def __add__(self, other: Problems) -> Problems:
-        return Problems(self.counts + other.counts, tuple(sorted(self.first + other.first))[:FIRST_ROWS])
+        return Problems(
+            self.counts + other.counts, tuple(sorted(self.first + other.first))[:FIRST_ROWS]
+        )
 
     def sentence(self, rows: int) -> str:
         """One sentence about refused rows, of ``rows`` in all."""
-        kinds = [f"{self.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if self.counts[kind]]
-        first = f"; the first are rows {', '.join(str(row) for row, _ in self.first)}" if self.first else ""
+        kinds = [
+            f"{self.counts[kind]:,} with {word}"
+            for kind, word in _WORDS.items()
+            if self.counts[kind]
+        ]
+        first = (
+            f"; the first are rows {', '.join(str(row) for row, _ in self.first)}"
+            if self.first
+            else ""
+        )
         return (
             f"{self.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}{first}."
-            " Correct them, or leave them out (on_invalid='skip' of find_label_issues, --on-invalid skip)"
+            " Correct them, or leave them out (on_invalid='skip' of find_label_issues, "
+            "--on-invalid skip)"
         )

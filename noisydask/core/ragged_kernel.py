@@ -1,7 +1,8 @@
-"""The kernels of the loss dynamics over losses that lie example after example. See :mod:`noisydask.core.dynamics`.
+"""The kernels of the loss dynamics over losses that lie example after example. See
+:mod:`noisydask.core.dynamics`.
 
-An example is advanced by the arithmetic of :mod:`noisydask.core.dynamics_kernel`, so that a table and an array of the same
-losses have the same answers, bit for bit.
+An example is advanced by the arithmetic of :mod:`noisydask.core.dynamics_kernel`, so that a table
+and an array of the same losses have the same answers, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,14 +10,37 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from noisydask.core.dynamics_kernel import LARGEST_LOSS, NEGATIVE, TOO_LARGE, add_fixed, advance_one, as_summed
+from noisydask.core.dynamics_kernel import (
+    LARGEST_LOSS,
+    NEGATIVE,
+    TOO_LARGE,
+    add_fixed,
+    advance_one,
+    as_summed,
+)
 
 
 @nb.njit(nogil=True, cache=True)
 def advance_ragged(
-    starts, losses, steps, codes, alpha, ema, total, squares, first, last, smallest, count, problems, limbs, counts
+    starts,
+    losses,
+    steps,
+    codes,
+    alpha,
+    ema,
+    total,
+    squares,
+    first,
+    last,
+    smallest,
+    count,
+    problems,
+    limbs,
+    counts,
 ):
-    """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which iteration each is of."""
+    """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which
+    iteration each is of.
+    """
     for i in range(starts.size - 1):
         for j in range(starts[i], starts[i + 1]):
             value = np.float64(losses[j])
@@ -30,7 +54,9 @@ def advance_ragged(
                     first[i] = smallest[i] = loss
                 count[i] += 1
                 last[i], smallest[i] = loss, min(smallest[i], loss)
-                ema[i], total[i], squares[i] = advance_one(value, alpha, ema[i], np.float64(first[i]), total[i], squares[i])
+                ema[i], total[i], squares[i] = advance_one(
+                    value, alpha, ema[i], np.float64(first[i]), total[i], squares[i]
+                )
                 add_fixed(ema[i], limbs, codes[i], steps[j])
                 counts[codes[i], steps[j]] += 1
 
@@ -49,7 +75,9 @@ def curves_ragged(starts, losses, steps, alpha, curves):
 
 @nb.njit(nogil=True, cache=True)
 def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
-    """First iteration at which each example's EMA lies above the mean curve, where none was found before."""
+    """First iteration at which each example's EMA lies above the mean curve, where none was found
+    before.
+    """
     for i in range(starts.size - 1):
         for j in range(starts[i], starts[i + 1]):
             value = np.float64(losses[j])

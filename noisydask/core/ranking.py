@@ -1,9 +1,10 @@
 """The exact order of the issues without sorting all scores: histograms, cut-off, parts.
 
-Issues are the first T examples in ascending (score, index). Scores become integers of the same order; a histogram of
-their leading bits tells in which bin the T-th lies and how many come before it. Bins become *parts*, each small enough
-to be sorted by one worker; a bin that holds more is split by its next bits, and a single score that too many share by
-index. Parts depend on the scores alone, so they are the same for any blocks, workers or order. Pure.
+Issues are the first T examples in ascending (score, index). Scores become integers of the same
+order; a histogram of their leading bits tells in which bin the T-th lies and how many come before
+it. Bins become *parts*, each small enough to be sorted by one worker; a bin that holds more is
+split by its next bits, and a single score that too many share by index. Parts depend on the scores
+alone, so they are the same for any blocks, workers or order. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ Keys = npt.NDArray[np.unsignedinteger]
 
 #: Rows that one worker sorts and one Parquet part holds, about.
 ROWS_PER_PART = 1 << 21
-#: Examples that share one score are counted, and where needed split, by this many consecutive indices.
+#: Examples that share one score are counted, and where needed split, by this many consecutive
+#: indices.
 TIE_ROWS = 1 << 20
 
 _DIGIT = 16
@@ -43,8 +45,8 @@ class Bin:
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive examples of the ranking: those of keys ``key`` to ``last_key``, and of a single key alone only those
-    whose index is in [first, last).
+    """Consecutive examples of the ranking: those of keys ``key`` to ``last_key``, and of a single
+    key alone only those whose index is in [first, last).
 
     ``rows`` are in it, of which the first ``take`` in order belong to the T lowest.
     """
@@ -66,7 +68,9 @@ def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
     [0, 1, 2, 3]
     """
     keys = np.empty(len(scores), f"u{scores.itemsize}")
-    _sort_keys(scores, scores.view(keys.dtype), keys.dtype.type(1 << (8 * scores.itemsize - 1)), keys)
+    _sort_keys(
+        scores, scores.view(keys.dtype), keys.dtype.type(1 << (8 * scores.itemsize - 1)), keys
+    )
     return keys
 
 
@@ -120,7 +124,9 @@ def histogram(keys: Keys, bins: Sequence[Bin]) -> Ints:
     """
     counts = np.zeros((len(bins), 1 << _DIGIT), np.int64)
     for row, wide in enumerate(bins):
-        _histogram(keys, np.uint64(wide.key), np.uint64(wide.last_key), np.uint64(split(wide)), counts[row])
+        _histogram(
+            keys, np.uint64(wide.key), np.uint64(wide.last_key), np.uint64(split(wide)), counts[row]
+        )
     return counts
 
 
@@ -146,7 +152,8 @@ def tie_counts(keys: Keys, start: int, rows: int, ties: Sequence[int]) -> Ints:
 
 @dataclass
 class CutOff:
-    """Search for the parts that hold the T lowest: ask for histograms until every part is small, then for ties.
+    """Search for the parts that hold the T lowest: ask for histograms until every part is small,
+    then for ties.
 
     Parameters
     ----------
@@ -178,8 +185,14 @@ class CutOff:
 
     @property
     def tied(self) -> tuple[int, ...]:
-        """Single keys that too many examples share: to be counted by index, once nothing is :attr:`too_large`."""
-        return tuple(b.key for b, n in self._needed().items() if n > self.rows_per_part and b.key not in self._ties)
+        """Single keys that too many examples share: to be counted by index, once nothing is
+        :attr:`too_large`.
+        """
+        return tuple(
+            b.key
+            for b, n in self._needed().items()
+            if n > self.rows_per_part and b.key not in self._ties
+        )
 
     def add(self, bins: Sequence[Bin], counts: Ints) -> None:
         """Take in the histogram of ``bins`` over all examples."""
@@ -218,9 +231,15 @@ class CutOff:
                 if take == 0:
                     break
                 last = parts[-1] if parts else None
-                whole = last is not None and last.last == new.last == self.rows and new.first == last.first == 0
+                whole = (
+                    last is not None
+                    and last.last == new.last == self.rows
+                    and new.first == last.first == 0
+                )
                 if last is not None and whole and last.rows + new.rows <= self.rows_per_part:
-                    parts[-1] = Part(last.key, new.last_key, 0, self.rows, last.rows + new.rows, last.take + take)
+                    parts[-1] = Part(
+                        last.key, new.last_key, 0, self.rows, last.rows + new.rows, last.take + take
+                    )
                 else:
                     parts.append(Part(new.key, new.last_key, new.first, new.last, new.rows, take))
         return parts
@@ -239,16 +258,27 @@ class CutOff:
 
 
 def assign_parts(keys: Keys, index: Ints, parts: Sequence[Part]) -> Ints:
-    """Part of each example, -1 for none; ``index`` are the examples' positions in the dataset, ascending."""
+    """Part of each example, -1 for none; ``index`` are the examples' positions in the dataset,
+    ascending.
+    """
     if not parts:
         return np.full(len(keys), -1, np.int64)
     firsts, stops, lows, highs = (
         np.array([getattr(part, name) for part in parts], kind)
-        for name, kind in (("key", np.uint64), ("last_key", np.uint64), ("first", np.int64), ("last", np.int64))
+        for name, kind in (
+            ("key", np.uint64),
+            ("last_key", np.uint64),
+            ("first", np.int64),
+            ("last", np.int64),
+        )
     )
     found = np.searchsorted(firsts, keys.astype(np.uint64), side="right") - 1
     for number, part in enumerate(parts):
-        if part.last_key == part.key:  # several parts may share a single key: tell them apart by index
-            found[(keys == keys.dtype.type(part.key)) & (index >= part.first) & (index < part.last)] = number
+        if (
+            part.last_key == part.key
+        ):  # several parts may share a single key: tell them apart by index
+            found[
+                (keys == keys.dtype.type(part.key)) & (index >= part.first) & (index < part.last)
+            ] = number
     outside = (keys > stops[found]) | (index < lows[found]) | (index >= highs[found]) | (found < 0)
     return np.where(outside, -1, found)

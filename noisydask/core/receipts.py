@@ -1,8 +1,9 @@
 """The receipt of a block: what its evidence was made from, what it holds, and its checksums.
 
-A receipt is stored after the evidence that it vouches for. It carries the block's class totals and refused rows too, so that
-a block whose receipt still matches costs neither its probabilities nor the kernel. A receipt is believed only as a whole:
-one that was cut short, or of another version, is no receipt.
+A receipt is stored after the evidence that it vouches for. It carries the block's class totals and
+refused rows too, so that a block whose receipt still matches costs neither its probabilities nor
+the kernel. A receipt is believed only as a whole: one that was cut short, or of another version, is
+no receipt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 
 from noisydask.core.thresholds import ClassTotals
 
-#: Rises with every change of what evidence or receipts mean: evidence of another version is made anew.
+#: Rises with every change of what evidence or receipts mean: evidence of another version is made
+#: anew.
 EVIDENCE_VERSION = 3
 
 _SEALED = re.compile(rb'\{"crc32c": "([0-9a-f]{8})", "receipt": (.*)\}\n', re.DOTALL)
@@ -46,7 +48,8 @@ class BlockSource:
     number : int
         The block.
     fingerprint : str or None
-        What its probabilities lie in, by the store's own identity of each object; None where the store tells none.
+        What its probabilities lie in, by the store's own identity of each object; None where the
+        store tells none.
     receipt : bool
         Whether a receipt of it is stored.
     why : Why
@@ -54,7 +57,8 @@ class BlockSource:
     missing : tuple of (int, int)
         Ranges of rows of which nothing is stored, to be left out.
     partly : tuple of (int, int, str)
-        Ranges of rows of which some chunks are not stored, which may be all 0, and the first such chunk.
+        Ranges of rows of which some chunks are not stored, which may be all 0, and the first such
+        chunk.
     unstored_labels : tuple of (int, int)
         Ranges of rows whose labels are not stored, and so are the array's fill value.
     """
@@ -70,8 +74,8 @@ class BlockSource:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block of the evidence: the checksums of its columns, how many of its rows were refused, and, with a receipt, the
-    fingerprint of what it was made from.
+    """A block of the evidence: the checksums of its columns, how many of its rows were refused,
+    and, with a receipt, the fingerprint of what it was made from.
     """
 
     number: int
@@ -116,7 +120,9 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """As it is stored: JSON, with a checksum of its own."""
-        return sealed(asdict(self) | {"totals": _totals_to_json(self.totals), "version": EVIDENCE_VERSION})
+        return sealed(
+            asdict(self) | {"totals": _totals_to_json(self.totals), "version": EVIDENCE_VERSION}
+        )
 
     @classmethod
     def from_bytes(cls, content: bytes, num_classes: int) -> Receipt | None:
@@ -125,8 +131,10 @@ class Receipt:
         Examples
         --------
         >>> receipt = Receipt("s", "l", 5, (), "", {"given": "0a"}, ClassTotals.zero(3), (5, 0), ())
-        >>> Receipt.from_bytes(receipt.to_bytes(), 3).rows, Receipt.from_bytes(receipt.to_bytes()[:-5], 3)
-        (5, None)
+        >>> Receipt.from_bytes(receipt.to_bytes(), 3).rows
+        5
+        >>> Receipt.from_bytes(receipt.to_bytes()[:-5], 3) is None
+        True
         """
         try:
             found = unsealed(content)

@@ -1,7 +1,9 @@
-"""The row kernel itself: compiled loops over tiles of rows. See :mod:`noisydask.core.evidence` for what they are for.
+"""The row kernel itself: compiled loops over tiles of rows. See :mod:`noisydask.core.evidence` for
+what they are for.
 
-The loops work on tiles, arrays of their own for a few thousand rows, so that what one leaves for the next is still in the
-cache. Inside a loop over rows no row is sliced: each slice would be a counted reference.
+The loops work on tiles, arrays of their own for a few thousand rows, so that what one leaves for
+the next is still in the cache. Inside a loop over rows no row is sliced: each slice would be a
+counted reference.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from enum import IntEnum
 import numba as nb
 import numpy as np
 
-#: Probabilities are summed as integers, scaled by this: integer sums have no order, so no schedule can change a bit.
+#: Probabilities are summed as integers, scaled by this: integer sums have no order, so no schedule
+#: can change a bit.
 FIXED_POINT = float(1 << 40)
-#: A probability may leave [0, 1] by this much (files are quantised), a row's sum may leave 1 by that much.
+#: A probability may leave [0, 1] by this much (files are quantised), a row's sum may leave 1 by
+#: that much.
 PROBABILITY_TOLERANCE = 1e-3
 ROW_SUM_TOLERANCE = 1e-2
 
-# Up to this many classes a float32 row is walked once with packed integers; above, vectorised passes win.
+# Up to this many classes a float32 row is walked once with packed integers; above, vectorised
+# passes win.
 _NARROW = 24
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
@@ -35,15 +40,18 @@ class Problem(IntEnum):
 
 
 # The kernel needs plain integers.
-NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (int(problem) for problem in Problem if problem != Problem.UNREADABLE)
+NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (
+    int(problem) for problem in Problem if problem != Problem.UNREADABLE
+)
 
 
 @nb.njit(nogil=True, cache=True)
 def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third):
-    """Best two classes, largest and (if wanted) third largest value, as bits, and sum of short float32 rows.
+    """Best two classes, largest and (if wanted) third largest value, as bits, and sum of short
+    float32 rows.
 
-    Non-negative floats order like their bits. Value and complement of the class share one integer, so that a plain
-    maximum prefers the lower class among equals, and no branch depends on the data.
+    Non-negative floats order like their bits. Value and complement of the class share one integer,
+    so that a plain maximum prefers the lower class among equals, and no branch depends on the data.
     """
     rows, num_classes = bits.shape
     for i in range(rows):
@@ -63,7 +71,9 @@ def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third
 
 @nb.njit(nogil=True, cache=True, inline="always")
 def _below(bits, i, value):
-    """First class of row i that has ``value``, how many have it, the largest value below it: vectorised reductions."""
+    """First class of row i that has ``value``, how many have it, the largest value below it:
+    vectorised reductions.
+    """
     zero, one, none = bits.dtype.type(0), bits.dtype.type(1), bits.dtype.type(bits.shape[1])
     first, count, lower = none, zero, zero
     for k in range(bits.shape[1]):
@@ -77,7 +87,9 @@ def _below(bits, i, value):
 
 @nb.njit(nogil=True, cache=True, fastmath={"reassoc"})
 def _largest_and_sums(pred_probs, bits, largest, total):
-    """Largest value of each row, as bits, and its sum in any order and in its own type: good enough to check a row."""
+    """Largest value of each row, as bits, and its sum in any order and in its own type: good enough
+    to check a row.
+    """
     for i in range(bits.shape[0]):
         most, added = bits.dtype.type(0), pred_probs.dtype.type(0)
         for k in range(bits.shape[1]):
@@ -88,10 +100,14 @@ def _largest_and_sums(pred_probs, bits, largest, total):
 
 
 @nb.njit(nogil=True, cache=True)
-def _top3_wide(pred_probs, bits, labels, top1, top2, largest, third, total, p_given, p_top1, p_top2):
-    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler turns into SIMD.
+def _top3_wide(
+    pred_probs, bits, labels, top1, top2, largest, third, total, p_given, p_top1, p_top2
+):
+    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler
+    turns into SIMD.
 
-    The probabilities are taken while the row is in the nearest cache; of a wrong label, that of class 0.
+    The probabilities are taken while the row is in the nearest cache; of a wrong label, that of
+    class 0.
     """
     _largest_and_sums(pred_probs, bits, largest, total)
     num_classes = bits.shape[1]
@@ -118,7 +134,9 @@ def _top3_wide(pred_probs, bits, labels, top1, top2, largest, third, total, p_gi
 
 @nb.njit(nogil=True, cache=True)
 def _top3_signed(row):
-    """Best two classes and third largest value of a row with tiny negative values, whose bits do not order."""
+    """Best two classes and third largest value of a row with tiny negative values, whose bits do
+    not order.
+    """
     first = second = third = -np.inf
     a = b = 0
     for k in range(row.size):
@@ -173,7 +191,9 @@ def _problem(row, total, label):
 
 @nb.njit(nogil=True, cache=True)
 def _suspects(largest, limit, total, labels, num_classes, suspect):
-    """Rows to look at closely: bits above those of 1 (negative, not finite, too large), a wrong sum or label."""
+    """Rows to look at closely: bits above those of 1 (negative, not finite, too large), a wrong sum
+    or label.
+    """
     found = 0
     for i in range(labels.size):
         wrong = largest[i] > limit or not abs(total[i] - 1.0) <= ROW_SUM_TOLERANCE
@@ -201,7 +221,9 @@ def _pick(pred_probs, classes, column):
 
 @nb.njit(nogil=True, cache=True)
 def _copy(values, column):
-    """Fill a column. An assignment of slices would bring texts of errors, which take seconds to compile."""
+    """Fill a column. An assignment of slices would bring texts of errors, which take seconds to
+    compile.
+    """
     for i in range(column.size):
         column[i] = values[i]
 
@@ -222,17 +244,40 @@ def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, 
 
 @nb.njit(nogil=True, cache=True)
 def scan_tiles(
-    pred_probs, bits, limit, labels, step, given, top1, top2, p_given, p_top1, p_top2, p_rest, rest_bits, p_sum,
-    entropy, problems, counts, fixed,
-):  # fmt: skip
-    """Fill the columns, tile by tile of ``step`` rows; ``bits`` is ``pred_probs`` seen as unsigned integers."""
+    pred_probs,
+    bits,
+    limit,
+    labels,
+    step,
+    given,
+    top1,
+    top2,
+    p_given,
+    p_top1,
+    p_top2,
+    p_rest,
+    rest_bits,
+    p_sum,
+    entropy,
+    problems,
+    counts,
+    fixed,
+):
+    """Fill the columns, tile by tile of ``step`` rows; ``bits`` is ``pred_probs`` seen as unsigned
+    integers.
+    """
     rows, num_classes = pred_probs.shape
     first, second = np.empty(step, np.uint32), np.empty(step, np.uint32)
     largest, third = np.empty(step, bits.dtype), np.empty(step, bits.dtype)
     total, suspect = np.empty(step), np.empty(step, np.int64)
     for low in range(0, rows, step):
         high = min(low + step, rows)
-        x, label, a, b = pred_probs[low:high], labels[low:high], first[: high - low], second[: high - low]
+        x, label, a, b = (
+            pred_probs[low:high],
+            labels[low:high],
+            first[: high - low],
+            second[: high - low],
+        )
         if num_classes <= _NARROW and bits.itemsize == 4:
             _top3_narrow(x, bits[low:high], a, b, largest, third, total, p_rest.size > 0)
             _pick(x, label, p_given[low:high])
@@ -267,4 +312,16 @@ def scan_tiles(
         _add_to_classes(label, problems[low:high], p_given[low:high], counts, fixed)
         for i in suspect[:found]:
             if problems[low + i] != NONE:
-                _refuse(low + i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy)
+                _refuse(
+                    low + i,
+                    num_classes,
+                    given,
+                    top1,
+                    top2,
+                    p_top1,
+                    p_given,
+                    p_top2,
+                    p_rest,
+                    p_sum,
+                    entropy,
+                )

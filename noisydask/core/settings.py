@@ -25,7 +25,8 @@ class IssueSettings:
     Attributes
     ----------
     quality_score, estimation_method, on_invalid, on_unreadable : str
-        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`, :data:`ON_UNREADABLE`.
+        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`,
+        :data:`ON_UNREADABLE`.
     adjust_pred_probs : bool
         Subtract class thresholds from the probabilities before scoring.
     block_bytes : int
@@ -48,7 +49,9 @@ class IssueSettings:
         _one_of("on_invalid", self.on_invalid, ON_INVALID)
         _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
         if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
-            raise InputError("adjust_pred_probs works with self_confidence and normalized_margin only")
+            raise InputError(
+                "adjust_pred_probs works with self_confidence and normalized_margin only"
+            )
         _number(self, "block_bytes", Integral, 1)
 
 
@@ -59,7 +62,8 @@ class PublishSettings:
     Attributes
     ----------
     allow_unsafe_store : bool
-        Go on where the store keeps no conditions, so that two drivers at once could overwrite each other.
+        Go on where the store keeps no conditions, so that two drivers at once could overwrite each
+        other.
     lease_seconds : float
         A lock that was not renewed for so long is taken over.
     keep_runs : int
@@ -67,7 +71,8 @@ class PublishSettings:
     keep_days : float
         Runs younger than that are kept as well.
     grace_seconds : float
-        Nothing is removed that was published, or written to, less than so long ago: somebody may be reading it.
+        Nothing is removed that was published, or written to, less than so long ago: somebody may be
+        reading it.
     fail_above : float, optional
         Share of the examples that may be issues.
     fail_new_above : int, optional
@@ -85,13 +90,22 @@ class PublishSettings:
     def __post_init__(self) -> None:
         _number(self, "lease_seconds", Real)
         if not 1 <= self.lease_seconds <= MAX_LEASE_SECONDS:
-            raise InputError(f"lease_seconds must be 1 to {MAX_LEASE_SECONDS}, not {self.lease_seconds}")
+            raise InputError(
+                f"lease_seconds must be 1 to {MAX_LEASE_SECONDS}, not {self.lease_seconds}"
+            )
         _number(self, "keep_runs", Integral, 1)
-        for name, kind in (("keep_days", Real), ("grace_seconds", Real), ("fail_new_above", Integral), ("fail_above", Real)):
+        for name, kind in (
+            ("keep_days", Real),
+            ("grace_seconds", Real),
+            ("fail_new_above", Integral),
+            ("fail_above", Real),
+        ):
             if getattr(self, name) is not None:
                 _number(self, name, kind, 0)
         if self.fail_above is not None and self.fail_above > 1:
-            raise InputError(f"fail_above is a share of the examples, 0 to 1, not {self.fail_above}")
+            raise InputError(
+                f"fail_above is a share of the examples, 0 to 1, not {self.fail_above}"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,12 +136,21 @@ class LossSettings:
 
 
 def _number(settings: Any, name: str, kind: Any, least: float | None = None) -> None:
-    """Make a setting a number of Python's, whatever kind of number was given; refuse what is none, or too small."""
+    """Make a setting a number of Python's, whatever kind of number was given; refuse what is none,
+    or too small.
+    """
     value: Any = getattr(settings, name)
-    right = isinstance(value, Real) and not isinstance(value, bool) and (kind is Real or float(value).is_integer())
+    right = (
+        isinstance(value, Real)
+        and not isinstance(value, bool)
+        and (kind is Real or float(value).is_integer())
+    )
     if not right or (least is not None and not value >= least):
         what = "a whole number" if kind is Integral else "a number"
-        raise InputError(f"{name} must be {what}{'' if least is None else f' of at least {least}'}, not {value!r}")
+        raise InputError(
+            f"{name} must be {what}{'' if least is None else f' of at least {least}'}, not "
+            f"{value!r}"
+        )
     object.__setattr__(settings, name, int(value) if kind is Integral else float(value))
 
 

@@ -1,6 +1,8 @@
-"""Class totals of many blocks become confident thresholds: the mean probability of each class among those given it.
+"""Class totals of many blocks become confident thresholds: the mean probability of each class among
+those given it.
 
-The totals are integers (see :data:`noisydask.core.row_kernel.FIXED_POINT`), so they add up to the same bits in any order.
+The totals are integers (see :data:`noisydask.core.row_kernel.FIXED_POINT`), so they add up to the
+same bits in any order.
 """
 
 from __future__ import annotations
@@ -46,9 +48,15 @@ class ClassTotals:
 
     @classmethod
     def from_sums(
-        cls, num_classes: int, classes: npt.NDArray[np.int64], counts: Sequence[int], sums: Sequence[int]
+        cls,
+        num_classes: int,
+        classes: npt.NDArray[np.int64],
+        counts: Sequence[int],
+        sums: Sequence[int],
     ) -> ClassTotals:
-        """Totals of which these are the counts and :meth:`sums` of some classes; the others have no examples."""
+        """Totals of which these are the counts and :meth:`sums` of some classes; the others have no
+        examples.
+        """
         totals = cls.zero(num_classes)
         totals.counts[classes] = counts
         totals.high[classes] = [total >> _LOW_BITS for total in sums]
@@ -56,7 +64,9 @@ class ClassTotals:
         return totals
 
     def sums(self, classes: npt.NDArray[np.int64] | slice = slice(None)) -> list[int]:
-        """The sum of each class, or of some, in units of ``1 / FIXED_POINT``: Python's integers, of any size."""
+        """The sum of each class, or of some, in units of ``1 / FIXED_POINT``: Python's integers, of
+        any size.
+        """
         parts = zip(self.high[classes].tolist(), self.low[classes].tolist(), strict=True)
         return [(high << _LOW_BITS) + low for high, low in parts]
 
@@ -67,7 +77,8 @@ class ClassTotals:
 def confident_thresholds(totals: ClassTotals, absent: float = NEVER) -> npt.NDArray[np.float64]:
     """Mean probability of each class over the examples given it, clipped from below at 2e-6.
 
-    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021), equation 2; the clipping is cleanlab's.
+    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021), equation 2; the clipping
+    is cleanlab's.
 
     Parameters
     ----------
@@ -88,5 +99,8 @@ def confident_thresholds(totals: ClassTotals, absent: float = NEVER) -> npt.NDAr
     """
     unit = int(FIXED_POINT)
     # Python divides two integers with one correct rounding, whatever their size.
-    means = [total / (int(n) * unit) if n else absent for total, n in zip(totals.sums(), totals.counts, strict=True)]
+    means = [
+        total / (int(n) * unit) if n else absent
+        for total, n in zip(totals.sums(), totals.counts, strict=True)
+    ]
     return np.maximum(np.array(means, np.float64), LOWER_BOUND)

@@ -1,4 +1,6 @@
-"""Eight rows become eight columns inside the registers: what NumPy and LLVM's vectoriser do an element at a time."""
+"""Eight rows become eight columns inside the registers: what NumPy and LLVM's vectoriser do an
+element at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,23 @@ from numba.extending import intrinsic
 
 @intrinsic
 def _eight(typing_context, source, rows, k, column, target, step):
-    """``target[step + s, k + n] = source[rows[k + n], column + s]`` for s and n from 0 to 7; nothing is checked."""
+    """``target[step + s, k + n] = source[rows[k + n], column + s]`` for s and n from 0 to 7;
+    nothing is checked.
+    """
 
     def codegen(context, builder, signature, args):
         kinds = [signature.args[n] for n in (0, 1, 4)]
-        arrays = [context.make_array(kind)(context, builder, args[n]) for kind, n in zip(kinds, (0, 1, 4), strict=True)]
+        arrays = [
+            context.make_array(kind)(context, builder, args[n])
+            for kind, n in zip(kinds, (0, 1, 4), strict=True)
+        ]
         k, column, step = args[2], args[3], args[5]
         (read, order, write), i64 = arrays, ir.IntType(64)
         pitch = [cgutils.unpack_tuple(builder, array.shape, 2)[1] for array in (read, write)]
-        vector, align = ir.VectorType(context.get_value_type(kinds[0].dtype), 8), kinds[0].dtype.bitwidth // 8
+        vector, align = (
+            ir.VectorType(context.get_value_type(kinds[0].dtype), 8),
+            kinds[0].dtype.bitwidth // 8,
+        )
 
         def place(array, row, width, col):
             at = builder.gep(array.data, [builder.add(builder.mul(row, width), col)])

@@ -23,6 +23,13 @@ def whole_numbers(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
     >>> whole_numbers(np.array([7], np.uint64), "ids")
     array([7])
     """
-    if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.size and values.max() > np.iinfo(np.int64).max:
-        raise InputError(f"{name} holds {values.max()}, above 2 ** 63 - 1: give such numbers as text")
+    if (
+        values.dtype.kind == "u"
+        and values.dtype.itemsize == 8
+        and values.size
+        and values.max() > np.iinfo(np.int64).max
+    ):
+        raise InputError(
+            f"{name} holds {values.max()}, above 2 ** 63 - 1: give such numbers as text"
+        )
     return values.astype(np.int64, copy=False)

@@ -1,4 +1,6 @@
-"""The demo: scikit-learn's handwritten digits, one label in twenty flipped, so that the truth is known."""
+"""The demo: scikit-learn's handwritten digits, one label in twenty flipped, so that the truth is
+known.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ _SEED = 0
 
 
 def make_data(folder: Path) -> None:
-    """Write labels, out-of-sample probabilities and class names of the digits, and which labels were flipped.
+    """Write labels, out-of-sample probabilities and class names of the digits, and which labels
+    were flipped.
 
-    The probabilities come from five-fold cross-validation of a logistic regression trained on the flipped labels: no
-    example is judged by a model that has seen it.
+    The probabilities come from five-fold cross-validation of a logistic regression trained on the
+    flipped labels: no example is judged by a model that has seen it.
     """
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415  the demo alone needs scikit-learn
@@ -33,13 +36,21 @@ def make_data(folder: Path) -> None:
     labels = truth.astype(np.uint8)
     labels[flipped] = (labels[flipped] + rng.integers(1, 10, len(flipped))) % 10
     model = LogisticRegression(max_iter=1000)
-    pred_probs = cross_val_predict(model, images / 16.0, labels, cv=5, method="predict_proba").astype(np.float32)
+    pred_probs = cross_val_predict(
+        model, images / 16.0, labels, cv=5, method="predict_proba"
+    ).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     for name, values, chunks in (
-        ("labels", labels, (500,)), ("pred_probs", pred_probs, (500, 10)), ("flipped", flipped, (len(flipped),))
-    ):  # fmt: skip
+        ("labels", labels, (500,)),
+        ("pred_probs", pred_probs, (500, 10)),
+        ("flipped", flipped, (len(flipped),)),
+    ):
         array = zarr.create_array(
-            folder / f"{name}.zarr", shape=values.shape, chunks=chunks, dtype=values.dtype, overwrite=True
+            folder / f"{name}.zarr",
+            shape=values.shape,
+            chunks=chunks,
+            dtype=values.dtype,
+            overwrite=True,
         )
         array[...] = values
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

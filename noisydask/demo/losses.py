@@ -1,4 +1,6 @@
-"""The demo's second part: the losses of a small model in training, recorded as a training loop would, and both signals."""
+"""The demo's second part: the losses of a small model in training, recorded as a training loop
+would, and both signals.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from noisydask.errors import InputError
 from noisydask.losses.recorder import LossRecorder
 
 EPOCHS = 30
-#: Weight of a new loss: about the last ten of thirty epochs. (The default suits thousands of iterations.)
+#: Weight of a new loss: about the last ten of thirty epochs. (The default suits thousands of
+#: iterations.)
 ALPHA = 0.1
 _STEP = 0.01
 _SEED = 0
@@ -23,8 +26,9 @@ _SEED = 0
 def record_losses(folder: Path) -> None:
     """Train a model on the flipped labels, and record the loss of every example after each epoch.
 
-    A linear model of constant step, so that an epoch's losses can be compared with the next one's. It is as good as the
-    model of the first part, no better, so that both signals are worth about the same.
+    A linear model of constant step, so that an epoch's losses can be compared with the next one's.
+    It is as good as the model of the first part, no better, so that both signals are worth about
+    the same.
     """
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415  the demo alone needs scikit-learn
@@ -40,12 +44,19 @@ def record_losses(folder: Path) -> None:
         for epoch in range(EPOCHS):
             model.partial_fit(images, labels, classes=np.arange(10))
             given = model.predict_proba(images)[examples, labels]
-            recorder.record(epoch, examples, -np.log(np.maximum(given, np.finfo(np.float32).tiny)), labels)
+            recorder.record(
+                epoch, examples, -np.log(np.maximum(given, np.finfo(np.float32).tiny)), labels
+            )
 
 
 def options(folder: Path) -> dict[str, Any]:
     """What the dynamics job is told."""
-    return {"table": str(folder / "losses"), "label_column": "label", "alpha": ALPHA, "out": str(folder / "dynamics")}
+    return {
+        "table": str(folder / "losses"),
+        "label_column": "label",
+        "alpha": ALPHA,
+        "out": str(folder / "dynamics"),
+    }
 
 
 def verdict(folder: Path, both: Consensus) -> str:
@@ -54,8 +65,10 @@ def verdict(folder: Path, both: Consensus) -> str:
     ranked, count = both.to_dataframe(), len(flipped)
     lines = [f"flipped labels among the first {count} examples, as many as were flipped, by"]
     for name, column in (
-        ("label quality", "quality_percentile"), ("EMA of the loss", "metric_percentile"), ("both", "rank")
-    ):  # fmt: skip
+        ("label quality", "quality_percentile"),
+        ("EMA of the loss", "metric_percentile"),
+        ("both", "rank"),
+    ):
         hits = int(np.isin(ranked.nsmallest(count, column)["index"], flipped).sum())
         lines.append(f"  {name:<16} {hits} ({hits / count:.0%})")
     return "\n".join(lines)

@@ -14,7 +14,10 @@ import dask
 import noisydask
 
 #: The jobs, by what they read.
-JOBS: Mapping[str, Callable[..., Any]] = {"pred_probs": noisydask.find_label_issues, "losses": noisydask.analyze_loss_dynamics}
+JOBS: Mapping[str, Callable[..., Any]] = {
+    "pred_probs": noisydask.find_label_issues,
+    "losses": noisydask.analyze_loss_dynamics,
+}
 
 
 def run(reads: str, how: dict[str, Any], said: str) -> None:

@@ -1,4 +1,6 @@
-"""Jobs as child processes, killed and started again; and what must hold of their output afterwards."""
+"""Jobs as child processes, killed and started again; and what must hold of their output
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,16 @@ from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 _TELLS_OF_ITSELF = ("manifest.json", "status.json")
 
 
-# Children are forked from a process that has imported everything: a job of a second does not wait two for its imports.
+# Children are forked from a process that has imported everything: a job of a second does not wait
+# two for its imports.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["noisydask.command.cli", "s3fs", "noisydask.faults.child"])
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job on the data of a bucket, on two threads of one process: what a kill takes is all there is.
+    """A job on the data of a bucket, on two threads of one process: what a kill takes is all there
+    is.
 
     Attributes
     ----------
@@ -52,11 +56,20 @@ class Job:
     def start(self, **more: Any) -> Child:
         """Start it."""
         options = {
-            "key": KEY, "secret": SECRET, "endpoint_url": self.endpoint, "client_kwargs": {"region_name": "us-east-1"},
-        }  # fmt: skip
+            "key": KEY,
+            "secret": SECRET,
+            "endpoint_url": self.endpoint,
+            "client_kwargs": {"region_name": "us-east-1"},
+        }
         places = {"labels": "labels.zarr", self.reads: f"{self.reads}.zarr", "out": "out"}
-        how: dict[str, Any] = {name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()}
-        how |= {"storage_options": dict.fromkeys(places, options), "block_bytes": self.block_bytes, **more}
+        how: dict[str, Any] = {
+            name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()
+        }
+        how |= {
+            "storage_options": dict.fromkeys(places, options),
+            "block_bytes": self.block_bytes,
+            **more,
+        }
         if self.reads == "losses":
             how |= {"alpha": 0.1, "top_k": 40}
         return start(self.reads, how)
@@ -135,25 +148,38 @@ def write_data(server: S3Server, prefix: str, data: Case) -> Place:
 
 
 def published(out: Place) -> dict[str, bytes] | None:
-    """The published run's objects, without those that tell of the run itself; each is checked against the manifest."""
+    """The published run's objects, without those that tell of the run itself; each is checked
+    against the manifest.
+    """
     objects = out.objects()
     if "latest.json" not in objects:
         return None
     latest = json.loads(objects["latest.json"])
     prefix = f"runs/{latest['run']}/"
-    run = {name.removeprefix(prefix): content for name, content in objects.items() if name.startswith(prefix)}
+    run = {
+        name.removeprefix(prefix): content
+        for name, content in objects.items()
+        if name.startswith(prefix)
+    }
     check(latest["manifest"], run)
     manifest = json.loads(run["manifest.json"])
     assert {stored["path"] for stored in manifest["objects"]} == set(run) - {"manifest.json"}
     for stored in manifest["objects"]:
         check(stored, run)
-    return {name: content for name, content in run.items() if name not in _TELLS_OF_ITSELF and not name.startswith("changes/")}
+    return {
+        name: content
+        for name, content in run.items()
+        if name not in _TELLS_OF_ITSELF and not name.startswith("changes/")
+    }
 
 
 def check(stored: dict[str, Any], run: dict[str, bytes]) -> None:
     """An object is what a manifest says of it."""
     content = run[stored["path"]]
-    assert (len(content), f"{google_crc32c.value(content):08x}") == (stored["size"], stored["crc32c"]), stored["path"]
+    assert (len(content), f"{google_crc32c.value(content):08x}") == (
+        stored["size"],
+        stored["crc32c"],
+    ), stored["path"]
 
 
 def generation(out: Place) -> int:

@@ -35,8 +35,13 @@ class Place:
         """Every object below this place by its relative path."""
         fs = self.fs
         root = fs._strip_protocol(self.url).rstrip("/") + "/"
-        paths = [path for path in fs.find(root) if path.startswith(root)]  # of an empty folder some stores list itself
-        return {path.removeprefix(root): content for path, content in (fs.cat(paths) if paths else {}).items()}
+        paths = [
+            path for path in fs.find(root) if path.startswith(root)
+        ]  # of an empty folder some stores list itself
+        return {
+            path.removeprefix(root): content
+            for path, content in (fs.cat(paths) if paths else {}).items()
+        }
 
     def write(self, name: str, content: bytes) -> None:
         """Put an object."""
@@ -59,4 +64,6 @@ class Place:
         """Store an array as Zarr."""
         chunks = (min(chunk_rows, values.shape[0]), *values.shape[1:])
         store = zarr_store(Location.of(self.url, self.options, "data"))
-        zarr.create_array(store, data=values, chunks=chunks, overwrite=True, config={"write_empty_chunks": True})
+        zarr.create_array(
+            store, data=values, chunks=chunks, overwrite=True, config={"write_empty_chunks": True}
+        )

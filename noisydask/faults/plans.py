@@ -1,4 +1,6 @@
-"""Seeded trials: a job is disturbed at random, and run again; then all must be as if nothing had been."""
+"""Seeded trials: a job is disturbed at random, and run again; then all must be as if nothing had
+been.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class Trial:
         return self.job.start(lease_seconds=LEASE)
 
     def kill_after(self, mutation: int) -> bool:
-        """Kill the job when the store has done the n-th request that changes something; whether it came so far."""
+        """Kill the job when the store has done the n-th request that changes something; whether it
+        came so far.
+        """
         children: list[Child] = []
 
         def kill(request: Request) -> None:
@@ -93,7 +97,9 @@ class Trial:
     def check(self) -> None:
         """Readers see nothing, or a complete run."""
         found = published(self.out)
-        assert found is None or found == self.expected, "another run than an undisturbed one is published"
+        assert found is None or found == self.expected, (
+            "another run than an undisturbed one is published"
+        )
 
     def check_again(self) -> None:
         """The same command ends well, and with the same bytes; nothing is locked."""
@@ -106,7 +112,9 @@ class Trial:
 
     def chunks_read(self) -> int:
         """How many chunks of what the job reads were asked for."""
-        return sum(request.method == "GET" and self.chunks in request.path for request in self.way.requests)
+        return sum(
+            request.method == "GET" and self.chunks in request.path for request in self.way.requests
+        )
 
     def check_blocks_read(self, kills: int) -> None:
         """No block was read twice but those in flight at a kill; a block is a chunk.
@@ -118,7 +126,9 @@ class Trial:
 
 
 def killed_after_a_request(trial: Trial) -> None:
-    """Killed when the store has done some request; the blocks that were complete are not read again."""
+    """Killed when the store has done some request; the blocks that were complete are not read
+    again.
+    """
     killed = trial.kill_after(trial.chance.randint(1, 30 + 8 * trial.case.blocks))
     trial.check_again()
     trial.check_blocks_read(int(killed))
@@ -151,11 +161,19 @@ def an_answer_is_lost(trial: Trial) -> None:
 
 
 def requests_fail(trial: Trial) -> None:
-    """A share of the requests is answered by errors, cut, or cut short: the exact result, or one error."""
-    how: dict[str, Any] = trial.chance.choice([
-        {"action": "status", "status": 503}, {"action": "status", "status": 500}, {"action": "refuse"},
-        {"action": "cut_before"}, {"action": "cut_after"}, {"action": "truncate", "methods": ("GET",)},
-    ])  # fmt: skip
+    """A share of the requests is answered by errors, cut, or cut short: the exact result, or one
+    error.
+    """
+    how: dict[str, Any] = trial.chance.choice(
+        [
+            {"action": "status", "status": 503},
+            {"action": "status", "status": 500},
+            {"action": "refuse"},
+            {"action": "cut_before"},
+            {"action": "cut_after"},
+            {"action": "truncate", "methods": ("GET",)},
+        ]
+    )
     trial.way.add(share=0.05, **how)
     ended = trial.run()
     trial.way.rules.clear()
@@ -176,10 +194,14 @@ def two_drivers(trial: Trial) -> None:
 
 
 def asleep_past_the_lease(trial: Trial) -> None:
-    """Stopped at some write, for longer than its lease; another publishes, and the first goes on."""
+    """Stopped at some write, for longer than its lease; another publishes, and the first goes
+    on.
+    """
     pattern = trial.chance.choice([r"receipts/", "label_quality", r"manifest\.json"])
     children: list[Child] = []
-    rule = trial.way.add("forward", methods=("PUT",), pattern=pattern, count=1, call=lambda _: children[0].stop())
+    rule = trial.way.add(
+        "forward", methods=("PUT",), pattern=pattern, count=1, call=lambda _: children[0].stop()
+    )
     children.append(trial.start())
     while not rule.done:
         time.sleep(0.01)
@@ -197,7 +219,9 @@ def asleep_past_the_lease(trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of the inputs: other data, or the key of a chunk that cannot be read any more."""
+    """What becomes of the inputs: other data, or the key of a chunk that cannot be read any
+    more.
+    """
 
     case: Case | None
     broken: str = ""
@@ -221,7 +245,10 @@ def change_inputs(trial: Trial, how: str) -> Change:
         order = np.r_[CHUNK : 2 * CHUNK, :CHUNK, 2 * CHUNK : len(case.labels)]
         return Change(replace(case, pred_probs=case.pred_probs[order]))
     more = ordinary(rows=70, seed=trial.chance.getrandbits(16))
-    longer = Case(np.concatenate([case.labels, more.labels]), np.concatenate([case.pred_probs, more.pred_probs]))
+    longer = Case(
+        np.concatenate([case.labels, more.labels]),
+        np.concatenate([case.pred_probs, more.pred_probs]),
+    )
     write_data(trial.server, trial.prefix, longer)
     return Change(longer)
 
@@ -236,9 +263,13 @@ def inputs_change(trial: Trial, how: str | None = None, during: bool | None = No
     done: list[Change] = []
     if during:
         trial.way.add(
-            "forward", methods=("GET",), pattern=trial.chunks, first=2, count=1,
+            "forward",
+            methods=("GET",),
+            pattern=trial.chunks,
+            first=2,
+            count=1,
             call=lambda _: done.append(change_inputs(trial, how)),
-        )  # fmt: skip
+        )
         ended = trial.run()
         trial.way.rules.clear()
         assert ended.status == 1, ended.said
@@ -291,7 +322,11 @@ def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
     """Do a trial; what does not hold is an AssertionError."""
     chance = random.Random(seed)
     kind = kind_of(seed)
-    case = EDGES[chance.choice(list(EDGES))]() if kind.startswith("edge") else ordinary(rows=550, seed=seed)
+    case = (
+        EDGES[chance.choice(list(EDGES))]()
+        if kind.startswith("edge")
+        else ordinary(rows=550, seed=seed)
+    )
     reads = "losses" if kind.startswith("losses") else "pred_probs"
     trial = Trial(server, way, chance, case, f"trial-{seed}-{chance.getrandbits(32):08x}", reads)
     try:
@@ -304,8 +339,14 @@ def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
 @contextmanager
 def stage() -> Iterator[tuple[S3Server, Proxy]]:
     """A server and a proxy before it, for the time of the context."""
-    with TemporaryDirectory() as folder, s3_server(Path(folder)) as server, proxy(server.endpoint) as way:
+    with (
+        TemporaryDirectory() as folder,
+        s3_server(Path(folder)) as server,
+        proxy(server.endpoint) as way,
+    ):
         fs = Place(f"s3://{BUCKET}", server.options()).fs
         until_it_works(lambda: fs.mkdir(BUCKET))
-        until_it_works(lambda: fs.pipe_file(f"{BUCKET}/first", b"1"))  # the volumes of a new bucket take a moment
+        until_it_works(
+            lambda: fs.pipe_file(f"{BUCKET}/first", b"1")
+        )  # the volumes of a new bucket take a moment
         yield server, way

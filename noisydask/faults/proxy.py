@@ -1,9 +1,11 @@
-"""An S3 proxy that does what networks and stores do at night: a thread of its own, one rule after the other, all counted.
+"""An S3 proxy that does what networks and stores do at night: a thread of its own, one rule after
+the other, all counted.
 
-It forwards HTTP/1.1 requests to one server, a new connection each. A rule says which requests it is for (method, a pattern of
-the path, from the how-manieth on, for how many) and what is done to them:
+It forwards HTTP/1.1 requests to one server, a new connection each. A rule says which requests it
+is for (method, a pattern of the path, from the how-manieth on, for how many) and what is done to
+them:
 
-==============  ==========================================================================================
+==============  ==================================================================================
 ``status``      answer this status (500, 503, ...), the request is not forwarded
 ``refuse``      close the connection at once
 ``cut_before``  read the request, then close: it is not forwarded
@@ -11,9 +13,9 @@ the path, from the how-manieth on, for how many) and what is done to them:
 ``truncate``    forward, answer with half of the body, then close
 ``black_hole``  read the request, answer nothing for as long as the client waits
 ``delay``       forward after so many seconds
-``call``        call a function with the request when the store has answered, before the client hears of it
+``call``        call a function with the request after the store has answered, before the client is
 ``forget``      forward without the headers ``If-Match`` and ``If-None-Match``, signed anew
-==============  ==========================================================================================
+==============  ==================================================================================
 """
 
 from __future__ import annotations
@@ -33,14 +35,32 @@ from botocore.credentials import Credentials
 from noisydask.faults.server import KEY, SECRET
 
 MUTATING = ("PUT", "POST", "DELETE")
-_ERROR = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>by the proxy</Message></Error>'
-_CODES = {500: b"InternalError", 501: b"NotImplemented", 503: b"SlowDown", 403: b"AccessDenied", 404: b"NoSuchBucket"}
-_UNSIGNED = (b"if-match:", b"if-none-match:", b"authorization:", b"expect:", b"content-length:", b"transfer-encoding:")
+_ERROR = (
+    b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>by the '
+    b"proxy</Message></Error>"
+)
+_CODES = {
+    500: b"InternalError",
+    501: b"NotImplemented",
+    503: b"SlowDown",
+    403: b"AccessDenied",
+    404: b"NoSuchBucket",
+}
+_UNSIGNED = (
+    b"if-match:",
+    b"if-none-match:",
+    b"authorization:",
+    b"expect:",
+    b"content-length:",
+    b"transfer-encoding:",
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came through: its number among all, and among those that change something (0: it does not)."""
+    """A request that came through: its number among all, and among those that change something (0:
+    it does not).
+    """
 
     method: str
     path: str
@@ -68,7 +88,9 @@ class Rule:
 
     def takes(self, request: Request, chance: random.Random) -> bool:
         """Whether the rule is for this request; counts it."""
-        if (self.methods and request.method not in self.methods) or not re.search(self.pattern, request.path):
+        if (self.methods and request.method not in self.methods) or not re.search(
+            self.pattern, request.path
+        ):
             return False
         if self.header and self.header not in request.headers:
             return False
@@ -120,7 +142,9 @@ class Proxy:
         server.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError, OSError):
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError, TimeoutError, OSError
+        ):
             while await self._one(reader, writer):
                 pass
         writer.close()
@@ -130,19 +154,29 @@ class Proxy:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head[:-4].split(b"\r\n")
         method, path, _ = lines[0].decode().split(" ", 2)
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(b":") for line in lines[1:])
+        }
         if headers.get(b"expect", b"").lower() == b"100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _body(reader, headers)
         mutating = method in MUTATING
         number = sum(1 for request in self.requests if request.mutation) + 1 if mutating else 0
-        request = Request(method, path, frozenset(map(bytes.decode, headers)), len(self.requests) + 1, number)
+        request = Request(
+            method, path, frozenset(map(bytes.decode, headers)), len(self.requests) + 1, number
+        )
         self.requests.append(request)
         rule = next((rule for rule in list(self.rules) if rule.takes(request, self._chance)), None)
         return await self._act(rule, request, lines, body, writer)
 
     async def _act(
-        self, rule: Rule | None, request: Request, lines: list[bytes], body: bytes, writer: asyncio.StreamWriter
+        self,
+        rule: Rule | None,
+        request: Request,
+        lines: list[bytes],
+        body: bytes,
+        writer: asyncio.StreamWriter,
     ) -> bool:
         action = rule.action if rule else "forward"
         if action in ("refuse", "cut_before"):
@@ -154,7 +188,9 @@ class Proxy:
             await asyncio.sleep(rule.seconds)
         if rule and action == "status":
             text = _ERROR % _CODES.get(rule.status, b"Error") if request.method != "HEAD" else b""
-            writer.write(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n" % (rule.status, len(text)) + text)
+            writer.write(
+                b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n" % (rule.status, len(text)) + text
+            )
             await writer.drain()
             return True
         if action == "forget":
@@ -190,7 +226,9 @@ class Proxy:
 def _without_conditions(lines: list[bytes], body: bytes) -> list[bytes]:
     """A request without its conditions; they were signed, so it is signed again."""
     method, path, _ = lines[0].decode().split(" ")
-    headers = dict(line.decode().split(": ", 1) for line in lines[1:] if not line.lower().startswith(_UNSIGNED))
+    headers = dict(
+        line.decode().split(": ", 1) for line in lines[1:] if not line.lower().startswith(_UNSIGNED)
+    )
     request = AWSRequest(method, f"http://{headers['Host']}{path}", headers, body)
     S3SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
     return [lines[0], *(f"{name}: {value}".encode() for name, value in request.headers.items())]

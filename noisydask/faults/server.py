@@ -51,15 +51,37 @@ def weed() -> str | None:
 
 
 def _command(folder: Path, identities: Path, s3_port: int, ip: str) -> list[str]:
-    names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    names = (
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+    )
     ports = dict(zip((*names, "s3.port.grpc"), free_ports(len(names) + 1), strict=True))
     flags = {
-        "dir": folder, "ip": ip, "ip.bind": ip, "s3.port": s3_port, "s3.config": identities,
-        "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.autoCreateBucket": "false", "s3.localSocket": folder / "s3.sock",
-        "filer.localSocket": folder / "filer.sock", "volume.max": 200, "master.volumeSizeLimitMB": 64,
-        "volume.preStopSeconds": 0, "master.telemetry": "false",
-    }  # fmt: skip
-    return [str(weed()), "server", "-s3", *(f"-{name}={value}" for name, value in (flags | ports).items())]
+        "dir": folder,
+        "ip": ip,
+        "ip.bind": ip,
+        "s3.port": s3_port,
+        "s3.config": identities,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.autoCreateBucket": "false",
+        "s3.localSocket": folder / "s3.sock",
+        "filer.localSocket": folder / "filer.sock",
+        "volume.max": 200,
+        "master.volumeSizeLimitMB": 64,
+        "volume.preStopSeconds": 0,
+        "master.telemetry": "false",
+    }
+    return [
+        str(weed()),
+        "server",
+        "-s3",
+        *(f"-{name}={value}" for name, value in (flags | ports).items()),
+    ]
 
 
 def _wait(endpoint: str, child: subprocess.Popen[bytes], log: Path) -> None:
@@ -88,7 +110,9 @@ def s3_server(folder: Path, ip: str = "127.0.0.1", where: Sequence[str] = ()) ->
     (port,) = free_ports(1)
     endpoint = f"http://{ip}:{port}"
     with log.open("wb") as file:
-        child = subprocess.Popen([*where, *_command(folder, identities, port, ip)], stdout=file, stderr=file, cwd=folder)
+        child = subprocess.Popen(
+            [*where, *_command(folder, identities, port, ip)], stdout=file, stderr=file, cwd=folder
+        )
     try:
         _wait(endpoint, child, log)
         yield S3Server(endpoint)

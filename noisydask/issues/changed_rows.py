@@ -1,4 +1,5 @@
-"""What a task does to compare two runs: reads a part of a ranking, tells the changes of a bucket of examples, writes them.
+"""What a task does to compare two runs: reads a part of a ranking, tells the changes of a bucket of
+examples, writes them.
 
 Storage is handed in, Dask is not known here.
 """
@@ -26,9 +27,9 @@ from noisydask.storage.store import RunStore
 from noisydask.storage.zarr_stores import zarr_store
 
 KINDS = ("new", "gone", "moved")
-#: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label agrees with the prediction
-#: now; its row is invalid now and was left out; the dataset has fewer rows now; its id stands in another row now, or in none;
-#: or that cannot be told from the runs.
+#: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label
+#: agrees with the prediction now; its row is invalid now and was left out; the dataset has fewer
+#: rows now; its id stands in another row now, or in none; or that cannot be told from the runs.
 REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
 
 #: Rows of both rankings that a task compares.
@@ -74,7 +75,10 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, before: tuple[RunStore, Mapping[str, Any]], after: tuple[RunStore, Mapping[str, Any]], ids: Rows | None = None
+        cls,
+        before: tuple[RunStore, Mapping[str, Any]],
+        after: tuple[RunStore, Mapping[str, Any]],
+        ids: Rows | None = None,
     ) -> Comparison:
         """Compare two runs by their manifests."""
         manifests = (before[1], after[1])
@@ -96,7 +100,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ChangeState:
-    """Of a comparison: changes of each kind and class, reasons, the first rows, what was written."""
+    """Of a comparison: changes of each kind and class, reasons, the first rows, what was
+    written.
+    """
 
     classes: Ints
     reasons: Ints
@@ -111,7 +117,10 @@ def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
 
 def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     side = int(number >= len(comparison.parts[0]))
-    run, name = comparison.runs[side], comparison.parts[side][number - side * len(comparison.parts[0])]
+    run, name = (
+        comparison.runs[side],
+        comparison.parts[side][number - side * len(comparison.parts[0])],
+    )
     try:
         with run.place.fs.open((run.place / name).path, "rb") as file:
             frame = pq.read_table(file, columns=list(_READ)).to_pandas()
@@ -119,31 +128,41 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
         if not_of_data(error) and not isinstance(error, FileNotFoundError):
             raise
         kind = JobError if side else DamagedRunError
-        raise kind(f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared") from error
+        raise kind(
+            f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared"
+        ) from error
     if not comparison.by_id:
         frame["id"] = frame["index"]
     frame["label_quality"] = frame["label_quality"].astype(np.float64)
     frame["side"] = side
     if comparison.by_id:
         frame["id"] = _as_text(frame["id"])
-        frame["part"] = (pd.util.hash_array(frame["id"].to_numpy(object)) % comparison.buckets).astype(np.int64)
+        frame["part"] = (
+            pd.util.hash_array(frame["id"].to_numpy(object)) % comparison.buckets
+        ).astype(np.int64)
     else:
         frame["part"] = frame["index"] * comparison.buckets // comparison.largest
     return frame
 
 
-def compare_parts(numbers: Sequence[int], comparison: Comparison, finish: Callable[[pd.DataFrame], ChangeState]) -> ChangeState:
+def compare_parts(
+    numbers: Sequence[int], comparison: Comparison, finish: Callable[[pd.DataFrame], ChangeState]
+) -> ChangeState:
     """Read all parts and compare them, in one bucket."""
     return finish(read_parts(numbers, comparison))
 
 
 def finish_row(frame: pd.DataFrame, finish: Any) -> pd.DataFrame:
-    """As :func:`finish_bucket`, of a bucket whose number is the frame's index; what it returns, as a table's row."""
+    """As :func:`finish_bucket`, of a bucket whose number is the frame's index; what it returns, as
+    a table's row.
+    """
     frame = frame.rename_axis("part").reset_index()
     return pd.DataFrame({"written": pd.Series([finish(frame)], dtype=object)})
 
 
-def finish_bucket(frame: pd.DataFrame, comparison: Comparison, top: int, write_to: RunStore | None) -> ChangeState:
+def finish_bucket(
+    frame: pd.DataFrame, comparison: Comparison, top: int, write_to: RunStore | None
+) -> ChangeState:
     """Compare a bucket."""
     table = changed(frame)
     gone = (table["change"] == "gone").to_numpy()
@@ -157,12 +176,14 @@ def finish_bucket(frame: pd.DataFrame, comparison: Comparison, top: int, write_t
 
 
 def changed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The changes among issues of two runs, told apart by ``side`` (0 is the earlier): new, gone and moved, by rank.
+    """The changes among issues of two runs, told apart by ``side`` (0 is the earlier): new, gone
+    and moved, by rank.
 
     Examples
     --------
     >>> issue = {"given_label": 0, "suggested_label": 1, "rank": 1, "label_quality": 0.1}
-    >>> frame = pd.DataFrame([issue | {"side": 0, "id": 7, "index": 7}, issue | {"side": 1, "id": 8, "index": 8}])
+    >>> before, now = {"side": 0, "id": 7, "index": 7}, {"side": 1, "id": 8, "index": 8}
+    >>> frame = pd.DataFrame([issue | before, issue | now])
     >>> changed(frame)[["change", "index"]].values.tolist()
     [['new', 8], ['gone', 7]]
     """
@@ -177,9 +198,16 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     index = columns["index"][either]
     order = np.lexsort((index, columns["rank"][either], kind))
     before, after, either = before[order], after[order], either[order]
-    told = {"change": np.array(KINDS, object)[kind[order]], "why": pd.array([pd.NA] * len(order), object)}
-    told |= {"id": columns["id"][either]} | {f"{name}_before": _there(columns[name], before) for name in _TOLD}
-    return pd.DataFrame(told | {"index": index[order]} | {name: _there(columns[name], after) for name in _TOLD})
+    told = {
+        "change": np.array(KINDS, object)[kind[order]],
+        "why": pd.array([pd.NA] * len(order), object),
+    }
+    told |= {"id": columns["id"][either]} | {
+        f"{name}_before": _there(columns[name], before) for name in _TOLD
+    }
+    return pd.DataFrame(
+        told | {"index": index[order]} | {name: _there(columns[name], after) for name in _TOLD}
+    )
 
 
 def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
@@ -192,7 +220,9 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(ids[order]) != 0) | (np.diff(side[order]) != 0)
     nth = np.empty(len(order), np.int64)
-    nth[order] = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    nth[order] = np.arange(len(order)) - np.maximum.accumulate(
+        np.where(first, np.arange(len(order)), 0)
+    )
     order = np.lexsort((side, nth, ids))
     paired = np.zeros(len(order), bool)
     paired[:-1] = (np.diff(ids[order]) == 0) & (np.diff(nth[order]) == 0)
@@ -206,7 +236,11 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
 def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
     """Values at positions, missing at -1."""
     found, missing = values[positions], positions < 0
-    return np.where(missing, np.nan, found) if found.dtype.kind == "f" else pd.arrays.IntegerArray(found, missing)
+    return (
+        np.where(missing, np.nan, found)
+        if found.dtype.kind == "f"
+        else pd.arrays.IntegerArray(found, missing)
+    )
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
@@ -222,20 +256,27 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
             there[:] = False
         else:
             same = np.zeros(len(gone), bool)
-            same[there] = _ids_at(positions[there], comparison.ids) == gone["id"].to_numpy(object)[there]
+            same[there] = (
+                _ids_at(positions[there], comparison.ids) == gone["id"].to_numpy(object)[there]
+            )
             why[there & ~same], there = "displaced", same
     if there.any():
         order = np.argsort(positions[there])
         rows = gone.index[there][order]
         labels, scores = (
-            _at(comparison.runs[1], name, positions[there][order]) for name in ("given_labels.zarr", "label_quality.zarr")
+            _at(comparison.runs[1], name, positions[there][order])
+            for name in ("given_labels.zarr", "label_quality.zarr")
         )
-        reasons = np.where(labels != gone.loc[rows, "given_label_before"].to_numpy(np.int64), "corrected", "risen")
+        reasons = np.where(
+            labels != gone.loc[rows, "given_label_before"].to_numpy(np.int64), "corrected", "risen"
+        )
         kept = ~np.isnan(scores)
         reasons = np.where(kept, reasons, "left_out")
         why[np.flatnonzero(there)[order]] = reasons
         label[rows[kept]], score[rows] = labels[kept], scores
-    return pd.DataFrame({"why": why, "given_label": label, "label_quality": score}, index=gone.index)
+    return pd.DataFrame(
+        {"why": why, "given_label": label, "label_quality": score}, index=gone.index
+    )
 
 
 def _at(run: RunStore, name: str, positions: Ints) -> npt.NDArray[Any]:
@@ -270,12 +311,22 @@ def _write(table: pd.DataFrame, bucket: int, run: RunStore) -> StoredObject:
     return run.write(f"changes/part-{bucket:05d}.parquet", buffer.getvalue())
 
 
-def _summary(table: pd.DataFrame, num_classes: int, top: int, objects: tuple[StoredObject, ...]) -> ChangeState:
+def _summary(
+    table: pd.DataFrame, num_classes: int, top: int, objects: tuple[StoredObject, ...]
+) -> ChangeState:
     kind = pd.Categorical(table["change"], categories=KINDS).codes.astype(np.int64)
-    label = table["given_label"].where(table["change"] != "gone", table["given_label_before"]).to_numpy(np.int64)
-    classes = np.bincount(kind * num_classes + label, minlength=3 * num_classes).reshape(3, num_classes)
+    label = (
+        table["given_label"]
+        .where(table["change"] != "gone", table["given_label_before"])
+        .to_numpy(np.int64)
+    )
+    classes = np.bincount(kind * num_classes + label, minlength=3 * num_classes).reshape(
+        3, num_classes
+    )
     reasons = pd.Categorical(table["why"].dropna(), categories=REASONS).codes
-    return ChangeState(classes, np.bincount(reasons, minlength=len(REASONS)), first_rows(table, top), objects)
+    return ChangeState(
+        classes, np.bincount(reasons, minlength=len(REASONS)), first_rows(table, top), objects
+    )
 
 
 def first_rows(table: pd.DataFrame, top: int) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """What changed between two runs: issues that are new, gone (and why) and moved.
 
-An example is the same in both runs if it has the same id, or, where either run has no ids, the same position. *New* is an
-issue only of the later run, *gone* one only of the earlier, *moved* one of both whose given label, suggestion or score differs;
-a rank that shifts only because other issues came or went is no change.
+An example is the same in both runs if it has the same id, or, where either run has no ids, the same
+position. *New* is an issue only of the later run, *gone* one only of the earlier, *moved* one of
+both whose given label, suggestion or score differs; a rank that shifts only because other issues
+came or went is no change.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class Changes:
     gone_because : mapping of str to int
         How many are gone for each of :data:`REASONS` that there is.
     classes : mapping of int to mapping
-        ``counts`` of each given label that has changes; of the earlier run's where an issue is gone.
+        ``counts`` of each given label that has changes; of the earlier run's where an issue is
+        gone.
     table : DataFrame
-        The first changes of each kind: ``change``, ``why``, ``index``, ``id``, and of both runs ``rank``, ``given_label``,
-        ``suggested_label``, ``label_quality`` (the earlier's end in ``_before``); missing where there is none.
+        The first changes of each kind: ``change``, ``why``, ``index``, ``id``, and of both runs
+        ``rank``, ``given_label``, ``suggested_label``, ``label_quality`` (the earlier's end in
+        ``_before``); missing where there is none.
     """
 
     before: str
@@ -77,13 +80,19 @@ def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) 
     if write_to is not None:
         write_to.make_folder("changes")
     finish = partial(finish_bucket, comparison=comparison, top=top, write_to=write_to)
-    if comparison.buckets == 1:  # so few that handing them on would cost more than to read and compare them
+    if (
+        comparison.buckets == 1
+    ):  # so few that handing them on would cost more than to read and compare them
         task = partial(compare_parts, comparison=comparison, finish=finish)
-        return cast(ChangeState, graph.run_pass("changes", task, graph.block_numbers(parts, (len(parts),))))
+        return cast(
+            ChangeState, graph.run_pass("changes", task, graph.block_numbers(parts, (len(parts),)))
+        )
     numbers = graph.block_numbers(parts, (1,) * len(parts))
     frames = graph.over_blocks("changes", partial(read_parts, comparison=comparison), numbers)
     meta = read_parts((0,), comparison).iloc[:0]
-    table = graph.compute(graph.shuffle_frames(frames, meta, comparison.buckets, partial(finish_row, finish=finish)))
+    table = graph.compute(
+        graph.shuffle_frames(frames, meta, comparison.buckets, partial(finish_row, finish=finish))
+    )
     return _added(list(table["written"]), top)
 
 
@@ -104,23 +113,34 @@ def summary(state: ChangeState, before: str) -> dict[str, Any]:
     return {
         "since": before,
         **dict(zip(KINDS, state.classes.sum(axis=1).tolist(), strict=True)),
-        "gone_because": {name: int(count) for name, count in zip(REASONS, state.reasons, strict=True) if count},
-        "classes": {str(k): dict(zip(KINDS, state.classes[:, k].tolist(), strict=True)) for k in classes},
+        "gone_because": {
+            name: int(count) for name, count in zip(REASONS, state.reasons, strict=True) if count
+        },
+        "classes": {
+            str(k): dict(zip(KINDS, state.classes[:, k].tolist(), strict=True)) for k in classes
+        },
         "parts": sorted(stored.path for stored in state.objects),
     }
 
 
 def since(
-    before: tuple[RunStore, Mapping[str, Any]], after: tuple[RunStore, Mapping[str, Any]], ids: Rows | DaskRows | None
+    before: tuple[RunStore, Mapping[str, Any]],
+    after: tuple[RunStore, Mapping[str, Any]],
+    ids: Rows | DaskRows | None,
 ) -> tuple[dict[str, Any], tuple[StoredObject, ...]]:
-    """Compare a run with the one before, write the changes into it; what its manifest says of them, and what was written."""
+    """Compare a run with the one before, write the changes into it; what its manifest says of them,
+    and what was written.
+    """
     comparison = Comparison.of(before, after, None if isinstance(ids, DaskRows) else ids)
     state = compare(comparison, 0, after[0])
     return summary(state, before[0].run), state.objects
 
 
-def diff(output: Output, before: str | None = None, after: str | None = None, top: int = 20) -> Changes:
-    """What changed between two runs of an output; by default, between the published one and the one before.
+def diff(
+    output: Output, before: str | None = None, after: str | None = None, top: int = 20
+) -> Changes:
+    """What changed between two runs of an output; by default, between the published one and the one
+    before.
 
     Parameters
     ----------
@@ -139,17 +159,28 @@ def diff(output: Output, before: str | None = None, after: str | None = None, to
     later = output.open_run(after)
     parent = before or later[1].get("parent")
     if parent is None:
-        raise InputError(f"{output.place.shown}: the run {later[0].run} is the first; there is nothing to compare it with")
+        raise InputError(
+            f"{output.place.shown}: the run {later[0].run} is the first; there is nothing to "
+            "compare it with"
+        )
     stored = later[1].get("changes")
     if stored is not None and stored["since"] == parent:
-        return Changes(parent, later[0].run, *_parts_of(stored), _stored_table(later[0], stored["parts"], top))
+        return Changes(
+            parent, later[0].run, *_parts_of(stored), _stored_table(later[0], stored["parts"], top)
+        )
     state = compare(Comparison.of(output.open_run(parent), later), top)
     return Changes(parent, later[0].run, *_parts_of(summary(state, parent)), state.table)
 
 
-def _parts_of(said: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int], dict[int, dict[str, int]]]:
+def _parts_of(
+    said: Mapping[str, Any],
+) -> tuple[dict[str, int], dict[str, int], dict[int, dict[str, int]]]:
     counts = {kind: int(said[kind]) for kind in KINDS}
-    return counts, dict(said["gone_because"]), {int(k): dict(found) for k, found in said["classes"].items()}
+    return (
+        counts,
+        dict(said["gone_because"]),
+        {int(k): dict(found) for k, found in said["classes"].items()},
+    )
 
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}

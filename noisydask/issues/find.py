@@ -50,21 +50,23 @@ def find_label_issues(
 ) -> LabelIssues:
     """Find the examples whose label is likely wrong, on the active Dask client or scheduler.
 
-    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues as
-    ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except that a class without examples is never
-    predicted confidently.
+    Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues
+    as ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except that a class without
+    examples is never predicted confidently.
 
     Parameters
     ----------
     labels : str, Path or array-like, (N,), any integer type
-        Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column (``file.parquet#column``) by path or URL;
-        or a Zarr array, NumPy array, memmap, Dask array or list.
+        Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column
+        (``file.parquet#column``) by path or URL; or a Zarr array, NumPy array, memmap, Dask array
+        or list.
     pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
         Out-of-sample predicted probabilities, given in the same ways.
     quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
         How a label is scored; low is likely wrong.
     adjust_pred_probs : bool
-        Subtract class thresholds first, for imbalanced classes (not for ``confidence_weighted_entropy``).
+        Subtract class thresholds first, for imbalanced classes (not for
+        ``confidence_weighted_entropy``).
     estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
         How the number of issues is estimated.
     ids : optional
@@ -80,23 +82,25 @@ def find_label_issues(
     block_bytes : int
         Decoded bytes of a block; a worker holds about three. Changes no result.
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that
-        the workers must share, and go with the returned object.
+        Path or URL of the output (see the README for its layout). Without it, results lie in a
+        temporary folder that the workers must share, and go with the returned object.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
     reporter : Reporter, optional
         Shows progress (:mod:`noisydask.running.progress`); silent by default.
     allow_unsafe_store : bool
-        Go on where the store of ``out`` keeps no conditional writes: two runs at once could overwrite each other.
+        Go on where the store of ``out`` keeps no conditional writes: two runs at once could
+        overwrite each other.
     lease_seconds : float
         After so long without a sign of life, the lock of another run on ``out`` is taken over.
     keep_runs, keep_days : int, float
-        Older runs of ``out`` are removed after publishing: all but the newest so many and those younger than so many days.
-        The published run and its parent always stay.
+        Older runs of ``out`` are removed after publishing: all but the newest so many and those
+        younger than so many days. The published run and its parent always stay.
     grace_seconds : float
         Nothing is removed that was published less than so long ago.
     fail_above : float, optional
-        Share of the examples that may be issues; with more, the run is published and GateError raised.
+        Share of the examples that may be issues; with more, the run is published and GateError
+        raised.
     fail_new_above : int, optional
         Number of issues that may be new since the run before; with more, the same.
 
@@ -107,50 +111,85 @@ def find_label_issues(
     Raises
     ------
     InputError
-        If an input is missing, malformed or invalid; one sentence that says what, how many and where.
+        If an input is missing, malformed or invalid; one sentence that says what, how many and
+        where.
     JobError
-        If the cluster or a store fails, a chunk cannot be read, or an input changes while it is read.
+        If the cluster or a store fails, a chunk cannot be read, or an input changes while it is
+        read.
     LockedError
         If another run works on ``out``.
     GateError
-        If more was found than ``fail_above`` or ``fail_new_above`` let pass; its ``issues`` are the published run.
+        If more was found than ``fail_above`` or ``fail_new_above`` let pass; its ``issues`` are the
+        published run.
 
     Examples
     --------
     >>> import numpy as np
     >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
-    >>> find_label_issues([0, 1, 0, 1, 1], pred_probs).to_dataframe()[["index", "given_label", "suggested_label"]]
+    >>> ranked = find_label_issues([0, 1, 0, 1, 1], pred_probs).to_dataframe()
+    >>> ranked[["index", "given_label", "suggested_label"]]
        index  given_label  suggested_label
     0      4            1                0
     """
     settings = IssueSettings(
-        quality_score, adjust_pred_probs, estimation_method, on_invalid, block_bytes, on_unreadable, bool(full)
+        quality_score,
+        adjust_pred_probs,
+        estimation_method,
+        on_invalid,
+        block_bytes,
+        on_unreadable,
+        bool(full),
     )
     options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
     publish = PublishSettings(
-        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds, fail_above, fail_new_above
+        allow_unsafe_store,
+        lease_seconds,
+        keep_runs,
+        keep_days,
+        grace_seconds,
+        fail_above,
+        fail_new_above,
     )
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
-    job = IssueJob(inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish)
-    found = job.run(Output.at(out, options.get("out"))) if out is not None else run_in_temporary_folder(job)
+    job = IssueJob(
+        inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish
+    )
+    found = (
+        job.run(Output.at(out, options.get("out")))
+        if out is not None
+        else run_in_temporary_folder(job)
+    )
     check_gate(found, publish)
     return found
 
 
 def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
-    """Raise GateError if a published run has more issues, or more new ones, than the settings let pass."""
+    """Raise GateError if a published run has more issues, or more new ones, than the settings let
+    pass.
+    """
     share = found.num_issues / found.num_examples
     if settings.fail_above is not None and share > settings.fail_above:
-        raise GateError(f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})", found)
+        raise GateError(
+            f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})",
+            found,
+        )
     changes, first = found.manifest["changes"], found.manifest["parent"] is None
     if settings.fail_new_above is None or first:
         return
     if changes is None:
-        raise GateError("how many issues are new is not known, as the run before cannot be read (fail_new_above)", found)
+        raise GateError(
+            "how many issues are new is not known, as the run before cannot be read "
+            "(fail_new_above)",
+            found,
+        )
     if changes["new"] > settings.fail_new_above:
-        raise GateError(f"{changes['new']:,} issues are new, above fail_new_above ({settings.fail_new_above:,})", found)
+        raise GateError(
+            f"{changes['new']:,} issues are new, above fail_new_above "
+            f"({settings.fail_new_above:,})",
+            found,
+        )
 
 
 class _Results(Protocol):
@@ -182,5 +221,7 @@ def _temporary_folder() -> str:
     client = graph.active_client()
     if client is not None and not all(client.run(os.path.isdir, folder).values()):
         os.rmdir(folder)
-        raise InputError("the workers run on other machines: give out=, a path or URL that all of them can write")
+        raise InputError(
+            "the workers run on other machines: give out=, a path or URL that all of them can write"
+        )
     return folder

@@ -24,7 +24,9 @@ class Inputs:
     def __post_init__(self) -> None:
         probs, labels = self.pred_probs, self.labels
         if len(probs.shape) != 2 or probs.shape[1] < 1:
-            raise InputError(f"pred_probs must have two dimensions (examples, classes), not shape {probs.shape}")
+            raise InputError(
+                f"pred_probs must have two dimensions (examples, classes), not shape {probs.shape}"
+            )
         if len(labels.shape) != 1:
             raise InputError(f"labels must have one dimension, not shape {labels.shape}")
         if labels.shape[0] == probs.shape[0] == 0:
@@ -32,21 +34,34 @@ class Inputs:
         if probs.dtype not in (np.float16, np.float32, np.float64):
             raise InputError(f"pred_probs must be float16, float32 or float64, not {probs.dtype}")
         if labels.dtype.kind not in "iu":
-            raise InputError(f"labels must be integers 0 to K-1, not {labels.dtype}; encode them first")
+            raise InputError(
+                f"labels must be integers 0 to K-1, not {labels.dtype}; encode them first"
+            )
         if labels.shape[0] != probs.shape[0]:
-            raise InputError(f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they must match")
+            raise InputError(
+                f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they "
+                "must match"
+            )
         if self.ids is not None and self.ids.dtype.kind not in "iuUO":
             raise InputError(f"ids must be integers or text, not {self.ids.dtype}")
         if self.ids is not None and self.ids.shape != labels.shape:
-            raise InputError(f"ids has shape {self.ids.shape}, labels {labels.shape}: they must match")
+            raise InputError(
+                f"ids has shape {self.ids.shape}, labels {labels.shape}: they must match"
+            )
         if self.class_names is not None and len(self.class_names) != probs.shape[1]:
-            raise InputError(f"{len(self.class_names)} class names for {probs.shape[1]} classes: they must match")
+            raise InputError(
+                f"{len(self.class_names)} class names for {probs.shape[1]} classes: they must match"
+            )
 
     @classmethod
     def open(
-        cls, labels: Any, pred_probs: Any, ids: Any, class_names: Sequence[str] | None,
+        cls,
+        labels: Any,
+        pred_probs: Any,
+        ids: Any,
+        class_names: Sequence[str] | None,
         storage_options: Mapping[str, Mapping[str, Any]],
-    ) -> Inputs:  # fmt: skip
+    ) -> Inputs:
         """Open all inputs."""
         for name, source in (("labels", labels), ("pred_probs", pred_probs)):
             if source is None:

@@ -55,8 +55,8 @@ logger = logging.getLogger("noisydask")
 class IssueJob(Job[LabelIssues]):
     """One run of the main job, step by step; :meth:`run` is the whole of it.
 
-    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint is made, ``keep`` whether
-    evidence is reused, and kept for the next run.
+    ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint
+    is made, ``keep`` whether evidence is reused, and kept for the next run.
     """
 
     name = "issues"
@@ -80,12 +80,16 @@ class IssueJob(Job[LabelIssues]):
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
         settings, arrays = self.settings, self._row_arrays(run, data)
-        scoring = passes.Scoring(thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays)
+        scoring = passes.Scoring(
+            thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays
+        )
         counted, again = self._count(data, scoring, scanned.stored, sources)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
         self.reporter.phase(f"ranking {total:,} candidates")
-        ranking = Ranking(data, scoring.scores, self.stored, run, self.inputs.ids, self.inputs.class_names)
+        ranking = Ranking(
+            data, scoring.scores, self.stored, run, self.inputs.ids, self.inputs.class_names
+        )
         parts, objects = ranking.write(counted.histogram, total)
         self.objects += objects
         self._timed("rank")
@@ -108,7 +112,9 @@ class IssueJob(Job[LabelIssues]):
         self._check_unchanged(data)
         return LabelIssues(run, publication.publish(manifest))
 
-    def _with_changes(self, manifest: dict[str, Any], publication: Publication, started: datetime) -> dict[str, Any]:
+    def _with_changes(
+        self, manifest: dict[str, Any], publication: Publication, started: datetime
+    ) -> dict[str, Any]:
         """The manifest with what changed since the run before."""
         previous = publication.previous
         if previous is None:
@@ -121,28 +127,45 @@ class IssueJob(Job[LabelIssues]):
             return manifest | {"changes": None}
         self.objects += objects
         self._timed("changes")
-        return manifest | {"changes": changes} | common_manifest(publication.run, started, self.timings, self.objects)
+        return (
+            manifest
+            | {"changes": changes}
+            | common_manifest(publication.run, started, self.timings, self.objects)
+        )
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
-        self.snapshots = snapshots({"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids})
+        self.snapshots = snapshots(
+            {"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids}
+        )
         rows, num_classes = probs.shape
-        grid = plan_blocks(rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes)
+        grid = plan_blocks(
+            rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes
+        )
         check_memory(grid.block_bytes)
         settings = self.settings
         skip = settings.on_unreadable == "skip"
         sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)
         fresh = settings.full or sources[0].fingerprint is None
-        columns = columns_for(num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint)
-        evidence, self.rebuilt = output.open_evidence(grid, num_classes, probs.dtype, columns, fresh)
+        columns = columns_for(
+            num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint
+        )
+        evidence, self.rebuilt = output.open_evidence(
+            grid, num_classes, probs.dtype, columns, fresh
+        )
         if self.rebuilt:
             self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")
         labels = self.inputs.labels
         data = passes.Dataset(
-            grid, num_classes, probs.dtype, columns, evidence,
+            grid,
+            num_classes,
+            probs.dtype,
+            columns,
+            evidence,
             pred_probs=None if isinstance(probs, DaskRows) else probs,
-            labels=None if isinstance(labels, DaskRows) else labels, skip_unreadable=skip,
-        )  # fmt: skip
+            labels=None if isinstance(labels, DaskRows) else labels,
+            skip_unreadable=skip,
+        )
         receipts = set() if fresh else evidence.receipts()
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
@@ -150,7 +173,9 @@ class IssueJob(Job[LabelIssues]):
         """Look at the receipts that there are, and read the blocks for which none stands."""
         states, known = [], [source for source in sources if source.receipt]
         if known:
-            states.append(self._look(data, known, [source for source in sources if not source.receipt]))
+            states.append(
+                self._look(data, known, [source for source in sources if not source.receipt])
+            )
             done = {stored.number for stored in states[0].stored}
             sources = [source for source in sources if source.number not in done]
         if sources:
@@ -160,8 +185,12 @@ class IssueJob(Job[LabelIssues]):
         self.bytes_read += state.bytes_read
         return state
 
-    def _look(self, data: passes.Dataset, known: Sequence[BlockSource], new: Sequence[BlockSource]) -> scanning.ScanState:
-        """Look at receipts. A task that finds one that does not stand reads that block at once, and so are few new ones."""
+    def _look(
+        self, data: passes.Dataset, known: Sequence[BlockSource], new: Sequence[BlockSource]
+    ) -> scanning.ScanState:
+        """Look at receipts. A task that finds one that does not stand reads that block at once, and
+        so are few new ones.
+        """
         self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
         arrays = self._given(data, known, self.inputs.labels)
         alone = any(array is not None for array in arrays)
@@ -176,26 +205,45 @@ class IssueJob(Job[LabelIssues]):
     def _read(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
         arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
         tasks = tasks_of(len(sources), SCAN_TASKS, any(array is not None for array in arrays))
-        rows = sum(stop - start for start, stop in (data.grid.bounds(source.number) for source in sources))
+        rows = sum(
+            stop - start for start, stop in (data.grid.bounds(source.number) for source in sources)
+        )
         size = rows * data.num_classes * data.dtype.itemsize
-        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks")
+        self.reporter.phase(
+            f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks"
+        )
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(scanning.scan, data=replace(data, notify=notify))
-            return self._over_sources("scan", task, data, graph.block_numbers(sources, tasks), arrays)
+            return self._over_sources(
+                "scan", task, data, graph.block_numbers(sources, tasks), arrays
+            )
 
-    def _over_sources(self, name: str, task: Any, data: passes.Dataset, numbers: Any, arrays: list[Any]) -> Any:
+    def _over_sources(
+        self, name: str, task: Any, data: passes.Dataset, numbers: Any, arrays: list[Any]
+    ) -> Any:
         """A pass that may read; where it kills its workers, the block is named."""
         try:
             return graph.run_pass(name, task, numbers, *arrays)
         except KilledWorker as error:
-            open_blocks = (source for source in graph.task_of(error, numbers) if not _complete(source, data))
+            open_blocks = (
+                source for source in graph.task_of(error, numbers) if not _complete(source, data)
+            )
             bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
             raise deadly(error, bounds, data.pred_probs) from error
 
-    def _given(self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows) -> list[Any]:
-        """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the tasks."""
-        some = [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
-        return [graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None for rows in inputs]
+    def _given(
+        self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows
+    ) -> list[Any]:
+        """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the
+        tasks.
+        """
+        some = (
+            [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
+        )
+        return [
+            graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None
+            for rows in inputs
+        ]
 
     def _check(self, problems: Problems, data: passes.Dataset) -> None:
         invalid, rows = problems.total - problems.unreadable, data.grid.rows
@@ -207,7 +255,9 @@ class IssueJob(Job[LabelIssues]):
         check_blocks_unchanged(self.snapshots, "pred_probs", data.grid, data.evidence.forget)
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
-        """Scores and given labels of all examples: the labels let a later run tell what was corrected."""
+        """Scores and given labels of all examples: the labels let a later run tell what was
+        corrected.
+        """
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
         scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
@@ -217,16 +267,28 @@ class IssueJob(Job[LabelIssues]):
         return scores, given
 
     def _count(
-        self, data: passes.Dataset, scoring: passes.Scoring, scanned: Iterable[StoredBlock], sources: Sequence[BlockSource]
+        self,
+        data: passes.Dataset,
+        scoring: passes.Scoring,
+        scanned: Iterable[StoredBlock],
+        sources: Sequence[BlockSource],
     ) -> tuple[passes.CountState, tuple[int, ...]]:
-        """Count all blocks; read again those with rows that neither the evidence nor what was kept of them decides."""
+        """Count all blocks; read again those with rows that neither the evidence nor what was kept
+        of them decides.
+        """
         self.reporter.phase("counting from the evidence")
-        task, blocks = partial(passes.count, data=data, scoring=scoring), {stored.number: stored for stored in scanned}
+        task, blocks = (
+            partial(passes.count, data=data, scoring=scoring),
+            {stored.number: stored for stored in scanned},
+        )
         self.stored = [blocks[number] for number in sorted(blocks)]
         state = run_over_all("count", task, self.stored)
         if damaged := sorted(state.damaged):
-            # Their receipts vouch for their class totals, not for what has become of their evidence since.
-            anew = self._scan(data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]).stored
+            # Their receipts vouch for their class totals, not for what has become of their evidence
+            # since.
+            anew = self._scan(
+                data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]
+            ).stored
             more = run_over_all("count", task, anew)
             if more.damaged:
                 raise passes.evidence_changed(more.damaged[0], data)
@@ -236,7 +298,11 @@ class IssueJob(Job[LabelIssues]):
         if again:
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
             probs = self.inputs.pred_probs
-            array = graph.block_rows(probs.array, data.grid, again) if isinstance(probs, DaskRows) else None
+            array = (
+                graph.block_rows(probs.array, data.grid, again)
+                if isinstance(probs, DaskRows)
+                else None
+            )
             numbers = graph.block_numbers([blocks[number] for number in again], (1,) * len(again))
             task = partial(passes.resolve, data=data, scoring=scoring)
             state += graph.run_pass("resolve", task, numbers, array)
@@ -244,11 +310,20 @@ class IssueJob(Job[LabelIssues]):
         return state, again
 
     def _write_small(
-        self, run: RunStore, scanned: scanning.ScanState, thresholds: Any, counted: passes.CountState, data: passes.Dataset
+        self,
+        run: RunStore,
+        scanned: scanning.ScanState,
+        thresholds: Any,
+        counted: passes.CountState,
+        data: passes.Dataset,
     ) -> None:
         """Write what has the size of the classes."""
         totals = scanned.totals
-        shown = thresholds if self.absent == LOWER_BOUND else np.where(totals.counts > 0, thresholds, np.nan)
+        shown = (
+            thresholds
+            if self.absent == LOWER_BOUND
+            else np.where(totals.counts > 0, thresholds, np.nan)
+        )
         self.objects += run.write_array("thresholds.zarr", shown)
         self.objects += run.write_array("class_counts.zarr", totals.counts)
         if self.joint:
@@ -257,28 +332,54 @@ class IssueJob(Job[LabelIssues]):
     def _write_refused(self, run: RunStore, data: passes.Dataset) -> None:
         """Write the positions of refused rows, chunk by chunk."""
         blocks = [stored for stored in self.stored if stored.refused]
-        tasks, counts = tasks_of(len(blocks), EVIDENCE_TASKS), np.array([stored.refused for stored in blocks], np.int64)
-        array = run.array("invalid_indices.zarr", (int(counts.sum()),), tables.INDEX_CHUNK, np.int64)
+        tasks, counts = (
+            tasks_of(len(blocks), EVIDENCE_TASKS),
+            np.array([stored.refused for stored in blocks], np.int64),
+        )
+        array = run.array(
+            "invalid_indices.zarr", (int(counts.sum()),), tables.INDEX_CHUNK, np.int64
+        )
         self.objects.append(array.create())
         if not blocks:
             return
-        numbers, sizes = graph.block_numbers(blocks, tasks), np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
+        numbers, sizes = (
+            graph.block_numbers(blocks, tasks),
+            np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist(),
+        )
         task = partial(passes.refused, data=data)
         rows = graph.rows_of_blocks("refused", task, numbers, sizes, tables.INDEX_CHUNK, np.int64)
         chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
-        self.objects += graph.run_pass("invalid", partial(tables.write_rows, array=array), chunks, rows)
+        self.objects += graph.run_pass(
+            "invalid", partial(tables.write_rows, array=array), chunks, rows
+        )
 
     def _manifest(
-        self, run: RunStore, started: datetime, counts: dict[str, int], bytes_read: dict[str, int], num_parts: int
+        self,
+        run: RunStore,
+        started: datetime,
+        counts: dict[str, int],
+        bytes_read: dict[str, int],
+        num_parts: int,
     ) -> dict[str, Any]:
         """Everything there is to know of a run."""
-        inputs = {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs, "ids": self.inputs.ids}
-        more = {name: describe(snapshot, counts["classes"], name) for name, snapshot in self.snapshots.items()}
+        inputs = {
+            "labels": self.inputs.labels,
+            "pred_probs": self.inputs.pred_probs,
+            "ids": self.inputs.ids,
+        }
+        more = {
+            name: describe(snapshot, counts["classes"], name)
+            for name, snapshot in self.snapshots.items()
+        }
         names = self.inputs.class_names
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,
             "settings": asdict(self.settings),
-            "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in inputs.items() if rows is not None},
+            "inputs": {
+                name: rows.describe() | more.get(name, {})
+                for name, rows in inputs.items()
+                if rows is not None
+            },
             "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
             "class_names": list(names) if names is not None else None,
             "counts": counts,

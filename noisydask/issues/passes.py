@@ -1,7 +1,7 @@
 """The passes over the data, block by block: what a task does, and the partial states that add up.
 
-Each pass turns blocks into a *state*; states are added with ``+`` in any order, in a tree. Storage is handed in, Dask is
-not known here.
+Each pass turns blocks into a *state*; states are added with ``+`` in any order, in a tree. Storage
+is handed in, Dask is not known here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ from noisydask.core.confident import (
 )
 from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import agrees, label_quality
-from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, score_of, sort_keys, tie_counts, whole_range
+from noisydask.core.ranking import (
+    Bin,
+    Ints,
+    Keys,
+    Part,
+    assign_parts,
+    histogram,
+    score_of,
+    sort_keys,
+    tie_counts,
+    whole_range,
+)
 from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError
 from noisydask.storage.chunks import ChunkedArray, StoredObject
@@ -72,7 +83,9 @@ class Scoring:
 
 @dataclass(frozen=True)
 class CountState:
-    """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written, bytes re-read."""
+    """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written,
+    bytes re-read.
+    """
 
     counts: IssueCounts
     histogram: Ints
@@ -93,7 +106,8 @@ class CountState:
 
 
 def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
-    """Count and score from the evidence, and rows kept beside it; a block that they cannot decide is named, to be completed.
+    """Count and score from the evidence, and rows kept beside it; a block that they cannot decide
+    is named, to be completed.
 
     So is a block whose evidence is damaged, of which nothing is counted.
     """
@@ -105,10 +119,17 @@ def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> Cou
     return replace(state, counts=counts)
 
 
-def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None) -> CountState:
-    block, columns = stored.number, data.evidence.read_checked(stored.number, data.columns, stored.checksums)
+def _count_block(
+    stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None
+) -> CountState:
+    block, columns = (
+        stored.number,
+        data.evidence.read_checked(stored.number, data.columns, stored.checksums),
+    )
     if columns is None:
-        return CountState(IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,))
+        return CountState(
+            IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,)
+        )
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
     scores, open_scores = _scores(columns, scoring, None)
     if open_rows.any() or open_scores.any():
@@ -120,25 +141,35 @@ def _count_block(stored: StoredBlock, data: Dataset, scoring: Scoring, joint: In
     return _scored(block, counts, scores, columns["given"], scoring)
 
 
-def resolve(blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
-    """What :func:`count` left open of the blocks that it named, from their rows, of which some are kept for the next run."""
+def resolve(
+    blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring
+) -> CountState:
+    """What :func:`count` left open of the blocks that it named, from their rows, of which some are
+    kept for the next run.
+    """
     return reduce(add, (_resolve_block(block, pred_probs, data, scoring) for block in blocks))
 
 
-def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring) -> CountState:
+def _resolve_block(
+    stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring
+) -> CountState:
     block, columns = stored.number, _evidence(stored, data.columns, data)
     unread: tuple[tuple[int, int], ...] = ()
     if pred_probs is None:
         start, stop = data.grid.bounds(block)
         pred_probs, unread = read_rows(rows_of(data), start, stop, data.skip_unreadable)
         for low, high in unread:
-            if (columns["given"][low - start : high - start] != data.num_classes).any():  # the scan could read them
+            if (
+                columns["given"][low - start : high - start] != data.num_classes
+            ).any():  # the scan could read them
                 pred_probs[low - start : high - start] = rows_of(data).read(low, high)
     rows = cast(npt.NDArray[np.floating], pred_probs)
     counts = IssueCounts.zero(data.num_classes)
     if scoring.joint:
         _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
-        counts = replace(counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows))
+        counts = replace(
+            counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows)
+        )
         if stored.source is not None and not unread:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
             data.evidence.write_rows(block, stored.source, KeptRows.of(near, rows))
@@ -147,14 +178,29 @@ def _resolve_block(stored: StoredBlock, pred_probs: Array | None, data: Dataset,
     return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)
 
 
-def _scores(columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None) -> Any:
-    return label_quality(columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows)
+def _scores(
+    columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None
+) -> Any:
+    return label_quality(
+        columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows
+    )
 
 
-def _scored(block: int, counts: IssueCounts, scores: npt.NDArray[np.floating], given: Array, scoring: Scoring) -> CountState:
+def _scored(
+    block: int,
+    counts: IssueCounts,
+    scores: npt.NDArray[np.floating],
+    given: Array,
+    scoring: Scoring,
+) -> CountState:
     """Keep a block's scores and given labels."""
-    written = scoring.scores.write_recorded(block, scores), scoring.given.write_recorded(block, given)
-    return CountState(counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written)
+    written = (
+        scoring.scores.write_recorded(block, scores),
+        scoring.given.write_recorded(block, given),
+    )
+    return CountState(
+        counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written
+    )
 
 
 def _evidence(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
@@ -166,9 +212,14 @@ def _evidence(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[
 
 
 def evidence_changed(block: int, data: Dataset) -> JobError:
-    """The error for evidence that was whole a moment ago: a driver that slept through its lease may have written on."""
+    """The error for evidence that was whole a moment ago: a driver that slept through its lease may
+    have written on.
+    """
     start, stop = data.grid.bounds(block)
-    return JobError(f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run the job again")
+    return JobError(
+        f"the evidence of rows {start:,} to {stop - 1:,} was overwritten while it was used; run "
+        "the job again"
+    )
 
 
 def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
@@ -179,7 +230,9 @@ def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -
 def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
     """Positions of single scores that too many examples share."""
     rows = scores.shape[0]
-    counts = (tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks)
+    counts = (
+        tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks
+    )
     return reduce(add, counts)
 
 
@@ -205,7 +258,9 @@ class Selection:
     ids: Rows | None = None
 
 
-def select(blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+def select(
+    blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, selection: Selection
+) -> pd.DataFrame:
     """The examples of the ranking's parts as a table, in the order of the ranking.
 
     ``ids`` is handed in only for a single block of a Dask graph.
@@ -214,7 +269,9 @@ def select(blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, sele
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
-def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selection: Selection) -> pd.DataFrame:
+def _select_block(
+    stored: StoredBlock, ids: Array | None, data: Dataset, selection: Selection
+) -> pd.DataFrame:
     block = stored.number
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
@@ -223,17 +280,35 @@ def _select_block(stored: StoredBlock, ids: Array | None, data: Dataset, selecti
     part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
-    found = _evidence(stored, names, data) if len(rows) else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
+    found = (
+        _evidence(stored, names, data)
+        if len(rows)
+        else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
+    )
     columns = {name: column[rows] for name, column in found.items()}
     if ids is None and selection.ids is not None:
         ids = selection.ids.read(start, stop) if len(rows) else np.empty(0, selection.ids.dtype)
-    return candidates(part, start + rows, start + rows if ids is None else ids[rows], scores[rows], columns, data.dtype)
+    return candidates(
+        part,
+        start + rows,
+        start + rows if ids is None else ids[rows],
+        scores[rows],
+        columns,
+        data.dtype,
+    )
 
 
 def candidates(
-    part: Ints, index: Ints, ids: Array, scores: Array, columns: Mapping[str, Array], dtype: np.dtype[Any]
+    part: Ints,
+    index: Ints,
+    ids: Array,
+    scores: Array,
+    columns: Mapping[str, Array],
+    dtype: np.dtype[Any],
 ) -> pd.DataFrame:
-    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with the prediction."""
+    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with
+    the prediction.
+    """
     return pd.DataFrame(
         {
             "part": part,
@@ -259,14 +334,22 @@ def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> 
 
 
 def rank(frame: pd.DataFrame, part: Part, first_rank: int, runs: bool) -> pd.DataFrame:
-    """Put a part in order, take the examples that belong to the T lowest, drop those that agree, number the rest.
+    """Put a part in order, take the examples that belong to the T lowest, drop those that agree,
+    number the rest.
 
-    The frame must be complete. ``runs`` says that its rows are those of :func:`select`, in the order of the blocks: then
-    among equal scores they are in order already, and sorting merges a few sorted runs.
+    The frame must be complete. ``runs`` says that its rows are those of :func:`select`, in the
+    order of the blocks: then among equal scores they are in order already, and sorting merges a few
+    sorted runs.
     """
     scores = frame["label_quality"].to_numpy()
-    order = np.argsort(scores, kind="stable") if runs else np.lexsort((frame["index"].to_numpy(), scores))
+    order = (
+        np.argsort(scores, kind="stable")
+        if runs
+        else np.lexsort((frame["index"].to_numpy(), scores))
+    )
     order = order[: part.take]
-    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]].drop(columns=["part", "keep"], errors="ignore")
+    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]].drop(
+        columns=["part", "keep"], errors="ignore"
+    )
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
     return frame.reset_index(drop=True)

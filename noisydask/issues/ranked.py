@@ -1,4 +1,6 @@
-"""The ranking of the main job: its exact end by histograms, the parts in which it is sorted, and what is written of it."""
+"""The ranking of the main job: its exact end by histograms, the parts in which it is sorted, and
+what is written of it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from noisydask.storage.store import RunStore
 
 @dataclass(frozen=True)
 class Ranking:
-    """What is ranked: the ``scores`` of all examples, of which the evidence lies in the ``stored`` blocks."""
+    """What is ranked: the ``scores`` of all examples, of which the evidence lies in the ``stored``
+    blocks.
+    """
 
     data: passes.Dataset
     scores: ChunkedArray
@@ -29,8 +33,11 @@ class Ranking:
     ids: Rows | DaskRows | None
     class_names: Sequence[str] | None
 
-    def write(self, histogram: ranking.Ints, total: int) -> tuple[list[tables.WrittenPart], list[StoredObject]]:
-        """Sort and write the ``total`` lowest, in one part or several; the parts, and all that was written.
+    def write(
+        self, histogram: ranking.Ints, total: int
+    ) -> tuple[list[tables.WrittenPart], list[StoredObject]]:
+        """Sort and write the ``total`` lowest, in one part or several; the parts, and all that was
+        written.
 
         ``histogram`` is that of the keys of all scores.
         """
@@ -41,40 +48,59 @@ class Ranking:
         return written, objects + (self._write_indices(written) if len(written) > 1 else [])
 
     def _parts(self, histogram: ranking.Ints, total: int) -> list[ranking.Part]:
-        """Where the ranking ends, and its parts begin: bins that hold too many examples are looked into again."""
+        """Where the ranking ends, and its parts begin: bins that hold too many examples are looked
+        into again.
+        """
         scores, numbers = self.scores, range(self.data.grid.num_blocks)
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, self.data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
         while bins := cut_off.too_large:
-            cut_off.add(bins, run_over_all("refine", partial(passes.refine, bins=bins, scores=scores), numbers))
+            cut_off.add(
+                bins,
+                run_over_all("refine", partial(passes.refine, bins=bins, scores=scores), numbers),
+            )
         if tied := cut_off.tied:
-            cut_off.add_ties(tied, run_over_all("tie", partial(passes.tie, ties=tied, scores=scores), numbers))
+            cut_off.add_ties(
+                tied, run_over_all("tie", partial(passes.tie, ties=tied, scores=scores), numbers)
+            )
         return cut_off.parts()
 
     def _selected(self, parts: Sequence[ranking.Part]) -> tuple[graph.Frames, passes.Selection]:
         """The candidates of each block, and how they are selected."""
         ids = self.ids
-        selection = passes.Selection(tuple(parts), self.scores, None if isinstance(ids, DaskRows) else ids)
+        selection = passes.Selection(
+            tuple(parts), self.scores, None if isinstance(ids, DaskRows) else ids
+        )
         array = graph.block_rows(ids.array, self.data.grid) if isinstance(ids, DaskRows) else None
         tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
         task = partial(passes.select, data=self.data, selection=selection)
-        return graph.over_blocks("select", task, graph.block_numbers(self.stored, tasks), array), selection
+        return graph.over_blocks(
+            "select", task, graph.block_numbers(self.stored, tasks), array
+        ), selection
 
     def _write_one(self, parts: Sequence[ranking.Part]) -> list[tables.WrittenPart]:
         """All of it in one place."""
         part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-        finish = partial(tables.write_only_part, part=part, run=self.run, class_names=self.class_names)
+        finish = partial(
+            tables.write_only_part, part=part, run=self.run, class_names=self.class_names
+        )
         return [graph.compute(graph.gather_frames("write", self._selected(parts)[0], finish))]
 
     def _write_many(self, parts: Sequence[ranking.Part]) -> list[tables.WrittenPart]:
         """Part by part, after a shuffle."""
         frames, selection = self._selected(parts)
-        kept = run_over_all("kept", partial(passes.kept, data=self.data, selection=selection), self.stored)
+        kept = run_over_all(
+            "kept", partial(passes.kept, data=self.data, selection=selection), self.stored
+        )
         firsts = tuple((1 + np.cumsum([0, *kept[:-1]])).tolist())
         ids = self.ids.dtype if self.ids is not None else np.dtype(np.int64)
         meta = tables.empty_candidates(self.data.dtype, self.scores.dtype, ids)
         finish = partial(
-            tables.write_shuffled_part, parts=tuple(parts), first_ranks=firsts, run=self.run, class_names=self.class_names
+            tables.write_shuffled_part,
+            parts=tuple(parts),
+            first_ranks=firsts,
+            run=self.run,
+            class_names=self.class_names,
         )
         table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish))
         return sorted(table["written"], key=lambda part: part.number)
@@ -88,4 +114,7 @@ class Ranking:
         if not chunks:  # all candidates agree with their prediction
             return [created]
         task = partial(tables.write_indices, parts=tuple(parts), run=self.run, indices=indices)
-        return [created, *graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks)))]
+        return [
+            created,
+            *graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks))),
+        ]

@@ -18,8 +18,8 @@ from noisydask.running.published import PublishedRun
 class LabelIssues(PublishedRun):
     """The label issues of a dataset, worst first.
 
-    Small results are read once, when first asked for; nothing of the size of the dataset is held unless
-    :attr:`mask` or a computed :attr:`label_quality` asks for it.
+    Small results are read once, when first asked for; nothing of the size of the dataset is held
+    unless :attr:`mask` or a computed :attr:`label_quality` asks for it.
 
     Examples
     --------
@@ -59,7 +59,9 @@ class LabelIssues(PublishedRun):
 
     @cached_property
     def confident_thresholds(self) -> npt.NDArray[np.float64]:
-        """Mean probability of each class over the examples given it; NaN for a class without any: float64, (K,)."""
+        """Mean probability of each class over the examples given it; NaN for a class without any:
+        float64, (K,).
+        """
         return cast(npt.NDArray[np.float64], self._array("thresholds.zarr"))
 
     @cached_property
@@ -69,12 +71,16 @@ class LabelIssues(PublishedRun):
 
     @cached_property
     def confident_joint(self) -> npt.NDArray[np.int64]:
-        """Counts of (given class, likely true class), uncalibrated, diagonal at least 1: int64, (K, K)."""
+        """Counts of (given class, likely true class), uncalibrated, diagonal at least 1: int64, (K,
+        K).
+        """
         return cast(npt.NDArray[np.int64], self._array("confident_joint.zarr"))
 
     @property
     def label_quality(self) -> da.Array:
-        """Score of every example's label, low is likely wrong; NaN where skipped: lazy, (num_examples,)."""
+        """Score of every example's label, low is likely wrong; NaN where skipped: lazy,
+        (num_examples,).
+        """
         return self._lazy("label_quality.zarr")
 
     @property
@@ -93,7 +99,8 @@ class LabelIssues(PublishedRun):
         Returns
         -------
         DataFrame
-            Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``, ``label_quality``,
-            ``given_prob``, ``suggested_prob``, and ``given_name``, ``suggested_name`` where class names were given.
+            Columns ``rank`` (from 1), ``index``, ``id``, ``given_label``, ``suggested_label``,
+            ``label_quality``, ``given_prob``, ``suggested_prob``, and ``given_name``,
+            ``suggested_name`` where class names were given.
         """
         return self._first(top)

@@ -1,4 +1,6 @@
-"""The scan: the pass that reads ``pred_probs``, each block once, and only where no receipt stands for the block."""
+"""The scan: the pass that reads ``pred_probs``, each block once, and only where no receipt stands
+for the block.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,16 @@ from noisydask.storage.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
 
-#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next read.
+#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next
+#: read.
 READ_BYTES = 32 * 1024**2
 
 
 @dataclass(frozen=True)
 class ScanState:
-    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and why, what is stored."""
+    """Of the scan: class totals, refused rows, stored bytes of ``pred_probs`` read, blocks read and
+    why, what is stored.
+    """
 
     totals: ClassTotals
     problems: Problems
@@ -48,10 +53,13 @@ class ScanState:
         )
 
 
-def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at_once: bool = False) -> ScanState:
+def check(
+    blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at_once: bool = False
+) -> ScanState:
     """What the receipts of blocks tell, where they stand. Cheap, so that a task takes many.
 
-    The other blocks are left out; with ``at_once`` the first of them is read here: often it is the only one.
+    The other blocks are left out; with ``at_once`` the first of them is read here: often it is the
+    only one.
     """
     none = Problems.of(np.zeros(0, np.uint8), 0)
     states = [ScanState(ClassTotals.zero(data.num_classes), none, 0, Counter())]
@@ -67,7 +75,9 @@ def check(blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at
 
 @dataclass(frozen=True)
 class _Known:
-    """A block's labels and their fingerprint, its rows that are not to be had, its receipt and why that does not stand."""
+    """A block's labels and their fingerprint, its rows that are not to be had, its receipt and why
+    that does not stand.
+    """
 
     labels: Array
     content: str
@@ -93,49 +103,84 @@ class _Known:
         return cls(labels, content, unread, receipt, refusal)
 
 
-def scan(blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset) -> ScanState:
-    """Read each block once, keep its evidence; arrays are handed in only for a single block of a Dask graph."""
-    return reduce(add, (_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks))
+def scan(
+    blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset
+) -> ScanState:
+    """Read each block once, keep its evidence; arrays are handed in only for a single block of a
+    Dask graph.
+    """
+    return reduce(
+        add,
+        (_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks),
+    )
 
 
-def _scan_source(source: BlockSource, pred_probs: Array | None, known: _Known, data: Dataset) -> ScanState:
+def _scan_source(
+    source: BlockSource, pred_probs: Array | None, known: _Known, data: Dataset
+) -> ScanState:
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
     state, checksums = _scan_block(source, pred_probs, known.labels, known.unread, data)
     fingerprint = source.fingerprint if not state.problems.unreadable else None
     if fingerprint is not None:
-        if why == Why.COLUMNS and known.receipt is not None:  # the same rows: what else is known of them stays true
+        if (
+            why == Why.COLUMNS and known.receipt is not None
+        ):  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
         receipt = Receipt(
-            fingerprint, known.content, stop - start, source.unstored_labels, _layout(data.labels), checksums,
-            state.totals, tuple(state.problems.counts.tolist()), state.problems.first,
-        )  # fmt: skip
+            fingerprint,
+            known.content,
+            stop - start,
+            source.unstored_labels,
+            _layout(data.labels),
+            checksums,
+            state.totals,
+            tuple(state.problems.counts.tolist()),
+            state.problems.first,
+        )
         data.evidence.write_receipt(source.number, receipt)
-    stored = StoredBlock(source.number, {name: checksums[name] for name in data.columns}, state.problems.total, fingerprint)
+    stored = StoredBlock(
+        source.number,
+        {name: checksums[name] for name in data.columns},
+        state.problems.total,
+        fingerprint,
+    )
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
 def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
     problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
-    kept = StoredBlock(block, {name: receipt.checksums[name] for name in data.columns}, problems.total, receipt.sources)
+    kept = StoredBlock(
+        block,
+        {name: receipt.checksums[name] for name in data.columns},
+        problems.total,
+        receipt.sources,
+    )
     return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
 
 
 def lost_labels(source: BlockSource, old: Receipt, data: Dataset) -> tuple[tuple[int, int], ...]:
-    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless they are left out.
+    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless
+    they are left out.
 
-    Labels that were stored in another way then tell nothing: what is not stored now may never have been.
+    Labels that were stored in another way then tell nothing: what is not stored now may never have
+    been.
     """
     if old.labels_layout != _layout(data.labels):
         return ()
     end = data.grid.bounds(source.number)[0] + old.rows
-    lost = tuple((low, high) for low, high in source.unstored_labels if low < end and not _within(low, old.unstored_labels))
+    lost = tuple(
+        (low, high)
+        for low, high in source.unstored_labels
+        if low < end and not _within(low, old.unstored_labels)
+    )
     if data.skip_unreadable or not lost:
         return lost
     low, high = lost[0]
     raise JobError(
-        f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored at the last run and is gone;"
+        f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored "
+        "at the last run and is gone;"
         " if these labels are the fill value now, run once with full=True (--full)"
     )
 
@@ -150,32 +195,52 @@ def _layout(labels: Rows | None) -> str:
 
 
 def _scan_block(
-    source: BlockSource, pred_probs: Array | None, labels: Array, unread: tuple[tuple[int, int], ...], data: Dataset
+    source: BlockSource,
+    pred_probs: Array | None,
+    labels: Array,
+    unread: tuple[tuple[int, int], ...],
+    data: Dataset,
 ) -> tuple[ScanState, dict[str, str]]:
-    """The scan of a block, of which some rows are not to be had; and the checksums of its evidence."""
+    """The scan of a block, of which some rows are not to be had; and the checksums of its
+    evidence.
+    """
     start, stop = data.grid.bounds(source.number)
     labels = without(labels, unread, start)
     found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
     if pred_probs is None:
         cuts = reads(rows_of(data), start, stop)
-        pieces = ((low, high, *read_rows(rows_of(data), low, high, data.skip_unreadable)) for low, high in cuts)
+        pieces = (
+            (low, high, *read_rows(rows_of(data), low, high, data.skip_unreadable))
+            for low, high in cuts
+        )
     else:
         firsts = range(start, stop, MAX_ROWS)
-        pieces = ((low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS], ()) for low in firsts)
+        pieces = (
+            (low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS], ())
+            for low in firsts
+        )
     for low, high, rows, more in pieces:
-        part = scan_rows(rows, labels[low - start : high - start], into=found.part(low - start, high - start))
+        part = scan_rows(
+            rows, labels[low - start : high - start], into=found.part(low - start, high - start)
+        )
         totals += ClassTotals.of(part.counts, part.fixed)
         unread += more
     for low, high in unread:
         found.problems[low - start : high - start] = Problem.UNREADABLE
     for low, high, key in source.partly:
-        _refuse_lost_part(found.problems[low - start : high - start], f"chunk {key}, rows {low:,} to {high - 1:,}", data)
+        _refuse_lost_part(
+            found.problems[low - start : high - start],
+            f"chunk {key}, rows {low:,} to {high - 1:,}",
+            data,
+        )
     checksums = data.evidence.write(source.number, found.columns)
     if data.pred_probs is not None:
         bytes_read = data.pred_probs.take_bytes_read()
     if data.notify:
-        data.notify(stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize)
+        data.notify(
+            stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize
+        )
     return ScanState(totals, Problems.of(found.problems, start), bytes_read, Counter()), checksums
 
 
@@ -183,8 +248,10 @@ def _refuse_lost_part(problems: npt.NDArray[np.uint8], where: str, data: Dataset
     """Blame what is wrong with rows on a chunk of them that is not stored, and so was not all 0."""
     if problems.any() and not data.skip_unreadable:
         raise JobError(
-            f"pred_probs at {rows_of(data).url}: {where} cannot be read: it is not stored, and without it"
-            f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave these out"
+            f"pred_probs at {rows_of(data).url}: {where} cannot be read: it is not stored, and "
+            "without it"
+            f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave "
+            "these out"
             " (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
         )
     problems[problems > 0] = Problem.UNREADABLE

@@ -41,19 +41,27 @@ def part_name(number: int) -> str:
     return f"issues/part-{number:05d}.parquet"
 
 
-def write_part(ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:
+def write_part(
+    ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None
+) -> WrittenPart:
     """Write the rows of a part."""
-    return WrittenPart(number, len(ranked), (write_table(named(ranked, class_names), part_name(number), run),))
+    return WrittenPart(
+        number, len(ranked), (write_table(named(ranked, class_names), part_name(number), run),)
+    )
 
 
 def named(ranked: pd.DataFrame, class_names: Sequence[str] | None) -> pa.Table:
-    """Rows as a table, with the names of their given and suggested labels where classes have names."""
+    """Rows as a table, with the names of their given and suggested labels where classes have
+    names.
+    """
     table = pa.Table.from_pandas(ranked, preserve_index=False).replace_schema_metadata(None)
     if class_names is not None:
         names = pa.array(list(class_names), pa.string())
         for side in ("given", "suggested"):
             codes = pa.array(ranked[f"{side}_label"].to_numpy(np.int32))
-            table = table.append_column(f"{side}_name", pa.DictionaryArray.from_arrays(codes, names))
+            table = table.append_column(
+                f"{side}_name", pa.DictionaryArray.from_arrays(codes, names)
+            )
     return table
 
 
@@ -64,21 +72,31 @@ def write_table(table: pa.Table, path: str, run: RunStore) -> StoredObject:
     return run.write(path, buffer.getvalue())
 
 
-def write_only_part(frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None) -> WrittenPart:
+def write_only_part(
+    frame: pd.DataFrame, part: Part, run: RunStore, class_names: Sequence[str] | None
+) -> WrittenPart:
     """Rank the candidates of a ranking of one part; write them and their indices."""
     ranked = rank(frame, part, 1, runs=True)
     written = write_part(ranked, 0, run, class_names)
     indices, values = index_array(run, len(ranked)), ranked["index"].to_numpy()
     chunks = range(-(-len(values) // INDEX_CHUNK))
-    objects = [indices.create(), *(indices.write_recorded(k, values[slice(*indices.bounds(k))]) for k in chunks)]
+    objects = [
+        indices.create(),
+        *(indices.write_recorded(k, values[slice(*indices.bounds(k))]) for k in chunks),
+    ]
     return WrittenPart(0, written.rows, written.objects + tuple(objects))
 
 
 def write_shuffled_part(
-    frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore,
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    first_ranks: Sequence[int],
+    run: RunStore,
     class_names: Sequence[str] | None,
-) -> pd.DataFrame:  # fmt: skip
-    """Rank and write the candidates of the part whose number is the frame's index; what was written, as a table's row."""
+) -> pd.DataFrame:
+    """Rank and write the candidates of the part whose number is the frame's index; what was
+    written, as a table's row.
+    """
     number = int(frame.index[0])
     ranked = rank(frame.reset_index(drop=True), parts[number], first_ranks[number], runs=False)
     written = write_part(ranked, number, run, class_names)
@@ -102,7 +120,9 @@ def write_indices(
             low, high = max(start - first, 0), min(stop - first, part.rows)
             if low < high:
                 with run.place.fs.open((run.place / part_name(part.number)).path, "rb") as file:
-                    found.append(pq.read_table(file, columns=["index"]).column(0).to_numpy()[low:high])
+                    found.append(
+                        pq.read_table(file, columns=["index"]).column(0).to_numpy()[low:high]
+                    )
             first += part.rows
         written.append(indices.write_recorded(chunk, np.concatenate(found)))
     return tuple(written)
@@ -116,14 +136,18 @@ def write_rows(chunks: Sequence[int], rows: Array, array: ChunkedArray) -> tuple
 def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[StoredObject]:
     """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab.
 
-    Of many classes nearly all of it is 0: it is compressed by Zarr, in memory, and what is left of it written.
+    Of many classes nearly all of it is 0: it is compressed by Zarr, in memory, and what is left of
+    it written.
     """
     band = max(1, min(num_classes, (1 << 22) // num_classes))
     compressed: dict[str, Buffer] = {}
     array = zarr.create_array(
-        compressed, shape=(num_classes, num_classes), chunks=(band, num_classes), dtype=np.int64,
+        compressed,
+        shape=(num_classes, num_classes),
+        chunks=(band, num_classes),
+        dtype=np.int64,
         chunk_key_encoding={"name": "v2", "separator": "."},
-    )  # fmt: skip
+    )
     given, likely = np.divmod(joint.pairs, num_classes)
     for start in range(0, num_classes, band):
         stop = min(start + band, num_classes)
@@ -134,14 +158,22 @@ def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[St
         rows[diagonal] = np.maximum(rows[diagonal], 1)
         array[start:stop] = rows
     run.make_folder("confident_joint.zarr")
-    return [run.write(f"confident_joint.zarr/{key}", content.to_bytes()) for key, content in compressed.items()]
+    return [
+        run.write(f"confident_joint.zarr/{key}", content.to_bytes())
+        for key, content in compressed.items()
+    ]
 
 
-def empty_candidates(data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]) -> pd.DataFrame:
+def empty_candidates(
+    data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]
+) -> pd.DataFrame:
     """A candidate table without rows, of the types of those with."""
     none = np.zeros(0, np.int64)
     probability = np.float64 if data_dtype == np.float64 else np.float32
     columns: Mapping[str, Array] = {
-        "given": none, "top1": none, "p_given": none.astype(probability), "p_top1": none.astype(probability)
-    }  # fmt: skip
+        "given": none,
+        "top1": none,
+        "p_given": none.astype(probability),
+        "p_top1": none.astype(probability),
+    }
     return candidates(none, none, none.astype(ids), none.astype(scores), columns, data_dtype)

@@ -1,1 +1,3 @@
-"""The job on recorded training losses: dense arrays, tables, datasets of Datumaro; and their recorder."""
+"""The job on recorded training losses: dense arrays, tables, datasets of Datumaro; and their
+recorder.
+"""

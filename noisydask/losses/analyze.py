@@ -49,16 +49,18 @@ def analyze_loss_dynamics(
     storage_options: Mapping[str, Mapping[str, Any]] | None = None,
     reporter: Reporter | None = None,
 ) -> LossDynamics:
-    """Rank examples by the exponential moving average (EMA) of their training losses, highest first.
+    """Rank examples by the exponential moving average (EMA) of their training losses, highest
+    first.
 
-    For each example over its own recorded losses in order of iteration, ``ema = (1 - alpha) * ema + alpha * loss``, from 0.
-    Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021; the numbers of Datumaro's ``LossDynamicsAnalyzer``.
+    For each example over its own recorded losses in order of iteration, ``ema = (1 - alpha) * ema +
+    alpha * loss``, from 0. Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021; the
+    numbers of Datumaro's ``LossDynamicsAnalyzer``.
 
     Parameters
     ----------
     losses : str, Path or array-like, (N, T), float16, float32 or float64
-        Losses, NaN where not recorded: Zarr (2, 3, sharded) or ``.npy`` by path or URL; or a Zarr array, NumPy array, memmap
-        or Dask array. None may be negative or infinite.
+        Losses, NaN where not recorded: Zarr (2, 3, sharded) or ``.npy`` by path or URL; or a Zarr
+        array, NumPy array, memmap or Dask array. None may be negative or infinite.
     iters : optional, (T,), integers
         The iterations, ascending; 0 to T - 1 where not given. Given in the same ways, as are:
     labels : optional, (N,), integers
@@ -66,34 +68,40 @@ def analyze_loss_dynamics(
     ids : optional, (N,)
         A name for each example; integers or text.
     table : str, Path, pandas.DataFrame or dask.dataframe.DataFrame, optional
-        Instead of ``losses``: recorded losses, a row each, in any order and any partitions. Parquet or CSV, a file or a
-        folder of them; rows whose loss is NaN are left out. Rows are shuffled once by id, unless Parquet statistics or a
-        Dask index with known divisions show that each id lies in one place.
+        Instead of ``losses``: recorded losses, a row each, in any order and any partitions. Parquet
+        or CSV, a file or a folder of them; rows whose loss is NaN are left out. Rows are shuffled
+        once by id, unless Parquet statistics or a Dask index with known divisions show that each id
+        lies in one place.
     id_column, iteration_column, loss_column : str
         What its columns are called: ids are integers or text, iterations integers.
     label_column, subset_column, ann_id_column : str, optional
-        Further columns: integers, text, integers. An example is an id, or where they are given an id, subset, annotation id.
+        Further columns: integers, text, integers. An example is an id, or where they are given an
+        id, subset, annotation id.
     datumaro : str, Path or dataset of Datumaro, optional
-        Instead of ``losses``: folder or URL of a dataset in Datumaro's JSON format, or its object in memory.
+        Instead of ``losses``: folder or URL of a dataset in Datumaro's JSON format, or its object
+        in memory.
     alpha : float
         Weight of a new loss.
     tracking_loss_type : {"cls", "bbox", "centerness", "bbox_refine"}, optional
         Which losses of a Datumaro dataset to follow; needed for detection.
     top_k : int, optional
-        How many candidates are ranked; all examples with a loss where not given. A few thousand cost nothing; for long
-        rankings the losses are read a second time, to see where each candidate crosses the mean curve.
+        How many candidates are ranked; all examples with a loss where not given. A few thousand
+        cost nothing; for long rankings the losses are read a second time, to see where each
+        candidate crosses the mean curve.
     block_bytes : int
         Decoded bytes of a block; a worker holds about three. Changes no result.
     full : bool
-        Read all losses, also those that an earlier run into ``out`` has read. (A run on ``losses`` in Zarr or ``.npy`` reads
-        what is new or was not finished; one on ``table`` or ``datumaro`` starts over.)
+        Read all losses, also those that an earlier run into ``out`` has read. (A run on ``losses``
+        in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
+        starts over.)
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a temporary folder that the
-        workers must share, and go with the returned object.
+        Path or URL of the output (see the README for its layout). Without it, results lie in a
+        temporary folder that the workers must share, and go with the returned object.
     allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
         How the run is locked, published and kept, as in :func:`find_label_issues`.
     storage_options : mapping of name to mapping, optional
-        fsspec options for ``losses``, ``iters``, ``labels``, ``ids``, ``table``, ``datumaro`` and ``out``, by these names.
+        fsspec options for ``losses``, ``iters``, ``labels``, ``ids``, ``table``, ``datumaro`` and
+        ``out``, by these names.
     reporter : Reporter, optional
         Shows progress (:mod:`noisydask.running.progress`); silent by default.
 
@@ -104,7 +112,8 @@ def analyze_loss_dynamics(
     Raises
     ------
     InputError
-        If an input is missing, malformed or invalid; one sentence that says what, how many and where.
+        If an input is missing, malformed or invalid; one sentence that says what, how many and
+        where.
     JobError
         If the cluster or a store fails.
 
@@ -116,30 +125,52 @@ def analyze_loss_dynamics(
     [1.25, 1.875]
     """
     settings = LossSettings(alpha, top_k, block_bytes)
-    publish = PublishSettings(allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds)
-    options = options_by_name(storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out")
+    publish = PublishSettings(
+        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
+    )
+    options = options_by_name(
+        storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out"
+    )
     if sum(source is not None for source in (losses, table, datumaro)) != 1:
         raise InputError("give one of losses, table and datumaro")
-    if table is None and any(column is not None for column in (label_column, subset_column, ann_id_column)):
+    if table is None and any(
+        column is not None for column in (label_column, subset_column, ann_id_column)
+    ):
         raise InputError("label_column, subset_column and ann_id_column belong to a table")
     if datumaro is None and tracking_loss_type is not None:
         raise InputError("tracking_loss_type belongs to a Datumaro dataset")
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
-        job = DynamicsJob(inputs, settings, out is not None, full, reporter=reporter or Silent(), publish=publish)
+        job = DynamicsJob(
+            inputs, settings, out is not None, full, reporter=reporter or Silent(), publish=publish
+        )
     else:
         if any(given is not None for given in (iters, labels, ids)):
-            raise InputError("iters, labels and ids belong to losses; a table has columns for them, a dataset attributes")
+            raise InputError(
+                "iters, labels and ids belong to losses; a table has columns for them, a "
+                "dataset attributes"
+            )
         source: LossSource
         if table is not None:
-            columns = LossColumns(id_column, iteration_column, loss_column, label_column, subset_column, ann_id_column)
+            columns = LossColumns(
+                id_column, iteration_column, loss_column, label_column, subset_column, ann_id_column
+            )
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
         job = TableJob(source, settings, reporter=reporter or Silent(), publish=publish)
     if out is not None:
-        given = {"losses": losses, "iters": iters, "labels": labels, "ids": ids, "table": table, "datumaro": datumaro}
-        refuse_overlap(str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)})
+        given = {
+            "losses": losses,
+            "iters": iters,
+            "labels": labels,
+            "ids": ids,
+            "table": table,
+            "datumaro": datumaro,
+        }
+        refuse_overlap(
+            str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)}
+        )
         return job.run(Output.at(out, options.get("out")))
     return run_in_temporary_folder(job)

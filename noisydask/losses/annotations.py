@@ -1,4 +1,6 @@
-"""Annotations that hold recorded losses become columns, some at a time, and what is malformed is named."""
+"""Annotations that hold recorded losses become columns, some at a time, and what is malformed is
+named.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,14 @@ Annotation = tuple[AnnotationName, Mapping[str, Any]]
 
 
 def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
-    """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their list is in the cache."""
+    """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their
+    list is in the cache.
+    """
     told, counts, iterations, losses = [], [], array("q"), array("d")
-    before, same = None, array("q")  # the iterations of most annotations are those of the one before
+    before, same = (
+        None,
+        array("q"),
+    )  # the iterations of most annotations are those of the one before
     for name, attributes in annotations:
         try:
             iters, values = attributes.get("iters"), attributes.get(key)
@@ -76,7 +83,10 @@ def _say(name: AnnotationName, attributes: Any, key: str) -> str:
     """What is wrong with the attributes of an annotation."""
     where = _where(name)
     if not isinstance(attributes, Mapping):
-        return f"{where}: its 'attributes' must be an object of names and values, not {type(attributes).__name__}"
+        return (
+            f"{where}: its 'attributes' must be an object of names and values, not "
+            f"{type(attributes).__name__}"
+        )
     iters: Any = attributes.get("iters")
     values: Any = attributes.get(key)
     for attribute, found in (("iters", iters), (key, values)):
@@ -84,10 +94,15 @@ def _say(name: AnnotationName, attributes: Any, key: str) -> str:
             return f"{where} has no list {attribute!r} among its attributes"
     if len(iters) != len(values):
         return f"{where} has {len(iters)} iters and {len(values)} values of {key}"
-    return f"{where}: the attributes 'iters' and {key!r} must be lists of numbers; 'iters' must be a list of integers"
+    return (
+        f"{where}: the attributes 'iters' and {key!r} must be lists of numbers; 'iters' must "
+        "be a list of integers"
+    )
 
 
-def _as_examples(told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]) -> Batch:
+def _as_examples(
+    told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]
+) -> Batch:
     items, subsets, ann_ids, labels = map(list, zip(*told, strict=True))
     keys = {
         "id": np.array(items, object),
@@ -95,7 +110,9 @@ def _as_examples(told: list[AnnotationName], counts: list[int], iterations: arra
         "ann_id": _integers(ann_ids, told, "id"),
         "label": _integers(labels, told, "label"),
     }
-    return Examples.of_series(keys, np.array(counts, np.int64), np.frombuffer(iterations, np.int64), np.frombuffer(losses))
+    return Examples.of_series(
+        keys, np.array(counts, np.int64), np.frombuffer(iterations, np.int64), np.frombuffer(losses)
+    )
 
 
 def _integers(values: list[Any], told: list[AnnotationName], what: str) -> npt.NDArray[np.int64]:
@@ -107,5 +124,7 @@ def _integers(values: list[Any], told: list[AnnotationName], what: str) -> npt.N
             try:
                 array("q", [value])
             except (TypeError, OverflowError) as error:
-                raise DatasetError(f"{_where(name)}: its {what} must be an integer of 64 bits, not {value!r}") from error
+                raise DatasetError(
+                    f"{_where(name)}: its {what} must be an integer of 64 bits, not {value!r}"
+                ) from error
         raise

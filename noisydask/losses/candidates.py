@@ -1,4 +1,5 @@
-"""What is asked of candidates once the mean curve is known: label, name, where they cross the curve; as tables.
+"""What is asked of candidates once the mean curve is known: label, name, where they cross the
+curve; as tables.
 
 Tasks over blocks like those of :mod:`noisydask.losses.dense_passes`.
 """
@@ -25,7 +26,9 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 
-def details(blocks: Sequence[int], labels: Array | None, ids: Array | None, data: LossData, index: Ints) -> Table:
+def details(
+    blocks: Sequence[int], labels: Array | None, ids: Array | None, data: LossData, index: Ints
+) -> Table:
     """Label and name of the examples at ``index``, ascending, of blocks that hold some."""
     found = []
     for block in blocks:
@@ -35,11 +38,16 @@ def details(blocks: Sequence[int], labels: Array | None, ids: Array | None, data
     return Table(stacked(found))
 
 
-def _details(block: int, rows: Ints, labels: Array | None, ids: Array | None, data: LossData) -> pd.DataFrame:
+def _details(
+    block: int, rows: Ints, labels: Array | None, ids: Array | None, data: LossData
+) -> pd.DataFrame:
     start, stop = data.grid.bounds(block)
     if ids is None and data.ids is not None and len(rows):
         ids = data.ids.read(start, stop)
-    columns: dict[str, Array] = {"index": start + rows, "id": start + rows if ids is None else ids[rows]}
+    columns: dict[str, Array] = {
+        "index": start + rows,
+        "id": start + rows if ids is None else ids[rows],
+    }
     if labels is None and data.labels is not None and len(rows):
         labels = data.labels.read(start, stop)
     if data.labelled:
@@ -47,18 +55,26 @@ def _details(block: int, rows: Ints, labels: Array | None, ids: Array | None, da
     return pd.DataFrame(columns)
 
 
-def _crossings(start: int, stop: int, rows: Ints, losses: Array | None, data: LossData, mean: Floats) -> Ints:
+def _crossings(
+    start: int, stop: int, rows: Ints, losses: Array | None, data: LossData, mean: Floats
+) -> Ints:
     """Position of the iteration at which each row's EMA first lies above the mean curve."""
     search = Crossings.of(len(rows), data.alpha, mean)
     if len(rows):
-        for low, high, span, tile in tiles(start, stop, losses, data, spans(0, data.shape[1], data.width)):
+        for low, high, span, tile in tiles(
+            start, stop, losses, data, spans(0, data.shape[1], data.width)
+        ):
             here = slice(*np.searchsorted(rows, [low - start, high - start]))
             search.look(tile, rows[here] - (low - start), span[0], here)
     return search.found
 
 
-def _kept_crossings(source: LossSource, rows: Ints, losses: Array | None, data: LossData, mean: Floats) -> Ints:
-    """As :func:`_crossings`, of losses that are not read where they and the curve are those of an earlier run."""
+def _kept_crossings(
+    source: LossSource, rows: Ints, losses: Array | None, data: LossData, mean: Floats
+) -> Ints:
+    """As :func:`_crossings`, of losses that are not read where they and the curve are those of an
+    earlier run.
+    """
     start, stop = data.grid.bounds(source.number)
     if data.states is None or not source.prefixes or not len(rows):
         return _crossings(start, stop, rows, losses, data, mean)
@@ -91,8 +107,12 @@ class ChosenRows:
         return ChosenRows({**self.losses, **other.losses}, self.bytes_read + other.bytes_read)
 
 
-def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints, last: int) -> ChosenRows:
-    """Losses of the examples at ``index``, few and ascending, before iteration ``last``, of blocks that hold some."""
+def chosen_rows(
+    blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints, last: int
+) -> ChosenRows:
+    """Losses of the examples at ``index``, few and ascending, before iteration ``last``, of blocks
+    that hold some.
+    """
     found: dict[int, list[Array]] = {}
     for block in blocks:
         start, stop = data.grid.bounds(block)
@@ -108,17 +128,29 @@ def chosen_rows(blocks: Sequence[int], losses: Array | None, data: LossData, ind
 
 
 def select(
-    blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
+    blocks: Sequence[LossSource],
+    losses: Array | None,
+    labels: Array | None,
+    ids: Array | None,
+    data: LossData,
+    mean: Floats,
     parts: tuple[Part, ...],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
-    return stacked([_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks])
+    return stacked(
+        [_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks]
+    )
 
 
 def _select_block(
-    source: LossSource, losses: Array | None, labels: Array | None, ids: Array | None, data: LossData, mean: Floats,
+    source: LossSource,
+    losses: Array | None,
+    labels: Array | None,
+    ids: Array | None,
+    data: LossData,
+    mean: Floats,
     parts: tuple[Part, ...],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     block, (start, _) = source.number, data.grid.bounds(source.number)
     states = cast(StateStore, data.states).read_states(block)
     scores = -states.metric
@@ -126,7 +158,9 @@ def _select_block(
     rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
     part = assign_parts(sort_keys(scores[rows]), start + rows, parts)
     rows, part = rows[part >= 0], part[part >= 0]
-    told = _details(block, rows, labels, ids, data).assign(crossed=_kept_crossings(source, rows, losses, data, mean), again=0)
+    told = _details(block, rows, labels, ids, data).assign(
+        crossed=_kept_crossings(source, rows, losses, data, mean), again=0
+    )
     told.loc[:0, "again"] = data.losses.take_bytes_read() if data.losses is not None else 0
     return candidates(states.part(rows), told).assign(part=part)
 

@@ -19,7 +19,8 @@ from noisydask.storage.locations import Location
 #: How names of compressed files end, and of all.
 PACKED = (".csv.gz", ".csv.bz2", ".csv.zst", ".csv.xz")
 SUFFIXES = (".csv", *PACKED)
-#: Bytes of CSV in a byte of such a file, about: 2 to 17 were measured, and too many parts cost less than too few.
+#: Bytes of CSV in a byte of such a file, about: 2 to 17 were measured, and too many parts cost less
+#: than too few.
 UNPACKED = 10
 #: Bytes by which the first rows are looked at.
 _HEAD = 1 << 16
@@ -38,12 +39,18 @@ def first_ids(place: Location, file: str, columns: LossColumns) -> pd.Series[Any
         return None
     lines = head[: head.rfind(b"\n") + 1] if len(head) == _HEAD else head
     first = pd.read_csv(BytesIO(lines), keep_default_na=False)
-    columns.require(list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}")
+    columns.require(
+        list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}"
+    )
     is_text(first[columns.id].dtype, columns.id)  # refuses what is neither
-    return pd.read_csv(BytesIO(lines), keep_default_na=False, usecols=[columns.id], dtype=str)[columns.id]
+    return pd.read_csv(BytesIO(lines), keep_default_na=False, usecols=[columns.id], dtype=str)[
+        columns.id
+    ]
 
 
-def read_rows(place: Location, file: str, span: tuple[int, int | None], columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+def read_rows(
+    place: Location, file: str, span: tuple[int, int | None], columns: LossColumns, text_ids: bool
+) -> pd.DataFrame:
     """Rows of a file that begin in a range of bytes; all of it where the range has no end."""
     start, stop = span
     with place.fs.open(file, "rb", compression="infer") as handle:
@@ -62,7 +69,9 @@ def _parse(source: Any, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
     names, empty = list(columns.names.values()), {columns.loss: _EMPTY}
     frame = pd.read_csv(source, usecols=names, dtype=texts, keep_default_na=False, na_values=empty)
     frame = frame.assign(**{name: frame[name].mask(frame[name] == "") for name in texts})
-    if text_ids or frame[columns.id].isna().any():  # empty cells are refused with those of other columns
+    if (
+        text_ids or frame[columns.id].isna().any()
+    ):  # empty cells are refused with those of other columns
         return frame
     return frame.assign(**{columns.id: _whole_ids(frame[columns.id])})
 
@@ -76,6 +85,7 @@ def _whole_ids(ids: pd.Series[Any]) -> npt.NDArray[np.int64]:
         half = ids[: len(ids) // 2]
         ids = half if written_whole(half) is None else ids[len(half) :]
     raise InputError(
-        f"column {ids.name!r} of the table holds {ids.iloc[0]!r}, but integers in the first rows of its files, which say what"
+        f"column {ids.name!r} of the table holds {ids.iloc[0]!r}, but integers in the first "
+        "rows of its files, which say what"
         " ids are: put a row with such an id first in one of them, or give the table as Parquet"
     )

@@ -1,7 +1,9 @@
-"""Datasets of Datumaro whose annotations hold recorded losses: its JSON files as a stream, or its objects in memory.
+"""Datasets of Datumaro whose annotations hold recorded losses: its JSON files as a stream, or its
+objects in memory.
 
-Every annotation is an example of its own, named by item, subset and annotation id. Its ``attributes`` hold ``iters`` and
-``loss_dynamics``, or ``loss_dynamics_cls`` and its like for detection. Datumaro itself is not needed.
+Every annotation is an example of its own, named by item, subset and annotation id. Its
+``attributes`` hold ``iters`` and ``loss_dynamics``, or ``loss_dynamics_cls`` and its like for
+detection. Datumaro itself is not needed.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Dataset(Protocol):
         ...
 
     def batches(self, key: str) -> Iterator[Batch]:
-        """Its annotations as examples, some at a time; ``key`` is the attribute that holds their losses."""
+        """Its annotations as examples, some at a time; ``key`` is the attribute that holds their
+        losses.
+        """
         ...
 
 
@@ -82,13 +86,16 @@ def loss_attribute(infos: Mapping[str, Any], tracking_loss_type: str | None) -> 
     return f"loss_dynamics_{tracking_loss_type}"
 
 
-def open_dataset(source: Any, storage_options: Mapping[str, Any] | None = None) -> DatumaroFiles | DatumaroObject:
+def open_dataset(
+    source: Any, storage_options: Mapping[str, Any] | None = None
+) -> DatumaroFiles | DatumaroObject:
     """Open a dataset.
 
     Parameters
     ----------
     source : str, Path or dataset of Datumaro
-        A folder that holds ``annotations/*.json``, by path or URL; or an object with ``infos()``, ``categories()`` and items.
+        A folder that holds ``annotations/*.json``, by path or URL; or an object with ``infos()``,
+        ``categories()`` and items.
     storage_options : mapping, optional
         Passed to fsspec.
 
@@ -101,7 +108,9 @@ def open_dataset(source: Any, storage_options: Mapping[str, Any] | None = None) 
         return DatumaroFiles.open(Location.of(str(source), storage_options, "the Datumaro dataset"))
     if all(callable(getattr(source, name, None)) for name in ("infos", "categories", "__iter__")):
         return DatumaroObject(source)
-    raise DatasetError(f"a Datumaro dataset, its folder or its URL is needed, not {type(source).__name__}")
+    raise DatasetError(
+        f"a Datumaro dataset, its folder or its URL is needed, not {type(source).__name__}"
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,9 @@ class DatumaroFiles:
             found = place.fs.ls(folder.path, detail=True) if place.fs.isdir(folder.path) else []
         files = {info["name"]: version(info) for info in found if info["name"].endswith(".json")}
         if not files:
-            raise DatasetError(f"there is no Datumaro dataset at {place.shown}: no annotations/*.json")
+            raise DatasetError(
+                f"there is no Datumaro dataset at {place.shown}: no annotations/*.json"
+            )
         return cls(place, files)
 
     @property
@@ -134,20 +145,30 @@ class DatumaroFiles:
 
     def infos(self) -> Mapping[str, Any]:
         """What the dataset was made for; all files say the same of what counts."""
-        found = [_mapping(self._header(file).get("infos"), f"'infos' in {file}") for file in self.files]
+        found = [
+            _mapping(self._header(file).get("infos"), f"'infos' in {file}") for file in self.files
+        ]
         for infos, file in zip(found, self.files, strict=True):
             for name in ("purpose", "task"):
                 if infos.get(name) != found[0].get(name):
-                    raise DatasetError(f"{name} is {found[0].get(name)!r} in {self.files[0]} and {infos.get(name)!r} in {file}")
+                    raise DatasetError(
+                        f"{name} is {found[0].get(name)!r} in {self.files[0]} and "
+                        f"{infos.get(name)!r} in {file}"
+                    )
         return found[0]
 
     def labels(self) -> list[Category]:
         """Labels of the dataset."""
         for file in self.files:
             categories = _mapping(self._header(file).get("categories"), f"'categories' in {file}")
-            labels = _mapping(categories.get("label"), f"'categories.label' in {file}").get("labels")
+            labels = _mapping(categories.get("label"), f"'categories.label' in {file}").get(
+                "labels"
+            )
             if labels:
-                return [_category(label, number, file) for number, label in enumerate(_list(labels, f"'labels' in {file}"))]
+                return [
+                    _category(label, number, file)
+                    for number, label in enumerate(_list(labels, f"'labels' in {file}"))
+                ]
         return []
 
     def batches(self, key: str) -> Iterator[Batch]:
@@ -161,7 +182,11 @@ class DatumaroFiles:
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
-        return {"url": self.place.shown, "files": len(self.files), "fingerprint": of_files(self.versions)}
+        return {
+            "url": self.place.shown,
+            "files": len(self.files),
+            "fingerprint": of_files(self.versions),
+        }
 
     def _annotations(self, file: str) -> Iterator[Annotation]:
         subset = posixpath.splitext(posixpath.basename(file))[0]
@@ -174,7 +199,12 @@ class DatumaroFiles:
                 for found in _list(item.get("annotations"), f"'annotations' {where}"):
                     told = _mapping(found, f"an annotation {where}")
                     ann_id, label = told.get("id"), told.get("label_id")
-                    name = item_id, subset, 0 if ann_id is None else ann_id, NO_LABEL if label is None else label
+                    name = (
+                        item_id,
+                        subset,
+                        0 if ann_id is None else ann_id,
+                        NO_LABEL if label is None else label,
+                    )
                     yield name, told.get("attributes") or {}
 
     def _header(self, file: str) -> dict[str, Any]:
@@ -211,7 +241,10 @@ class DatumaroObject:
         """Labels of the dataset."""
         for kind, found in self.dataset.categories().items():
             if getattr(kind, "name", kind) == "label":
-                return [Category(label.name, label.parent or "", frozenset(label.attributes or ())) for label in found.items]
+                return [
+                    Category(label.name, label.parent or "", frozenset(label.attributes or ()))
+                    for label in found.items
+                ]
         return []
 
     def batches(self, key: str) -> Iterator[Batch]:
@@ -226,20 +259,28 @@ class DatumaroObject:
         for item in self.dataset:
             for found in item.annotations:
                 label = getattr(found, "label", None)
-                yield (item.id, item.subset, found.id, NO_LABEL if label is None else label), found.attributes
+                yield (
+                    (item.id, item.subset, found.id, NO_LABEL if label is None else label),
+                    found.attributes,
+                )
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     """An object of JSON; none where there is nothing."""
     if value is not None and not isinstance(value, Mapping):
-        raise DatasetError(f"the Datumaro dataset is malformed: {what} must be an object, not {type(value).__name__}")
+        raise DatasetError(
+            f"the Datumaro dataset is malformed: {what} must be an object, not "
+            f"{type(value).__name__}"
+        )
     return value or {}
 
 
 def _list(value: Any, what: str) -> list[Any]:
     """A list of JSON; an empty one where there is nothing."""
     if value is not None and not isinstance(value, list):
-        raise DatasetError(f"the Datumaro dataset is malformed: {what} must be a list, not {type(value).__name__}")
+        raise DatasetError(
+            f"the Datumaro dataset is malformed: {what} must be a list, not {type(value).__name__}"
+        )
     return value or []
 
 
@@ -253,7 +294,8 @@ def _category(label: Any, number: int, file: str) -> Category:
     )
     if not all(isinstance(text, str) for text in (name, parent, *attributes)):
         raise DatasetError(
-            f"the Datumaro dataset is malformed: {what} must have a name, and it, parent and attributes are text"
+            f"the Datumaro dataset is malformed: {what} must have a name, and it, parent and "
+            "attributes are text"
         )
     return Category(str(name), parent, frozenset(attributes))
 
@@ -267,8 +309,11 @@ def _reading(place: Location) -> Iterator[None]:
         raise
     except ijson.JSONError as error:
         raise DatasetError(
-            f"the Datumaro dataset at {place.shown} holds invalid JSON: {str(error).partition(chr(10))[0]}"
+            f"the Datumaro dataset at {place.shown} holds invalid JSON: "
+            f"{str(error).partition(chr(10))[0]}"
         ) from error
     except Exception as error:
         kind = JobError if blame(error) is JobError else DatasetError
-        raise kind(explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]) from error
+        raise kind(
+            explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]
+        ) from error

@@ -1,4 +1,6 @@
-"""One run of the job on dense losses, step by step: scan, rank, look at the candidates, write, publish."""
+"""One run of the job on dense losses, step by step: scan, rank, look at the candidates, write,
+publish.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,15 @@ from noisydask.losses.results import LossDynamics
 from noisydask.losses.tables import CandidatePart
 from noisydask.running import graph
 from noisydask.running.deaths import deadly
-from noisydask.running.job import EVIDENCE_TASKS, SCAN_TASKS, Job, blocks_told, check_memory, common_manifest, tasks_of
+from noisydask.running.job import (
+    EVIDENCE_TASKS,
+    SCAN_TASKS,
+    Job,
+    blocks_told,
+    check_memory,
+    common_manifest,
+    tasks_of,
+)
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
 from noisydask.storage.arrays import DaskRows
@@ -84,7 +94,9 @@ class DynamicsJob(Job[LossDynamics]):
         if data.few:
             parts = self._write_top(data, first, rows, mean, run)
         else:
-            parts, more = self._write_ranking(data, sources, scanned.histogram, candidates, mean, run)
+            parts, more = self._write_ranking(
+                data, sources, scanned.histogram, candidates, mean, run
+            )
             again += more
         self._timed("rank")
         self._write_curves(rows, mean, run)
@@ -96,22 +108,39 @@ class DynamicsJob(Job[LossDynamics]):
 
     def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
         """What the passes need, and what is known of the blocks."""
-        losses, labels, ids, settings = self.inputs.losses, self.inputs.labels, self.inputs.ids, self.settings
+        losses, labels, ids, settings = (
+            self.inputs.losses,
+            self.inputs.labels,
+            self.inputs.ids,
+            self.settings,
+        )
         rows, iterations = losses.shape
         width = read_width(losses, settings.block_bytes)
-        grid = plan_blocks(rows, width * losses.dtype.itemsize, losses.chunk_rows, settings.block_bytes)
+        grid = plan_blocks(
+            rows, width * losses.dtype.itemsize, losses.chunk_rows, settings.block_bytes
+        )
         self.snapshots = snapshots(self.inputs.opened)
         refuse_lost_losses(self.snapshots)
         snapshot = self.snapshots.get("losses")
-        lasting = snapshot if self.lasting and snapshot is not None and snapshot.identified else None
+        lasting = (
+            snapshot if self.lasting and snapshot is not None and snapshot.identified else None
+        )
         top_k = settings.top_k
-        few = top_k is not None and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
+        few = (
+            top_k is not None
+            and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
+        )
         keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
         states, receipts, fresh = None, set(), self.full or lasting is None
         if lasting or not few:
-            kind, twice = {"alpha": settings.alpha, "block_bytes": settings.block_bytes}, 0 < keep < iterations
+            kind, twice = (
+                {"alpha": settings.alpha, "block_bytes": settings.block_bytes},
+                0 < keep < iterations,
+            )
             root = publication.output.place / "evidence-dynamics"
-            states, grid, self.rebuilt = open_states(root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh)
+            states, grid, self.rebuilt = open_states(
+                root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
+            )
             receipts = set() if fresh else states.receipts()
         if self.rebuilt:
             self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
@@ -119,18 +148,37 @@ class DynamicsJob(Job[LossDynamics]):
         metric = publication.run.array("ema.zarr", (rows,), grid.block_rows, np.float64)
         self.objects.append(metric.create())
         data = passes.LossData(
-            grid, (rows, iterations), losses.dtype, settings.alpha, width, metric, top=top_k if few and top_k else CURVES,
-            few=few, keep=keep, states=states, labelled=labels is not None,
-            losses=None if isinstance(losses, DaskRows) else losses, labels=None if isinstance(labels, DaskRows) else labels,
+            grid,
+            (rows, iterations),
+            losses.dtype,
+            settings.alpha,
+            width,
+            metric,
+            top=top_k if few and top_k else CURVES,
+            few=few,
+            keep=keep,
+            states=states,
+            labelled=labels is not None,
+            losses=None if isinstance(losses, DaskRows) else losses,
+            labels=None if isinstance(labels, DaskRows) else labels,
             ids=None if isinstance(ids, DaskRows) else ids,
-        )  # fmt: skip
+        )
         why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
-        return data, list(loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why))
+        return data, list(
+            loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why)
+        )
 
-    def _over(self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any) -> tuple[Any, ...]:
-        """The blocks of a pass by task; what lies in memory or a Dask graph of ``given`` is handed to the tasks."""
+    def _over(
+        self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any
+    ) -> tuple[Any, ...]:
+        """The blocks of a pass by task; what lies in memory or a Dask graph of ``given`` is handed
+        to the tasks.
+        """
         numbers = [block.number if isinstance(block, LossSource) else block for block in blocks]
-        arrays = [graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None for rows in given]
+        arrays = [
+            graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None
+            for rows in given
+        ]
         tasks = tasks_of(len(blocks), per_slot, any(array is not None for array in arrays))
         return graph.block_numbers(blocks, tasks), *arrays
 
@@ -141,15 +189,21 @@ class DynamicsJob(Job[LossDynamics]):
         """Read what no receipt stands for."""
         rows, iterations = data.shape
         size = rows * iterations * data.dtype.itemsize
-        self.reporter.phase(f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks")
+        self.reporter.phase(
+            f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks"
+        )
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))
-            numbers, *arrays = self._over(data, sources, SCAN_TASKS, self.inputs.losses, self.inputs.labels)
+            numbers, *arrays = self._over(
+                data, sources, SCAN_TASKS, self.inputs.losses, self.inputs.labels
+            )
             try:
                 state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
             except KilledWorker as error:
                 kept = data.states.complete if data.states else lambda source: False
-                open_blocks = (source.number for source in graph.task_of(error, numbers) if not kept(source))
+                open_blocks = (
+                    source.number for source in graph.task_of(error, numbers) if not kept(source)
+                )
                 bounds = next((data.grid.bounds(block) for block in open_blocks), None)
                 raise deadly(error, bounds, data.losses) from error
         if state.problems.total:
@@ -162,10 +216,16 @@ class DynamicsJob(Job[LossDynamics]):
     def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // data.grid.block_rows).tolist())
 
-    def _rows_of(self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top) -> tuple[npt.NDArray[Any], int]:
-        """All losses of a few candidates, in the order of the ranking; the bytes read for those that were not kept."""
+    def _rows_of(
+        self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top
+    ) -> tuple[npt.NDArray[Any], int]:
+        """All losses of a few candidates, in the order of the ranking; the bytes read for those
+        that were not kept.
+        """
         lacking, losses = np.flatnonzero(top.since), top.losses.copy()
-        names = [(index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()]
+        names = [
+            (index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()
+        ]
         kept = data.states.read_rows() if data.states and len(lacking) else {}
         for place in (place for place in lacking if names[place] in kept):
             losses[place] = kept[names[place]]
@@ -174,7 +234,9 @@ class DynamicsJob(Job[LossDynamics]):
             return losses, 0
         index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
         task = partial(asked.chosen_rows, data=data, index=index, last=last)
-        found = self._state_of("rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses)
+        found = self._state_of(
+            "rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses
+        )
         losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
         if data.states and sources[0].prefixes:
             data.states.write_rows(names, losses)
@@ -189,18 +251,28 @@ class DynamicsJob(Job[LossDynamics]):
         index = top.index[order]
         task = partial(asked.details, data=data, index=index)
         blocks = self._blocks_of(data, index)
-        found = self._state_of("details", task, data, blocks, EVIDENCE_TASKS, self.inputs.labels, self.inputs.ids)
+        found = self._state_of(
+            "details", task, data, blocks, EVIDENCE_TASKS, self.inputs.labels, self.inputs.ids
+        )
         told = found.rows.sort_values("index", ignore_index=True)
         told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
         frame = asked.candidates(top.states.part(order), told)
-        return self._recorded(loss_tables.write_part(frame, 0, 1, len(frame), self.inputs.iterations, run))
+        return self._recorded(
+            loss_tables.write_part(frame, 0, 1, len(frame), self.inputs.iterations, run)
+        )
 
     def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
         self.objects += [stored for part in parts for stored in part.objects]
         return list(parts)
 
     def _write_ranking(
-        self, data: passes.LossData, sources: Sequence[LossSource], histogram: Any, total: int, mean: Floats, run: RunStore
+        self,
+        data: passes.LossData,
+        sources: Sequence[LossSource],
+        histogram: Any,
+        total: int,
+        mean: Floats,
+        run: RunStore,
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.make_folder("candidates")
@@ -208,25 +280,44 @@ class DynamicsJob(Job[LossDynamics]):
         cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
         cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
         while bins := cut_off.too_large:
-            found = self._state_of("refine", partial(refine, bins=bins, scores=scores), data, blocks, EVIDENCE_TASKS)
+            found = self._state_of(
+                "refine", partial(refine, bins=bins, scores=scores), data, blocks, EVIDENCE_TASKS
+            )
             cut_off.add(bins, found)
         if tied := cut_off.tied:
-            counts = self._state_of("tie", partial(tie, ties=tied, scores=scores), data, blocks, EVIDENCE_TASKS)
+            counts = self._state_of(
+                "tie", partial(tie, ties=tied, scores=scores), data, blocks, EVIDENCE_TASKS
+            )
             cut_off.add_ties(tied, counts)
         parts = tuple(cut_off.parts())
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
-        frames = graph.over_blocks("select", task, *self._over(data, sources, EVIDENCE_TASKS, *given))
+        frames = graph.over_blocks(
+            "select", task, *self._over(data, sources, EVIDENCE_TASKS, *given)
+        )
         iterations = self.inputs.iterations
         if len(parts) == 1:
-            finish = partial(loss_tables.write_part, number=0, first_rank=1, take=parts[0].take, iterations=iterations, run=run)
+            finish = partial(
+                loss_tables.write_part,
+                number=0,
+                first_rank=1,
+                take=parts[0].take,
+                iterations=iterations,
+                run=run,
+            )
             written = [graph.compute(graph.gather_frames("write", frames, finish))]
         else:
             firsts = tuple((1 + np.cumsum([0, *(part.take for part in parts[:-1])])).tolist())
             finish_part = partial(
-                loss_tables.write_shuffled_part, parts=parts, first_ranks=firsts, iterations=iterations, run=run
+                loss_tables.write_shuffled_part,
+                parts=parts,
+                first_ranks=firsts,
+                iterations=iterations,
+                run=run,
             )
-            meta = asked.empty_selection(data, self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64))
+            meta = asked.empty_selection(
+                data, self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
+            )
             table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
             written = sorted(table["written"], key=lambda part: part.number)
         return self._recorded(*written), sum(part.bytes_read for part in written)
@@ -245,21 +336,32 @@ class DynamicsJob(Job[LossDynamics]):
             "losses_per_iteration": sums.counts.sum(axis=0),
         }
         if self.inputs.labels is not None:
-            arrays |= {"label_values": sums.labels, "mean_loss_dyns_per_label": sums.mean_per_label()}
+            arrays |= {
+                "label_values": sums.labels,
+                "mean_loss_dyns_per_label": sums.mean_per_label(),
+            }
         for name, values in arrays.items():
             self.objects += run.write_array(f"{name}.zarr", values)
         self._timed("write")
 
     def _manifest(
-        self, run: RunStore, started: datetime, data: passes.LossData, scanned: passes.LossScan, parts: list[CandidatePart],
+        self,
+        run: RunStore,
+        started: datetime,
+        data: passes.LossData,
+        scanned: passes.LossScan,
+        parts: list[CandidatePart],
         again: int,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Everything there is to know of a run."""
         more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,
             "settings": asdict(self.settings),
-            "inputs": {name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()},
+            "inputs": {
+                name: rows.describe() | more.get(name, {})
+                for name, rows in self.inputs.opened.items()
+            },
             "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
             "counts": {
                 "examples": data.shape[0],
@@ -276,7 +378,9 @@ class DynamicsJob(Job[LossDynamics]):
 
 
 def read_width(losses: Any, block_bytes: int) -> int:
-    """Iterations that are read at once: all, or where chunks split them and a row of chunks is too large, some chunks."""
+    """Iterations that are read at once: all, or where chunks split them and a row of chunks is too
+    large, some chunks.
+    """
     iterations, chunk = losses.shape[1], getattr(losses, "chunk_columns", 0)
     height = losses.chunk_rows * losses.dtype.itemsize
     if not chunk or height * iterations <= block_bytes:
@@ -286,6 +390,13 @@ def read_width(losses: Any, block_bytes: int) -> int:
 
 def _say(problems: Problems, rows: int) -> str:
     """One sentence about refused rows."""
-    kinds = [f"{problems.counts[kind]:,} with {word}" for kind, word in _WORDS.items() if problems.counts[kind]]
+    kinds = [
+        f"{problems.counts[kind]:,} with {word}"
+        for kind, word in _WORDS.items()
+        if problems.counts[kind]
+    ]
     first = ", ".join(str(row) for row, _ in problems.first)
-    return f"{problems.total:,} of {rows:,} examples are invalid: {'; '.join(kinds)}; the first are rows {first}"
+    return (
+        f"{problems.total:,} of {rows:,} examples are invalid: {'; '.join(kinds)}; the first "
+        f"are rows {first}"
+    )

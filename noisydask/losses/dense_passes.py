@@ -1,8 +1,9 @@
-"""The passes of the loss dynamics over dense losses, block by block: what a task does, and states that add up.
+"""The passes of the loss dynamics over dense losses, block by block: what a task does, and states
+that add up.
 
-As in :mod:`noisydask.issues.passes`, storage is handed in and Dask is not known here. A block is read whole where its
-chunks allow it; where chunks split the iterations and whole rows would be too much, it is read piece by piece of its
-iterations.
+As in :mod:`noisydask.issues.passes`, storage is handed in and Dask is not known here. A block is
+read whole where its chunks allow it; where chunks split the iterations and whole rows would be too
+much, it is read piece by piece of its iterations.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from noisydask.storage.rows import Rows, ZarrRows
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-#: Labels for each row of a block at most, for its sums to be kept for the next run: with more, they outgrow its losses.
+#: Labels for each row of a block at most, for its sums to be kept for the next run: with more, they
+#: outgrow its losses.
 _MOST_LABELS = 0.25
 
 
@@ -105,23 +107,31 @@ class Top:
         return cls(data.top, empty, ExampleStates.empty(0, data.dtype), losses, empty)
 
     def with_rows(self, start: int, states: ExampleStates, tile: Array | None = None) -> Top:
-        """Take in consecutive examples from ``start`` on, of whose losses the last ones may be known."""
+        """Take in consecutive examples from ``start`` on, of whose losses the last ones may be
+        known.
+        """
         metric = states.metric
         least = self.states.ema[-1] if len(self.index) == self.size else 0.0
         if np.count_nonzero(metric >= least) > self.size:
-            least = max(least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1])
+            least = max(
+                least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1]
+            )
         above, tied = np.flatnonzero(metric > least), np.flatnonzero(metric == least)
         rows = np.sort(np.concatenate([above, tied[: self.size - len(above)]]))
         losses = np.zeros((len(rows), self.losses.shape[1]), self.losses.dtype)
         since = losses.shape[1] - (0 if tile is None else tile.shape[1])
         if tile is not None:
             losses[:, since:] = tile[rows]
-        return self + Top(self.size, start + rows, states.part(rows), losses, np.full(len(rows), since))
+        return self + Top(
+            self.size, start + rows, states.part(rows), losses, np.full(len(rows), since)
+        )
 
     def first(self, size: int) -> Top:
         """No more than so many."""
         some = slice(size)
-        return Top(size, self.index[some], self.states.part(some), self.losses[some], self.since[some])
+        return Top(
+            size, self.index[some], self.states.part(some), self.losses[some], self.since[some]
+        )
 
     def recalled(self, known: Known) -> Top:
         """With losses of earlier iterations that are known."""
@@ -133,17 +143,24 @@ class Top:
 
     def __add__(self, other: Top) -> Top:
         index = np.concatenate([self.index, other.index])
-        order = np.lexsort((index, -np.concatenate([self.states.ema, other.states.ema])))[: self.size]
+        order = np.lexsort((index, -np.concatenate([self.states.ema, other.states.ema])))[
+            : self.size
+        ]
         mine, theirs = self.states.columns(), other.states.columns()
-        states = ExampleStates(**{name: np.concatenate([mine[name], theirs[name]])[order] for name in mine})
-        losses, since = np.concatenate([self.losses, other.losses]), np.concatenate([self.since, other.since])
+        states = ExampleStates(
+            **{name: np.concatenate([mine[name], theirs[name]])[order] for name in mine}
+        )
+        losses, since = (
+            np.concatenate([self.losses, other.losses]),
+            np.concatenate([self.since, other.since]),
+        )
         return Top(self.size, index[order], states, losses[order], since[order])
 
 
 @dataclass(frozen=True)
 class LossScan:
-    """Of the scan: sums by label and iteration, refused rows, what the ranking begins with, objects, stored bytes read;
-    blocks read and why, and the most iterations that were read of one.
+    """Of the scan: sums by label and iteration, refused rows, what the ranking begins with,
+    objects, stored bytes read; blocks read and why, and the most iterations that were read of one.
     """
 
     sums: CurveSums
@@ -157,20 +174,36 @@ class LossScan:
     iterations: int
 
     def __add__(self, other: LossScan) -> LossScan:
-        both = None if self.histogram is None or other.histogram is None else self.histogram + other.histogram
+        both = (
+            None
+            if self.histogram is None or other.histogram is None
+            else self.histogram + other.histogram
+        )
         return LossScan(
-            self.sums + other.sums, self.problems + other.problems, self.recorded + other.recorded, both,
-            self.top + other.top, self.objects + other.objects, self.bytes_read + other.bytes_read,
-            self.why + other.why, max(self.iterations, other.iterations),
-        )  # fmt: skip
+            self.sums + other.sums,
+            self.problems + other.problems,
+            self.recorded + other.recorded,
+            both,
+            self.top + other.top,
+            self.objects + other.objects,
+            self.bytes_read + other.bytes_read,
+            self.why + other.why,
+            max(self.iterations, other.iterations),
+        )
 
 
-def scan(blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, data: LossData) -> LossScan:
-    """Read of each block what no receipt stands for; arrays are handed in only for a single block of a Dask graph."""
+def scan(
+    blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, data: LossData
+) -> LossScan:
+    """Read of each block what no receipt stands for; arrays are handed in only for a single block
+    of a Dask graph.
+    """
     return reduce(add, (_scan_or_reuse(block, losses, labels, data) for block in blocks))
 
 
-def _scan_or_reuse(source: LossSource, losses: Array | None, labels: Array | None, data: LossData) -> LossScan:
+def _scan_or_reuse(
+    source: LossSource, losses: Array | None, labels: Array | None, data: LossData
+) -> LossScan:
     """Go on from what stands of a block; where that is all, read nothing."""
     start, stop = data.grid.bounds(source.number)
     if labels is None and data.labels is not None:
@@ -184,7 +217,10 @@ def _scan_or_reuse(source: LossSource, losses: Array | None, labels: Array | Non
         if source.prefixes and not scanned.found.problems.total:
             _vouch(source, content, scanned, data)
         return replace(scanned.found, why=Counter([why]))
-    problems, top = np.zeros(stop - start, np.uint8), Top.none(data).with_rows(start, known.states).recalled(known)
+    problems, top = (
+        np.zeros(stop - start, np.uint8),
+        Top.none(data).with_rows(start, known.states).recalled(known),
+    )
     return _summed(source.number, known.states, known.sums, problems, top, data, 0)
 
 
@@ -196,12 +232,20 @@ class _Scanned:
     checksums: dict[str, str]
 
 
-def _scan_block(block: int, known: Known | None, losses: Array | None, labels: Array | None, data: LossData) -> _Scanned:
+def _scan_block(
+    block: int, known: Known | None, losses: Array | None, labels: Array | None, data: LossData
+) -> _Scanned:
     """Read a block's iterations, all or those after what is known."""
     (start, stop), iterations = data.grid.bounds(block), data.shape[1]
     values, codes = _codes(labels)
-    states, first = (known.states, known.iterations) if known else (ExampleStates.empty(stop - start, data.dtype), 0)
-    kept = states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
+    states, first = (
+        (known.states, known.iterations)
+        if known
+        else (ExampleStates.empty(stop - start, data.dtype), 0)
+    )
+    kept = (
+        states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
+    )
     wanted = spans(first, iterations, data.width)
     cuts = [cut for span in wanted for cut in _cut(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
@@ -211,7 +255,9 @@ def _scan_block(block: int, known: Known | None, losses: Array | None, labels: A
         part = states.part(rows)
         for cut in _cut(span, data.keep):
             columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
-            found_here = advance(part, columns, data.alpha, sums[cut], None if codes is None else codes[rows])
+            found_here = advance(
+                part, columns, data.alpha, sums[cut], None if codes is None else codes[rows]
+            )
             np.maximum(problems[rows], found_here, out=problems[rows])
             if kept is not None and cut[1] == data.keep:
                 for name, column in part.columns().items():
@@ -222,11 +268,17 @@ def _scan_block(block: int, known: Known | None, losses: Array | None, labels: A
         top = top.with_rows(start, states)
     if known:
         top = top.recalled(known)
-    checksums = data.states.write_states(block, kept, kept=True) if data.states and kept is not None else {}
+    checksums = (
+        data.states.write_states(block, kept, kept=True) if data.states and kept is not None else {}
+    )
     if data.states:
         checksums |= data.states.write_states(block, states)
-    total = reduce(CurveSums.then, sums.values(), known.sums if known else CurveSums.zero(values, 0))
-    found = _summed(block, states, total, problems, top, data, (stop - start) * (iterations - first))
+    total = reduce(
+        CurveSums.then, sums.values(), known.sums if known else CurveSums.zero(values, 0)
+    )
+    found = _summed(
+        block, states, total, problems, top, data, (stop - start) * (iterations - first)
+    )
     return _Scanned(replace(found, iterations=iterations - first), checksums)
 
 
@@ -241,15 +293,26 @@ def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -
     states.write_receipt(
         source.number,
         LossReceipt(
-            data.shape[1], source.whole, data.keep, source.prefix(data.keep // states.width), labels, stop - start,
+            data.shape[1],
+            source.whole,
+            data.keep,
+            source.prefix(data.keep // states.width),
+            labels,
+            stop - start,
             scanned.checksums,
         ),
         BlockSums(found.sums, top.index[whole], top.losses[whole]),
-    )  # fmt: skip
+    )
 
 
 def _summed(
-    block: int, states: ExampleStates, sums: CurveSums, problems: npt.NDArray[np.uint8], top: Top, data: LossData, losses: int
+    block: int,
+    states: ExampleStates,
+    sums: CurveSums,
+    problems: npt.NDArray[np.uint8],
+    top: Top,
+    data: LossData,
+    losses: int,
 ) -> LossScan:
     """What the ranking begins with, of a block of which so many losses were read."""
     metric, (start, stop) = states.metric, data.grid.bounds(block)
@@ -258,10 +321,16 @@ def _summed(
     if data.notify:
         data.notify(stop - start, bytes_read or losses * data.dtype.itemsize)
     return LossScan(
-        sums, Problems.of(problems, start), int(np.count_nonzero(states.count)),
-        None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)]), top, (written,), bytes_read,
-        Counter(), 0,
-    )  # fmt: skip
+        sums,
+        Problems.of(problems, start),
+        int(np.count_nonzero(states.count)),
+        None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)]),
+        top,
+        (written,),
+        bytes_read,
+        Counter(),
+        0,
+    )
 
 
 def _codes(labels: Array | None) -> tuple[Ints, npt.NDArray[np.int32] | None]:
@@ -284,15 +353,21 @@ def _cut(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
 def tiles(
     start: int, stop: int, losses: Array | None, data: LossData, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
-    """Losses of rows ``start`` to ``stop``: first row and the one after the last, iterations, values; each read once."""
+    """Losses of rows ``start`` to ``stop``: first row and the one after the last, iterations,
+    values; each read once.
+    """
     for span in wanted:
         if losses is not None:
             yield start, stop, span, losses[:, slice(*span)]
         else:
             rows = _window(data, *span)
-            yield from ((low, high, span, rows.read(low, high)) for low, high in reads(rows, start, stop))
+            yield from (
+                (low, high, span, rows.read(low, high)) for low, high in reads(rows, start, stop)
+            )
 
 
 def _window(data: LossData, first: int, last: int) -> Rows:
     rows = cast(Rows, data.losses)
-    return rows if (first, last) == (0, rows.shape[1]) else cast(ZarrRows, rows).columns(first, last)
+    return (
+        rows if (first, last) == (0, rows.shape[1]) else cast(ZarrRows, rows).columns(first, last)
+    )

@@ -1,8 +1,10 @@
-"""What a run on dense losses leaves of each block for the next: states and sums after its iterations, and a receipt.
+"""What a run on dense losses leaves of each block for the next: states and sums after its
+iterations, and a receipt.
 
-``OUT/evidence-dynamics`` is the checkpoint: a job that was killed goes on from the blocks that have a receipt, and appended
-iterations cost their columns only. Where the last chunk of the iterations is not full, states are kept twice: after all
-iterations, and (``kept_...``) after those that end a chunk, since that chunk is written again when iterations are added.
+``OUT/evidence-dynamics`` is the checkpoint: a job that was killed goes on from the blocks that have
+a receipt, and appended iterations cost their columns only. Where the last chunk of the iterations
+is not full, states are kept twice: after all iterations, and (``kept_...``) after those that end a
+chunk, since that chunk is written again when iterations are added.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ import numpy.typing as npt
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import ExampleStates
-from noisydask.core.loss_receipts import DIGEST_BYTES, STATE_VERSION, BlockSums, LossReceipt, LossSource
+from noisydask.core.loss_receipts import (
+    DIGEST_BYTES,
+    STATE_VERSION,
+    BlockSums,
+    LossReceipt,
+    LossSource,
+)
 from noisydask.core.receipts import Why
 from noisydask.storage.block_store import (
     CROSSINGS,
@@ -44,7 +52,9 @@ _KEPT = "kept_"
 
 @dataclass(frozen=True)
 class Known:
-    """What stands of a block: states and sums after its first iterations, and losses of candidates by position."""
+    """What stands of a block: states and sums after its first iterations, and losses of candidates
+    by position.
+    """
 
     iterations: int
     states: ExampleStates
@@ -65,8 +75,12 @@ class StateStore(BlockStore):
     width: int
 
     def write_states(self, block: int, states: ExampleStates, kept: bool = False) -> dict[str, str]:
-        """Store a block's states, after all iterations or those that end a chunk; the checksums of their columns."""
-        return self.write(block, {_name(name, kept): column for name, column in states.columns().items()})
+        """Store a block's states, after all iterations or those that end a chunk; the checksums of
+        their columns.
+        """
+        return self.write(
+            block, {_name(name, kept): column for name, column in states.columns().items()}
+        )
 
     def read_states(self, block: int) -> ExampleStates:
         """Fetch a block's states after all iterations."""
@@ -77,17 +91,25 @@ class StateStore(BlockStore):
         """Vouch for a block whose states are stored."""
         content = sums.to_bytes()
         self.put(sums_name(block), content)
-        self.put(receipt_name(block), replace(receipt, checksums={**receipt.checksums, SUMS: checksum(content)}).to_bytes())
+        self.put(
+            receipt_name(block),
+            replace(receipt, checksums={**receipt.checksums, SUMS: checksum(content)}).to_bytes(),
+        )
 
     def write_crossings(self, block: int, key: str, rows: Ints, found: Ints) -> None:
-        """Keep where rows of a block cross a curve; ``key`` is the digest of the losses and the curve."""
+        """Keep where rows of a block cross a curve; ``key`` is the digest of the losses and the
+        curve.
+        """
         content = key.encode() + np.stack([rows, found]).astype("<i4").tobytes()
         self.put(crossings_name(block), checksum(content).encode() + content)
 
     def read_crossings(self, block: int, key: str, rows: Ints) -> Ints | None:
         """Where rows of a block, ascending, cross a curve, if that was kept of all of them."""
         content = self.get(crossings_name(block)) or b""
-        if content[:8] != checksum(content[8:]).encode() or content[8 : 8 + len(key)] != key.encode():
+        if (
+            content[:8] != checksum(content[8:]).encode()
+            or content[8 : 8 + len(key)] != key.encode()
+        ):
             return None
         known, found = np.frombuffer(content[8 + len(key) :], "<i4").reshape(2, -1)
         if not len(known):
@@ -96,7 +118,9 @@ class StateStore(BlockStore):
         return found[where].astype(np.int64) if (known[where] == rows).all() else None
 
     def write_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
-        """Keep all losses of candidates, by their indices and the digests of what their blocks lie in."""
+        """Keep all losses of candidates, by their indices and the digests of what their blocks lie
+        in.
+        """
         buffer, (index, sources) = io.BytesIO(), zip(*names, strict=True)
         np.savez(buffer, index=np.array(index), sources=np.array(sources), losses=losses)
         self.put(ROWS, checksum(buffer.getvalue()).encode() + buffer.getvalue())
@@ -107,9 +131,17 @@ class StateStore(BlockStore):
         if not content or content[:8] != checksum(content[8:]).encode():
             return {}
         with np.load(io.BytesIO(content[8:]), allow_pickle=False) as found:
-            return dict(zip(zip(found["index"].tolist(), found["sources"].tolist(), strict=True), found["losses"], strict=True))
+            return dict(
+                zip(
+                    zip(found["index"].tolist(), found["sources"].tolist(), strict=True),
+                    found["losses"],
+                    strict=True,
+                )
+            )
 
-    def recall(self, source: LossSource, labels: str, rows: int, iterations: int) -> tuple[Known | None, Why]:
+    def recall(
+        self, source: LossSource, labels: str, rows: int, iterations: int
+    ) -> tuple[Known | None, Why]:
         """What still stands of a block, if anything, and why the rest is to be read."""
         content = self.get(receipt_name(source.number)) if source.receipt else None
         receipt = LossReceipt.from_bytes(content) if content is not None else None
@@ -127,15 +159,24 @@ class StateStore(BlockStore):
     def complete(self, source: LossSource) -> bool:
         """Whether the receipt of a block is of what there is to be read."""
         content = self.get(receipt_name(source.number))
-        receipt = LossReceipt.from_bytes(content) if content is not None and source.prefixes else None
+        receipt = (
+            LossReceipt.from_bytes(content) if content is not None and source.prefixes else None
+        )
         return receipt is not None and receipt.source == source.whole
 
     def _sums(self, block: int, receipt: LossReceipt) -> BlockSums | None:
         content = self.get(sums_name(block))
-        return BlockSums.from_bytes(content) if content is not None and checksum(content) == receipt.checksums[SUMS] else None
+        return (
+            BlockSums.from_bytes(content)
+            if content is not None and checksum(content) == receipt.checksums[SUMS]
+            else None
+        )
 
     def _states(self, block: int, receipt: LossReceipt, iterations: int) -> ExampleStates | None:
-        names = {name: _name(name, iterations != receipt.iterations) for name in ExampleStates.dtypes(np.float32)}
+        names = {
+            name: _name(name, iterations != receipt.iterations)
+            for name in ExampleStates.dtypes(np.float32)
+        }
         found = self.read_checked(block, names.values(), receipt.checksums)
         if found is None:
             return None
@@ -148,7 +189,13 @@ def _name(column: str, kept: bool) -> str:
 
 
 def open_states(
-    root: Location, grid: BlockGrid, dtype: np.dtype[Any], kind: Mapping[str, Any], width: int, twice: bool, fresh: bool
+    root: Location,
+    grid: BlockGrid,
+    dtype: np.dtype[Any],
+    kind: Mapping[str, Any],
+    width: int,
+    twice: bool,
+    fresh: bool,
 ) -> tuple[StateStore, BlockGrid, str | None]:
     """Make room for the states of all rows, and keep what is there if it is of this kind.
 
@@ -157,8 +204,8 @@ def open_states(
     root : Location
         Their folder.
     grid : BlockGrid
-        The blocks. Their rows depend on the number of iterations; those of what is there are taken over, so that
-        appended iterations find their states.
+        The blocks. Their rows depend on the number of iterations; those of what is there are taken
+        over, so that appended iterations find their states.
     dtype : dtype
         Type of the losses.
     kind : mapping
@@ -178,7 +225,12 @@ def open_states(
     kind = {"dynamics_version": STATE_VERSION, "dtype": str(dtype), **kind}
     found = kind_of(root) or {}
     block_rows = found.get("block_rows")
-    if isinstance(block_rows, int) and block_rows > 0 and all(found.get(name) == kind[name] for name in kind) and not fresh:
+    if (
+        isinstance(block_rows, int)
+        and block_rows > 0
+        and all(found.get(name) == kind[name] for name in kind)
+        and not fresh
+    ):
         grid = replace(grid, block_rows=block_rows)
     chunk_rows = min(grid.block_rows, grid.rows)
     whole = {**kind, "block_rows": grid.block_rows, "chunk_rows": chunk_rows}
@@ -193,7 +245,12 @@ def open_states(
 
 
 def loss_sources(
-    snapshot: Snapshot | None, grid: BlockGrid, iterations: Ints, alpha: float, receipts: set[int], why: Why
+    snapshot: Snapshot | None,
+    grid: BlockGrid,
+    iterations: Ints,
+    alpha: float,
+    receipts: set[int],
+    why: Why,
 ) -> Iterator[LossSource]:
     """Describe all blocks; without a snapshot by their numbers only."""
     if snapshot is None:
@@ -207,8 +264,13 @@ def loss_sources(
         start, stop = grid.bounds(block)
         lies_in: list[list[Any]] = [[] for _ in here]
         for chunk in rows.chunks(start, stop):
-            lies_in[chunk.rest[0].start // width if chunk.rest else 0].append((chunk.key, objects.get(chunk.key)))
-        state, prefixes = blake2b(repr((common, start, stop)).encode(), digest_size=DIGEST_BYTES), []
+            lies_in[chunk.rest[0].start // width if chunk.rest else 0].append(
+                (chunk.key, objects.get(chunk.key))
+            )
+        state, prefixes = (
+            blake2b(repr((common, start, stop)).encode(), digest_size=DIGEST_BYTES),
+            [],
+        )
         for column in zip(here, lies_in, strict=True):
             state.update(repr(column).encode())
             prefixes.append(state.digest())

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance_table, label_codes, table_crossings, table_curves
+from noisydask.core.dynamics import (
+    LARGEST_LOSS,
+    ExampleStates,
+    advance_table,
+    label_codes,
+    table_crossings,
+    table_curves,
+)
 from noisydask.core.table_sums import TableSums, distinct
 
 Array = npt.NDArray[Any]
@@ -66,9 +73,16 @@ _WORDS = {
 
 def say_problems(problems: RowProblems, rows: int) -> str:
     """One sentence about refused rows."""
-    kinds = [f"{count:,} with {_WORDS[kind]}" for kind, count in zip(RowProblem, problems.counts, strict=True) if count]
+    kinds = [
+        f"{count:,} with {_WORDS[kind]}"
+        for kind, count in zip(RowProblem, problems.counts, strict=True)
+        if count
+    ]
     first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
-    return f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct them, or leave them out"
+    return (
+        f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct "
+        "them, or leave them out"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +115,8 @@ class Examples:
         Parameters
         ----------
         rows : DataFrame
-            Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``; no empty cells.
+            Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``;
+            no empty cells.
         """
         names = [name for name in EXAMPLE if name in rows]
         codes = [_codes(rows[name]) for name in names] + [rows["iteration"].to_numpy()]
@@ -119,13 +134,17 @@ class Examples:
     def of_series(
         cls, keys: Mapping[str, Array], counts: Ints, iterations: Ints, losses: Floats
     ) -> tuple[Examples, RowProblems]:
-        """Put the losses of each example in order and check them; ``counts`` says how many each has.
+        """Put the losses of each example in order and check them; ``counts`` says how many each
+        has.
 
-        Examples stay in their order; losses that are NaN are left out, and examples without any other.
+        Examples stay in their order; losses that are NaN are left out, and examples without any
+        other.
         """
         missing = np.isnan(losses)
         if missing.any():
-            counts = np.bincount(np.repeat(np.arange(len(counts)), counts)[~missing], minlength=len(counts))
+            counts = np.bincount(
+                np.repeat(np.arange(len(counts)), counts)[~missing], minlength=len(counts)
+            )
             iterations, losses = iterations[~missing], losses[~missing]
         some = counts > 0
         starts = np.concatenate([[0], np.cumsum(counts[some])])
@@ -134,7 +153,9 @@ class Examples:
         if not rising.all():
             order = np.lexsort((iterations, np.repeat(np.arange(len(starts) - 1), counts[some])))
             iterations, losses = iterations[order], losses[order]
-        found = cls({name: column[some] for name, column in keys.items()}, starts, iterations, losses)
+        found = cls(
+            {name: column[some] for name, column in keys.items()}, starts, iterations, losses
+        )
         return found, found._problems(None)
 
     def sorted(self) -> Examples:
@@ -181,7 +202,9 @@ def joined(pieces: Sequence[Examples]) -> Examples:
     keys = {name: np.concatenate([piece.keys[name] for piece in pieces]) for name in pieces[0].keys}
     counts = np.concatenate([np.diff(piece.starts) for piece in pieces])
     starts = np.concatenate([[0], np.cumsum(counts)])
-    iterations, losses = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("iterations", "losses"))
+    iterations, losses = (
+        np.concatenate([getattr(p, name) for p in pieces]) for name in ("iterations", "losses")
+    )
     return Examples(keys, starts, iterations, losses)
 
 
@@ -237,7 +260,9 @@ class Analysis:
 
 
 def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats) -> Ints:
-    """First iteration of each example at which its EMA lies above the mean curve, -1 for none: (n,)."""
+    """First iteration of each example at which its EMA lies above the mean curve, -1 for none:
+    (n,).
+    """
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
     found = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
     return np.where(found < 0, -1, iterations[found]) if len(iterations) else found

@@ -1,6 +1,8 @@
-"""Tables of recorded losses in files, cut into units that a task reads: row groups of Parquet, byte ranges of CSV.
+"""Tables of recorded losses in files, cut into units that a task reads: row groups of Parquet, byte
+ranges of CSV.
 
-Where the statistics of a Parquet dataset show that no id lies in two units, examples are whole within each unit.
+Where the statistics of a Parquet dataset show that no id lies in two units, examples are whole
+within each unit.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _READ_TWICE = 1.5
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file (all of it: no stop).
+    """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file
+    (all of it: no stop).
 
     ``ids`` says between which ids its rows lie, where that is known.
     """
@@ -50,7 +53,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Unit:
-    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and below ``high``."""
+    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and
+    below ``high``.
+    """
 
     pieces: tuple[Piece, ...]
     low: Any = None
@@ -86,7 +91,8 @@ class LossFiles:
     num_bytes : int
         Bytes of the rows in memory, about.
     versions : mapping of str to str or None
-        Its files as they were before anything was read, each with the version that its store gives it.
+        Its files as they were before anything was read, each with the version that its store gives
+        it.
     """
 
     place: Location
@@ -117,13 +123,21 @@ class LossFiles:
             if parquet:
                 opened = _open_parquet(place, columns, parquet, block_bytes)
             else:
-                opened = _open_csv(place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes)
-            return replace(opened, versions={name: version(found[name]) for name in [*parquet, *csv]})
+                opened = _open_csv(
+                    place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes
+                )
+            return replace(
+                opened, versions={name: version(found[name]) for name in [*parquet, *csv]}
+            )
         except NoisydaskError:
             raise
         except Exception as error:
             said = explain(error, place, "table")
-            raise blame(error)(said.partition("; is it a Zarr")[0].replace("there is no array", "there is no table")) from error
+            raise blame(error)(
+                said.partition("; is it a Zarr")[0].replace(
+                    "there is no array", "there is no table"
+                )
+            ) from error
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""
@@ -133,11 +147,17 @@ class LossFiles:
                 frames = [self._csv(piece) for piece in pieces]
             else:
                 files = dict.fromkeys(piece.file for piece in pieces)
-                frames = [self._parquet(file, [piece.number for piece in pieces if piece.file == file]) for file in files]
+                frames = [
+                    self._parquet(file, [piece.number for piece in pieces if piece.file == file])
+                    for file in files
+                ]
         except NoisydaskError:
             raise
         except Exception as error:
-            why = reason(error) or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
+            why = (
+                reason(error)
+                or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
+            )
             raise JobError(f"table at {self.place.shown}: {why}") from error
         rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
         return self.units[unit].rows_of(rows, "id")
@@ -145,19 +165,34 @@ class LossFiles:
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
         files = {piece.file for unit in self.units for piece in unit.pieces}
-        told = {"url": self.place.shown, "files": len(files), "rows": self.rows, "columns": self.columns.names}
+        told = {
+            "url": self.place.shown,
+            "files": len(files),
+            "rows": self.rows,
+            "columns": self.columns.names,
+        }
         return told | {"fingerprint": of_files(self.versions)}
 
     def _csv(self, piece: Piece) -> pd.DataFrame:
-        return csv_files.read_rows(self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids)
+        return csv_files.read_rows(
+            self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids
+        )
 
     def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
         in_path, names = _in_path(self.place, file), self.columns.names.values()
         texts = (self.columns.subset, self.columns.id if self.text_ids else None)
-        said = {name: in_path[name] if name in texts else _number(in_path[name]) for name in names if name in in_path}
+        said = {
+            name: in_path[name] if name in texts else _number(in_path[name])
+            for name in names
+            if name in in_path
+        }
         stored = [name for name in names if name not in said]
         with self.place.fs.open(file, "rb") as handle:
-            frame = pq.ParquetFile(handle).read_row_groups(groups, columns=stored).to_pandas(ignore_metadata=True)
+            frame = (
+                pq.ParquetFile(handle)
+                .read_row_groups(groups, columns=stored)
+                .to_pandas(ignore_metadata=True)
+            )
         return frame.assign(**said)
 
 
@@ -172,8 +207,14 @@ def _number(text: str) -> int | str:
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int) -> LossFiles:
-    said = [in_path[columns.id] for in_path in (_in_path(place, file) for file in files) if columns.id in in_path]
+def _open_parquet(
+    place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int
+) -> LossFiles:
+    said = [
+        in_path[columns.id]
+        for in_path in (_in_path(place, file) for file in files)
+        if columns.id in in_path
+    ]
     text_in_path = written_whole(said) is None
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(partial(_footer, place, columns, text_in_path), files))
@@ -189,24 +230,36 @@ def _open_parquet(place: Location, columns: LossColumns, files: Sequence[str], b
     whole = units is not None
     if units is None:
         units = _in_order(pieces, block_rows)
-    return LossFiles(place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes)
+    return LossFiles(
+        place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes
+    )
 
 
-def _footer(place: Location, columns: LossColumns, text_in_path: bool, file: str) -> tuple[list[Piece], bool]:
+def _footer(
+    place: Location, columns: LossColumns, text_in_path: bool, file: str
+) -> tuple[list[Piece], bool]:
     """Row groups of a file that have rows, and whether its ids are text."""
     in_path = _in_path(place, file)
     with place.fs.open(file, "rb") as handle:
         opened = pq.ParquetFile(handle)
         names = opened.schema_arrow.names
-        columns.require([*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}")
+        columns.require(
+            [*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}"
+        )
         if columns.id in in_path:
             text, said = text_in_path, in_path[columns.id]
             ids, leaf = (said if text else int(said),) * 2, None
         else:
             kind = opened.schema_arrow.field(columns.id).type
-            text = is_text(pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype, columns.id)
-            # Names of leaves are not unique: meta.id is called id too. Only a path is, and it not always.
-            leaves = [k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id]
+            text = is_text(
+                pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype,
+                columns.id,
+            )
+            # Names of leaves are not unique: meta.id is called id too. Only a path is, and it not
+            # always.
+            leaves = [
+                k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id
+            ]
             ids, leaf = None, leaves[0] if len(leaves) == 1 else None
         pieces = []
         for number in range(opened.num_row_groups):
@@ -225,10 +278,11 @@ def _bounds(statistics: Any) -> tuple[Any, Any] | None:
 
 
 def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
-    """Units of about a block that share no id; None where ids lie so that too much would be read twice.
+    """Units of about a block that share no id; None where ids lie so that too much would be read
+    twice.
 
-    The rows of a table that is sorted by id lie in row groups of which one ends with the id that the next begins with:
-    such a row group is read for both units.
+    The rows of a table that is sorted by id lie in row groups of which one ends with the id that
+    the next begins with: such a row group is read for both units.
     """
     if not pieces or any(piece.ids is None for piece in pieces):
         return None
@@ -247,7 +301,9 @@ def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None
         while low is not None and bounds[first][1] < low:
             first += 1  # it lies below all that is still to come
         until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
-        inside = tuple(piece for _, last, piece in bounds[first:until] if low is None or last >= low)
+        inside = tuple(
+            piece for _, last, piece in bounds[first:until] if low is None or last >= low
+        )
         rows = sum(piece.rows or 0 for piece in inside)
         left -= rows
         if left < 0 or (len(inside) > 2 and rows > 2 * block_rows):
@@ -270,7 +326,9 @@ def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
     return tuple(Unit(tuple(unit)) for unit in packed)
 
 
-def _open_csv(place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int) -> LossFiles:
+def _open_csv(
+    place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int
+) -> LossFiles:
     units: list[Unit] = []
     texts, num_bytes = set(), 0
     for file, size in sizes.items():

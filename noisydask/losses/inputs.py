@@ -1,4 +1,6 @@
-"""Recorded losses as a dense array, with iterations, labels and names, opened and checked before anything is written."""
+"""Recorded losses as a dense array, with iterations, labels and names, opened and checked before
+anything is written.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from noisydask.storage.arrays import DaskRows, Rows, open_rows
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What the dense job reads: ``losses`` (N, T), ``iterations`` (T,), and of each example label and name where known."""
+    """What the dense job reads: ``losses`` (N, T), ``iterations`` (T,), and of each example label
+    and name where known.
+    """
 
     losses: Rows | DaskRows
     iterations: npt.NDArray[np.int64]
@@ -27,34 +31,54 @@ class LossInputs:
     def __post_init__(self) -> None:
         losses = self.losses
         if len(losses.shape) != 2:
-            raise InputError(f"losses must have two dimensions (examples, iterations), not shape {losses.shape}")
+            raise InputError(
+                f"losses must have two dimensions (examples, iterations), not shape {losses.shape}"
+            )
         if losses.dtype not in (np.float16, np.float32, np.float64):
             raise InputError(f"losses must be float16, float32 or float64, not {losses.dtype}")
         if 0 in losses.shape:
-            raise InputError(f"losses is empty, of shape {losses.shape}: there is nothing to look at")
+            raise InputError(
+                f"losses is empty, of shape {losses.shape}: there is nothing to look at"
+            )
         _check_iterations(self.iterations, losses.shape[1])
         for name, rows in (("labels", self.labels), ("ids", self.ids)):
             if name == "ids" and rows is not None and rows.dtype.kind not in "iuUO":
                 raise InputError(f"ids must be integers or text, not {rows.dtype}")
             if rows is not None and rows.shape != losses.shape[:1]:
-                raise InputError(f"{name} has shape {rows.shape}, losses {losses.shape[0]:,} examples: they must match")
+                raise InputError(
+                    f"{name} has shape {rows.shape}, losses {losses.shape[0]:,} examples: they "
+                    "must match"
+                )
         if self.labels is not None and self.labels.dtype.kind not in "iu":
             raise InputError(f"labels must be integers, not {self.labels.dtype}; encode them first")
 
     @classmethod
     def open(
-        cls, losses: Any, iters: Any, labels: Any, ids: Any, storage_options: Mapping[str, Mapping[str, Any]]
+        cls,
+        losses: Any,
+        iters: Any,
+        labels: Any,
+        ids: Any,
+        storage_options: Mapping[str, Mapping[str, Any]],
     ) -> LossInputs:
         """Open all inputs."""
         opened = {
             name: open_rows(source, name, storage_options.get(name))
-            for name, source in (("losses", losses), ("iters", iters), ("labels", labels), ("ids", ids))
+            for name, source in (
+                ("losses", losses),
+                ("iters", iters),
+                ("labels", labels),
+                ("ids", ids),
+            )
             if source is not None
         }
         values, found = opened["losses"], opened.get("iters")
         columns = values.shape[1] if len(values.shape) > 1 else 0
         return cls(
-            values, np.arange(columns) if found is None else _whole(_all(found)), opened.get("labels"), opened.get("ids")
+            values,
+            np.arange(columns) if found is None else _whole(_all(found)),
+            opened.get("labels"),
+            opened.get("ids"),
         )
 
     @property
@@ -70,7 +94,9 @@ def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
         raise InputError(f"iters must have one dimension, not shape {rows.shape}")
     if isinstance(rows, Rows):
         return np.asarray(rows.read(0, rows.shape[0]))
-    return np.asarray(rows.array if isinstance(rows.array, np.ndarray) else graph.compute(rows.array))
+    return np.asarray(
+        rows.array if isinstance(rows.array, np.ndarray) else graph.compute(rows.array)
+    )
 
 
 def _whole(iterations: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -81,9 +107,14 @@ def _whole(iterations: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def _check_iterations(iterations: npt.NDArray[Any], columns: int) -> None:
     if len(iterations) != columns:
-        raise InputError(f"iters has {len(iterations):,} iterations, losses {columns:,}: they must match")
+        raise InputError(
+            f"iters has {len(iterations):,} iterations, losses {columns:,}: they must match"
+        )
     values, counts = np.unique(iterations, return_counts=True)
     if len(values) < len(iterations):
-        raise InputError(f"iters holds iteration {values[counts > 1][0]} {counts.max()} times: each may come once")
+        raise InputError(
+            f"iters holds iteration {values[counts > 1][0]} {counts.max()} times: each may come "
+            "once"
+        )
     if (values != iterations).any():
         raise InputError("iters must rise: put the columns of losses in order of iteration")

@@ -1,6 +1,8 @@
-"""Examples with their losses, kept in a run as Parquet parts: the ranking and single curves are read from there.
+"""Examples with their losses, kept in a run as Parquet parts: the ranking and single curves are
+read from there.
 
-A part holds whole examples in ascending order, with what is told of each, its iterations and its losses.
+A part holds whole examples in ascending order, with what is told of each, its iterations and its
+losses.
 """
 
 from __future__ import annotations
@@ -42,9 +44,14 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
     arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))
     buffer = BytesIO()
     pq.write_table(
-        pa.table(arrays), buffer, row_group_size=_GROUP_EXAMPLES, compression="zstd",
-        use_dictionary=[c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays],
-    )  # fmt: skip
+        pa.table(arrays),
+        buffer,
+        row_group_size=_GROUP_EXAMPLES,
+        compression="zstd",
+        use_dictionary=[
+            c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays
+        ],
+    )
     return LossPart(name, len(found), run.write(name, buffer.getvalue()))
 
 
@@ -53,7 +60,11 @@ def read_losses(name: str, run: RunStore) -> Examples:
     table = _read(name, run, None)
     iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
     starts = iterations.offsets.to_numpy().astype(np.int64)
-    keys = {column: _values(table, column) for column in (*EXAMPLE, LABEL) if column in table.column_names}
+    keys = {
+        column: _values(table, column)
+        for column in (*EXAMPLE, LABEL)
+        if column in table.column_names
+    }
     return Examples(keys, starts, iterations.values.to_numpy(), losses.values.to_numpy())
 
 

@@ -1,4 +1,6 @@
-"""Losses as a training loop hands them in become columns, and these a Parquet file that appears whole or not at all."""
+"""Losses as a training loop hands them in become columns, and these a Parquet file that appears
+whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,18 @@ class Batch:
 
     def content(self) -> bytes:
         """The file."""
-        arrays = {name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]}
+        arrays = {
+            name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]
+        }
         counts = [len(part["id"]) for part in self.columns]
         arrays["iteration"] = np.repeat(np.array(self.iterations, np.int64), counts)
         order = ("id", "iteration", "loss", "label")
         buffer = BytesIO()
-        pq.write_table(pa.table({name: arrays[name] for name in order if name in arrays}), buffer, compression="zstd")
+        pq.write_table(
+            pa.table({name: arrays[name] for name in order if name in arrays}),
+            buffer,
+            compression="zstd",
+        )
         return buffer.getvalue()
 
 
@@ -81,10 +89,14 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
     shapes = {array.shape for array in columns.values()}
     if len(shapes) > 1 or columns["id"].ndim != 1:
         said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
-        raise InputError(f"ids, losses and labels must have one dimension and the same length, not {said}")
+        raise InputError(
+            f"ids, losses and labels must have one dimension and the same length, not {said}"
+        )
     if not len(columns["id"]):
         return columns
-    if columns["id"].dtype.kind not in "iuUT" and not all(isinstance(name, str) for name in columns["id"]):
+    if columns["id"].dtype.kind not in "iuUT" and not all(
+        isinstance(name, str) for name in columns["id"]
+    ):
         raise InputError(f"ids must be integers or text, not {columns['id'].dtype}")
     if columns["loss"].dtype.kind not in "fiu":
         raise InputError(f"losses must be numbers, not {columns['loss'].dtype}")
@@ -92,19 +104,24 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
         raise InputError(f"labels must be integers, not {columns['label'].dtype}")
     text = columns["id"].dtype.kind not in "iu"
     columns["id"] = _storable(columns["id"]) if text else whole_numbers(columns["id"], "ids")
-    columns["loss"] = columns["loss"].astype(np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32)
+    columns["loss"] = columns["loss"].astype(
+        np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32
+    )
     if "label" in columns:
         columns["label"] = whole_numbers(columns["label"], "labels")
     return columns
 
 
 def _storable(ids: Array) -> Array:
-    """Text as Python's, if a file can hold it: Python keeps bytes of a name that are no text as halves of a character."""
+    """Text as Python's, if a file can hold it: Python keeps bytes of a name that are no text as
+    halves of a character.
+    """
     try:
         "".join(ids.tolist()).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "ids hold text that no file can: names of files that were not decoded; encode them otherwise"
+            "ids hold text that no file can: names of files that were not decoded; encode them "
+            "otherwise"
         ) from error
     return ids.astype(object)
 

@@ -1,7 +1,9 @@
-"""Losses recorded while a model trains, as a table that :func:`noisydask.analyze_loss_dynamics` reads.
+"""Losses recorded while a model trains, as a table that :func:`noisydask.analyze_loss_dynamics`
+reads.
 
-A recorder keeps what it is told in a buffer, and a thread writes the buffer as Parquet files. A file appears whole or not
-at all, is never changed, and has a name that no other process uses: any number of processes record to one URL.
+A recorder keeps what it is told in a buffer, and a thread writes the buffer as Parquet files. A
+file appears whole or not at all, is never changed, and has a name that no other process uses: any
+number of processes record to one URL.
 """
 
 from __future__ import annotations
@@ -35,16 +37,19 @@ _WAITING = 4
 
 
 class LossRecorder:
-    """Records training losses to a folder of Parquet files: columns ``id``, ``iteration``, ``loss``, optionally ``label``.
+    """Records training losses to a folder of Parquet files: columns ``id``, ``iteration``,
+    ``loss``, optionally ``label``.
 
-    Recording appends to a buffer; a thread writes the buffer when it holds ``flush_rows`` rows or is ``flush_seconds``
-    old. A process that is killed loses what it recorded since then, and nothing else. What the thread fails at is raised
-    by the next call, which then records nothing; rows recorded before are kept and tried again under the same name, so no
-    row is lost or written twice.
+    Recording appends to a buffer; a thread writes the buffer when it holds ``flush_rows`` rows or
+    is ``flush_seconds`` old. A process that is killed loses what it recorded since then, and
+    nothing else. What the thread fails at is raised by the next call, which then records nothing;
+    rows recorded before are kept and tried again under the same name, so no row is lost or written
+    twice.
 
-    A forked process (such as a worker of a PyTorch ``DataLoader``) has an empty buffer and files of its own; it must call
-    :meth:`close` or :meth:`flush` before it ends. Training that goes on from a checkpoint records the iterations since then
-    again: the analysis refuses the duplicates, so remove them first, or record each attempt to a URL of its own.
+    A forked process (such as a worker of a PyTorch ``DataLoader``) has an empty buffer and files of
+    its own; it must call :meth:`close` or :meth:`flush` before it ends. Training that goes on from
+    a checkpoint records the iterations since then again: the analysis refuses the duplicates, so
+    remove them first, or record each attempt to a URL of its own.
 
     Parameters
     ----------
@@ -74,9 +79,13 @@ class LossRecorder:
     """
 
     def __init__(
-        self, url: str | Path, storage_options: Mapping[str, Any] | None = None, *, flush_rows: int = 1 << 20,
+        self,
+        url: str | Path,
+        storage_options: Mapping[str, Any] | None = None,
+        *,
+        flush_rows: int = 1 << 20,
         flush_seconds: float = 60.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if flush_rows < 1 or flush_seconds <= 0:
             raise InputError("flush_rows and flush_seconds must be above 0")
         self._place = Location.of(str(url), storage_options, "the recorder's url")
@@ -99,12 +108,19 @@ class LossRecorder:
         self._error: BaseException | None = None
         self._asked = self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._write_waiting, name="noisydask-recorder", daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_waiting, name="noisydask-recorder", daemon=True
+        )
         self._thread.start()
         _OPEN.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self._place.url, dict(self._place.options), self._flush_rows, self._flush_seconds)
+        return _again, (
+            self._place.url,
+            dict(self._place.options),
+            self._flush_rows,
+            self._flush_seconds,
+        )
 
     def __enter__(self) -> LossRecorder:
         return self
@@ -122,15 +138,16 @@ class LossRecorder:
         ids : array-like, (n,), integers or text
             Which examples; none records nothing.
         losses : array-like, (n,), floating point
-            Their losses: NumPy, PyTorch, JAX or anything that NumPy can make an array of; on any device, with or without
-            gradients. NaN is read as not recorded.
+            Their losses: NumPy, PyTorch, JAX or anything that NumPy can make an array of; on any
+            device, with or without gradients. NaN is read as not recorded.
         labels : array-like, (n,), integers, optional
             Their labels; always or never.
 
         Raises
         ------
         InputError
-            If the arrays do not fit each other or what was recorded before, or no file can hold them.
+            If the arrays do not fit each other or what was recorded before, or no file can hold
+            them.
         JobError
             If rows recorded earlier could not be written.
         """
@@ -193,7 +210,9 @@ class LossRecorder:
             _OPEN.discard(self)
 
     def close_at_exit(self) -> None:
-        """Write what a program left behind that did not close its recorder, or log that it could not be written."""
+        """Write what a program left behind that did not close its recorder, or log that it could
+        not be written.
+        """
         try:
             self.close()
         except JobError as error:
@@ -205,7 +224,10 @@ class LossRecorder:
         kinds = {name: array.dtype for name, array in columns.items() if name != "loss"}
         self._kinds = self._kinds or kinds
         if kinds != self._kinds:
-            raise InputError(f"columns {_said(kinds)} after {_said(self._kinds)}: one recorder writes one kind of table")
+            raise InputError(
+                f"columns {_said(kinds)} after {_said(self._kinds)}: one recorder writes one "
+                "kind of table"
+            )
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -240,7 +262,9 @@ class LossRecorder:
                     self._changed.wait(1.0)  # not at once again
 
     def _take_due(self) -> bool:
-        """Whether there is something to do; a buffer that is due waits to be written from now on."""
+        """Whether there is something to do; a buffer that is due waits to be written from now
+        on.
+        """
         due = self._batch is not None and (self._asked or self._seconds_left() == 0)
         if due and self._batch is not None:
             self._waiting.append(self._batch)
@@ -263,17 +287,22 @@ def _close_all() -> None:
         recorder.close_at_exit()
 
 
-# Functions of atexit run when no thread can be given work any more, and clients of object stores need some.
+# Functions of atexit run when no thread can be given work any more, and clients of object stores
+# need some.
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
-def _again(url: str, options: Mapping[str, Any], flush_rows: int, flush_seconds: float) -> LossRecorder:
+def _again(
+    url: str, options: Mapping[str, Any], flush_rows: int, flush_seconds: float
+) -> LossRecorder:
     """A recorder that came from another process."""
     return LossRecorder(url, options, flush_rows=flush_rows, flush_seconds=flush_seconds)
 
 
 def _said(kinds: Mapping[str, np.dtype[Any]]) -> str:
-    return ", ".join(f"{name} ({'text' if kind.hasobject else kind})" for name, kind in kinds.items())
+    return ", ".join(
+        f"{name} ({'text' if kind.hasobject else kind})" for name, kind in kinds.items()
+    )
 
 
 def _explain(error: BaseException, place: Location) -> str:

@@ -1,4 +1,6 @@
-"""A finished run on training losses, read lazily: what :func:`noisydask.analyze_loss_dynamics` returns."""
+"""A finished run on training losses, read lazily: what :func:`noisydask.analyze_loss_dynamics`
+returns.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class LossDynamics(PublishedRun):
-    """The candidates of a dataset by the moving average of their losses, highest first, and the mean curves.
+    """The candidates of a dataset by the moving average of their losses, highest first, and the
+    mean curves.
 
     Examples
     --------
@@ -62,15 +65,18 @@ class LossDynamics(PublishedRun):
         Returns
         -------
         DataFrame
-            ``rank`` (from 1), ``index`` (position), ``id``, ``label`` where labels are known, ``metric`` (last EMA),
-            ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``, ``last_loss``, and ``crossed_at``: the first iteration
-            at which the example's EMA lies above the mean of all, -1 where it never does.
+            ``rank`` (from 1), ``index`` (position), ``id``, ``label`` where labels are known,
+            ``metric`` (last EMA), ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``,
+            ``last_loss``, and ``crossed_at``: the first iteration at which the example's EMA lies
+            above the mean of all, -1 where it never does.
         """
         return self._first(k)
 
     @cached_property
     def mean_loss_dyns(self) -> pd.Series:
-        """Mean EMA of the examples recorded at each iteration; NaN where none is: index iteration."""
+        """Mean EMA of the examples recorded at each iteration; NaN where none is: index
+        iteration.
+        """
         return pd.Series(self._array("mean_loss_dyns.zarr"), self.iterations, name="mean_loss_dyns")
 
     @cached_property
@@ -80,48 +86,61 @@ class LossDynamics(PublishedRun):
             return {}
         curves = self._array("mean_loss_dyns_per_label.zarr")
         labels = self._array("label_values.zarr").tolist()
-        return {label: pd.Series(curve, self.iterations, name=label) for label, curve in zip(labels, curves, strict=True)}
+        return {
+            label: pd.Series(curve, self.iterations, name=label)
+            for label, curve in zip(labels, curves, strict=True)
+        }
 
     @cached_property
     def iterations(self) -> pd.Index:
         """The iterations, ascending."""
         return pd.Index(self._array("iterations.zarr"), name="iteration")
 
-    def ema(self, ids: Sequence[Any], storage_options: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def ema(
+        self, ids: Sequence[Any], storage_options: Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
         """EMA of chosen examples at each iteration; NaN where they were not recorded.
 
         Parameters
         ----------
         ids : sequence
-            Names of candidates as in :attr:`ranking`; where the job was given no ids, positions of any examples.
+            Names of candidates as in :attr:`ranking`; where the job was given no ids, positions of
+            any examples.
         storage_options : mapping, optional
             fsspec options to read the losses with, for a run that was opened again.
 
         Returns
         -------
         DataFrame
-            A row each, in the order asked for; columns are iterations. All examples that share an id: those of an array by
-            position; those of tables and Datumaro datasets named by id, subset and annotation id where these are known.
+            A row each, in the order asked for; columns are iterations. All examples that share an
+            id: those of an array by position; those of tables and Datumaro datasets named by id,
+            subset and annotation id where these are known.
 
         Raises
         ------
         InputError
-            If there is no such example, the losses are not those of the run any more (iterations may have been appended), or
-            they were in memory and are gone.
+            If there is no such example, the losses are not those of the run any more (iterations
+            may have been appended), or they were in memory and are gone.
         """
         return self._chosen(list(ids), storage_options)[0]
 
     def plot_ema_loss_dynamics(
-        self, candidates: Sequence[Any] | None = None, mode: str = "mean", mean_plot_style: str = "--",
-        mean_plot_color: str = "k", figsize: tuple[float, float] = (4, 3),
-        storage_options: Mapping[str, Any] | None = None, **kwargs: Any,
-    ) -> Figure:  # fmt: skip
+        self,
+        candidates: Sequence[Any] | None = None,
+        mode: str = "mean",
+        mean_plot_style: str = "--",
+        mean_plot_color: str = "k",
+        figsize: tuple[float, float] = (4, 3),
+        storage_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Figure:
         """Plot the EMA of candidates over the iterations.
 
         Parameters
         ----------
         candidates : sequence, optional
-            As ``ids`` of :meth:`ema`. The first 20 of the ranking where not given, whose curves lie in the run.
+            As ``ids`` of :meth:`ema`. The first 20 of the ranking where not given, whose curves lie
+            in the run.
         mode : {"mean", "label_mean"}
             Beside them the mean of all examples; or a panel a label, with the mean of that label.
         mean_plot_style, mean_plot_color : str
@@ -140,65 +159,108 @@ class LossDynamics(PublishedRun):
         Raises
         ------
         InputError
-            As :meth:`ema`; or if matplotlib is not installed, the mode is unknown, or labels are wanted and not known.
+            As :meth:`ema`; or if matplotlib is not installed, the mode is unknown, or labels are
+            wanted and not known.
         """
         if candidates is None:
             curves = self._array("top_curves.zarr")
             first = self.top_k(len(curves))
-            named: pd.Index[Any] = pd.MultiIndex.from_frame(first[[name for name in EXAMPLE if name in first]])
+            named: pd.Index[Any] = pd.MultiIndex.from_frame(
+                first[[name for name in EXAMPLE if name in first]]
+            )
             labels = first[LABEL].tolist() if LABEL in first else None
         else:
             frame, labels = self._chosen(list(candidates), storage_options)
             curves, named = frame.to_numpy(), frame.index
         names = [", ".join(map(str, name)) if isinstance(name, tuple) else name for name in named]
         return plot_ema_loss_dynamics(
-            mode, self.iterations, self.mean_loss_dyns, self.mean_loss_dyns_per_label, curves, names, labels,
-            mean_plot_style=mean_plot_style, mean_plot_color=mean_plot_color, figsize=figsize, **kwargs,
-        )  # fmt: skip
+            mode,
+            self.iterations,
+            self.mean_loss_dyns,
+            self.mean_loss_dyns_per_label,
+            curves,
+            names,
+            labels,
+            mean_plot_style=mean_plot_style,
+            mean_plot_color=mean_plot_color,
+            figsize=figsize,
+            **kwargs,
+        )
 
     def _chosen(
         self, ids: list[Any], storage_options: Mapping[str, Any] | None
-    ) -> tuple[pd.DataFrame, list[int] | None]:  # fmt: skip
+    ) -> tuple[pd.DataFrame, list[int] | None]:
         """Curves of chosen examples, and their labels where these are known."""
         if "loss_parts" in self.manifest:
             return self._chosen_of_parts(ids)
         ids, positions = self._positions(ids)
         losses = self._rows("losses", positions, storage_options)[:, : len(self.iterations)]
-        labels = self._rows("labels", positions, storage_options).tolist() if "labels" in self.manifest["inputs"] else None
+        labels = (
+            self._rows("labels", positions, storage_options).tolist()
+            if "labels" in self.manifest["inputs"]
+            else None
+        )
         curves = ema_curves(losses, self.manifest["settings"]["alpha"])
         self._check_unchanged(positions, curves)
         return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
 
-    def _rows(self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None) -> npt.NDArray[Any]:
+    def _rows(
+        self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None
+    ) -> npt.NDArray[Any]:
         """Some rows of the losses or labels that were analyzed."""
-        rows = getattr(self.inputs, name) if self.inputs is not None else self._reopened(name, storage_options)
+        rows = (
+            getattr(self.inputs, name)
+            if self.inputs is not None
+            else self._reopened(name, storage_options)
+        )
         if isinstance(rows, Rows):
             found = [rows.read(index, index + 1) for index in positions]
         else:
-            found = [np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions]
+            found = [
+                np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions
+            ]
         return np.concatenate(found) if found else np.zeros((0, *rows.shape[1:]))
 
     def _check_unchanged(self, positions: list[int], curves: npt.NDArray[np.float64]) -> None:
-        """Refuse curves that do not end where the run left their examples: the losses were replaced since."""
+        """Refuse curves that do not end where the run left their examples: the losses were replaced
+        since.
+        """
         last = pd.DataFrame(curves).ffill(axis=1).iloc[:, -1]
-        if not np.allclose(last, self._open("ema.zarr").oindex[np.array(positions, np.int64)], rtol=1e-9, equal_nan=True):
+        if not np.allclose(
+            last,
+            self._open("ema.zarr").oindex[np.array(positions, np.int64)],
+            rtol=1e-9,
+            equal_nan=True,
+        ):
             raise InputError("the losses changed since this run: run the job again")
 
     def _chosen_of_parts(self, ids: list[Any]) -> tuple[pd.DataFrame, list[int] | None]:
-        """The same from the losses that lie in the run itself; an id may be that of several examples."""
+        """The same from the losses that lie in the run itself; an id may be that of several
+        examples.
+        """
         if not ids:
             none = self.top_k(0)
-            index: pd.Index[Any] = pd.MultiIndex.from_frame(none[[name for name in EXAMPLE if name in none]])
+            index: pd.Index[Any] = pd.MultiIndex.from_frame(
+                none[[name for name in EXAMPLE if name in none]]
+            )
             curves = np.zeros((0, len(self.iterations)))
-            return pd.DataFrame(curves, _plain(index), self.iterations), [] if LABEL in none else None
+            return pd.DataFrame(
+                curves, _plain(index), self.iterations
+            ), [] if LABEL in none else None
         losses = self.manifest["loss_parts"]
         numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
-        pieces = graph.run_pass("find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers)
-        missing = sorted(set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str)
+        pieces = graph.run_pass(
+            "find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers
+        )
+        missing = sorted(
+            set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str
+        )
         if missing:
             raise InputError(f"{missing[0]!r} is no example of this run")
         found = joined(pieces).sorted()
-        found = found.take(np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable"))
+        found = found.take(
+            np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable")
+        )
         values = ema_frame(found, self.manifest["settings"]["alpha"], self.iterations.to_numpy())
         names = [name for name in EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
@@ -208,27 +270,46 @@ class LossDynamics(PublishedRun):
     def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
         url = self.manifest["inputs"][name].get("url")
         if url is None:
-            raise InputError(f"the {name} were in memory and are not known any more; run the job again")
+            raise InputError(
+                f"the {name} were in memory and are not known any more; run the job again"
+            )
         rows, counts = open_rows(url, name, storage_options), self.manifest["counts"]
-        then = (counts["examples"], counts["iterations"]) if name == "losses" else (counts["examples"],)
-        if len(rows.shape) != len(then) or any(now < before for now, before in zip(rows.shape, then, strict=True)):
-            raise InputError(f"the {name} changed since this run, from shape {then} to {rows.shape}: run the job again")
+        then = (
+            (counts["examples"], counts["iterations"])
+            if name == "losses"
+            else (counts["examples"],)
+        )
+        if len(rows.shape) != len(then) or any(
+            now < before for now, before in zip(rows.shape, then, strict=True)
+        ):
+            raise InputError(
+                f"the {name} changed since this run, from shape {then} to {rows.shape}: run the "
+                "job again"
+            )
         return rows
 
     def _positions(self, ids: list[Any]) -> tuple[list[Any], list[int]]:
-        """The examples that ids name, each with the id it was asked for by; all of those that share one, by position."""
+        """The examples that ids name, each with the id it was asked for by; all of those that share
+        one, by position.
+        """
         examples = int(self.manifest["counts"]["examples"])
         if "ids" not in self.manifest["inputs"]:
             for index in ids:
                 if not isinstance(index, int | np.integer) or not 0 <= index < examples:
-                    raise InputError(f"there is no example {index!r}: positions are 0 to {examples - 1:,}")
+                    raise InputError(
+                        f"there is no example {index!r}: positions are 0 to {examples - 1:,}"
+                    )
             return ids, [int(index) for index in ids]
         found: dict[Any, list[int]] = {}
         for name in self.manifest["parts"]:
             with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
                 table = pq.read_table(file, columns=["id", "index"])
-            table = table.filter(pc.field("id").isin(_as_column(ids, table.schema.field("id").type)))
-            for name, index in zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True):
+            table = table.filter(
+                pc.field("id").isin(_as_column(ids, table.schema.field("id").type))
+            )
+            for name, index in zip(
+                table["id"].to_pylist(), table["index"].to_pylist(), strict=True
+            ):
                 found.setdefault(name, []).append(index)
         for name in ids:
             if name not in found:

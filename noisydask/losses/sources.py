@@ -1,6 +1,8 @@
-"""Where recorded losses come from, other than dense arrays: tables in files, frames, datasets of Datumaro.
+"""Where recorded losses come from, other than dense arrays: tables in files, frames, datasets of
+Datumaro.
 
-Each brings the losses of every example together in one place, where they are taken in and written to the run.
+Each brings the losses of every example together in one place, where they are taken in and written
+to the run.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ import pandas as pd
 
 from noisydask.errors import InputError, JobError
 from noisydask.losses.annotations import Batch
-from noisydask.losses.datumaro_format import DatumaroFiles, DatumaroObject, loss_attribute, open_dataset
+from noisydask.losses.datumaro_format import (
+    DatumaroFiles,
+    DatumaroObject,
+    loss_attribute,
+    open_dataset,
+)
 from noisydask.losses.files import LossFiles
 from noisydask.losses.table import LossColumns, checked_rows, is_text
 from noisydask.losses.table_passes import Gathering, GatherState
@@ -39,7 +46,9 @@ class LossSource(Protocol):
 
     @property
     def pieces(self) -> tuple[int, int]:
-        """How often :meth:`gather` says that a piece is done, and the bytes of all, or 0 where those are not known."""
+        """How often :meth:`gather` says that a piece is done, and the bytes of all, or 0 where
+        those are not known.
+        """
         ...
 
     def gather(self, gathering: Gathering) -> GatherState:
@@ -87,12 +96,16 @@ class FileSource:
         read = partial(_read_unit, files=self.files, done=gathering.done)
         parts = list(graph.over_blocks("table", read, numbers).to_delayed())
         if not self.files.whole:
-            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", self._num_parts)
+            parts = graph.shuffle_rows(
+                parts, self.columns.meta(self.text_ids), "id", self._num_parts
+            )
         state = _gathered(parts, gathering)
         if self.files.rows not in (None, state.taken):
             raise JobError(
-                f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at {self.files.place.shown}:"
-                f" it was changed while it was read, or its statistics of column {self.columns.id!r} are wrong"
+                f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at "
+                f"{self.files.place.shown}:"
+                " it was changed while it was read, or its statistics of column "
+                f"{self.columns.id!r} are wrong"
             )
         return state
 
@@ -111,7 +124,9 @@ class FileSource:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A frame of pandas or Dask; ``by_index`` says that the ids are its index, and each of them in one partition only."""
+    """A frame of pandas or Dask; ``by_index`` says that the ids are its index, and each of them in
+    one partition only.
+    """
 
     frame: Any = field(repr=False)
     columns: LossColumns
@@ -122,7 +137,10 @@ class FrameSource:
     @classmethod
     def of(cls, frame: Any, columns: LossColumns, block_bytes: int) -> FrameSource:
         """Look at a frame."""
-        names, indexed = list(frame.columns), frame.index.name == columns.id and columns.id not in frame.columns
+        names, indexed = (
+            list(frame.columns),
+            frame.index.name == columns.id and columns.id not in frame.columns,
+        )
         columns.require([*names, *([columns.id] if indexed else [])], "the table")
         text = is_text(frame.index.dtype if indexed else frame.dtypes[columns.id], columns.id)
         if isinstance(frame, pd.DataFrame):
@@ -134,7 +152,11 @@ class FrameSource:
     @property
     def pieces(self) -> tuple[int, int]:
         """Partitions, or slices of what lies in memory."""
-        slices = -(-max(1, len(self.frame)) // self._block_rows) if isinstance(self.frame, pd.DataFrame) else 0
+        slices = (
+            -(-max(1, len(self.frame)) // self._block_rows)
+            if isinstance(self.frame, pd.DataFrame)
+            else 0
+        )
         return slices or self.frame.npartitions, 0
 
     @property
@@ -144,7 +166,9 @@ class FrameSource:
     def gather(self, gathering: Gathering) -> GatherState:
         """Take each partition once; where ids lie in several, shuffle their rows."""
         parts = graph.frame_parts(self.frame, self._block_rows)
-        parts = graph.map_parts("rows", partial(_check_part, columns=self.columns, text_ids=self.text_ids), parts)
+        parts = graph.map_parts(
+            "rows", partial(_check_part, columns=self.columns, text_ids=self.text_ids), parts
+        )
         if len(parts) > 1 and not self.by_index:
             parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
         return _gathered(parts, gathering)
@@ -183,7 +207,9 @@ def open_table(
         return FileSource(LossFiles.open(place, columns, block_bytes), block_bytes)
     if graph.is_frame(source):
         return FrameSource.of(source, columns, block_bytes)
-    raise InputError(f"table must be a path, a URL or a frame of pandas or Dask, not {type(source).__name__}")
+    raise InputError(
+        f"table must be a path, a URL or a frame of pandas or Dask, not {type(source).__name__}"
+    )
 
 
 def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> pd.DataFrame:
@@ -193,13 +219,17 @@ def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], Non
     return rows
 
 
-def _check_part(frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+def _check_part(
+    frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool
+) -> pd.DataFrame:
     rows = frame.reset_index() if columns.id not in frame.columns else frame
     return checked_rows(rows, columns, text_ids)
 
 
 def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
-    state: GatherState = graph.total("examples", graph.map_parts("examples", gathering.gather_rows, parts))
+    state: GatherState = graph.total(
+        "examples", graph.map_parts("examples", gathering.gather_rows, parts)
+    )
     return state
 
 
@@ -213,7 +243,9 @@ class DatumaroSource:
     text_ids: bool = True
 
     @classmethod
-    def open(cls, source: Any, tracking_loss_type: str | None, storage_options: Mapping[str, Any] | None) -> DatumaroSource:
+    def open(
+        cls, source: Any, tracking_loss_type: str | None, storage_options: Mapping[str, Any] | None
+    ) -> DatumaroSource:
         """Open a dataset.
 
         Raises
@@ -234,8 +266,12 @@ class DatumaroSource:
         if isinstance(self.dataset, DatumaroObject):
             return _take_in(self.dataset.batches(self.attribute), "00000", gathering)
         files = range(len(self.dataset.files))
-        task = partial(_gather_files, dataset=self.dataset, attribute=self.attribute, gathering=gathering)
-        state: GatherState = graph.run_pass("datumaro", task, graph.block_numbers(files, (1,) * len(files)))
+        task = partial(
+            _gather_files, dataset=self.dataset, attribute=self.attribute, gathering=gathering
+        )
+        state: GatherState = graph.run_pass(
+            "datumaro", task, graph.block_numbers(files, (1,) * len(files))
+        )
         return state
 
     def describe(self) -> dict[str, Any]:
@@ -245,10 +281,14 @@ class DatumaroSource:
     def check_unchanged(self) -> None:
         """List the files again, where there are such."""
         if isinstance(self.dataset, DatumaroFiles):
-            check_files_unchanged("the Datumaro dataset", self.dataset.folder, self.dataset.versions)
+            check_files_unchanged(
+                "the Datumaro dataset", self.dataset.folder, self.dataset.versions
+            )
 
 
-def _gather_files(numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering) -> GatherState:
+def _gather_files(
+    numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering
+) -> GatherState:
     (number,) = numbers
     state = _take_in(dataset.batches_of(number, attribute), f"{number:05d}", gathering)
     gathering.done(0)

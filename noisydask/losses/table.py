@@ -1,4 +1,5 @@
-"""Tables of recorded losses: what their columns are called, what is accepted, and frames of pandas and Dask.
+"""Tables of recorded losses: what their columns are called, what is accepted, and frames of pandas
+and Dask.
 
 Tables in files are on :mod:`noisydask.losses.files`.
 """
@@ -52,16 +53,26 @@ class LossColumns:
             raise InputError(f"{where} has {found.count(twice[0])} columns {twice[0]!r}")
         missing = [name for name in self.names.values() if name not in found]
         if missing:
-            raise InputError(f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, found))}")
+            raise InputError(
+                f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, found))}"
+            )
 
     def meta(self, text_ids: bool) -> pd.DataFrame:
         """A table of our names without rows."""
-        kinds: Mapping[str, Any] = {"loss": np.float64, "subset": TEXT, "id": TEXT if text_ids else np.int64}
-        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, np.int64)) for name in self.names})
+        kinds: Mapping[str, Any] = {
+            "loss": np.float64,
+            "subset": TEXT,
+            "id": TEXT if text_ids else np.int64,
+        }
+        return pd.DataFrame(
+            {name: pd.Series(dtype=kinds.get(name, np.int64)) for name in self.names}
+        )
 
     def row_bytes(self, text_ids: bool) -> int:
         """Bytes of a row in memory, about."""
-        return sum(_TEXT_BYTES if kind == TEXT else _NUMBER_BYTES for kind in self.meta(text_ids).dtypes)
+        return sum(
+            _TEXT_BYTES if kind == TEXT else _NUMBER_BYTES for kind in self.meta(text_ids).dtypes
+        )
 
 
 def is_text(kind: Any, name: str) -> bool:
@@ -82,7 +93,8 @@ def is_text(kind: Any, name: str) -> bool:
 
 
 def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
-    """The integers of 64 bits that texts are; None where one is not written as those are: 007 and 7 are two names.
+    """The integers of 64 bits that texts are; None where one is not written as those are: 007 and 7
+    are two names.
 
     Examples
     --------
@@ -116,10 +128,14 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
             found[ours] = _losses(column, theirs)
             continue
         if column.isna().any():
-            raise InputError(f"column {theirs!r} of the table has {column.isna().sum():,} empty cells")
+            raise InputError(
+                f"column {theirs!r} of the table has {column.isna().sum():,} empty cells"
+            )
         text = ours == "subset" or (ours == "id" and is_text(column.dtype, theirs))
         if ours == "id" and text != text_ids and len(column):
-            raise InputError(f"column {theirs!r} of the table holds integers in one place and text in another")
+            raise InputError(
+                f"column {theirs!r} of the table holds integers in one place and text in another"
+            )
         found[ours] = _texts(column, theirs) if text else _whole(column, theirs)
     return pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
         {name: TEXT for name in found if found[name].dtype.kind not in "if"}
@@ -135,7 +151,10 @@ def _losses(column: pd.Series[Any], name: str) -> Any:
 def _texts(column: pd.Series[Any], name: str) -> Any:
     values = column.astype(object).to_numpy()
     if not all(isinstance(value, str) for value in values):
-        raise InputError(f"column {name!r} of the table holds {type(values[0]).__name__} and the like; it must be text")
+        raise InputError(
+            f"column {name!r} of the table holds {type(values[0]).__name__} and the like; it "
+            "must be text"
+        )
     return values
 
 

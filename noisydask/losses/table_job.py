@@ -43,11 +43,19 @@ class TableJob(Job[LossDynamics]):
         self._timed("gather")
         total = state.examples if top_k is None else min(top_k, state.examples)
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
-        sums, iterations, losses = state.sums.sums, state.sums.iterations, tuple(part.name for part in state.parts)
+        sums, iterations, losses = (
+            state.sums.sums,
+            state.sums.iterations,
+            tuple(part.name for part in state.parts),
+        )
         mean = sums.mean()
         ranked, cuts = _ranked_parts(state, losses, total, run)
-        selection = table_passes.LossSelection(tuple(ranked), cuts, alpha, iterations, mean, losses, run)
-        candidates = _write_candidates(selection, table_passes.empty_selection(self.source.columns, self.source.text_ids))
+        selection = table_passes.LossSelection(
+            tuple(ranked), cuts, alpha, iterations, mean, losses, run
+        )
+        candidates = _write_candidates(
+            selection, table_passes.empty_selection(self.source.columns, self.source.text_ids)
+        )
         self._timed("rank")
         head = [place for part in candidates for place in part.head][: table_passes.HEAD]
         arrays = {
@@ -58,11 +66,16 @@ class TableJob(Job[LossDynamics]):
         }
         labelled = self.source.columns.label is not None
         if labelled:
-            arrays |= {"label_values": sums.labels, "mean_loss_dyns_per_label": sums.mean_per_label()}
+            arrays |= {
+                "label_values": sums.labels,
+                "mean_loss_dyns_per_label": sums.mean_per_label(),
+            }
         for name, values in arrays.items():
             self.objects += run.write_array(f"{name}.zarr", values)
         self.objects += loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
-        self.objects += [part.written for part in state.parts] + [part.written for part in candidates]
+        self.objects += [part.written for part in state.parts] + [
+            part.written for part in candidates
+        ]
         self._timed("write")
         manifest = common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,
@@ -87,7 +100,10 @@ class TableJob(Job[LossDynamics]):
         check_memory(self.settings.block_bytes)
         pieces, num_bytes = self.source.pieces
         if pieces:
-            with self.reporter.reading(pieces, num_bytes, "pieces") as advance, listening(advance) as notify:
+            with (
+                self.reporter.reading(pieces, num_bytes, "pieces") as advance,
+                listening(advance) as notify,
+            ):
                 state = self.source.gather(Gathering(self.settings.alpha, run, notify))
         else:
             state = self.source.gather(Gathering(self.settings.alpha, run))
@@ -103,8 +119,12 @@ def _over_parts(name: str, task: Any, parts: Sequence[Any]) -> Any:
     return graph.run_pass(name, task, numbers)
 
 
-def _ranked_parts(state: GatherState, losses: Sequence[str], total: int, run: RunStore) -> tuple[list[ranking.Part], TieCuts]:
-    """The parts of the ranking, and the ids at which examples of exactly the same metric are cut between them."""
+def _ranked_parts(
+    state: GatherState, losses: Sequence[str], total: int, run: RunStore
+) -> tuple[list[ranking.Part], TieCuts]:
+    """The parts of the ranking, and the ids at which examples of exactly the same metric are cut
+    between them.
+    """
     rows, cuts = state.examples, TieCuts({})
     cut_off = ranking.CutOff(total, 8, rows)
     cut_off.add([ranking.whole_range(8)], state.histogram)
@@ -119,30 +139,42 @@ def _ranked_parts(state: GatherState, losses: Sequence[str], total: int, run: Ru
     return cut_off.parts(), cuts
 
 
-def _write_candidates(selection: table_passes.LossSelection, meta: pd.DataFrame) -> list[CandidatePart]:
+def _write_candidates(
+    selection: table_passes.LossSelection, meta: pd.DataFrame
+) -> list[CandidatePart]:
     run, parts = selection.run, selection.ranked
     run.make_folder("candidates")
     tasks = plan_tasks(len(selection.losses), graph.slots(), 2)
-    frames = graph.over_blocks("select", selection.select, graph.block_numbers(range(len(selection.losses)), tasks))
+    frames = graph.over_blocks(
+        "select", selection.select, graph.block_numbers(range(len(selection.losses)), tasks)
+    )
     if len(parts) <= 1:
         part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
         finish = partial(table_passes.rank_candidates, number=0, part=part, first_rank=1, run=run)
         return [graph.compute(graph.gather_frames("write", frames, finish))]
     firsts = 1 + np.cumsum([0, *(part.take for part in parts[:-1])])
-    finish_part = partial(table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), run=run)
+    finish_part = partial(
+        table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), run=run
+    )
     table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
     return sorted(table["written"], key=lambda part: part.number)
 
 
 def _curves_at(
-    places: Sequence[tuple[int, int]], iterations: Ints, losses: Sequence[str], alpha: float, run: RunStore
+    places: Sequence[tuple[int, int]],
+    iterations: Ints,
+    losses: Sequence[str],
+    alpha: float,
+    run: RunStore,
 ) -> Floats:
     """EMA of some examples at all iterations, NaN where not recorded."""
     if not places:
         return np.zeros((0, len(iterations)))
     files = sorted({file for file, _ in places})
     task = partial(table_passes.examples_at, places=tuple(places), losses=losses, run=run)
-    found: tuple[tuple[int, Examples], ...] = graph.run_pass("curves", task, graph.block_numbers(files, (1,) * len(files)))
+    found: tuple[tuple[int, Examples], ...] = graph.run_pass(
+        "curves", task, graph.block_numbers(files, (1,) * len(files))
+    )
     curves = np.full((len(places), len(iterations)), np.nan)
     for position, example in found:
         curves[position] = ema_frame(example, alpha, iterations)[0]

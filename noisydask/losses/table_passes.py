@@ -1,7 +1,8 @@
-"""The passes over a table of losses, part by part: what a task does, and the partial states that add up.
+"""The passes over a table of losses, part by part: what a task does, and the partial states that
+add up.
 
-The first pass leaves in the run, for each part, its examples with their losses; the others read those. Storage is handed in,
-Dask is not known here.
+The first pass leaves in the run, for each part, its examples with their losses; the others read
+those. Storage is handed in, Dask is not known here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.table_sums import TableSums
-from noisydask.losses.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples, RowProblems, crossed_at
+from noisydask.losses.examples import (
+    EXAMPLE,
+    LABEL,
+    TOLD,
+    Analysis,
+    Examples,
+    RowProblems,
+    crossed_at,
+)
 from noisydask.losses.loss_parts import LossPart, read_columns, read_losses, write_losses
 from noisydask.losses.table import LossColumns
 from noisydask.losses.ties import TieCuts, TieSample
@@ -36,13 +45,15 @@ Ints = npt.NDArray[np.int64]
 LOSSES = "losses"
 #: Candidates whose curves are kept.
 HEAD = 20
-#: Columns by which candidates are put in order after their metric; the last two tell apart what is named alike.
+#: Columns by which candidates are put in order after their metric; the last two tell apart what is
+#: named alike.
 TIES = (*EXAMPLE, "file", "row")
 
 
 @dataclass(frozen=True, eq=False)
 class GatherState:
-    """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and the parts written.
+    """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and
+    the parts written.
 
     ``rows`` are those with a loss, ``taken`` all rows of a table that were taken in.
     """
@@ -73,14 +84,20 @@ class GatherState:
 
     def __add__(self, other: GatherState) -> GatherState:
         return GatherState(
-            self.sums + other.sums, self.histogram + other.histogram, self.problems + other.problems,
-            self.rows + other.rows, tuple(sorted(self.parts + other.parts)), self.taken + other.taken,
-        )  # fmt: skip
+            self.sums + other.sums,
+            self.histogram + other.histogram,
+            self.problems + other.problems,
+            self.rows + other.rows,
+            tuple(sorted(self.parts + other.parts)),
+            self.taken + other.taken,
+        )
 
 
 @dataclass(frozen=True)
 class Gathering:
-    """How examples are gathered: ``alpha`` of their EMA, the run that they are written to, who is told of pieces done."""
+    """How examples are gathered: ``alpha`` of their EMA, the run that they are written to, who is
+    told of pieces done.
+    """
 
     alpha: float
     run: RunStore
@@ -96,12 +113,18 @@ class Gathering:
         recorded = rows.dropna(subset="loss")
         examples, problems = Examples.of_rows(recorded)
         refused = problems.total > 0
-        state = GatherState.refused(problems, len(recorded)) if refused else self.gather(examples, f"{number:05d}")
+        state = (
+            GatherState.refused(problems, len(recorded))
+            if refused
+            else self.gather(examples, f"{number:05d}")
+        )
         self.done(0)
         return replace(state, taken=len(rows))
 
     def gather(self, examples: Examples, name: str) -> GatherState:
-        """Take in some examples, whole and sorted; doing it twice leaves what doing it once does."""
+        """Take in some examples, whole and sorted; doing it twice leaves what doing it once
+        does.
+        """
         if not len(examples):
             return GatherState.zero()
         found = Analysis.of(examples, self.alpha)
@@ -110,18 +133,24 @@ class Gathering:
         return GatherState(found.sums, counts, rows=len(examples.losses), parts=(part,))
 
 
-def refine(numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore) -> Ints:
+def refine(
+    numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore
+) -> Ints:
     """Histogram of bins of the metric that hold too many examples."""
     keys = (sort_keys(-read_columns(losses[number], run, "metric")[0]) for number in numbers)
     return reduce(add, (histogram(key, bins) for key in keys))
 
 
-def sample_ties(numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore) -> TieSample:
+def sample_ties(
+    numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore
+) -> TieSample:
     """A sample of the examples of tied keys, of which there are too many for a part."""
     return reduce(add, (TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
 
 
-def count_ties(numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore) -> Ints:
+def count_ties(
+    numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore
+) -> Ints:
     """Per tied key, how many examples lie between its cuts."""
     return reduce(add, (cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
 
@@ -133,7 +162,9 @@ def _keys_and_ids(part: str, run: RunStore) -> tuple[Keys, npt.NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class LossSelection:
-    """Which examples are candidates, where those of the same metric are cut, and what the dataset's mean curve is."""
+    """Which examples are candidates, where those of the same metric are cut, and what the dataset's
+    mean curve is.
+    """
 
     ranked: tuple[Part, ...]
     cuts: TieCuts
@@ -153,7 +184,11 @@ class LossSelection:
         part = assign_parts(keys, self.cuts.index(keys, everyone.keys["id"]), self.ranked)
         rows = np.flatnonzero(part >= 0)
         examples = everyone.take(rows)
-        columns = {name: examples.keys[name] for name in ("id", LABEL, "subset", "ann_id") if name in examples.keys}
+        columns = {
+            name: examples.keys[name]
+            for name in ("id", LABEL, "subset", "ann_id")
+            if name in examples.keys
+        }
         crossed = crossed_at(examples, self.alpha, self.iterations, self.mean)
         chosen = {name: values[rows] for name, values in told.items()}
         where = {"part": part[rows], "file": np.full(len(rows), number), "row": rows}
@@ -172,7 +207,9 @@ def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class CandidatePart:
-    """A part of the ranking that lies in the run; ``head`` says of its first rows in which file and row their losses lie."""
+    """A part of the ranking that lies in the run; ``head`` says of its first rows in which file and
+    row their losses lie.
+    """
 
     number: int
     rows: int
@@ -185,10 +222,16 @@ def candidates_name(number: int) -> str:
     return f"candidates/part-{number:05d}.parquet"
 
 
-def rank_candidates(frame: pd.DataFrame, number: int, part: Part, first_rank: int, run: RunStore) -> CandidatePart:
-    """Put a part of the ranking in order, take the examples that belong to it, number and write them."""
+def rank_candidates(
+    frame: pd.DataFrame, number: int, part: Part, first_rank: int, run: RunStore
+) -> CandidatePart:
+    """Put a part of the ranking in order, take the examples that belong to it, number and write
+    them.
+    """
     by = ["metric", *(name for name in TIES if name in frame)]
-    frame = frame.sort_values(by, ascending=[False, *(True for _ in by[1:])], kind="stable", ignore_index=True)
+    frame = frame.sort_values(
+        by, ascending=[False, *(True for _ in by[1:])], kind="stable", ignore_index=True
+    )
     frame = frame.iloc[: part.take]
     head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
     frame = frame.drop(columns=["part", "file", "row"], errors="ignore")
@@ -196,21 +239,33 @@ def rank_candidates(frame: pd.DataFrame, number: int, part: Part, first_rank: in
     buffer = BytesIO()
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
-    return CandidatePart(number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head)
+    return CandidatePart(
+        number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head
+    )
 
 
-def rank_shuffled(frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore) -> pd.DataFrame:
-    """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written, as a table's row."""
+def rank_shuffled(
+    frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore
+) -> pd.DataFrame:
+    """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written,
+    as a table's row.
+    """
     number = int(frame.index[0])
-    written = rank_candidates(frame.reset_index(drop=True), number, parts[number], first_ranks[number], run)
+    written = rank_candidates(
+        frame.reset_index(drop=True), number, parts[number], first_ranks[number], run
+    )
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
-def find_examples(numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore) -> tuple[Examples, ...]:
+def find_examples(
+    numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore
+) -> tuple[Examples, ...]:
     """All examples of some ids."""
     found = []
     for number in numbers:
-        rows = np.flatnonzero(pd.Series(read_columns(losses[number], run, "id")[0]).isin(ids).to_numpy())
+        rows = np.flatnonzero(
+            pd.Series(read_columns(losses[number], run, "id")[0]).isin(ids).to_numpy()
+        )
         if len(rows):
             found.append(read_losses(losses[number], run).take(rows))
     return tuple(found)
@@ -223,5 +278,9 @@ def examples_at(
     found = []
     for number in numbers:
         examples = read_losses(losses[number], run)
-        found += [(k, examples.take(np.array([row]))) for k, (file, row) in enumerate(places) if file == number]
+        found += [
+            (k, examples.take(np.array([row])))
+            for k, (file, row) in enumerate(places)
+            if file == number
+        ]
     return tuple(found)

@@ -24,9 +24,20 @@ Floats = npt.NDArray[np.float64]
 
 #: Columns of a part, in order; those that are not known are left out.
 COLUMNS = (
-    "rank", "index", "id", "label", "subset", "ann_id", "metric", "num_losses", "mean_loss", "variance", "min_loss",
-    "last_loss", "crossed_at",
-)  # fmt: skip
+    "rank",
+    "index",
+    "id",
+    "label",
+    "subset",
+    "ann_id",
+    "metric",
+    "num_losses",
+    "mean_loss",
+    "variance",
+    "min_loss",
+    "last_loss",
+    "crossed_at",
+)
 
 
 def part_name(number: int) -> str:
@@ -41,31 +52,49 @@ class CandidatePart(WrittenPart):
     bytes_read: int
 
 
-def write_part(frame: pd.DataFrame, number: int, first_rank: int, take: int, iterations: Ints, run: RunStore) -> CandidatePart:
+def write_part(
+    frame: pd.DataFrame, number: int, first_rank: int, take: int, iterations: Ints, run: RunStore
+) -> CandidatePart:
     """Put a part in order, take its first candidates, number and write them.
 
-    ``crossed`` is the position of an iteration; ``crossed_at`` is written, the iteration itself. ``again`` sums up to the
-    bytes that were read for the rows.
+    ``crossed`` is the position of an iteration; ``crossed_at`` is written, the iteration itself.
+    ``again`` sums up to the bytes that were read for the rows.
     """
     order = np.lexsort((frame["index"].to_numpy(), -frame["metric"].to_numpy()))[:take]
     ranked = frame.iloc[order]
     crossed = ranked["crossed"].to_numpy()
     ranked = ranked.assign(
-        rank=np.arange(first_rank, first_rank + len(ranked)), crossed_at=np.where(crossed < 0, -1, iterations[crossed])
+        rank=np.arange(first_rank, first_rank + len(ranked)),
+        crossed_at=np.where(crossed < 0, -1, iterations[crossed]),
     )
-    table = pa.Table.from_pandas(ranked[[name for name in COLUMNS if name in ranked]], preserve_index=False)
+    table = pa.Table.from_pandas(
+        ranked[[name for name in COLUMNS if name in ranked]], preserve_index=False
+    )
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), buffer, compression="snappy", use_dictionary=False)
+    pq.write_table(
+        table.replace_schema_metadata(None), buffer, compression="snappy", use_dictionary=False
+    )
     written = run.write(part_name(number), buffer.getvalue())
     return CandidatePart(number, len(ranked), (written,), int(frame["again"].sum()))
 
 
 def write_shuffled_part(
-    frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], iterations: Ints, run: RunStore
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    first_ranks: Sequence[int],
+    iterations: Ints,
+    run: RunStore,
 ) -> pd.DataFrame:
     """Write the part whose number is the frame's index; what was written, as a table's row."""
     number = int(frame.index[0])
-    written = write_part(frame.reset_index(drop=True), number, first_ranks[number], parts[number].take, iterations, run)
+    written = write_part(
+        frame.reset_index(drop=True),
+        number,
+        first_ranks[number],
+        parts[number].take,
+        iterations,
+        run,
+    )
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 
 
@@ -80,7 +109,9 @@ def first_ids(run: RunStore, top: int) -> list[Any]:
     return ids
 
 
-def write_picture(run: RunStore, iterations: Ints, mean: Floats, curves: Floats) -> list[StoredObject]:
+def write_picture(
+    run: RunStore, iterations: Ints, mean: Floats, curves: Floats
+) -> list[StoredObject]:
     """Draw the curves of the first candidates, where matplotlib is there to do so."""
     if not len(curves) or find_spec("matplotlib") is None:
         return []

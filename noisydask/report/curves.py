@@ -1,7 +1,7 @@
 """Curves of the EMA of the loss: figures fit for a paper, and a line of text for a terminal.
 
-Figures are made by matplotlib's objects alone: nothing is registered with ``pyplot``, so nothing stays behind, no window
-opens, and threads do not meet.
+Figures are made by matplotlib's objects alone: nothing is registered with ``pyplot``, so nothing
+stays behind, no window opens, and threads do not meet.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-#: Seven colours that the colour-blind tell apart (Okabe and Ito, without yellow and black), then the same in another
-#: dash: 21 curves, of which no two look alike. Black and "--" are the mean's.
+#: Seven colours that the colour-blind tell apart (Okabe and Ito, without yellow and black), then
+#: the same in another dash: 21 curves, of which no two look alike. Black and "--" are the mean's.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A")
 _DASHES = ("-", ":", "-.")
 _NAME_WIDTH = 28
@@ -52,9 +52,16 @@ class _Panel:
 
 
 def plot_ema(
-    iterations: npt.ArrayLike, mean: npt.ArrayLike, curves: npt.ArrayLike, names: Sequence[Any], *,
-    mean_plot_style: str = "--", mean_plot_color: str = "k", figsize: tuple[float, float] = (4, 3), **kwargs: Any,
-) -> Figure:  # fmt: skip
+    iterations: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    curves: npt.ArrayLike,
+    names: Sequence[Any],
+    *,
+    mean_plot_style: str = "--",
+    mean_plot_color: str = "k",
+    figsize: tuple[float, float] = (4, 3),
+    **kwargs: Any,
+) -> Figure:
     """Plot the EMA of candidates over the iterations, with the mean of all examples.
 
     Parameters
@@ -64,7 +71,8 @@ def plot_ema(
     mean : array-like of float, (T,)
         Mean EMA of the examples recorded at each iteration; NaN where none was.
     curves : array-like of float, (candidates, T)
-        EMA of each candidate; NaN where it was not recorded: its curve runs on to the next that was.
+        EMA of each candidate; NaN where it was not recorded: its curve runs on to the next that
+        was.
     names : sequence
         What the legend calls them; shown as they are, not as mathematics.
     mean_plot_style, mean_plot_color : str
@@ -90,22 +98,33 @@ def plot_ema(
     ['mean of all', 'img$7']
     """
     panel = _Panel(None, "mean of all", np.asarray(mean, float), _rows(curves, names), names)
-    return _figure([panel], np.asarray(iterations), mean_plot_style, mean_plot_color, figsize, kwargs)
+    return _figure(
+        [panel], np.asarray(iterations), mean_plot_style, mean_plot_color, figsize, kwargs
+    )
 
 
 def plot_ema_per_label(
-    iterations: npt.ArrayLike, means: Mapping[Any, npt.ArrayLike], curves: npt.ArrayLike, names: Sequence[Any],
-    labels: Sequence[Hashable], *, mean_plot_style: str = "--", mean_plot_color: str = "k",
-    figsize: tuple[float, float] = (4, 3), **kwargs: Any,
-) -> Figure:  # fmt: skip
-    """Plot the EMA of candidates in a panel for each of their labels, with the mean of that label's examples.
+    iterations: npt.ArrayLike,
+    means: Mapping[Any, npt.ArrayLike],
+    curves: npt.ArrayLike,
+    names: Sequence[Any],
+    labels: Sequence[Hashable],
+    *,
+    mean_plot_style: str = "--",
+    mean_plot_color: str = "k",
+    figsize: tuple[float, float] = (4, 3),
+    **kwargs: Any,
+) -> Figure:
+    """Plot the EMA of candidates in a panel for each of their labels, with the mean of that label's
+    examples.
 
     Parameters
     ----------
     iterations, curves, names, mean_plot_style, mean_plot_color, **kwargs
         As for :func:`plot_ema`; ``figsize`` is that of a panel.
     means : mapping of label to array-like of float, (T,)
-        Mean EMA of each label's examples. Labels without a candidate get no panel; panels come in the mapping's order.
+        Mean EMA of each label's examples. Labels without a candidate get no panel; panels come in
+        the mapping's order.
     labels : sequence
         Label of each candidate, a key of ``means``.
 
@@ -119,17 +138,34 @@ def plot_ema_per_label(
         mine = [k for k, other in enumerate(labels) if other == label]
         if mine:
             chosen, called = [rows[k] for k in mine], [names[k] for k in mine]
-            panels.append(_Panel(f"label {plain(label)}", "mean of label", np.asarray(mean, float), chosen, called))
+            panels.append(
+                _Panel(
+                    f"label {plain(label)}",
+                    "mean of label",
+                    np.asarray(mean, float),
+                    chosen,
+                    called,
+                )
+            )
     if not panels:
         raise InputError("there are no candidates to plot")
-    return _figure(panels, np.asarray(iterations), mean_plot_style, mean_plot_color, figsize, kwargs)
+    return _figure(
+        panels, np.asarray(iterations), mean_plot_style, mean_plot_color, figsize, kwargs
+    )
 
 
 def plot_ema_loss_dynamics(
-    mode: str, iterations: npt.ArrayLike, mean: npt.ArrayLike, means: Mapping[Any, npt.ArrayLike], curves: npt.ArrayLike,
-    names: Sequence[Any], labels: Sequence[Hashable] | None, **how: Any,
-) -> Figure:  # fmt: skip
-    """Plot candidates by :func:`plot_ema` (mode "mean") or :func:`plot_ema_per_label` (mode "label_mean").
+    mode: str,
+    iterations: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    means: Mapping[Any, npt.ArrayLike],
+    curves: npt.ArrayLike,
+    names: Sequence[Any],
+    labels: Sequence[Hashable] | None,
+    **how: Any,
+) -> Figure:
+    """Plot candidates by :func:`plot_ema` (mode "mean") or :func:`plot_ema_per_label` (mode
+    "label_mean").
 
     Raises
     ------
@@ -146,13 +182,19 @@ def plot_ema_loss_dynamics(
 
 
 def save_curves_png(
-    file: str | BinaryIO, iterations: npt.ArrayLike, mean: npt.ArrayLike, curves: npt.ArrayLike, names: Sequence[Any]
+    file: str | BinaryIO,
+    iterations: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    curves: npt.ArrayLike,
+    names: Sequence[Any],
 ) -> None:
     """Write the picture of :func:`plot_ema` as PNG; the same curves give the same bytes."""
     figure = plot_ema(iterations, mean, curves, names)
     figure.set_dpi(_DPI)
     with _glyphs_may_be_missing():  # savefig would draw all of it twice, to lay it out
-        cast(Any, figure.canvas).print_png(file, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+        cast(Any, figure.canvas).print_png(
+            file, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+        )
 
 
 def sparkline(values: npt.ArrayLike, width: int) -> str:
@@ -172,7 +214,9 @@ def sparkline(values: npt.ArrayLike, width: int) -> str:
     low, high = min(known, default=0.0), max(known, default=0.0)
     # Halved, the difference of the largest numbers is one too.
     steps = (len(_BLOCKS) - 1) / (high / 2 - low / 2) if high > low else 0.0
-    return "".join(" " if math.isnan(v) else _BLOCKS[round((v / 2 - low / 2) * steps)] for v in means)
+    return "".join(
+        " " if math.isnan(v) else _BLOCKS[round((v / 2 - low / 2) * steps)] for v in means
+    )
 
 
 def _mean(values: Floats) -> float:
@@ -189,9 +233,13 @@ def _rows(curves: npt.ArrayLike, names: Sequence[Any]) -> list[Floats]:
 
 
 def _figure(
-    panels: Sequence[_Panel], iterations: Ints, mean_style: str, mean_color: str, figsize: tuple[float, float],
+    panels: Sequence[_Panel],
+    iterations: Ints,
+    mean_style: str,
+    mean_color: str,
+    figsize: tuple[float, float],
     kwargs: Mapping[str, Any],
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Panels in rows, each with its legend to the right; the figure is as wide as they need."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  plots are an extra
@@ -211,7 +259,11 @@ def _figure(
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(down, across, number + 1)
         lines = _draw(axes, panel, iterations, mean_style, mean_color, given)
-        legends.append(_legend(axes, lines, [panel.mean_name, *(plain(name) for name in panel.names)], legend_rows))
+        legends.append(
+            _legend(
+                axes, lines, [panel.mean_name, *(plain(name) for name in panel.names)], legend_rows
+            )
+        )
         last_row = number + across >= len(panels)
         _label(axes, panel.title, x=last_row, y=number % across == 0)
     with _glyphs_may_be_missing():
@@ -222,7 +274,12 @@ def _figure(
 
 
 def _draw(
-    axes: Axes, panel: _Panel, iterations: Ints, mean_style: str, mean_color: str, kwargs: Mapping[str, Any]
+    axes: Axes,
+    panel: _Panel,
+    iterations: Ints,
+    mean_style: str,
+    mean_color: str,
+    kwargs: Mapping[str, Any],
 ) -> list[Line2D]:
     """The mean's line and those of the candidates; a curve of a single iteration is a dot."""
     lines = []
@@ -254,11 +311,21 @@ def _label(axes: Axes, title: str | None, x: bool, y: bool) -> None:
 
 
 def _legend(axes: Axes, lines: Sequence[Line2D], names: Sequence[str], rows: int) -> Legend:
-    """A legend right of the axes. Names are set afterwards: matplotlib reads ``$`` and a leading ``_`` as its own."""
+    """A legend right of the axes. Names are set afterwards: matplotlib reads ``$`` and a leading
+    ``_`` as its own.
+    """
     legend = axes.legend(
-        lines, [str(k) for k in range(len(lines))], loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0,
-        frameon=False, fontsize=_SMALL, handlelength=2.4, labelspacing=0.25, ncols=-(-len(lines) // rows),
-    )  # fmt: skip
+        lines,
+        [str(k) for k in range(len(lines))],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=_SMALL,
+        handlelength=2.4,
+        labelspacing=0.25,
+        ncols=-(-len(lines) // rows),
+    )
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_usetex(False)
@@ -268,7 +335,9 @@ def _legend(axes: Axes, lines: Sequence[Line2D], names: Sequence[str], rows: int
 
 @contextmanager
 def _glyphs_may_be_missing() -> Iterator[None]:
-    """Names may be in any script; what the font lacks is drawn as a box, which is not worth a warning each."""
+    """Names may be in any script; what the font lacks is drawn as a box, which is not worth a
+    warning each.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         yield

@@ -6,7 +6,8 @@ from typing import Any
 
 
 def plain(value: Any) -> str:
-    r"""Text of an id or a name without what cannot be printed: control characters, line breaks, escape codes.
+    r"""Text of an id or a name without what cannot be printed: control characters, line breaks,
+    escape codes.
 
     Examples
     --------
@@ -17,7 +18,8 @@ def plain(value: Any) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Text of at most ``width`` characters; of longer text the middle is left out, since ids differ at their ends.
+    """Text of at most ``width`` characters; of longer text the middle is left out, since ids differ
+    at their ends.
 
     Examples
     --------

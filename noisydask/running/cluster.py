@@ -18,15 +18,17 @@ from noisydask.errors import InputError, JobError
 from noisydask.running.config import ClusterConfig
 from noisydask.running.interrupts import held_back
 
-#: Seconds that a scheduler has to answer, or to write its file, and a cluster to get its first worker.
+#: Seconds that a scheduler has to answer, or to write its file, and a cluster to get its first
+#: worker.
 CONNECT_SECONDS, WORKER_SECONDS = 15, 120
 #: Seconds between two looks at the workers of a running cluster.
 LOOK_SECONDS = 5
 #: What must be the same everywhere, since tasks and results travel as these packages write them.
 _SAME = ("python", "dask", "distributed", "numpy", "pandas", "zarr", "noisydask")
 
-#: Dask has its workers give freed memory back at once, and so to fault in every page of every chunk anew: reading took
-#: twice as long. A worker that holds a few blocks at most may keep them. (What the environment says goes first.)
+#: Dask has its workers give freed memory back at once, and so to fault in every page of every chunk
+#: anew: reading took twice as long. A worker that holds a few blocks at most may keep them. (What
+#: the environment says goes first.)
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 30}
 
 
@@ -54,9 +56,12 @@ def connect(config: ClusterConfig) -> Iterator[Client]:
         with held_back(), dask.config.set(how), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\s*Port .* is already in use")
             cluster = LocalCluster(
-                n_workers=config.workers, threads_per_worker=config.threads_per_worker, memory_limit=config.memory_limit,
-                processes=True, silence_logs=logging.CRITICAL,
-            )  # fmt: skip
+                n_workers=config.workers,
+                threads_per_worker=config.threads_per_worker,
+                memory_limit=config.memory_limit,
+                processes=True,
+                silence_logs=logging.CRITICAL,
+            )
             stack.enter_context(cluster)
         yield stack.enter_context(Client(cluster))
 
@@ -69,20 +74,32 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
         _wait_for(Path(config.scheduler_file))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="distributed")  # we compare versions below
+            warnings.filterwarnings(
+                "ignore", category=UserWarning, module="distributed"
+            )  # we compare versions below
             client = Client(
-                config.scheduler, scheduler_file=config.scheduler_file, timeout=CONNECT_SECONDS, security=_security(config)
+                config.scheduler,
+                scheduler_file=config.scheduler_file,
+                timeout=CONNECT_SECONDS,
+                security=_security(config),
             )
     except Exception as error:
-        raise JobError(f"no Dask scheduler answers at {where} ({type(error).__name__}); is it running?") from error
+        raise JobError(
+            f"no Dask scheduler answers at {where} ({type(error).__name__}); is it running?"
+        ) from error
     with _quietly(), client:  # its end is when it logs
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+            raise JobError(
+                f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s"
+            ) from error
         differing = list(_differences(client.get_versions(packages=["noisydask", "zarr"])))
         if differing:
-            raise InputError(f"the cluster at {where} runs other versions than this client: {'; '.join(differing)}")
+            raise InputError(
+                f"the cluster at {where} runs other versions than this client: "
+                f"{'; '.join(differing)}"
+            )
         watch = _Watch(client)
         try:
             with watch:
@@ -90,21 +107,30 @@ def _running(config: ClusterConfig) -> Iterator[Client]:
         except Exception as error:
             if not watch.deserted:
                 raise
-            raise JobError(f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s") from error
+            raise JobError(
+                f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s"
+            ) from error
 
 
 def _wait_for(file: Path) -> None:
-    """Wait until a scheduler that may just be starting has written its file; Dask's client would wait for ever."""
+    """Wait until a scheduler that may just be starting has written its file; Dask's client would
+    wait for ever.
+    """
     end = time.monotonic() + CONNECT_SECONDS
     while not file.is_file():
         if time.monotonic() > end:
-            raise JobError(f"no scheduler has written the file {file}: it is not there after {CONNECT_SECONDS} s")
+            raise JobError(
+                f"no scheduler has written the file {file}: it is not there after "
+                f"{CONNECT_SECONDS} s"
+            )
         time.sleep(0.1)
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave it to our error to say that a connection is lost: the client's log has tracebacks of it."""
+    """Leave it to our error to say that a connection is lost: the client's log has tracebacks of
+    it.
+    """
     log = logging.getLogger("distributed.client")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -115,7 +141,9 @@ def _quietly() -> Iterator[None]:
 
 
 class _Watch:
-    """Ends the work of a client whose cluster has had no workers for long: its scheduler may wait for ever."""
+    """Ends the work of a client whose cluster has had no workers for long: its scheduler may wait
+    for ever.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client, self.deserted = client, False
@@ -149,9 +177,11 @@ def _security(config: ClusterConfig) -> Security | None:
     if config.tls_ca_file is None:
         return None
     return Security(
-        require_encryption=True, tls_ca_file=config.tls_ca_file, tls_client_cert=config.tls_client_cert,
+        require_encryption=True,
+        tls_ca_file=config.tls_ca_file,
+        tls_client_cert=config.tls_client_cert,
         tls_client_key=config.tls_client_key,
-    )  # fmt: skip
+    )
 
 
 def _differences(versions: dict[str, Any]) -> Iterator[str]:

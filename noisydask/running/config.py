@@ -23,7 +23,9 @@ LEAST_MEMORY = 250_000_000
 
 
 class Strict(BaseModel):
-    """Unknown keys are refused; values do not change; errors never quote a value, which may be secret."""
+    """Unknown keys are refused; values do not change; errors never quote a value, which may be
+    secret.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -52,7 +54,9 @@ def _address(text: str) -> str:
 
 
 def _memory(value: Any) -> Any:
-    """A size as Dask's workers take it: bytes, with a unit or without, a share of the machine's, auto, or 0 for no limit."""
+    """A size as Dask's workers take it: bytes, with a unit or without, a share of the machine's,
+    auto, or 0 for no limit.
+    """
     text = str(value)
     if text in ("auto", "0"):
         return text
@@ -66,12 +70,16 @@ def _memory(value: Any) -> Any:
     except (ValueError, OverflowError):
         raise ValueError("is no size, such as 4GiB; auto, or 0 for no limit, will do too") from None
     if size < LEAST_MEMORY:
-        raise ValueError(f"a worker needs at least {LEAST_MEMORY // 10**6} MB; give a size such as 4GiB")
+        raise ValueError(
+            f"a worker needs at least {LEAST_MEMORY // 10**6} MB; give a size such as 4GiB"
+        )
     return text
 
 
 class ClusterConfig(Strict):
-    """Where to run: a scheduler that is there, by address or file, or workers of our own on this machine."""
+    """Where to run: a scheduler that is there, by address or file, or workers of our own on this
+    machine.
+    """
 
     scheduler: Annotated[str, AfterValidator(_address)] | None = None
     scheduler_file: str | None = None
@@ -89,11 +97,14 @@ class ClusterConfig(Strict):
             raise ValueError("give one of scheduler, scheduler_file and workers")
         tls = [self.tls_ca_file, self.tls_client_cert, self.tls_client_key]
         if any(tls) and not (all(tls) and (self.scheduler or self.scheduler_file)):
-            raise ValueError("tls_ca_file, tls_client_cert and tls_client_key go together, with a scheduler")
+            raise ValueError(
+                "tls_ca_file, tls_client_cert and tls_client_key go together, with a scheduler"
+            )
         return self
 
 
-#: Options that say where and for whom a job runs, and names of classes, which are read from a file first.
+#: Options that say where and for whom a job runs, and names of classes, which are read from a file
+#: first.
 _NO_ARGUMENTS = ("job", "cluster", "storage_options", "class_names")
 
 
@@ -110,10 +121,18 @@ class PublishConfig(Strict):
 
     def arguments(self) -> dict[str, Any]:
         """These options as the function of the job takes them."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NO_ARGUMENTS}
+        given = {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name not in _NO_ARGUMENTS
+        }
         places = {name: value for name, value in given.items() if isinstance(value, Place)}
         urls = {name: place.url for name, place in places.items()}
-        return {**given, **urls, "storage_options": {name: self.options_of(place) for name, place in places.items()}}
+        return {
+            **given,
+            **urls,
+            "storage_options": {name: self.options_of(place) for name, place in places.items()},
+        }
 
     def options_of(self, place: Place) -> dict[str, Any]:
         """Storage options of a place: the common ones, and its own on top."""
@@ -128,7 +147,9 @@ class IssuesConfig(PublishConfig):
     pred_probs: AnyPlace
     ids: AnyPlace | None = None
     class_names: list[str] | AnyPlace | None = None
-    quality_score: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
+    quality_score: Literal[
+        "self_confidence", "normalized_margin", "confidence_weighted_entropy"
+    ] = "self_confidence"
     adjust_pred_probs: bool = False
     estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
     on_invalid: Literal["raise", "skip"] = "raise"
@@ -144,7 +165,9 @@ class IssuesConfig(PublishConfig):
         if not isinstance(self.class_names, Place):
             return self.class_names
         try:
-            place = Location.of(self.class_names.url, self.options_of(self.class_names), "class_names")
+            place = Location.of(
+                self.class_names.url, self.options_of(self.class_names), "class_names"
+            )
             text = place.fs.cat_file(place.path).decode("utf-8-sig")
             lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
             names = json.loads(text) if text.lstrip().startswith("[") else lines
@@ -153,14 +176,22 @@ class IssuesConfig(PublishConfig):
         except Exception as error:
             why = reason(error) or type(error).__name__
             where = shown(self.class_names.url)
-            relative = isinstance(error, FileNotFoundError) and "://" not in where and not Path(where).is_absolute()
+            relative = (
+                isinstance(error, FileNotFoundError)
+                and "://" not in where
+                and not Path(where).is_absolute()
+            )
             hint = "; relative paths count from the working directory" if relative else ""
-            raise blame(error)(f"class_names: cannot read the file {where} ({why}){hint}") from error
+            raise blame(error)(
+                f"class_names: cannot read the file {where} ({why}){hint}"
+            ) from error
         return [str(name) for name in names]
 
 
 class DynamicsConfig(PublishConfig):
-    """Everything the job on training losses can be told: exactly one of losses, table and datumaro."""
+    """Everything the job on training losses can be told: exactly one of losses, table and
+    datumaro.
+    """
 
     job: Literal["dynamics"] = "dynamics"
     losses: AnyPlace | None = None
@@ -191,7 +222,10 @@ class DynamicsConfig(PublishConfig):
 
 Config = IssuesConfig | DynamicsConfig
 #: Jobs by name.
-CONFIGS: dict[Any, type[IssuesConfig] | type[DynamicsConfig]] = {"issues": IssuesConfig, "dynamics": DynamicsConfig}
+CONFIGS: dict[Any, type[IssuesConfig] | type[DynamicsConfig]] = {
+    "issues": IssuesConfig,
+    "dynamics": DynamicsConfig,
+}
 
 
 class _TwiceError(Exception):
@@ -199,7 +233,9 @@ class _TwiceError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML's own loader takes the last without a word."""
+    """Refuses a key that is given twice, of which YAML's own loader takes the last without a
+    word.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
@@ -224,7 +260,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"the config {path} gives {key} twice, again in line {number}") from error
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also text that is no UTF-8, or nested without end
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also text that is no UTF-8, or nested without end
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise InputError(f"the config {path} is not valid YAML{line}") from error
@@ -234,7 +274,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def checked(values: Mapping[str, Any], as_options: bool = False) -> Config:
-    """Check options from a file or command line, those of the job that ``job`` names (``issues`` where it does not).
+    """Check options from a file or command line, those of the job that ``job`` names (``issues``
+    where it does not).
 
     ``as_options`` has errors call them as the command line does.
 
@@ -244,7 +285,7 @@ def checked(values: Mapping[str, Any], as_options: bool = False) -> Config:
     'l.npy'
     >>> checked({"labels": "l.npy", "out": "out", "pred_prob": 1})
     Traceback (most recent call last):
-    noisydask.errors.InputError: pred_probs is missing; pred_prob is no option: did you mean pred_probs?
+    noisydask.errors.InputError: pred_probs is missing; pred_prob is no option: ...
     """
     name = values.get("job", "issues")
     if not isinstance(name, str) or name not in CONFIGS:

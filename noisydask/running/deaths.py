@@ -17,8 +17,8 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Non
     error : KilledWorker
         What Dask says after the last of several deaths.
     rows : (int, int), optional
-        First row and the one after the last of the block at which it was: of the task's blocks, the first that is not
-        complete; where all are, or the task reads none, nothing.
+        First row and the one after the last of the block at which it was: of the task's blocks, the
+        first that is not complete; where all are, or the task reads none, nothing.
     source : Rows, optional
         What was read, where it lies in a store.
     """
@@ -29,10 +29,13 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Non
     where = f"rows {start:,} to {stop - 1:,}"
     if source is not None:
         first, *more = (shown(chunk.key) for chunk in source.chunks(start, stop))
-        chunks = f"chunks {first} to {more[-1]}" if more else f"chunk {first}" if first else "the file"
+        chunks = (
+            f"chunks {first} to {more[-1]}" if more else f"chunk {first}" if first else "the file"
+        )
         where = f"{source.url}: {chunks}, {where}"
     beside = ", or at what they read at the same time" if error.last_worker.nthreads > 1 else ""
     return JobError(
-        f"the cluster failed: {deaths}, at {where}{beside}. Is it damaged, or too large for their memory?"
+        f"the cluster failed: {deaths}, at {where}{beside}. Is it damaged, or too large for "
+        "their memory?"
         " What is known of complete blocks is kept: run the job again"
     )

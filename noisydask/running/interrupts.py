@@ -1,4 +1,6 @@
-"""SIGINT and SIGTERM end a run as an error does: the lock is released, workers go, and one sentence says so."""
+"""SIGINT and SIGTERM end a run as an error does: the lock is released, workers go, and one sentence
+says so.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _Handler = Callable[[int, Any], None]
 
 
 class Interrupted(BaseException):
-    """The process was told to end; like KeyboardInterrupt no Exception, and unlike it none that libraries catch."""
+    """The process was told to end; like KeyboardInterrupt no Exception, and unlike it none that
+    libraries catch.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__("interrupted")
@@ -24,7 +28,8 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Signals raise :class:`Interrupted` in the main thread; once, since what comes next is the clean-up.
+    """Signals raise :class:`Interrupted` in the main thread; once, since what comes next is the
+    clean-up.
 
     Signals that the process was started to ignore (nohup, the background of a script) stay ignored.
     """
@@ -46,7 +51,8 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait until the context ends; threads and processes started in it are deaf to SIGINT, for good.
+    """Signals wait until the context ends; threads and processes started in it are deaf to SIGINT,
+    for good.
 
     A terminal sends SIGINT to the workers too, whose end is the driver's to tell.
     """
@@ -54,7 +60,8 @@ def held_back() -> Iterator[None]:
     before = _handle(lambda number, _: seen.append(number))
     can_block = hasattr(signal, "pthread_sigmask")
     if can_block:
-        resource_tracker.ensure_running()  # the first process started would start it, and end the blocking then
+        # the first process started would start it, and end the blocking then
+        resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -68,8 +75,12 @@ def held_back() -> Iterator[None]:
 
 
 def _handle(handler: _Handler) -> dict[int, Any]:
-    """Handle all signals that are not ignored in this way; the handlers before. Python lets only the main thread do so."""
+    """Handle all signals that are not ignored in this way; the handlers before. Python lets only
+    the main thread do so.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    heeded = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    heeded = [
+        number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    ]
     return {number: signal.signal(number, handler) for number in heeded}

@@ -1,4 +1,6 @@
-"""What runs of all jobs have in common: lock and publish, tell failures, time the phases, plan tasks, begin the manifest."""
+"""What runs of all jobs have in common: lock and publish, tell failures, time the phases, plan
+tasks, begin the manifest.
+"""
 
 from __future__ import annotations
 
@@ -57,17 +59,25 @@ class Job(ABC, Generic[Found]):
     def run(self, output: Output) -> Found:
         """Do the job while the output is locked; what it found is published then."""
         started = datetime.now(UTC)
-        with failures_told(output.place), publishing(output, self.publish, self.reporter) as publication:
+        with (
+            failures_told(output.place),
+            publishing(output, self.publish, self.reporter) as publication,
+        ):
             self.reporter = publication.reporter
             self._refuse_other_jobs(publication)
             return self._run(publication, started)
 
     def _refuse_other_jobs(self, publication: Publication) -> None:
-        """An output's pointer names the runs of one job: readers, comparisons and gates rely on it."""
-        found = publication.previous[1].get("job") if publication.previous is not None else self.name
+        """An output's pointer names the runs of one job: readers, comparisons and gates rely on
+        it.
+        """
+        found = (
+            publication.previous[1].get("job") if publication.previous is not None else self.name
+        )
         if found != self.name:
             raise InputError(
-                f"{publication.output.place.shown} holds runs of the job {found!r}; give this one an out of its own"
+                f"{publication.output.place.shown} holds runs of the job {found!r}; give this "
+                "one an out of its own"
             )
 
     @abstractmethod
@@ -84,7 +94,12 @@ def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict
     """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
     scanned = sum(why.values())
     told = {str(reason): count for reason, count in sorted(why.items())}
-    return {"scanned": scanned, "reused": total - scanned, "why": told, "evidence_not_used": rebuilt}
+    return {
+        "scanned": scanned,
+        "reused": total - scanned,
+        "why": told,
+        "evidence_not_used": rebuilt,
+    }
 
 
 def common_manifest(
@@ -106,14 +121,28 @@ def common_manifest(
 
 @cache
 def _versions() -> Mapping[str, str]:
-    """The versions of what the result depends on; looking them up takes longer than a small job's passes do."""
-    packages = ("noisydask", "dask", "distributed", "numpy", "numba", "zarr", "pandas", "pyarrow", "fsspec")
+    """The versions of what the result depends on; looking them up takes longer than a small job's
+    passes do.
+    """
+    packages = (
+        "noisydask",
+        "dask",
+        "distributed",
+        "numpy",
+        "numba",
+        "zarr",
+        "pandas",
+        "pyarrow",
+        "fsspec",
+    )
     return {"python": python_version()} | {name: version(name) for name in packages}
 
 
 @contextmanager
 def failures_told(place: Location) -> Iterator[None]:
-    """Failures of the cluster and of the output's store become errors that are told in one sentence."""
+    """Failures of the cluster and of the output's store become errors that are told in one
+    sentence.
+    """
     try:
         yield
     except NoisydaskError:
@@ -122,13 +151,22 @@ def failures_told(place: Location) -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise JobError(f"a worker failed: {reason(error)}") from error
         if _in_a_shuffle(error):
-            raise JobError(f"a disk is full on which Dask keeps rows while they are sorted. {_SCRATCH}") from error
-        if type(error).__name__ == "P2PConsistencyError":  # what other workers say of one that failed
             raise JobError(
-                f"the cluster failed while workers exchanged rows to be sorted: did one die, or is a disk full? {_SCRATCH}"
+                f"a disk is full on which Dask keeps rows while they are sorted. {_SCRATCH}"
             ) from error
-        if getattr(error, "reason", None) == "scheduler-connection-lost" or _from(error, "distributed.comm"):
-            raise JobError("the cluster failed: the connection to its scheduler was lost; run the job again") from error
+        if (
+            type(error).__name__ == "P2PConsistencyError"
+        ):  # what other workers say of one that failed
+            raise JobError(
+                "the cluster failed while workers exchanged rows to be sorted: did one die, or "
+                f"is a disk full? {_SCRATCH}"
+            ) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost" or _from(
+            error, "distributed.comm"
+        ):
+            raise JobError(
+                "the cluster failed: the connection to its scheduler was lost; run the job again"
+            ) from error
         if isinstance(error, OSError) or reason(error) is not None:
             raise storage_error(error, place) from error
         if type(error).__module__.startswith("distributed"):
@@ -138,13 +176,16 @@ def failures_told(place: Location) -> Iterator[None]:
 
 #: Where Dask shuffles.
 _SCRATCH = (
-    "It is that of the workers' local directory, or of the folder that DASK_TEMPORARY_DIRECTORY names; free some space there,"
+    "It is that of the workers' local directory, or of the folder that DASK_TEMPORARY_DIRECTORY "
+    "names; free some space there,"
     " or give another place"
 )
 
 
 def _in_a_shuffle(error: Exception) -> bool:
-    """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the package partd."""
+    """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the
+    package partd.
+    """
     if type(error).__name__ == "P2POutOfDiskError":
         return True
     return is_full(error) and _from(error, "partd.file")
@@ -156,7 +197,8 @@ def _from(error: Exception, module: str) -> bool:
     return isinstance(error, OSError) and any(f"{name}.".startswith(f"{module}.") for name in names)
 
 
-#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over evidence.
+#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over
+#: evidence.
 SCAN_TASKS, EVIDENCE_TASKS = 32, 2
 
 
@@ -167,7 +209,9 @@ def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, 
 
 def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
     """A pass over all blocks that reads no inputs."""
-    return graph.run_pass(name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS)))
+    return graph.run_pass(
+        name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS))
+    )
 
 
 def check_memory(block_bytes: int) -> None:
@@ -175,7 +219,10 @@ def check_memory(block_bytes: int) -> None:
     client = graph.active_client()
     if client is None:
         if block_bytes > MEMORY_LIMIT:
-            raise InputError(f"a block of {block_bytes:,} bytes does not fit this machine's memory, {MEMORY_LIMIT:,} bytes")
+            raise InputError(
+                f"a block of {block_bytes:,} bytes does not fit this machine's memory, "
+                f"{MEMORY_LIMIT:,} bytes"
+            )
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         limit, threads = worker["memory_limit"], worker["nthreads"]
@@ -183,6 +230,8 @@ def check_memory(block_bytes: int) -> None:
         if limit and need > 0.6 * limit:
             fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
             raise InputError(
-                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} threads and {limit:,} bytes;"
-                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller chunks, or use larger workers"
+                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} "
+                f"threads and {limit:,} bytes;"
+                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller "
+                "chunks, or use larger workers"
             )

@@ -34,7 +34,9 @@ _listeners: dict[str, Callable[[int, int], None]] = {}
 
 @dataclass(frozen=True)
 class Notifier:
-    """Called by a task with rows and bytes done; carries the word to whoever listens to ``topic``."""
+    """Called by a task with rows and bytes done; carries the word to whoever listens to
+    ``topic``.
+    """
 
     topic: str
 
@@ -59,7 +61,8 @@ class Reporter(Protocol):
         ...
 
     def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Any:
-        """Context of the long phase: yields a callable to be told of rows and bytes done; totals are given.
+        """Context of the long phase: yields a callable to be told of rows and bytes done; totals
+        are given.
 
         ``what`` the rows are; 0 bytes are as many as nobody knows yet.
         """
@@ -73,7 +76,9 @@ class Silent:
         """Say nothing."""
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
+    def reading(
+        self, rows: int, num_bytes: int, what: str = "examples"
+    ) -> Iterator[Callable[[int, int], None]]:
         """Say nothing."""
         yield lambda rows, num_bytes: None
 
@@ -89,7 +94,9 @@ class Lines:
         logger.info(name)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
+    def reading(
+        self, rows: int, num_bytes: int, what: str = "examples"
+    ) -> Iterator[Callable[[int, int], None]]:
         """Lines with rows, bytes, rate and remaining time."""
         start = last = time.monotonic()
         done = read = 0
@@ -97,13 +104,19 @@ class Lines:
         def advance(more_rows: int, more_bytes: int) -> None:
             nonlocal done, read, last
             # What a dead worker did is done again, and told twice.
-            before, done, read, now = done, min(rows, done + more_rows), read + more_bytes, time.monotonic()
+            before, done, read, now = (
+                done,
+                min(rows, done + more_rows),
+                read + more_bytes,
+                time.monotonic(),
+            )
             if now - last < self.every and not before < done == rows:
                 return
             last, rate = now, read / max(now - start, 1e-9)
             left = (rows - done) / max(done, 1) * (now - start)
             logger.info(
-                f"read {done:,} of {rows:,} {what} ({done / rows:.0%}), {decimal(read)}, {decimal(int(rate))}/s,"
+                f"read {done:,} of {rows:,} {what} ({done / rows:.0%}), {decimal(read)}, "
+                f"{decimal(int(rate))}/s,"
                 f" {left:.0f} s left"
             )
 
@@ -121,16 +134,23 @@ class Bar:
         self.console.print(name, style="dim", highlight=False)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
+    def reading(
+        self, rows: int, num_bytes: int, what: str = "examples"
+    ) -> Iterator[Callable[[int, int], None]]:
         """Show the bar, by the bytes of the decoded rows."""
         by_bytes = (DownloadColumn(), TransferSpeedColumn())
         columns = (
-            TextColumn("reading"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-            *(by_bytes if num_bytes else (MofNCompleteColumn(), TextColumn(what))), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("reading"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            *(by_bytes if num_bytes else (MofNCompleteColumn(), TextColumn(what))),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("reading", total=num_bytes or rows)
-            yield lambda more_rows, _: progress.advance(task, more_rows / rows * num_bytes if num_bytes else more_rows)
+            yield lambda more_rows, _: progress.advance(
+                task, more_rows / rows * num_bytes if num_bytes else more_rows
+            )
 
 
 @contextmanager
@@ -145,7 +165,9 @@ def listening(advance: Callable[[int, int], None]) -> Iterator[Notifier]:
         finally:
             del _listeners[notifier.topic]
         return
-    client.subscribe_topic(notifier.topic, lambda event: advance(event[1]["rows"], event[1]["bytes"]))
+    client.subscribe_topic(
+        notifier.topic, lambda event: advance(event[1]["rows"], event[1]["bytes"])
+    )
     try:
         yield notifier
     finally:

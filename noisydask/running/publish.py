@@ -1,7 +1,9 @@
-"""A run from its lock to its publication: one driver at a time, the manifest last, then one conditional write of the pointer.
+"""A run from its lock to its publication: one driver at a time, the manifest last, then one
+conditional write of the pointer.
 
-``OUT/latest.json`` names the run that readers use. It was read when the run began and is replaced only if it is still the
-same and the lock is still ours, so a driver that slept while another published ends without publishing.
+``OUT/latest.json`` names the run that readers use. It was read when the run began and is replaced
+only if it is still the same and the lock is still ours, so a driver that slept while another
+published ends without publishing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from noisydask.running.status import StatusReporter
 from noisydask.storage.conditional import ConflictError, Document, Seen
 from noisydask.storage.lock import Lock
 from noisydask.storage.retention import clean_up
-from noisydask.storage.store import FORMAT_VERSION, LATEST, MANIFEST, NoRunError, Output, RunStore, storage_error
+from noisydask.storage.store import (
+    FORMAT_VERSION,
+    LATEST,
+    MANIFEST,
+    NoRunError,
+    Output,
+    RunStore,
+    storage_error,
+)
 
 logger = logging.getLogger("noisydask")
 
@@ -96,7 +106,8 @@ class Publication:
             self._latest.write(pointer, self._seen)
         except ConflictError as error:
             raise LockedError(
-                f"another run was published at {self.output.place.shown} while this one worked; nothing was replaced"
+                f"another run was published at {self.output.place.shown} while this one worked; "
+                "nothing was replaced"
             ) from error
         except LockedError:
             raise
@@ -110,11 +121,17 @@ class Publication:
         try:
             clean_up(self.output, self.settings)
         except Exception as error:
-            logger.warning("old runs of %s were not removed (%s)", self.output.place.shown, type(error).__name__)
+            logger.warning(
+                "old runs of %s were not removed (%s)",
+                self.output.place.shown,
+                type(error).__name__,
+            )
 
 
 @contextmanager
-def publishing(output: Output, settings: PublishSettings, reporter: Reporter) -> Iterator[Publication]:
+def publishing(
+    output: Output, settings: PublishSettings, reporter: Reporter
+) -> Iterator[Publication]:
     """Hold the output's lock for a new run.
 
     Raises
@@ -140,4 +157,6 @@ def _published(output: Output, seen: Seen | None) -> tuple[str | None, int]:
     try:
         return output.run_store(seen.value["run"]).run, int(seen.value["generation"])
     except (ValueError, KeyError, TypeError) as error:
-        raise JobError(f"{output.place.shown}: {LATEST} is damaged; move it away to publish again") from error
+        raise JobError(
+            f"{output.place.shown}: {LATEST} is damaged; move it away to publish again"
+        ) from error

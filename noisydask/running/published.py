@@ -32,7 +32,9 @@ class PublishedRun:
 
     def __repr__(self) -> str:
         counts = self.manifest["counts"]
-        told = (f"{name}={value:,}" for name, value in counts.items() if type(value) is int and value)
+        told = (
+            f"{name}={value:,}" for name, value in counts.items() if type(value) is int and value
+        )
         return f"{type(self).__name__}({self.run.run}: {', '.join(told)})"
 
     def remove_with_me(self, remove: Callable[[], None]) -> None:
@@ -43,22 +45,34 @@ class PublishedRun:
         return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
 
     def _lazy(self, name: str) -> graph.LazyArray:
-        """An array of the run, read chunk by chunk when it is computed; until then the run stays."""
+        """An array of the run, read chunk by chunk when it is computed; until then the run
+        stays.
+        """
         array = self._open(name)
-        stored = ChunkedArray(self.run.place, name, array.shape, array.chunks[0], np.dtype(array.dtype))
+        stored = ChunkedArray(
+            self.run.place, name, array.shape, array.chunks[0], np.dtype(array.dtype)
+        )
         chunks = range(-(-stored.shape[0] // stored.chunk_rows))
-        return graph.lazy_array([partial(self._kept(_read_chunk), stored, chunk) for chunk in chunks], stored)
+        return graph.lazy_array(
+            [partial(self._kept(_read_chunk), stored, chunk) for chunk in chunks], stored
+        )
 
     def _kept(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that keeps this run from being removed for as long as the function is held here."""
+        """A function that keeps this run from being removed for as long as the function is held
+        here.
+        """
         return _Kept(call, self)
 
     def _array(self, name: str) -> npt.NDArray[np.generic]:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
     def _ranking(self) -> graph.Table:
-        """The ranking, a partition a Parquet part, each read when it is computed; until then the run stays."""
-        parts = [partial(self._kept(read_parts), self.run, [name]) for name in self.manifest["parts"]]
+        """The ranking, a partition a Parquet part, each read when it is computed; until then the
+        run stays.
+        """
+        parts = [
+            partial(self._kept(read_parts), self.run, [name]) for name in self.manifest["parts"]
+        ]
         return graph.lazy_frame(parts, self._first(0))
 
     def _first(self, top: int | None) -> pd.DataFrame:
@@ -87,7 +101,9 @@ def _read_chunk(array: ChunkedArray, chunk: int) -> npt.NDArray[np.generic]:
     try:
         return np.array(array.read(chunk))
     except FileNotFoundError as error:
-        raise JobError(f"{array.root.shown}: {array.chunk_name(chunk)} is gone; was the run removed?") from error
+        raise JobError(
+            f"{array.root.shown}: {array.chunk_name(chunk)} is gone; was the run removed?"
+        ) from error
 
 
 def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> pd.DataFrame:
@@ -103,5 +119,8 @@ def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> 
     if not tables:
         return pd.DataFrame()
     # Names are text, whether they came in one part or in several with a dictionary each.
-    text = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in tables[0].schema]
+    text = [
+        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
+        for field in tables[0].schema
+    ]
     return pa.concat_tables(table.cast(pa.schema(text)) for table in tables).to_pandas()

@@ -1,4 +1,6 @@
-"""What is wrong with options, in plain words: one sentence, without the values, which may be secret."""
+"""What is wrong with options, in plain words: one sentence, without the values, which may be
+secret.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _Models = Mapping[str, type[BaseModel]]
 
 
 @contextmanager
-def told(model: type[BaseModel], jobs: _Models | None = None, as_options: bool = False) -> Iterator[None]:
+def told(
+    model: type[BaseModel], jobs: _Models | None = None, as_options: bool = False
+) -> Iterator[None]:
     """Turn what pydantic finds wrong into one sentence.
 
     Parameters
@@ -38,14 +42,20 @@ def told(model: type[BaseModel], jobs: _Models | None = None, as_options: bool =
         found: dict[str, str] = {}
         for each in error.errors(include_input=False, include_url=False):
             # Of a value that may be of two kinds pydantic tells both.
-            where = [str(part) for part in each["loc"] if not str(part).startswith(("function-", "list[", "constrained-"))]
+            where = [
+                str(part)
+                for part in each["loc"]
+                if not str(part).startswith(("function-", "list[", "constrained-"))
+            ]
             name = _as_option(where) if as_options else ".".join(where)
             found[name] = _sentence(name, _why(each, where, model, jobs or {}))
         raise InputError("; ".join(found.values())) from None
 
 
 def _as_option(where: Sequence[str]) -> str:
-    """What the command line calls a part of the options; what is wrong with several of them has no name."""
+    """What the command line calls a part of the options; what is wrong with several of them has no
+    name.
+    """
     own = where[1:] if where[:1] == ["cluster"] else where
     return f"--{'.'.join(own).replace('_', '-')}" if own else ""
 
@@ -56,7 +66,9 @@ def _sentence(name: str, why: str) -> str:
     return f"{name}: {why}" if name else why
 
 
-def _why(each: Mapping[str, Any], where: Sequence[str], model: type[BaseModel], jobs: _Models) -> str:
+def _why(
+    each: Mapping[str, Any], where: Sequence[str], model: type[BaseModel], jobs: _Models
+) -> str:
     """What is wrong in one place."""
     kind, said = each["type"], str(each["msg"])
     if kind == "missing":
@@ -65,7 +77,11 @@ def _why(each: Mapping[str, Any], where: Sequence[str], model: type[BaseModel], 
         return _no_option(where[-1], _model_at(model, where[:-1]), jobs)
     if kind == "model_type":
         place = each["ctx"]["class_name"] == "Place"
-        return "must be a path or URL, or a mapping with url and storage_options" if place else "must be a mapping of options"
+        return (
+            "must be a path or URL, or a mapping with url and storage_options"
+            if place
+            else "must be a mapping of options"
+        )
     return said.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
@@ -84,5 +100,7 @@ def _model_at(model: type[BaseModel] | None, where: Sequence[str]) -> type[BaseM
         field = model.model_fields.get(name) if model else None
         kinds = [field.annotation, *get_args(field.annotation)] if field else []
         kinds += [inner for kind in kinds for inner in get_args(kind)]
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        model = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
     return model

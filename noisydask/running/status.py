@@ -1,6 +1,7 @@
 """How far a running job is, for whoever watches: ``status.json`` in the run.
 
-It is written by a thread of its own, at most every few seconds: no task waits for it, and no failure of it ends a run.
+It is written by a thread of its own, at most every few seconds: no task waits for it, and no
+failure of it ends a run.
 """
 
 from __future__ import annotations
@@ -44,11 +45,19 @@ class StatusReporter:
         self._run, self._inner, self._at_phase = run, inner, at_phase
         self._start = time.monotonic()
         self._state: dict[str, Any] = {
-            "run": run.run, "state": "running", "started": _now(), "phase": "start", "rows": 0, "rows_done": 0,
-            "blocks_done": 0, "bytes_read": 0,
-        }  # fmt: skip
+            "run": run.run,
+            "state": "running",
+            "started": _now(),
+            "phase": "start",
+            "rows": 0,
+            "rows_done": 0,
+            "blocks_done": 0,
+            "bytes_read": 0,
+        }
         self._changed, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._write_now_and_then, name="noisydask-status", daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_now_and_then, name="noisydask-status", daemon=True
+        )
 
     def __enter__(self) -> StatusReporter:
         self._changed.set()
@@ -58,7 +67,9 @@ class StatusReporter:
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if self._stop.is_set():
             return
-        said = str(error) if isinstance(error, NoisydaskError | Interrupted) else type(error).__name__
+        said = (
+            str(error) if isinstance(error, NoisydaskError | Interrupted) else type(error).__name__
+        )
         self._end("failed", {"error": said})
 
     def phase(self, name: str) -> None:
@@ -68,7 +79,9 @@ class StatusReporter:
         self._say(phase=name)
 
     @contextmanager
-    def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Iterator[Callable[[int, int], None]]:
+    def reading(
+        self, rows: int, num_bytes: int, what: str = "examples"
+    ) -> Iterator[Callable[[int, int], None]]:
         """Count blocks, rows and bytes; of other things than examples the rows are not known."""
         counted = what == "examples"
         self._say(rows=self._state["rows"] + rows * counted)
@@ -112,12 +125,16 @@ class StatusReporter:
 
     def _write(self) -> StoredObject | None:
         seconds = round(time.monotonic() - self._start, 3)
-        content = json.dumps(self._state | {"updated": _now(), "seconds": seconds}, indent=1).encode()
+        content = json.dumps(
+            self._state | {"updated": _now(), "seconds": seconds}, indent=1
+        ).encode()
         try:
             self._run.make_folder()
             return self._run.write(STATUS, content)
         except Exception as error:
-            logger.warning("%s of %s was not written (%s)", STATUS, self._run.run, type(error).__name__)
+            logger.warning(
+                "%s of %s was not written (%s)", STATUS, self._run.run, type(error).__name__
+            )
             return None
 
 

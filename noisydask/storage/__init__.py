@@ -1,1 +1,3 @@
-"""What lies in stores: inputs opened and read, outputs written, locked, published and removed, each by its place."""
+"""What lies in stores: inputs opened and read, outputs written, locked, published and removed, each
+by its place.
+"""

@@ -1,7 +1,8 @@
-"""Anything array-like, a path or a URL becomes rows that tasks can read: the only module that opens inputs.
+"""Anything array-like, a path or a URL becomes rows that tasks can read: the only module that opens
+inputs.
 
-Rows that live in a store (:mod:`noisydask.storage.rows`) are read by the tasks. Rows that live in memory or in a Dask graph
-(:class:`DaskRows`) reach the tasks as blocks of that graph.
+Rows that live in a store (:mod:`noisydask.storage.rows`) are read by the tasks. Rows that live in
+memory or in a Dask graph (:class:`DaskRows`) reach the tasks as blocks of that graph.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ class DaskRows:
         return {"memory": True, "shape": list(self.shape), "dtype": str(self.dtype)}
 
 
-def open_rows(source: Any, name: str, storage_options: Mapping[str, Any] | None = None) -> Rows | DaskRows:
+def open_rows(
+    source: Any, name: str, storage_options: Mapping[str, Any] | None = None
+) -> Rows | DaskRows:
     """Open an input.
 
     Parameters
     ----------
     source : str, Path, zarr.Array, dask.array.Array, ndarray or sequence
-        A path or URL ends in ``.npy``, or names a Parquet file and column (``data.parquet#column``), or is a Zarr array.
+        A path or URL ends in ``.npy``, or names a Parquet file and column
+        (``data.parquet#column``), or is a Zarr array.
     name : str
         What errors call it.
     storage_options : mapping, optional
@@ -80,7 +84,9 @@ def open_rows(source: Any, name: str, storage_options: Mapping[str, Any] | None 
         return ZarrRows.of(source, str(source.store_path))
     if isinstance(source, da.Array):
         if any(np.isnan(source.shape)):
-            raise InputError(f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first")
+            raise InputError(
+                f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first"
+            )
         return DaskRows(source.astype(native(source.dtype), copy=False))
     return _in_memory(source, name)
 
@@ -99,7 +105,10 @@ def _in_memory(source: Any, name: str) -> Rows | DaskRows:
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(f"{name} holds Python objects; give an array of numbers or of text")
     if not _is_unicode(array):
-        raise InputError(f"{name} holds text that no file can: names of files that were not decoded; encode them otherwise")
+        raise InputError(
+            f"{name} holds text that no file can: names of files that were not decoded; encode "
+            "them otherwise"
+        )
     return DaskRows(array)
 
 
@@ -112,13 +121,21 @@ def _is_unicode(array: npt.NDArray[Any]) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a character."""
+    """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a
+    character.
+    """
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:
-    """Whether workers that map the file themselves see this array: it is no slice, and no private copy."""
-    whole = isinstance(array.base, mmap.mmap) and array.flags.c_contiguous and array.filename is not None
+    """Whether workers that map the file themselves see this array: it is no slice, and no private
+    copy.
+    """
+    whole = (
+        isinstance(array.base, mmap.mmap)
+        and array.flags.c_contiguous
+        and array.filename is not None
+    )
     return whole and array.mode in ("r", "r+") and array.ndim > 0 and not array.dtype.hasobject
 
 
@@ -130,7 +147,9 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
             return NpyRows.open(place)
         if column:
             return ParquetColumn.open(place, column)
-        return ZarrRows.of(zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown)
+        return ZarrRows.of(
+            zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown
+        )
 
 
 def _is_npy(place: Location) -> bool:

@@ -1,9 +1,10 @@
-"""What a job keeps of each block for the next run: columns of all rows, one chunk a block, and receipts that vouch for them.
+"""What a job keeps of each block for the next run: columns of all rows, one chunk a block, and
+receipts that vouch for them.
 
-Below a folder there is one Zarr array a column, one chunk a block, and ``receipts/``, one object a block, written after the
-block's chunks. Chunks need not be written in one step: one that was cut short does not have the checksum that its receipt
-tells, whether the receipt is of this chunk or of an older one. What the folder as a whole is of (its *kind*) stands in the
-attributes of its group.
+Below a folder there is one Zarr array a column, one chunk a block, and ``receipts/``, one object a
+block, written after the block's chunks. Chunks need not be written in one step: one that was cut
+short does not have the checksum that its receipt tells, whether the receipt is of this chunk or of
+an older one. What the folder as a whole is of (its *kind*) stands in the attributes of its group.
 """
 
 from __future__ import annotations
@@ -26,8 +27,15 @@ from noisydask.storage.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
 
-RECEIPTS, OPEN_ROWS, SUMS, CROSSINGS, ROWS = "receipts", "open_rows", "sums", "crossings", "rows.bin"
-#: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and what that is too small for.
+RECEIPTS, OPEN_ROWS, SUMS, CROSSINGS, ROWS = (
+    "receipts",
+    "open_rows",
+    "sums",
+    "crossings",
+    "rows.bin",
+)
+#: Names of what lies there: metadata, the chunks of columns, and of each block its receipt and what
+#: that is too small for.
 _OWN_NAME = re.compile(
     rf"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|\d+)|{RECEIPTS}/\d+\.json|{SUMS}/\d+\.npz|({OPEN_ROWS}|{CROSSINGS})/\d+\.bin"
     r"|rows\.bin"
@@ -42,14 +50,18 @@ class BlockStore:
     arrays: Mapping[str, ChunkedArray] = field(repr=False)
 
     def write(self, block: int, columns: Mapping[str, Array]) -> dict[str, str]:
-        """Store a block, and return the checksums of its columns; doing it twice leaves what doing it once does."""
+        """Store a block, and return the checksums of its columns; doing it twice leaves what doing
+        it once does.
+        """
         return {name: self.arrays[name].write(block, column) for name, column in columns.items()}
 
     def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
         """Fetch columns of a block."""
         return {name: self.arrays[name].read(block) for name in names}
 
-    def read_checked(self, block: int, names: Iterable[str], checksums: Mapping[str, str]) -> dict[str, Array] | None:
+    def read_checked(
+        self, block: int, names: Iterable[str], checksums: Mapping[str, str]
+    ) -> dict[str, Array] | None:
         """Fetch columns of a block, or None where one is not what was written."""
         found = {}
         for name in names:
@@ -86,7 +98,10 @@ class BlockStore:
 
     def receipts(self) -> set[int]:
         """Blocks that have a receipt, in one listing."""
-        names = (path.rpartition("/")[2].removesuffix(".json") for path in self.root.fs.find((self.root / RECEIPTS).path))
+        names = (
+            path.rpartition("/")[2].removesuffix(".json")
+            for path in self.root.fs.find((self.root / RECEIPTS).path)
+        )
         return {int(name) for name in names if name.isdecimal()}
 
 
@@ -111,7 +126,11 @@ def crossings_name(block: int) -> str:
 
 
 def open_arrays(
-    root: Location, arrays: Mapping[str, ChunkedArray], kind: Mapping[str, Any], fresh: bool, folders: Iterable[str]
+    root: Location,
+    arrays: Mapping[str, ChunkedArray],
+    kind: Mapping[str, Any],
+    fresh: bool,
+    folders: Iterable[str],
 ) -> str | None:
     """Make room for columns of all rows, and keep what is there if it is of this kind.
 
@@ -175,17 +194,27 @@ def _refuse_foreign(root: Location) -> None:
     except FileNotFoundError:
         return
     # Of an empty folder some stores list the folder itself.
-    names = [path.removeprefix(prefix) for path in found if path.startswith(prefix) and not path.endswith("/")]
+    names = [
+        path.removeprefix(prefix)
+        for path in found
+        if path.startswith(prefix) and not path.endswith("/")
+    ]
     foreign = [name for name in names if not _OWN_NAME.fullmatch(name)]
     if foreign:
         name = foreign[0]
-        raise InputError(f"{root.shown} holds {name!r}, which is no evidence, and would be deleted; give out another place")
+        raise InputError(
+            f"{root.shown} holds {name!r}, which is no evidence, and would be deleted; give out "
+            "another place"
+        )
 
 
 def _difference(found: Mapping[str, Any], kind: Mapping[str, Any]) -> str | None:
     """What differs, in words."""
     names = [name for name in kind if found.get(name) != kind[name]]
-    said = (f"{name.replace('_', ' ')} {found.get(name, 'unknown')} instead of {kind[name]}" for name in names)
+    said = (
+        f"{name.replace('_', ' ')} {found.get(name, 'unknown')} instead of {kind[name]}"
+        for name in names
+    )
     return f"it has {', '.join(said)}" if names else None
 
 

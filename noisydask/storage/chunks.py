@@ -1,8 +1,9 @@
 """Uncompressed Zarr arrays written and read a chunk at a time, each chunk one object.
 
-What the passes keep (evidence, scores, indices) is one contiguous piece of numbers a block. Such a chunk of an uncompressed
-Zarr array is those bytes and nothing else, so it is written and read without a codec, and its checksum is that of what was
-written. Everyone else reads the arrays with Zarr.
+What the passes keep (evidence, scores, indices) is one contiguous piece of numbers a block. Such a
+chunk of an uncompressed Zarr array is those bytes and nothing else, so it is written and read
+without a codec, and its checksum is that of what was written. Everyone else reads the arrays with
+Zarr.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, order=True)
 class StoredObject:
-    """An object of a run: its path in the run, its bytes, and the CRC-32C of its content in hexadecimal."""
+    """An object of a run: its path in the run, its bytes, and the CRC-32C of its content in
+    hexadecimal.
+    """
 
     path: str
     size: int
@@ -48,7 +51,8 @@ class ChunkedArray:
     Attributes
     ----------
     root : Location
-        The folder that ``name`` is in; it and the array's folder exist once :meth:`create` was called.
+        The folder that ``name`` is in; it and the array's folder exist once :meth:`create` was
+        called.
     name : str
         Path of the array.
     shape : tuple of int
@@ -69,11 +73,18 @@ class ChunkedArray:
         """Write the metadata, in place of any array that was there."""
         place = self.root / self.name
         zarr.create_array(
-            zarr_store(place), shape=self.shape, chunks=(max(1, self.chunk_rows), *(max(1, n) for n in self.shape[1:])),
-            dtype=self.dtype, compressors=None, fill_value=0, overwrite=True,
+            zarr_store(place),
+            shape=self.shape,
+            chunks=(max(1, self.chunk_rows), *(max(1, n) for n in self.shape[1:])),
+            dtype=self.dtype,
+            compressors=None,
+            fill_value=0,
+            overwrite=True,
             chunk_key_encoding={"name": "v2", "separator": "."},
-        )  # fmt: skip
-        return StoredObject.of(f"{self.name}/zarr.json", place.fs.cat_file((place / "zarr.json").path))
+        )
+        return StoredObject.of(
+            f"{self.name}/zarr.json", place.fs.cat_file((place / "zarr.json").path)
+        )
 
     def chunk_name(self, chunk: int) -> str:
         """Path of a chunk's object below :attr:`root`."""
@@ -101,7 +112,9 @@ class ChunkedArray:
         return StoredObject.of(self.chunk_name(chunk), content)
 
     def read_checked(self, chunk: int, crc32c: str) -> Array | None:
-        """Read a chunk's rows, or None where it is not what was written: gone, cut short, or altered."""
+        """Read a chunk's rows, or None where it is not what was written: gone, cut short, or
+        altered.
+        """
         try:
             whole = self._read_whole(chunk)
         except (FileNotFoundError, ValueError):  # a file or object of another size

@@ -1,8 +1,10 @@
-"""Small JSON documents that several drivers may write: each write says what it replaces, and is refused if that has changed.
+"""Small JSON documents that several drivers may write: each write says what it replaces, and is
+refused if that has changed.
 
-An object store takes a PUT with ``If-None-Match: *`` or ``If-Match: <etag>``; on a local disk a lock on a file beside the
-document does the same. Every document carries a write-id of its own. A PUT whose answer is lost is sent again and then meets
-its own object: whatever a store answered, what lies there afterwards says whose write it was.
+An object store takes a PUT with ``If-None-Match: *`` or ``If-Match: <etag>``; on a local disk a
+lock on a file beside the document does the same. Every document carries a write-id of its own. A
+PUT whose answer is lost is sent again and then meets its own object: whatever a store answered,
+what lies there afterwards says whose write it was.
 """
 
 from __future__ import annotations
@@ -99,7 +101,9 @@ class _Objects(ABC):
 
     @abstractmethod
     def put(self, content: bytes, tag: str | None) -> str:
-        """Write if the version is still ``tag``, or if there is none; any error if it is not. The new version."""
+        """Write if the version is still ``tag``, or if there is none; any error if it is not. The
+        new version.
+        """
 
 
 class _S3Objects(_Objects):
@@ -126,10 +130,16 @@ class _S3Objects(_Objects):
 
 
 def _age(answer: Mapping[str, Any]) -> float | None:
-    """Seconds between the modification of an object and the answer that tells of it, both by the store's clock."""
+    """Seconds between the modification of an object and the answer that tells of it, both by the
+    store's clock.
+    """
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     modified = answer.get("LastModified")
-    return None if date is None or modified is None else (parsedate_to_datetime(date) - modified).total_seconds()
+    return (
+        None
+        if date is None or modified is None
+        else (parsedate_to_datetime(date) - modified).total_seconds()
+    )
 
 
 class _LocalObjects(_Objects):
@@ -139,7 +149,8 @@ class _LocalObjects(_Objects):
                 content, written = file.read(), os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
-        # The file system's own clock is asked by touching a file: on a network disk it is another machine's.
+        # The file system's own clock is asked by touching a file: on a network disk it is another
+        # machine's.
         self.mutex.touch()
         return Seen(content, _digest(content), self.mutex.stat().st_mtime - written)
 
@@ -149,7 +160,8 @@ class _LocalObjects(_Objects):
             found = self.get()
             if (found.tag if found else None) != tag:
                 raise FileExistsError(self.place.path)
-            beside = f"{self.place.path}.new"  # one name: what a killed process leaves, the next replaces
+            # one name: what a killed process leaves, the next replaces
+            beside = f"{self.place.path}.new"
             Path(beside).unlink(missing_ok=True)
             with open(beside, "xb") as file:  # and follows no link
                 file.write(content)
@@ -160,7 +172,9 @@ class _LocalObjects(_Objects):
 
     @property
     def mutex(self) -> Path:
-        """The file whose lock is held while a document is replaced; a killed process lets go of it."""
+        """The file whose lock is held while a document is replaced; a killed process lets go of
+        it.
+        """
         return Path(self.place.path).with_name(MUTEX)
 
     @contextmanager
@@ -170,7 +184,8 @@ class _LocalObjects(_Objects):
                 yield
         except locket.LockError as error:
             raise LockedError(
-                f"a process that does not go on holds {self.mutex} for {_MUTEX_SECONDS:.0f} s; let it go on, or end it"
+                f"a process that does not go on holds {self.mutex} for {_MUTEX_SECONDS:.0f} s; "
+                "let it go on, or end it"
             ) from error
 
 
@@ -192,7 +207,9 @@ class _MemoryObjects(_Objects):
 
 
 class _PlainObjects(_MemoryObjects):
-    """A store of which no conditional write is known: what was seen is looked at again, then overwritten."""
+    """A store of which no conditional write is known: what was seen is looked at again, then
+    overwritten.
+    """
 
     def put(self, content: bytes, tag: str | None) -> str:
         found = self.get()
@@ -203,7 +220,9 @@ class _PlainObjects(_MemoryObjects):
 
 
 def _digest(content: bytes) -> str:
-    """The version of a document where the store gives none: its write-id makes each content another."""
+    """The version of a document where the store gives none: its write-id makes each content
+    another.
+    """
     return sha256(content).hexdigest()
 
 
@@ -226,7 +245,8 @@ class Document:
     place : Location
         Where it lies.
     unsafe : bool
-        Whether the store may ignore conditions: then what was seen is looked at again just before each write.
+        Whether the store may ignore conditions: then what was seen is looked at again just before
+        each write.
     """
 
     place: Location
@@ -239,7 +259,9 @@ class Document:
             return _LocalObjects(self.place)
         if isinstance(fs, MemoryFileSystem):
             return _MemoryObjects(self.place)
-        return _S3Objects(self.place) if _is_s3(fs) and not self.unsafe else _PlainObjects(self.place)
+        return (
+            _S3Objects(self.place) if _is_s3(fs) and not self.unsafe else _PlainObjects(self.place)
+        )
 
     def read(self) -> Seen | None:
         """What lies there now, if anything."""
@@ -274,9 +296,11 @@ class Document:
         raise AssertionError("unreachable")
 
     def check_conditions(self, held: Seen) -> None:
-        """Ask the store for two writes that it must refuse; a document of ours, ``held``, lies there.
+        """Ask the store for two writes that it must refuse; a document of ours, ``held``, lies
+        there.
 
-        What would be written is what lies there already, so that nothing changes where they are done.
+        What would be written is what lies there already, so that nothing changes where they are
+        done.
 
         Raises
         ------
@@ -296,9 +320,13 @@ class Document:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a store says that a condition does not hold; the type of the error differs by server."""
+    """Whether a store says that a condition does not hold; the type of the error differs by
+    server.
+    """
     answer = getattr(error.__cause__, "response", None) or {}
-    return isinstance(error, FileExistsError) or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
+    return isinstance(error, FileExistsError) or answer.get("ResponseMetadata", {}).get(
+        "HTTPStatusCode"
+    ) in (409, 412)
 
 
 def knows_no_conditions(error: Exception) -> bool:

@@ -9,7 +9,9 @@ from zarr.storage import WrapperStore
 
 
 class ByteCount:
-    """Bytes fetched, counted by several threads at once. A copy in another process starts from nothing."""
+    """Bytes fetched, counted by several threads at once. A copy in another process starts from
+    nothing.
+    """
 
     def __init__(self) -> None:
         self._sizes: list[int] = []  # appended and popped, each of which is one step
@@ -49,10 +51,14 @@ class CountingStore(WrapperStore[Store]):
 
     async def get_partial_values(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch values and count them."""
-        return [self._counted(value) for value in await self._store.get_partial_values(*args, **kwargs)]
+        return [
+            self._counted(value) for value in await self._store.get_partial_values(*args, **kwargs)
+        ]
 
     def get_ranges(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch ranges of a value by :meth:`get` (zarr 3.4 and later), as a store does that is not wrapped."""
+        """Fetch ranges of a value by :meth:`get` (zarr 3.4 and later), as a store does that is not
+        wrapped.
+        """
         return cast(Any, Store).get_ranges(self, *args, **kwargs)
 
     def _counted(self, value: Any) -> Any:

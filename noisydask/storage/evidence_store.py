@@ -1,4 +1,6 @@
-"""The evidence of all rows below ``OUT/evidence``, the receipts that make it the checkpoint, and rows that it leaves open."""
+"""The evidence of all rows below ``OUT/evidence``, the receipts that make it the checkpoint, and
+rows that it leaves open.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.evidence import column_dtypes
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.receipts import EVIDENCE_VERSION, Receipt, StoredBlock
-from noisydask.storage.block_store import OPEN_ROWS, RECEIPTS, BlockStore, open_arrays, open_rows_name, receipt_name
+from noisydask.storage.block_store import (
+    OPEN_ROWS,
+    RECEIPTS,
+    BlockStore,
+    open_arrays,
+    open_rows_name,
+    receipt_name,
+)
 from noisydask.storage.chunks import ChunkedArray, checksum
 from noisydask.storage.locations import Location
 
@@ -33,12 +42,16 @@ class EvidenceStore(BlockStore):
         return None if content is None else Receipt.from_bytes(content, self.num_classes)
 
     def write_rows(self, block: int, source: str, rows: KeptRows) -> None:
-        """Keep rows of a block, in place of those kept before; ``source`` is the fingerprint of what they were read from."""
+        """Keep rows of a block, in place of those kept before; ``source`` is the fingerprint of
+        what they were read from.
+        """
         content = source.encode() + rows.to_bytes()
         self.put(open_rows_name(block), checksum(content).encode() + content)
 
     def read_rows(self, stored: StoredBlock, dtype: np.dtype[Any]) -> KeptRows | None:
-        """The rows kept of a block, if there are any, they are whole, and they are of what its evidence was made from."""
+        """The rows kept of a block, if there are any, they are whole, and they are of what its
+        evidence was made from.
+        """
         if stored.source is None:
             return None
         content, tie = self.get(open_rows_name(stored.number)) or b"", stored.source.encode()
@@ -53,7 +66,12 @@ class EvidenceStore(BlockStore):
 
 
 def open_evidence(
-    root: Location, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+    root: Location,
+    grid: BlockGrid,
+    num_classes: int,
+    dtype: np.dtype[Any],
+    columns: Iterable[str],
+    fresh: bool,
 ) -> tuple[EvidenceStore, str | None]:
     """Make room for the evidence of all rows, and keep what is there if it is of this kind.
 
@@ -64,7 +82,8 @@ def open_evidence(
     grid : BlockGrid
         The blocks; where rows were appended, all blocks but the last keep their place.
     num_classes, dtype, columns
-        Number of classes and type of the probabilities, and the columns wanted. Others that are there stay.
+        Number of classes and type of the probabilities, and the columns wanted. Others that are
+        there stay.
     fresh : bool
         Keep nothing.
 
@@ -75,9 +94,17 @@ def open_evidence(
     """
     chunk_rows = min(grid.block_rows, grid.rows)
     kind: dict[str, Any] = {
-        "evidence_version": EVIDENCE_VERSION, "classes": num_classes, "dtype": str(dtype), "block_rows": grid.block_rows,
+        "evidence_version": EVIDENCE_VERSION,
+        "classes": num_classes,
+        "dtype": str(dtype),
+        "block_rows": grid.block_rows,
         "chunk_rows": chunk_rows,
-    }  # fmt: skip
+    }
     dtypes = column_dtypes(num_classes, dtype, columns)
-    arrays = {name: ChunkedArray(root, name, (grid.rows,), chunk_rows, kinds) for name, kinds in dtypes.items()}
-    return EvidenceStore(root, arrays, num_classes), open_arrays(root, arrays, kind, fresh, [RECEIPTS, OPEN_ROWS])
+    arrays = {
+        name: ChunkedArray(root, name, (grid.rows,), chunk_rows, kinds)
+        for name, kinds in dtypes.items()
+    }
+    return EvidenceStore(root, arrays, num_classes), open_arrays(
+        root, arrays, kind, fresh, [RECEIPTS, OPEN_ROWS]
+    )

@@ -40,13 +40,22 @@ class NpyRows(Rows):
         """Read the header of a file."""
         with place.fs.open(place.path, "rb") as file:
             version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            reader = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, fortran, dtype = reader(file)
             offset = file.tell()
         if dtype.hasobject:
-            raise InputError(f"{place.shown} holds Python objects, which are never loaded; store plain numbers or text")
+            raise InputError(
+                f"{place.shown} holds Python objects, which are never loaded; store plain "
+                "numbers or text"
+            )
         if fortran and len(shape) > 1:
-            raise InputError(f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead")
+            raise InputError(
+                f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead"
+            )
         size, needed = place.fs.size(place.path), offset + prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0:
             raise InputError(f"the header of {place.shown} claims the shape {shape}")
@@ -55,15 +64,28 @@ class NpyRows(Rows):
         return cls.at(place, shape, dtype, offset)
 
     @classmethod
-    def at(cls, place: Location, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> NpyRows:
+    def at(
+        cls, place: Location, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
+    ) -> NpyRows:
         """Numbers in C order that begin at an offset of a file."""
-        return cls(url=place.shown, shape=shape, dtype=native(dtype), place=place, offset=offset, stored=dtype)
+        return cls(
+            url=place.shown,
+            shape=shape,
+            dtype=native(dtype),
+            place=place,
+            offset=offset,
+            stored=dtype,
+        )
 
     @cached_property
     def _mapped(self) -> Array | None:
         if not isinstance(self.place.fs, LocalFileSystem):
             return None
-        return np.memmap(self.place.path, self.stored, "r", self.offset, self.shape) if self.shape[0] else None
+        return (
+            np.memmap(self.place.path, self.stored, "r", self.offset, self.shape)
+            if self.shape[0]
+            else None
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
@@ -90,7 +112,9 @@ class NpyRows(Rows):
         if self._mapped is not None:
             return self._mapped[start:stop]
         first, last = self.offset + start * width, self.offset + stop * width
-        data = self.place.fs.cat_file(self.place.path, start=first, end=last) if first < last else b""
+        data = (
+            self.place.fs.cat_file(self.place.path, start=first, end=last) if first < last else b""
+        )
         return np.frombuffer(data, self.stored).reshape(stop - start, *self.shape[1:])
 
 
@@ -98,7 +122,8 @@ class NpyRows(Rows):
 class ParquetColumn(Rows):
     """One column of a Parquet file or a folder of them, read by row groups.
 
-    The files of a folder come in the natural order of their names, ``part.2`` before ``part.10``, as Dask reads them.
+    The files of a folder come in the natural order of their names, ``part.2`` before ``part.10``,
+    as Dask reads them.
     """
 
     place: Location
@@ -119,20 +144,35 @@ class ParquetColumn(Rows):
                     names = ", ".join(footer.schema_arrow.names)
                     raise InputError(f"{place.shown} has no column {column!r}; it has: {names}")
                 kind = footer.schema_arrow.field(column).type
-                kind = kind.value_type if pa.types.is_dictionary(kind) else kind  # of a categorical column
+                kind = (
+                    kind.value_type if pa.types.is_dictionary(kind) else kind
+                )  # of a categorical column
                 if footer.metadata.num_rows:  # an empty file often has another type
-                    if not any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, *_TEXT)):
-                        raise InputError(f"{place.shown} holds {column!r} as {kind}: integers or text are needed")
+                    if not any(
+                        test(kind) for test in (pa.types.is_integer, pa.types.is_floating, *_TEXT)
+                    ):
+                        raise InputError(
+                            f"{place.shown} holds {column!r} as {kind}: integers or text are needed"
+                        )
                     types.add(np.dtype(kind.to_pandas_dtype()))
                 for group in range(footer.num_row_groups):
                     groups.append((number, group))
                     first_rows.append(first_rows[-1] + footer.metadata.row_group(group).num_rows)
         if len(types) > 1:
-            raise InputError(f"the files of {place.shown} hold {column!r} as {', '.join(sorted(map(str, types)))}")
+            raise InputError(
+                f"the files of {place.shown} hold {column!r} as "
+                f"{', '.join(sorted(map(str, types)))}"
+            )
         return cls(
-            url=f"{place.shown}#{column}", shape=(first_rows[-1],), dtype=types.pop() if types else np.dtype(object),
-            place=place, column=column, files=tuple(files), groups=tuple(groups), first_rows=tuple(first_rows),
-        )  # fmt: skip
+            url=f"{place.shown}#{column}",
+            shape=(first_rows[-1],),
+            dtype=types.pop() if types else np.dtype(object),
+            place=place,
+            column=column,
+            files=tuple(files),
+            groups=tuple(groups),
+            first_rows=tuple(first_rows),
+        )
 
     @property
     def layout(self) -> str:
@@ -160,9 +200,16 @@ class ParquetColumn(Rows):
                 break
             number, group = self.groups[where]
             with self.place.fs.open(self.files[number], "rb") as handle:
-                values = pq.ParquetFile(handle).read_row_group(group, columns=[self.column]).column(self.column)
+                values = (
+                    pq.ParquetFile(handle)
+                    .read_row_group(group, columns=[self.column])
+                    .column(self.column)
+                )
             if values.null_count:
-                raise InputError(f"{self.url} has empty cells, {values.null_count:,} of them in rows {first:,} and after")
+                raise InputError(
+                    f"{self.url} has empty cells, {values.null_count:,} of them in rows "
+                    f"{first:,} and after"
+                )
             parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
         return np.concatenate(parts)
 
@@ -170,7 +217,9 @@ class ParquetColumn(Rows):
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
     """The Parquet files in a folder; a file whatever it is called."""
     found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
-    return {file: found[file] for file in sorted(found, key=_natural)} or {place.path: place.fs.info(place.path)}
+    return {file: found[file] for file in sorted(found, key=_natural)} or {
+        place.path: place.fs.info(place.path)
+    }
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

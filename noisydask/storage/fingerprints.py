@@ -1,4 +1,6 @@
-"""What a run reads, by identity: each block's fingerprint, chunks that are not there, inputs that change under the run."""
+"""What a run reads, by identity: each block's fingerprint, chunks that are not there, inputs that
+change under the run.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +31,22 @@ def of_labels(labels: npt.NDArray[np.generic]) -> str:
 
     Examples
     --------
-    >>> of_labels(np.array([1, 2])) == of_labels(np.array([1, 2])), of_labels(np.array([1, 2])) == of_labels(np.array([2, 1]))
-    (True, False)
+    >>> of_labels(np.array([1, 2])) == of_labels(np.array([1, 2]))
+    True
+    >>> of_labels(np.array([1, 2])) == of_labels(np.array([2, 1]))
+    False
     """
-    content = hashlib.sha256(np.ascontiguousarray(labels).data)  # faster than others where the processor helps
+    content = hashlib.sha256(
+        np.ascontiguousarray(labels).data
+    )  # faster than others where the processor helps
     return digest(labels.dtype.str, content.hexdigest())
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The objects that one input lies in, as they were listed before anything was read; None where they cannot be."""
+    """The objects that one input lies in, as they were listed before anything was read; None where
+    they cannot be.
+    """
 
     rows: Rows
     objects: Listing | None
@@ -59,7 +67,9 @@ class Snapshot:
         if not self.identified:
             yield from [None] * grid.num_blocks
             return
-        common = digest(EVIDENCE_VERSION, self.rows.layout, self.rows.shape[1:], str(self.rows.dtype))
+        common = digest(
+            EVIDENCE_VERSION, self.rows.layout, self.rows.shape[1:], str(self.rows.dtype)
+        )
         for start, stop in map(grid.bounds, range(grid.num_blocks)):
             yield digest(common, start, stop, *self.of(self.rows.chunks(start, stop)))
 
@@ -70,7 +80,9 @@ class Snapshot:
 
     @cached_property
     def absent(self) -> tuple[list[Chunk], list[Chunk]]:
-        """Chunks that are not stored, which read as the array's fill value without an error; and those of no bytes."""
+        """Chunks that are not stored, which read as the array's fill value without an error; and
+        those of no bytes.
+        """
         missing: list[Chunk] = []
         empty: list[Chunk] = []
         if self.objects is None:
@@ -87,7 +99,11 @@ class Snapshot:
         if not missing or self.rows.chunk_columns in (0, self.rows.shape[-1]):
             return []
         gone = {chunk.key for chunk in missing}
-        stored = {chunk.start for chunk in self.rows.chunks(0, self.rows.shape[0]) if chunk.key not in gone}
+        stored = {
+            chunk.start
+            for chunk in self.rows.chunks(0, self.rows.shape[0])
+            if chunk.key not in gone
+        }
         return [chunk for chunk in missing if chunk.start in stored]
 
     def changed(self) -> list[str]:
@@ -95,7 +111,11 @@ class Snapshot:
         if self.objects is None:
             return []
         now = listed(self.rows) or {}
-        return sorted(key for key in self.objects.keys() | now.keys() if self.objects.get(key, "") != now.get(key, ""))
+        return sorted(
+            key
+            for key in self.objects.keys() | now.keys()
+            if self.objects.get(key, "") != now.get(key, "")
+        )
 
     def changed_blocks(self, grid: BlockGrid) -> Iterator[int]:
         """Blocks that lie in an object which is no longer what it was."""
@@ -107,7 +127,11 @@ class Snapshot:
 
 def snapshots(inputs: Mapping[str, object]) -> dict[str, Snapshot]:
     """List the objects of all inputs that lie in stores, by the inputs' names."""
-    return {name: Snapshot(rows, listed(rows)) for name, rows in inputs.items() if isinstance(rows, Rows)}
+    return {
+        name: Snapshot(rows, listed(rows))
+        for name, rows in inputs.items()
+        if isinstance(rows, Rows)
+    }
 
 
 def listed(rows: Rows) -> Listing | None:
@@ -119,10 +143,14 @@ def listed(rows: Rows) -> Listing | None:
         raise JobError(f"{rows.url}: {why}") from error
 
 
-def check_blocks_unchanged(inputs: Mapping[str, Snapshot], name: str, grid: BlockGrid, forget: Callable[[int], None]) -> None:
-    """As :func:`check_unchanged`; before it raises, ``forget`` is called for each block of input ``name`` that changed.
+def check_blocks_unchanged(
+    inputs: Mapping[str, Snapshot], name: str, grid: BlockGrid, forget: Callable[[int], None]
+) -> None:
+    """As :func:`check_unchanged`; before it raises, ``forget`` is called for each block of input
+    ``name`` that changed.
 
-    Receipts of such blocks tell what was listed, not what was read: they would stand again if what was listed came back.
+    Receipts of such blocks tell what was listed, not what was read: they would stand again if what
+    was listed came back.
     """
     try:
         check_unchanged(inputs)
@@ -145,7 +173,8 @@ def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:
         if changed:
             first = changed[0] or "the file"
             raise JobError(
-                f"{name} at {snapshot.rows.url} changed while it was read ({len(changed):,} objects, the first is {first});"
+                f"{name} at {snapshot.rows.url} changed while it was read ({len(changed):,} "
+                f"objects, the first is {first});"
                 " nothing was published. Run again: what did not change is not read again"
             )
 
@@ -172,7 +201,8 @@ def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:
     changed = sorted(file for file, found in seen.items() if now.get(file, "") != found)
     if changed:
         raise JobError(
-            f"{name} at {place.shown} changed while it was read ({len(changed):,} files, the first is {shown(changed[0])});"
+            f"{name} at {place.shown} changed while it was read ({len(changed):,} files, the "
+            f"first is {shown(changed[0])});"
             " nothing was published. Run again"
         )
 
@@ -188,7 +218,9 @@ def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted({(chunk.start, chunk.stop) for chunk in chunks}))
 
 
-def by_block(found: Iterable[tuple[int, int]], grid: BlockGrid) -> dict[int, tuple[tuple[int, int], ...]]:
+def by_block(
+    found: Iterable[tuple[int, int]], grid: BlockGrid
+) -> dict[int, tuple[tuple[int, int], ...]]:
     """Ranges of rows cut at the bounds of blocks, for each block that has any.
 
     Examples

@@ -10,7 +10,8 @@ import pandas as pd
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Rows of at least one frame, in order, numbered anew.
 
-    A frame without rows has no say in the types: from no text at all pandas cannot tell that a column is text.
+    A frame without rows has no say in the types: from no text at all pandas cannot tell that a
+    column is text.
 
     Examples
     --------

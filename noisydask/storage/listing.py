@@ -1,7 +1,8 @@
-"""What lies in a store, by one listing: the objects below a path, each with the version that its store gives it.
+"""What lies in a store, by one listing: the objects below a path, each with the version that its
+store gives it.
 
-A version is the store's own identity of an object: its ETag, else its size and the time of its last change. Objects of
-stores that tell neither have the version None.
+A version is the store's own identity of an object: its ETag, else its size and the time of its last
+change. Objects of stores that tell neither have the version None.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from noisydask.storage.locations import Location
 
 Listing = Mapping[str, str | None]
 
-#: The version of an object of no bytes: what a failed upload leaves, never a chunk. Some stores read one as not there.
+#: The version of an object of no bytes: what a failed upload leaves, never a chunk. Some stores
+#: read one as not there.
 EMPTY = "empty"
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -28,8 +30,10 @@ def version(info: Mapping[str, Any]) -> str | None:
 
     Examples
     --------
-    >>> version({"name": "a", "size": 3, "ETag": '"9b"'}), version({"name": "a", "size": 3, "mtime": 17.5})
-    ('9b', '3 17.5')
+    >>> version({"name": "a", "size": 3, "ETag": '"9b"'})
+    '9b'
+    >>> version({"name": "a", "size": 3, "mtime": 17.5})
+    '3 17.5'
     """
     if info.get("size", info.get("Size")) == 0:
         return EMPTY
@@ -46,17 +50,25 @@ def file_version(found: os.stat_result) -> str:
 
 
 def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
-    """Files of a dataset in order of their names, with what fsspec tells of each: a file, or those anywhere in a folder.
+    """Files of a dataset in order of their names, with what fsspec tells of each: a file, or those
+    anywhere in a folder.
 
-    As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called so, is no part of it.
+    As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called
+    so, is no part of it.
     """
     found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
     inside = {name: name[len(place.path) :].strip("/").split("/") for name in sorted(found)}
-    return {name: found[name] for name, parts in inside.items() if not any(part.startswith((".", "_")) for part in parts)}
+    return {
+        name: found[name]
+        for name, parts in inside.items()
+        if not any(part.startswith((".", "_")) for part in parts)
+    }
 
 
 def list_array(store: Store, path: str) -> Listing | None:
-    """Objects of a Zarr array by their key, in one listing; None where the store cannot be listed."""
+    """Objects of a Zarr array by their key, in one listing; None where the store cannot be
+    listed.
+    """
     while isinstance(store, WrapperStore):
         store = store._store
     found: Listing
@@ -69,7 +81,8 @@ def list_array(store: Store, path: str) -> Listing | None:
             found = sync(_keys(store, path))
     except (PermissionError, NotImplementedError):
         return None
-    # A store that does not even list what was opened (plain HTTP) tells nothing by what else it leaves out.
+    # A store that does not even list what was opened (plain HTTP) tells nothing by what else it
+    # leaves out.
     return found if "zarr.json" in found or ".zarray" in found else None
 
 

@@ -1,6 +1,7 @@
 """Paths and URLs: what fsspec makes of them, how they are shown, and what their failures mean.
 
-Credentials stay in here: what is shown, logged, hashed or written of a location is :attr:`Location.shown` alone.
+Credentials stay in here: what is shown, logged, hashed or written of a location is
+:attr:`Location.shown` alone.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 
-#: What an object store needs to be read rightly and fast; the user's own options win. A listing cache would hide what
-#: others wrote, and several ranges of one object in flight can mix two versions of it.
+#: What an object store needs to be read rightly and fast; the user's own options win. A listing
+#: cache would hide what others wrote, and several ranges of one object in flight can mix two
+#: versions of it.
 _S3_DEFAULTS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "max_concurrency": 1,
-    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 3}, "connect_timeout": 5, "read_timeout": 10},
+    "config_kwargs": {
+        "retries": {"mode": "standard", "max_attempts": 3},
+        "connect_timeout": 5,
+        "read_timeout": 10,
+    },
 }
-#: Times that s3fs sends a request, each with the attempts above, and times that it asks for a body, each with those tries:
-#: a body cut short has 2 chances (on a cluster the task has more), and a store that is silent ends a read after 12 timeouts.
+#: Times that s3fs sends a request, each with the attempts above, and times that it asks for a body,
+#: each with those tries: a body cut short has 2 chances (on a cluster the task has more), and a
+#: store that is silent ends a read after 12 timeouts.
 _S3_TRIES = 2
 #: Codes of errors that tell of a full disk.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -37,12 +44,32 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 #: Packages that talk to stores: errors of theirs are none of the data.
-_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "obstore", "requests")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+_CLIENTS = (
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "s3fs",
+    "gcsfs",
+    "adlfs",
+    "azure",
+    "google",
+    "obstore",
+    "requests",
+)
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
 #: How names of Parquet files end; such a file, and the name of a column after it.
 PARQUET = (".parquet", ".parq", ".pq")
 _COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DOTALL)
-# A secret may hold a slash, so a user with a password reaches to the @, one without only to the first slash.
+# A secret may hold a slash, so a user with a password reaches to the @, one without only to the
+# first slash.
 _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
 
@@ -75,10 +102,14 @@ class Location:
             fs, path = fsspec.core.url_to_fs(url, **options)
         except ImportError as error:
             extra = _EXTRAS.get(protocol, protocol)
-            raise InputError(f"{name}: {protocol}:// needs a package: pip install 'noisydask[{extra}]'") from error
+            raise InputError(
+                f"{name}: {protocol}:// needs a package: pip install 'noisydask[{extra}]'"
+            ) from error
         except Exception as error:  # its text may quote the options
             given = f", with the options {', '.join(options)}" if options else ""
-            raise InputError(f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})") from error
+            raise InputError(
+                f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})"
+            ) from error
         return cls(url, path if isinstance(fs, LocalFileSystem) else path.rstrip("/"), options)
 
     def __repr__(self) -> str:
@@ -98,10 +129,15 @@ class Location:
         return shown(self.url)
 
     def __truediv__(self, name: str) -> Location:
-        # Names come from pointers and manifests too: none may lead out, nor chain to another file system.
+        # Names come from pointers and manifests too: none may lead out, nor chain to another file
+        # system.
         if "::" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
             raise InputError(f"{name!r} names nothing inside {self.shown}")
-        return Location(posixpath.join(self.url.rstrip("/"), name), posixpath.join(self.path, name), self.options)
+        return Location(
+            posixpath.join(self.url.rstrip("/"), name),
+            posixpath.join(self.path, name),
+            self.options,
+        )
 
 
 def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
@@ -116,7 +152,7 @@ def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
     --------
     >>> options_by_name({"lables": {"anon": True}}, "labels", "out")
     Traceback (most recent call last):
-    noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the fsspec options of each
+    noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the ...
     """
     given = {} if given is None else given
     maps = f"it maps {', '.join(names)} to the fsspec options of each"
@@ -129,7 +165,9 @@ def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def patient(fs: Any) -> Any:
-    """A file system that tries what fails for a moment again, for a bounded time; how often is no option of s3fs."""
+    """A file system that tries what fails for a moment again, for a bounded time; how often is no
+    option of s3fs.
+    """
     if hasattr(fs, "call_s3"):
         fs.retries = _S3_TRIES
     return fs
@@ -149,8 +187,9 @@ def shown(url: str) -> str:
 def split_column(url: str) -> tuple[str, str]:
     """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
 
-    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in ``.zarr`` or ``.npy`` has no
-    column, and after other names than those of Parquet files a column has no slash.
+    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in
+    ``.zarr`` or ``.npy`` has no column, and after other names than those of Parquet files a column
+    has no slash.
 
     Examples
     --------
@@ -160,7 +199,9 @@ def split_column(url: str) -> tuple[str, str]:
     parts = url.split("#")
     for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
         path = "#".join(parts[:number])
-        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path.rpartition("::")[2])):
+        if not path.endswith("/") and os.path.exists(
+            LocalFileSystem._strip_protocol(path.rpartition("::")[2])
+        ):
             return path, "#".join(parts[number:])
     if found := _COLUMN.fullmatch(url):
         return found[1], found[2]
@@ -176,19 +217,23 @@ def _is_local(url: str) -> bool:
 
 
 def is_inside(inner: str, outer: str) -> bool:
-    """Whether a path or URL names the same place as another, or one inside it; links in paths are followed.
+    """Whether a path or URL names the same place as another, or one inside it; links in paths are
+    followed.
 
     Examples
     --------
-    >>> is_inside("s3://bucket/a.zarr/out", "s3a://bucket/a.zarr/"), is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
-    (True, False)
+    >>> is_inside("s3://bucket/a.zarr/out", "s3a://bucket/a.zarr/")
+    True
+    >>> is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
+    False
     """
     low, high = _plain(inner), _plain(outer)
     return low == high or low.startswith(high.rstrip("/") + "/")
 
 
 def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
-    """Refuse an output that lies in an input, or an input that lies in what a job writes and replaces there.
+    """Refuse an output that lies in an input, or an input that lies in what a job writes and
+    replaces there.
 
     Parameters
     ----------
@@ -204,9 +249,15 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
     """
     for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
         if is_inside(out, url):
-            raise InputError(f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give another place")
+            raise InputError(
+                f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give "
+                "another place"
+            )
         if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
-            raise InputError(f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out another place")
+            raise InputError(
+                f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out "
+                "another place"
+            )
 
 
 def _plain(url: str) -> str:
@@ -227,21 +278,36 @@ def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
 
 
 def reason(error: BaseException) -> str | None:
-    """Why a store or file system failed, as far as its error tells; None where it is something else.
+    """Why a store or file system failed, as far as its error tells; None where it is something
+    else.
 
     The text of errors is not passed on: a store's client may quote what it was configured with.
     """
     kind, text = type(error).__name__, str(error)
-    if isinstance(error, PermissionError) or "AccessDenied" in text or "Forbidden" in text or "SignatureDoes" in text:
+    if (
+        isinstance(error, PermissionError)
+        or "AccessDenied" in text
+        or "Forbidden" in text
+        or "SignatureDoes" in text
+    ):
         return "access refused; check the credentials and the rights they have"
-    if "NoCredentials" in kind or "InvalidAccessKeyId" in text or "Unable to locate credentials" in text:
-        return "no valid credentials; set them where fsspec looks (environment, profile) or as storage options"
+    if (
+        "NoCredentials" in kind
+        or "InvalidAccessKeyId" in text
+        or "Unable to locate credentials" in text
+    ):
+        return (
+            "no valid credentials; set them where fsspec looks (environment, profile) or as "
+            "storage options"
+        )
     if _is_lost(error):
         return "the store cannot be reached; check the endpoint and the network"
     if is_full(error):
         return "no space left; free some or give another place"
     if isinstance(error, MemoryError):
-        return "not enough memory; use smaller blocks (block_bytes), fewer threads or larger workers"
+        return (
+            "not enough memory; use smaller blocks (block_bytes), fewer threads or larger workers"
+        )
     if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
         return "the bucket does not exist"
     return None
@@ -259,26 +325,42 @@ def is_full(error: BaseException) -> bool:
 
 
 def blame(error: BaseException) -> type[JobError | InputError]:
-    """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no room), else InputError."""
-    return JobError if is_full(error) or _is_lost(error) or isinstance(error, MemoryError) else InputError
+    """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no
+    room), else InputError.
+    """
+    return (
+        JobError
+        if is_full(error) or _is_lost(error) or isinstance(error, MemoryError)
+        else InputError
+    )
 
 
 def not_of_data(error: BaseException) -> bool:
-    """Whether an error comes from a disk, a store's client or want of memory, and so perhaps not again; else from decoding.
+    """Whether an error comes from a disk, a store's client or want of memory, and so perhaps not
+    again; else from decoding.
 
-    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a number or a class.
+    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a
+    number or a class.
     """
     bare = type(error) is OSError and error.errno is None
-    return (isinstance(error, OSError | MemoryError) and not bare) or type(error).__module__.partition(".")[0] in _CLIENTS
+    return (isinstance(error, OSError | MemoryError) and not bare) or type(
+        error
+    ).__module__.partition(".")[0] in _CLIENTS
 
 
 def explain(error: BaseException, place: Location, name: str) -> str:
     """What an error of a store or format means, in one sentence for its user."""
     why = reason(error) or (_what_ails_output(error, place) if name == "out" else None)
-    if why is None and (isinstance(error, FileNotFoundError | NotADirectoryError) or "NotFound" in type(error).__name__):
+    if why is None and (
+        isinstance(error, FileNotFoundError | NotADirectoryError)
+        or "NotFound" in type(error).__name__
+    ):
         why = _what_is_missing(place)
     if why is None:
-        why = f"cannot be read ({type(error).__name__}); is it a Zarr array, a .npy file, or file.parquet#column?"
+        why = (
+            f"cannot be read ({type(error).__name__}); is it a Zarr array, a .npy file, or "
+            "file.parquet#column?"
+        )
     return f"{name} at {place.shown}: {why}"
 
 
@@ -301,7 +383,10 @@ def _what_is_missing(place: Location) -> str:
     """Which part of a place is not there."""
     try:
         if place.fs.exists(place.path):
-            return "that is not an array; name the array inside it, or after a # the column of a Parquet file or folder"
+            return (
+                "that is not an array; name the array inside it, or after a # the column of "
+                "a Parquet file or folder"
+            )
         bucket = place.path.split("/", 1)[0]
         if place.url.partition("://")[0] in _EXTRAS and not place.fs.exists(bucket):
             return f"the bucket {bucket!r} does not exist"

@@ -1,9 +1,10 @@
 """One driver at a time on an output: a lock with a lease, ``OUT/lock.json``.
 
-Whoever holds it renews it; a lock that its holder no longer renews is taken over after its lease. Clocks are never compared
-between machines: a lock is dead if the store's own clock says that it is older than its lease, if a lease has passed on our
-clock in which it did not change, or if the process that holds it runs on this machine no more. Every step is a conditional
-write, so a driver that slept through its lease finds out before it publishes.
+Whoever holds it renews it; a lock that its holder no longer renews is taken over after its lease.
+Clocks are never compared between machines: a lock is dead if the store's own clock says that it is
+older than its lease, if a lease has passed on our clock in which it did not change, or if the
+process that holds it runs on this machine no more. Every step is a conditional write, so a driver
+that slept through its lease finds out before it publishes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from typing import Any
 
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError, JobError, LockedError, NoisydaskError
-from noisydask.storage.conditional import ConflictError, Document, IgnoredConditionError, Seen, knows_no_conditions
+from noisydask.storage.conditional import (
+    ConflictError,
+    Document,
+    IgnoredConditionError,
+    Seen,
+    knows_no_conditions,
+)
 from noisydask.storage.locations import Location, cannot_write
 
 logger = logging.getLogger("noisydask")
@@ -31,7 +38,9 @@ _CLOCK_STEP = 2.0
 
 
 def _machine() -> str | None:
-    """What tells whether a process number means the same to another driver: this boot, this namespace of processes."""
+    """What tells whether a process number means the same to another driver: this boot, this
+    namespace of processes.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -80,7 +89,9 @@ class Lock:
             self._acquire()
         except BaseException as error:
             self._release()
-            if isinstance(error, NoisydaskError | ConflictError) or not isinstance(error, Exception):
+            if isinstance(error, NoisydaskError | ConflictError) or not isinstance(
+                error, Exception
+            ):
                 raise
             raise cannot_write(error, self.root) from error
         self._thread = threading.Thread(target=self._keep, name="noisydask-lock", daemon=True)
@@ -101,12 +112,16 @@ class Lock:
             self._document.write(self._value() | {"released": True}, self._held)
             self._held = None
         except Exception as error:  # it ends with its lease
-            logger.warning("the lock of %s was not released (%s)", self.root.shown, type(error).__name__)
+            logger.warning(
+                "the lock of %s was not released (%s)", self.root.shown, type(error).__name__
+            )
 
     def check(self) -> None:
         """Fail if the lock is no longer ours, as far as is known without asking."""
         if self._lost is not None:
-            raise LockedError(f"this run lost its lock: {_holder(self.root, self._lost.found)}") from self._lost
+            raise LockedError(
+                f"this run lost its lock: {_holder(self.root, self._lost.found)}"
+            ) from self._lost
 
     def confirm(self) -> None:
         """Renew the lock, and fail if it is no longer ours.
@@ -151,25 +166,39 @@ class Lock:
         if not self.allow_unsafe:
             self._release()
             raise InputError(
-                f"the store of {self.root.shown} keeps no conditional writes ({why}), so that two runs at once could"
-                " overwrite each other; use another store, or allow_unsafe_store if only one run ever writes there"
+                f"the store of {self.root.shown} keeps no conditional writes ({why}), so that "
+                "two runs at once could"
+                " overwrite each other; use another store, or allow_unsafe_store if only one "
+                "run ever writes there"
             )
         self._take(self._document.read())
 
     def _wait_until_free(self, seen: Seen) -> Seen | None:
-        """What may be replaced: a lock that is released or dead, waited for as long as its holder may be alive."""
+        """What may be replaced: a lock that is released or dead, waited for as long as its holder
+        may be alive.
+        """
         lock = _parsed(seen)
         lease = _lease(lock, self.lease_seconds)
         alive = _process_lives(lock)
-        if lock.get("released") or alive is False or (seen.age is not None and seen.age > lease + _CLOCK_STEP):
+        if (
+            lock.get("released")
+            or alive is False
+            or (seen.age is not None and seen.age > lease + _CLOCK_STEP)
+        ):
             return seen
         if alive and seen.age is not None:
             raise LockedError(_holder(self.root, seen))
-        logger.info("%s; it is taken over if it is not renewed within %.0f s", _holder(self.root, seen), lease)
+        logger.info(
+            "%s; it is taken over if it is not renewed within %.0f s",
+            _holder(self.root, seen),
+            lease,
+        )
         return self._unchanged_for(seen, lease)
 
     def _unchanged_for(self, seen: Seen, lease: float) -> Seen | None:
-        """Watch a lock for a lease: itself if it did not change, what lies there if it is free now; else an error."""
+        """Watch a lock for a lease: itself if it did not change, what lies there if it is free now;
+        else an error.
+        """
         end = time.monotonic() + lease
         while time.monotonic() < end:
             time.sleep(min(1.0, lease / 10))
@@ -183,7 +212,12 @@ class Lock:
     def _value(self) -> dict[str, Any]:
         """What the lock says of its holder."""
         pid = os.getpid()
-        owner = {"host": platform.node(), "pid": pid, "started": _started(pid), "machine": _machine()}
+        owner = {
+            "host": platform.node(),
+            "pid": pid,
+            "started": _started(pid),
+            "machine": _machine(),
+        }
         times = {"since": self._since, "renewed": _now(), "lease": self.lease_seconds}
         return {"owner": owner, "run": self.run, **times}
 
@@ -196,7 +230,9 @@ class Lock:
             self._held = self._document.write(self._value(), self._mine())
 
     def _keep(self) -> None:
-        """Renew until told to stop; what a store fails to do is tried again until the lease is over."""
+        """Renew until told to stop; what a store fails to do is tried again until the lease is
+        over.
+        """
         while not self._stop.wait(self.lease_seconds / 3):
             try:
                 self._renew()
@@ -204,7 +240,9 @@ class Lock:
                 self._lost = error
                 return
             except Exception as error:
-                logger.warning("the lock of %s was not renewed (%s)", self.root.shown, type(error).__name__)
+                logger.warning(
+                    "the lock of %s was not renewed (%s)", self.root.shown, type(error).__name__
+                )
 
 
 def _now() -> str:
@@ -237,7 +275,9 @@ def _process_lives(lock: Mapping[str, Any]) -> bool | None:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine started, in ticks since its boot; None if there is none that runs."""
+    """When a process of this machine started, in ticks since its boot; None if there is none that
+    runs.
+    """
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -253,4 +293,6 @@ def _holder(root: Location, seen: Seen | None) -> str:
     if not isinstance(owner, dict):
         return f"{root.shown} is locked by somebody who does not say who he is ({LOCK})"
     who = f"process {owner.get('pid')} on {owner.get('host')}"
-    return f"{root.shown} is locked by {who} since {lock.get('since')} (run {lock.get('run')}, {LOCK})"
+    return (
+        f"{root.shown} is locked by {who} since {lock.get('since')} (run {lock.get('run')}, {LOCK})"
+    )

@@ -1,7 +1,8 @@
 """Old runs and the remains of dead ones are removed, with time for whoever still reads them.
 
-Only what can be proved to be ours is deleted: objects below ``OUT/runs/<name of a run>`` that a listing shows, that no link
-leads out of, and whose names are those of a run's objects. What a manifest says is never used to find a path.
+Only what can be proved to be ours is deleted: objects below ``OUT/runs/<name of a run>`` that a
+listing shows, that no link leads out of, and whose names are those of a run's objects. What a
+manifest says is never used to find a path.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class KeptRun:
     name : str
         The run.
     touched : datetime
-        When the newest of its objects was written, by the store's clock: the manifest, if there is one.
+        When the newest of its objects was written, by the store's clock: the manifest, if there is
+        one.
     finished : bool
         Whether it has a manifest.
     """
@@ -52,12 +54,14 @@ class KeptRun:
 def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     """Remove what the settings no longer keep; the names of the runs removed.
 
-    The caller holds the output's lock. What is published, its parent, and what was written to or ceased to be published
-    within the time of grace stays.
+    The caller holds the output's lock. What is published, its parent, and what was written to or
+    ceased to be published within the time of grace stays.
     """
     fs = output.place.fs
     pointer = json.loads(fs.cat_file((output.place / LATEST).path))
-    now = _aware(fs.modified((output.place / LATEST).path))  # written a moment ago: the store's clock
+    now = _aware(
+        fs.modified((output.place / LATEST).path)
+    )  # written a moment ago: the store's clock
     runs = list(_runs(output.place))
     named = {pointer["run"], pointer.get("parent")}
     doomed = superfluous(runs, named, now, settings)
@@ -66,13 +70,17 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     return [run.name for run in doomed]
 
 
-def superfluous(runs: Iterable[KeptRun], named: set[Any], now: datetime, settings: PublishSettings) -> list[KeptRun]:
-    """Which runs are no longer kept: by number and age those finished, by age alone those that died.
+def superfluous(
+    runs: Iterable[KeptRun], named: set[Any], now: datetime, settings: PublishSettings
+) -> list[KeptRun]:
+    """Which runs are no longer kept: by number and age those finished, by age alone those that
+    died.
 
     Examples
     --------
     >>> start = datetime(2026, 1, 1, tzinfo=UTC)
-    >>> runs = [KeptRun(f"2026010{day}T000000Z-00000000", start + timedelta(day), True) for day in range(1, 6)]
+    >>> names = {day: f"2026010{day}T000000Z-00000000" for day in range(1, 6)}
+    >>> runs = [KeptRun(name, start + timedelta(day), True) for day, name in names.items()]
     >>> kept = PublishSettings(keep_runs=2)
     >>> [run.name[:8] for run in superfluous(runs, {runs[-1].name}, start + timedelta(5), kept)]
     ['20260101', '20260102', '20260103']
@@ -88,7 +96,8 @@ def superfluous(runs: Iterable[KeptRun], named: set[Any], now: datetime, setting
             continue
         finished += 1
         spare = finished > settings.keep_runs and now - run.touched > days
-        # A run is read until the next newer one was published, and by those who opened it then for a while longer.
+        # A run is read until the next newer one was published, and by those who opened it then for
+        # a while longer.
         if run.name not in named and spare and now - replaced >= grace:
             doomed.append(run)
         replaced = run.touched
@@ -118,14 +127,19 @@ def _runs(place: Location) -> Iterable[KeptRun]:
 def _objects(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
     """What is in a run's folder, by paths relative to it."""
     found = fs.find(folder, detail=True)
-    return {path.removeprefix(f"{folder}/"): info for path, info in found.items() if path.startswith(f"{folder}/")}
+    return {
+        path.removeprefix(f"{folder}/"): info
+        for path, info in found.items()
+        if path.startswith(f"{folder}/")
+    }
 
 
 def _leads_elsewhere(fs: Any, root: str, folder: str, place: Location) -> bool:
     """Whether links lead out of the output."""
     return isinstance(fs, LocalFileSystem) and (
         os.path.realpath(root) != os.path.join(os.path.realpath(place.path), RUNS)
-        or os.path.realpath(folder) != os.path.join(os.path.realpath(root), os.path.basename(folder))
+        or os.path.realpath(folder)
+        != os.path.join(os.path.realpath(root), os.path.basename(folder))
     )
 
 
@@ -146,7 +160,9 @@ def _aware(when: Any) -> datetime:
 
 
 def _remove(place: Location) -> None:
-    """Delete a run's objects, the manifest first: from then on it is no finished run, whatever happens."""
+    """Delete a run's objects, the manifest first: from then on it is no finished run, whatever
+    happens.
+    """
     fs = place.fs
     found = _objects(fs, place.path)
     own = [name for name in sorted(found) if OWN.fullmatch(name)]

@@ -1,5 +1,5 @@
-"""Rows that live in a store travel to the workers as a small description and are read there, a range at a time: what all
-kinds have in common, and Zarr.
+"""Rows that live in a store travel to the workers as a small description and are read there, a
+range at a time: what all kinds have in common, and Zarr.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ Array = npt.NDArray[np.generic]
 
 
 class Chunk(NamedTuple):
-    """An object that rows lie in: its key below the array, the rows, and which part of each of them.
+    """An object that rows lie in: its key below the array, the rows, and which part of each of
+    them.
 
     Attributes
     ----------
@@ -85,7 +86,9 @@ class Rows(ABC):
             raise JobError(f"{self.url}, rows {start:,} to {stop - 1:,}: {why}") from error
 
     def _decoded(self, start: int, stop: int) -> Array:
-        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by one."""
+        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by
+        one.
+        """
         try:
             return self._read(start, stop)
         except Exception as error:
@@ -111,7 +114,9 @@ class Rows(ABC):
     @property
     @abstractmethod
     def layout(self) -> str:
-        """What decides, beside the content of the objects, which rows they hold: path, type, chunks, codecs."""
+        """What decides, beside the content of the objects, which rows they hold: path, type,
+        chunks, codecs.
+        """
 
     @property
     def fill(self) -> Any:
@@ -120,7 +125,9 @@ class Rows(ABC):
 
     @abstractmethod
     def objects(self) -> Listing | None:
-        """Versions of all stored objects by their key, in one listing; None where the store cannot be listed."""
+        """Versions of all stored objects by their key, in one listing; None where the store cannot
+        be listed.
+        """
 
     @abstractmethod
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
@@ -131,12 +138,19 @@ class Rows(ABC):
         """Rows as they are stored, counted in :attr:`fetched`."""
 
     def take_bytes_read(self) -> int:
-        """Stored bytes fetched since the last call; a Parquet column, small beside the probabilities, counts none."""
+        """Stored bytes fetched since the last call; a Parquet column, small beside the
+        probabilities, counts none.
+        """
         return self.fetched.take()
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
-        return {"url": self.url, "shape": list(self.shape), "dtype": str(self.dtype), "chunk_rows": self.chunk_rows}
+        return {
+            "url": self.url,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "chunk_rows": self.chunk_rows,
+        }
 
 
 def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -146,13 +160,16 @@ def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def _pipeline(array: zarr.Array[Any]) -> str | None:
-    """The fastest codec pipeline that is right for an array, of those installed; None for zarr's default.
+    """The fastest codec pipeline that is right for an array, of those installed; None for zarr's
+    default.
 
-    Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one (zarr 3.4) and the
-    package ``zarrs`` 1.7 to 1.9 GB/s.
+    Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one
+    (zarr 3.4) and the package ``zarrs`` 1.7 to 1.9 GB/s.
     """
     kind = np.dtype(array.dtype)
-    plain = array.order == "C" and kind.isnative and kind.kind in "biuf"  # what the package is good at
+    plain = (
+        array.order == "C" and kind.isnative and kind.kind in "biuf"
+    )  # what the package is good at
     if isinstance(array.store, LocalStore) and plain and find_spec("zarrs"):
         return "zarrs.ZarrsCodecPipeline"
     if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
@@ -162,7 +179,9 @@ def _pipeline(array: zarr.Array[Any]) -> str | None:
 
 @dataclass(kw_only=True)
 class ZarrRows(Rows):
-    """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window of them."""
+    """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window
+    of them.
+    """
 
     array: zarr.Array[Any] = field(repr=False)
     by_itself: bool
@@ -175,22 +194,34 @@ class ZarrRows(Rows):
             raise InputError(f"{url} holds a single number, not rows")
         pipeline, fetched = _pipeline(array), ByteCount()
         by_itself = pipeline is not None and pipeline.startswith("zarrs")
-        place = StorePath(array.store if by_itself else CountingStore(array.store, fetched), array.path)
+        place = StorePath(
+            array.store if by_itself else CountingStore(array.store, fetched), array.path
+        )
         with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
             again = zarr.open_array(place, mode="r", zarr_format=array.metadata.zarr_format)
         fetched.take()  # the metadata is no row
         return cls(
-            url=url, shape=array.shape, dtype=native(array.dtype), chunk_rows=(array.shards or array.chunks)[0],
+            url=url,
+            shape=array.shape,
+            dtype=native(array.dtype),
+            chunk_rows=(array.shards or array.chunks)[0],
             chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
-            fetched=fetched, array=again, by_itself=by_itself,
-        )  # fmt: skip
+            fetched=fetched,
+            array=again,
+            by_itself=by_itself,
+        )
 
     def columns(self, first: int, last: int) -> Self:
         """These rows with some of their columns only; the bytes read count here as well."""
         return replace(self, shape=(self.shape[0], last - first), window=(first, last))
 
     def _read(self, start: int, stop: int) -> Array:
-        rows = cast(Array, self.array[start:stop] if self.window is None else self.array[start:stop, slice(*self.window)])
+        rows = cast(
+            Array,
+            self.array[start:stop]
+            if self.window is None
+            else self.array[start:stop, slice(*self.window)],
+        )
         if self.by_itself:
             self._count_files(start, stop)
         return rows
@@ -205,7 +236,11 @@ class ZarrRows(Rows):
         while isinstance(store, WrapperStore):
             store = store._store
         local = isinstance(store, LocalStore)  # of which there are several spellings
-        root = os.path.realpath(store.root) if local else getattr(store, "root", None) or getattr(store, "path", "")
+        root = (
+            os.path.realpath(store.root)
+            if local
+            else getattr(store, "root", None) or getattr(store, "path", "")
+        )
         return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
 
     @property
@@ -220,11 +255,19 @@ class ZarrRows(Rows):
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
         """Chunks, or shards where there are such."""
         sizes = self.array.shards or self.array.chunks
-        others = [range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)]
+        others = [
+            range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)
+        ]
         if self.window is not None:
             others[0] = range(self.window[0] // sizes[1], -(-self.window[1] // sizes[1]))
         rests = [
-            (other, tuple(slice(k * size, (k + 1) * size) for k, size in zip(other, sizes[1:], strict=True)))
+            (
+                other,
+                tuple(
+                    slice(k * size, (k + 1) * size)
+                    for k, size in zip(other, sizes[1:], strict=True)
+                ),
+            )
             for other in product(*others)
         ]
         key = self.array.metadata.encode_chunk_key
@@ -246,7 +289,9 @@ class ZarrRows(Rows):
                 continue  # a chunk that is all fill value has no object
 
 
-def read_rows(rows: Rows, start: int, stop: int, skip: bool) -> tuple[Array, tuple[tuple[int, int], ...]]:
+def read_rows(
+    rows: Rows, start: int, stop: int, skip: bool
+) -> tuple[Array, tuple[tuple[int, int], ...]]:
     """Rows, and with ``skip`` the ranges of those that cannot be decoded, which are zeros then."""
     try:
         return rows.read(start, stop), ()

@@ -1,7 +1,8 @@
 """The output: evidence and runs.
 
-``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``; every object written into
-it is recorded with its size and checksum. :mod:`noisydask.running.publish` makes a run visible.
+``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``;
+every object written into it is recorded with its size and checksum.
+:mod:`noisydask.running.publish` makes a run visible.
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ class RunStore:
     place: Location
     run: str
 
-    def array(self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike) -> ChunkedArray:
+    def array(
+        self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
+    ) -> ChunkedArray:
         """An array of the run, not yet created."""
-        return ChunkedArray(self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype))
+        return ChunkedArray(
+            self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype)
+        )
 
     def write_array(self, name: str, values: Array) -> list[StoredObject]:
         """Write a small array in one chunk."""
@@ -80,9 +85,16 @@ class Output:
         return cls(Location.of(str(url), storage_options, "out"))
 
     def open_evidence(
-        self, grid: BlockGrid, num_classes: int, dtype: np.dtype[Any], columns: Iterable[str], fresh: bool
+        self,
+        grid: BlockGrid,
+        num_classes: int,
+        dtype: np.dtype[Any],
+        columns: Iterable[str],
+        fresh: bool,
     ) -> tuple[EvidenceStore, str | None]:
-        """The evidence store of this output, as :func:`noisydask.storage.evidence_store.open_evidence` leaves it."""
+        """The evidence store of this output, as
+        :func:`noisydask.storage.evidence_store.open_evidence` leaves it.
+        """
         try:
             return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
         except NoisydaskError:
@@ -110,9 +122,13 @@ class Output:
             If there is none.
         """
         if name is not None and not RUN_NAME.fullmatch(name):
-            raise InputError(f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd")
+            raise InputError(
+                f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd"
+            )
         try:
-            run = self.run_store(name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"])
+            run = self.run_store(
+                name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"]
+            )
             manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
             if manifest.get("run", run.run) != run.run:
                 raise ValueError("it is the manifest of another run")
@@ -120,12 +136,16 @@ class Output:
             which = f"no finished run {name or ''}".rstrip()
             raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise NoRunError(f"{self.place.shown}: {LATEST} or the manifest that it names is damaged") from error
+            raise NoRunError(
+                f"{self.place.shown}: {LATEST} or the manifest that it names is damaged"
+            ) from error
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
         if found != FORMAT_VERSION:
-            raise InputError(f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}")
+            raise InputError(
+                f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}"
+            )
         return run, manifest
 
 

@@ -29,8 +29,8 @@ def zarr_store(place: Location, read_only: bool = False) -> Store:
 def end_zarr() -> None:
     """End Zarr's own thread before the process ends.
 
-    At exit Zarr gives it a fifth of a second, which on a busy machine is too little, and lets requests hang of which one
-    has failed: tracebacks would follow.
+    At exit Zarr gives it a fifth of a second, which on a busy machine is too little, and lets
+    requests hang of which one has failed: tracebacks would follow.
     """
     loop, thread = (getattr(zarr.core.sync, name, [None])[0] for name in ("loop", "iothread"))
     if loop is not None and thread is not None:

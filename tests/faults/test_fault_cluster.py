@@ -1,4 +1,5 @@
-"""A cluster's scheduler and workers killed in the middle of a job, again and again; a chunk that kills every worker."""
+"""A cluster's scheduler and workers killed in the middle of a job, again and again; a chunk that
+kills every worker."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.slow
 
 NewTrial = Callable[[Case], Trial]
 CHUNKS = r"pred_probs\.zarr/c/"
-#: What a worker does on the event loop of its store's client when a chunk is asked for, before it is read.
+#: What a worker does on the event loop of its store's client when a chunk is asked for, before it
+#: is read.
 DEADLY = """
 import os, time, s3fs
 read = s3fs.S3FileSystem._cat_file
@@ -37,7 +39,8 @@ s3fs.S3FileSystem._cat_file = deadly
 """
 ACTS = {
     "it ends the process": "os._exit(1)",
-    "it eats the memory": "hog = [b'x' * (1 << 24) for _ in range(1000) if time.sleep(0.01) is None]",
+    "it eats the memory": "hog = [b'x' * (1 << 24) for _ in range(1000) if time.sleep(0.01) is "
+    "None]",
 }
 
 
@@ -51,21 +54,50 @@ class Cluster:
 
     def add_worker(self, *how: str) -> None:
         """Start a worker, which is not started again when it dies unless ``how`` says so."""
-        self.workers.append(_start("dask_worker", self.address, "--nthreads", "1", "--no-dashboard", *how))
+        self.workers.append(
+            _start("dask_worker", self.address, "--nthreads", "1", "--no-dashboard", *how)
+        )
 
     def run(self, trial: Trial) -> Ended:
         """The command, on this cluster."""
-        options = {"endpoint_url": trial.way.endpoint, "client_kwargs": {"region_name": "us-east-1"}}
+        options = {
+            "endpoint_url": trial.way.endpoint,
+            "client_kwargs": {"region_name": "us-east-1"},
+        }
         read = {"pred_probs": "--pred-probs", "losses": "--losses"}[trial.reads]
         places = (("--labels", "labels.zarr"), (read, f"{trial.reads}.zarr"), ("--out", "out"))
-        words = [word for option, name in places for word in (option, f"s3://{BUCKET}/{trial.prefix}/{name}")]
-        job = ["issues"] if trial.reads == "pred_probs" else ["dynamics", "--alpha", "0.1", "--top-k", "40"]
+        words = [
+            word
+            for option, name in places
+            for word in (option, f"s3://{BUCKET}/{trial.prefix}/{name}")
+        ]
+        job = (
+            ["issues"]
+            if trial.reads == "pred_probs"
+            else ["dynamics", "--alpha", "0.1", "--top-k", "40"]
+        )
         done = subprocess.run(
-            [sys.executable, "-m", "noisydask", *job, *words, "--scheduler", self.address,
-             "--block-bytes", str(trial.case.block_bytes), "--lease-seconds", str(LEASE),
-             "--storage-options", json.dumps(options | {"key": KEY, "secret": SECRET})],
-            env=os.environ, capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "noisydask",
+                *job,
+                *words,
+                "--scheduler",
+                self.address,
+                "--block-bytes",
+                str(trial.case.block_bytes),
+                "--lease-seconds",
+                str(LEASE),
+                "--storage-options",
+                json.dumps(options | {"key": KEY, "secret": SECRET}),
+            ],
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
         return Ended(done.returncode, done.stderr)
 
 
@@ -78,7 +110,9 @@ def _start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 def cluster() -> Iterator[Cluster]:
     """A scheduler without workers."""
     (port,) = free_ports(1)
-    scheduler = _start("dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    scheduler = _start(
+        "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"
+    )
     found = Cluster(f"tcp://127.0.0.1:{port}", scheduler)
     yield found
     for worker in found.workers:
@@ -99,7 +133,12 @@ def test_a_worker_dies(cluster: Cluster, trial: Trial) -> None:
     for _ in range(2):
         cluster.add_worker("--no-nanny")
     rule = trial.way.add(
-        "forward", methods=("GET",), pattern=CHUNKS, first=3, count=1, call=lambda _: cluster.workers[0].kill()
+        "forward",
+        methods=("GET",),
+        pattern=CHUNKS,
+        first=3,
+        count=1,
+        call=lambda _: cluster.workers[0].kill(),
     )
     ended = cluster.run(trial)
     assert rule.done == 1
@@ -165,7 +204,9 @@ def test_the_scheduler_dies(cluster: Cluster, trial: Trial) -> None:
     assert trial.chunks_read() < 2 * trial.case.blocks
 
 
-@pytest.mark.parametrize(("act", "reads"), [*((act, "pred_probs") for act in ACTS), ("it ends the process", "losses")])
+@pytest.mark.parametrize(
+    ("act", "reads"), [*((act, "pred_probs") for act in ACTS), ("it ends the process", "losses")]
+)
 def test_a_chunk_that_kills_every_worker_is_named(
     act: str, reads: str, cluster: Cluster, new_trial: Callable[..., Trial], tmp_path: Path
 ) -> None:

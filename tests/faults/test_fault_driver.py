@@ -1,4 +1,5 @@
-"""The driver killed, stopped, doubled; answers lost: readers see the old run or a complete new one, byte for byte."""
+"""The driver killed, stopped, doubled; answers lost: readers see the old run or a complete new one,
+byte for byte."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def expected(s3: S3Server) -> dict[str, bytes]:
 
 
 def kill_after(way: Proxy, job: Job, mutation: int) -> bool:
-    """Start the job, kill it when the store has done the n-th request that changes something; whether it came so far."""
+    """Start the job, kill it when the store has done the n-th request that changes something;
+    whether it came so far."""
     way.clear()
     started: list[Child] = []
 
@@ -58,7 +60,9 @@ def kill_after(way: Proxy, job: Job, mutation: int) -> bool:
     return status == -9
 
 
-def check_killed(way: Proxy, job: Job, out: Place, expected: dict[str, bytes], mutation: int) -> bool:
+def check_killed(
+    way: Proxy, job: Job, out: Place, expected: dict[str, bytes], mutation: int
+) -> bool:
     """Killed after a request, then run again: the same output, one generation more at least."""
     was_killed = kill_after(way, job, mutation)
     before = generation(out)
@@ -74,10 +78,12 @@ def check_killed(way: Proxy, job: Job, out: Place, expected: dict[str, bytes], m
 _SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("share", [pytest.param(share, marks=_SLOW) for share in (0.0, 0.6, 1.0)] + [0.3, 0.9])
+@pytest.mark.parametrize(
+    "share", [pytest.param(share, marks=_SLOW) for share in (0.0, 0.6, 1.0)] + [0.3, 0.9]
+)
 def test_killed_after_some_requests(
     share: float, way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
-) -> None:  # fmt: skip
+) -> None:
     assert job.run().status == 0
     last = len(way.mutations())
     out.fs.rm(out.fs._strip_protocol(out.url), recursive=True)
@@ -86,7 +92,9 @@ def test_killed_after_some_requests(
 
 @pytest.mark.soak
 @pytest.mark.slow
-def test_killed_after_every_request(way: Proxy, job: Job, out: Place, expected: dict[str, bytes]) -> None:
+def test_killed_after_every_request(
+    way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
+) -> None:
     mutation, killed = 1, 0
     while True:
         out.fs.rm(out.fs._strip_protocol(out.url), recursive=True) if out.objects() else None
@@ -99,7 +107,8 @@ def test_killed_after_every_request(way: Proxy, job: Job, out: Place, expected: 
 @pytest.mark.soak
 @pytest.mark.slow
 def test_killed_at_a_hundred_random_moments(new_trial: Callable[[Case], Trial]) -> None:
-    """Ten times ten kills on the way to one run: what is read, at most the blocks in flight are read again."""
+    """Ten times ten kills on the way to one run: what is read, at most the blocks in flight are
+    read again."""
     trial = new_trial(ordinary(rows=1000))
     for _ in range(10):
         trial.way.clear()
@@ -118,7 +127,7 @@ def test_killed_at_a_hundred_random_moments(new_trial: Callable[[Case], Trial]) 
 @pytest.mark.parametrize("action", ["cut_after", pytest.param("cut_before", marks=_SLOW)])
 def test_lost_answers(
     name: str, action: str, way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
-) -> None:  # fmt: skip
+) -> None:
     lost = way.add(action, methods=("PUT",), pattern=name, count=1)
     for run in (1, 2):
         ended = job.run()
@@ -134,7 +143,9 @@ def test_two_drivers_at_once(way: Proxy, job: Job, out: Place, expected: dict[st
 
 @pytest.mark.soak
 @pytest.mark.slow
-def test_two_drivers_at_once_again_and_again(way: Proxy, job: Job, out: Place, expected: dict[str, bytes]) -> None:
+def test_two_drivers_at_once_again_and_again(
+    way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
+) -> None:
     two_at_once(job, out, expected, 20)
 
 
@@ -153,7 +164,7 @@ def two_at_once(job: Job, out: Place, expected: dict[str, bytes], times: int) ->
 @pytest.mark.parametrize("at", [pytest.param("label_quality", marks=_SLOW), r"manifest\.json"])
 def test_a_driver_that_sleeps_through_its_lease_does_not_publish(
     at: str, way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
-) -> None:  # fmt: skip
+) -> None:
     asleep: list[Child] = []
 
     def sleep(request: Request) -> None:
@@ -175,8 +186,12 @@ def test_a_driver_that_sleeps_through_its_lease_does_not_publish(
     assert published(out) == expected
 
 
-def test_a_lock_of_elsewhere_is_taken_over_after_its_lease(way: Proxy, job: Job, out: Place) -> None:
-    out.write("lock.json", b'{"owner": {"host": "elsewhere", "pid": 1}, "since": "then", "lease": 2.0}')
+def test_a_lock_of_elsewhere_is_taken_over_after_its_lease(
+    way: Proxy, job: Job, out: Place
+) -> None:
+    out.write(
+        "lock.json", b'{"owner": {"host": "elsewhere", "pid": 1}, "since": "then", "lease": 2.0}'
+    )
     start = time.monotonic()
     ended = job.run()
     assert ended.status == 0, ended.said

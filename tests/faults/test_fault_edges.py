@@ -1,4 +1,5 @@
-"""No issue, all issues, equal scores, one class, one row, a ragged last chunk: each resumed from a kill."""
+"""No issue, all issues, equal scores, one class, one row, a ragged last chunk: each resumed from a
+kill."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def check(trial: Trial, mutation: int) -> None:
 _FAST = ("T = 0", "one row", "ragged")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in EDGES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in EDGES]
+)
 def test_resumed_from_a_kill(name: str, new_trial: NewTrial) -> None:
     trial = new_trial(EDGES[name]())
     check(trial, 15)
@@ -42,7 +45,10 @@ def test_resumed_from_other_kills(name: str, new_trial: NewTrial) -> None:
 
 def test_the_edges_are_what_they_are_called() -> None:
     """T is the number of issues, N that of examples."""
-    found = {name: noisydask.find_label_issues((case := make()).labels, case.pred_probs) for name, make in EDGES.items()}
+    found = {
+        name: noisydask.find_label_issues((case := make()).labels, case.pred_probs)
+        for name, make in EDGES.items()
+    }
     assert found["T = 0"].num_issues == 0
     assert found["T = N"].num_issues == found["T = N"].num_examples
     assert len(np.unique(found["all tied"].label_quality.compute())) == 1

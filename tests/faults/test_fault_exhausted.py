@@ -29,7 +29,8 @@ from noisydask.faults.place import Place
 LITTLE_MEMORY = """
 import resource, sys, dask, noisydask, zarr
 with dask.config.set(scheduler="synchronous"):
-    noisydask.find_label_issues(*sys.argv[4:6], out=sys.argv[6])  # starts all threads and loads all code
+    # starts all threads and loads all code
+    noisydask.find_label_issues(*sys.argv[4:6], out=sys.argv[6])
     with open("/proc/self/status") as status:
         size = next(int(line.split()[1]) for line in status if line.startswith("VmSize")) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20), -1))
@@ -47,11 +48,15 @@ def test_a_chunk_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     places = [str(tmp_path / name) for name in ("labels.zarr", "pred_probs.zarr", "out")]
     rows, classes = 1 << 20, 128
     zarr.create_array(places[0], shape=(rows,), chunks=(rows,), dtype="i8", fill_value=0)
-    zarr.create_array(places[1], data=np.full((rows, classes), 1 / classes, np.float32), chunks=(rows, classes))
+    zarr.create_array(
+        places[1], data=np.full((rows, classes), 1 / classes, np.float32), chunks=(rows, classes)
+    )
     small = Place(str(tmp_path / "small"))
     store(small, ordinary())
     places += [str(tmp_path / "small" / name) for name in ("labels.zarr", "pred_probs.zarr", "out")]
-    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, *places], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, *places], capture_output=True, text=True, check=False
+    )
     assert "not enough memory" in Ended(done.returncode, done.stderr).one_error()
     assert done.returncode == 1
     assert published(Place(places[2])) is None
@@ -91,19 +96,32 @@ def test_the_disk_of_the_output_is_full(left: int, small_disk: Path, tmp_path: P
 def test_the_disk_of_a_shuffle_is_full(
     workers: bool, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk of the workers, or of this process, that Dask keeps rows on; the output's has room."""
-    monkeypatch.setattr(partd, "Buffer", partial(partd.Buffer, available_memory=100_000))  # as for 10,000 times the rows
+    """The disk of the workers, or of this process, that Dask keeps rows on; the output's has
+    room."""
+    monkeypatch.setattr(
+        partd, "Buffer", partial(partd.Buffer, available_memory=100_000)
+    )  # as for 10,000 times the rows
     numbers = np.arange(600_000)
-    losses = pd.DataFrame({"id": numbers % 20_000, "iteration": numbers // 20_000, "loss": numbers * 0.5})
+    losses = pd.DataFrame(
+        {"id": numbers % 20_000, "iteration": numbers // 20_000, "loss": numbers * 0.5}
+    )
     (tmp_path / "losses").mkdir()
     for number in range(4):
         losses[number::4].to_parquet(tmp_path / "losses" / f"{number}.parquet")
-    analyze = partial(noisydask.analyze_loss_dynamics, table=tmp_path / "losses", block_bytes=1_000_000)
-    how: dict[str, Any] = {"threads_per_worker": 1, "silence_logs": logging.CRITICAL, "dashboard_address": ":0"}
+    analyze = partial(
+        noisydask.analyze_loss_dynamics, table=tmp_path / "losses", block_bytes=1_000_000
+    )
+    how: dict[str, Any] = {
+        "threads_per_worker": 1,
+        "silence_logs": logging.CRITICAL,
+        "dashboard_address": ":0",
+    }
     with dask.config.set(temporary_directory=str(small_disk)), ExitStack() as stack:
         if workers:
             stack.enter_context(Client(stack.enter_context(LocalCluster(n_workers=2, **how))))
-        with pytest.raises(noisydask.JobError, match=r"disk (is )?full.* the workers' local directory"):
+        with pytest.raises(
+            noisydask.JobError, match=r"disk (is )?full.* the workers' local directory"
+        ):
             analyze(out=tmp_path / "out")
     assert published(Place(str(tmp_path / "out"))) is None
     assert len(analyze(out=tmp_path / "out").top_k(3)) == 3
@@ -111,9 +129,11 @@ def test_the_disk_of_a_shuffle_is_full(
 
 def arguments(data: Place, out: Place) -> dict[str, Any]:
     return {
-        "labels": (data / "labels.zarr").url, "pred_probs": (data / "pred_probs.zarr").url, "out": out.url,
+        "labels": (data / "labels.zarr").url,
+        "pred_probs": (data / "pred_probs.zarr").url,
+        "out": out.url,
         "block_bytes": ordinary().block_bytes,
-    }  # fmt: skip
+    }
 
 
 def store(data: Place, case: Case) -> None:

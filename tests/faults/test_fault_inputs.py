@@ -1,4 +1,5 @@
-"""Input chunks deleted, corrupted, swapped or appended, before and during a run; evidence overwritten under one."""
+"""Input chunks deleted, corrupted, swapped or appended, before and during a run; evidence
+overwritten under one."""
 
 from __future__ import annotations
 
@@ -35,7 +36,14 @@ def test_evidence_overwritten_between_scan_and_count(new_trial: NewTrial) -> Non
     def overwrite(_: Request) -> None:
         evidence.write("p_given/0", evidence.read("p_given/1"))
 
-    rule = trial.way.add("forward", methods=("PUT",), pattern=r"receipts/", first=trial.case.blocks, count=1, call=overwrite)
+    rule = trial.way.add(
+        "forward",
+        methods=("PUT",),
+        pattern=r"receipts/",
+        first=trial.case.blocks,
+        count=1,
+        call=overwrite,
+    )
     ended = trial.run()
     assert rule.done == 1
     assert ended.status == 0, ended.said

@@ -1,4 +1,5 @@
-"""Readers in a loop while drivers publish and clean up: each sees a complete run, whichever it is."""
+"""Readers in a loop while drivers publish and clean up: each sees a complete run, whichever it
+is."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def read_run(out: Place) -> tuple[str, dict[str, bytes]]:
 
 
 def readers_and_publishes(trial: Trial, readers: int, publishes: int) -> None:
-    """Only the published run and its parent are kept; what readers may still read has some seconds of grace."""
+    """Only the published run and its parent are kept; what readers may still read has some seconds
+    of grace."""
     assert trial.run().status == 0
     stop, wrong, seen = threading.Event(), [], []
 
@@ -62,7 +64,9 @@ def readers_and_publishes(trial: Trial, readers: int, publishes: int) -> None:
     assert len(set(seen)) > 1
     trial.job.run(lease_seconds=LEASE, keep_runs=1, grace_seconds=0)
     trial.check()
-    assert len({name.split("/")[1] for name in trial.out.objects() if name.startswith("runs/")}) == 2
+    assert (
+        len({name.split("/")[1] for name in trial.out.objects() if name.startswith("runs/")}) == 2
+    )
 
 
 def test_readers_during_publishes(new_trial: NewTrial) -> None:
@@ -80,8 +84,13 @@ def test_a_driver_killed_while_it_cleans_up(new_trial: NewTrial) -> None:
     for _ in range(2):
         assert trial.run().status == 0
     children = []
-    rule = trial.way.add("forward", methods=("POST", "DELETE"), pattern=r"delete|/runs/", count=1,
-                         call=lambda _: children[0].kill())  # fmt: skip
+    rule = trial.way.add(
+        "forward",
+        methods=("POST", "DELETE"),
+        pattern=r"delete|/runs/",
+        count=1,
+        call=lambda _: children[0].kill(),
+    )
     children.append(trial.job.start(lease_seconds=LEASE, keep_runs=1, grace_seconds=0))
     assert children[0].wait().status == -9
     assert rule.done == 1

@@ -1,4 +1,5 @@
-"""What a store does at night: errors, bodies cut short, silence, rights taken away, conditions ignored."""
+"""What a store does at night: errors, bodies cut short, silence, rights taken away, conditions
+ignored."""
 
 from __future__ import annotations
 
@@ -30,9 +31,12 @@ def out(s3: S3Server, job: Job) -> Place:
     return where
 
 
-# Of five in a hundred one request in 8,000 fails three times in a row, which is all that an error 500 has.
+# Of five in a hundred one request in 8,000 fails three times in a row, which is all that an error
+# 500 has.
 @pytest.mark.parametrize(("status", "share"), [(500, 0.02), (503, 0.05)])
-def test_some_percent_of_errors(status: int, share: float, way: Proxy, job: Job, out: Place) -> None:
+def test_some_percent_of_errors(
+    status: int, share: float, way: Proxy, job: Job, out: Place
+) -> None:
     before = published(out)
     rule = way.add("status", status=status, share=share)
     ended = job.run(full=True)
@@ -55,7 +59,8 @@ def test_bodies_cut_short(way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
     rule = way.add("truncate", methods=("GET",), share=0.05)
     ended = job.run(full=True)
-    for _ in range(5):  # one body in 400 is cut short twice in a row, which is all that it has here: then a run goes on
+    # One body in 400 is cut short twice in a row, all that it has here: then a run goes on.
+    for _ in range(5):
         if ended.status == 0:
             break
         assert "cannot be reached" in ended.one_error()
@@ -102,7 +107,9 @@ def test_a_store_that_ignores_conditions_is_refused(way: Proxy, job: Job, out: P
 
 
 @pytest.mark.parametrize("header", ["if-match", "if-none-match"])
-def test_a_store_that_ignores_one_condition_is_refused(header: str, way: Proxy, job: Job, out: Place) -> None:
+def test_a_store_that_ignores_one_condition_is_refused(
+    header: str, way: Proxy, job: Job, out: Place
+) -> None:
     way.add("forget", methods=("PUT",), header=header)
     ended = job.run()
     assert ended.status == 2, ended.said
@@ -148,7 +155,13 @@ def test_the_server_is_killed_in_the_middle(tmp_path: Path) -> None:
         where = until_it_works(lambda: write_data(server, "dies", DATA))
         assert job.run().status == 0
         before = published(where)
-        way.add("forward", methods=("PUT",), pattern="label_quality", count=1, call=lambda _: first.close())
+        way.add(
+            "forward",
+            methods=("PUT",),
+            pattern="label_quality",
+            count=1,
+            call=lambda _: first.close(),
+        )
         ended = job.run(timeout=300)
         assert ended.status == 1, ended.said
         assert "cannot be reached" in ended.one_error()
