@@ -6,7 +6,7 @@ import warnings
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from noisydask.core import confident
+from noisydask.core.choices import QualityScore
 from noisydask.core.confident import (
     IssueCounts,
     SparseCounts,
@@ -27,7 +28,7 @@ from noisydask.core.confident import (
 )
 from noisydask.core.evidence import class_dtype, scan_rows
 from noisydask.core.kept_rows import MARGIN, MOST, KeptRows
-from noisydask.core.label_quality import QUALITY_SCORES, agrees, label_quality
+from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.thresholds import (
     FLOATING_POINT_COMPARISON,
     NEVER,
@@ -207,7 +208,7 @@ def test_refused_rows_count_nowhere_and_have_no_score() -> None:
     assert (counts.off_diagonal.tolist(), counts.confident.tolist()) == ([1, 0, 0], [1, 0, 0])
     assert (counts.joint.pairs.tolist(), counts.joint.counts.tolist()) == ([1], [1])
     assert not unresolved.any()
-    for score in QUALITY_SCORES:
+    for score in get_args(QualityScore):
         for adjust in (False, True)[: 1 + (score != "confidence_weighted_entropy")]:
             scores, open_scores = label_quality(columns, thresholds, score, adjust)
             assert np.isnan(scores).tolist() == [False, True, True]
@@ -313,7 +314,7 @@ def test_one_class_is_never_an_issue() -> None:
         0,
         [[3]],
     )
-    for score in QUALITY_SCORES:
+    for score in get_args(QualityScore):
         for adjust in (False, True)[: 1 + (score != "confidence_weighted_entropy")]:
             assert label_quality(columns, thresholds, score, adjust)[0].tolist() == [1, 1, 1]
 

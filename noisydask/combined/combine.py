@@ -17,6 +17,7 @@ from noisydask.combined.sources import Inputs
 from noisydask.combined.tables import Pieces
 from noisydask.core import ranking
 from noisydask.core.blocks import plan_tasks
+from noisydask.core.choices import JoinKey
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
@@ -37,7 +38,7 @@ def combine(
     issues_out: Any,
     dynamics_out: Any,
     *,
-    on: str | None = None,
+    on: JoinKey | None = None,
     ids: Any = None,
     top: int | None = None,
     out: str | Path | None = None,

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from noisydask.combined.passes import Evidence, Sources
 from noisydask.core.blocks import BlockGrid
+from noisydask.core.choices import JoinKey, check_choice
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
@@ -21,7 +22,6 @@ from noisydask.storage.fingerprints import Snapshot, snapshots
 from noisydask.storage.locations import Location
 from noisydask.storage.store import Output, RunStore
 
-JOINS = ("id", "index")
 #: Examples of a block, about.
 _BLOCK_ROWS = 1 << 20
 
@@ -92,13 +92,13 @@ class Inputs:
         cls,
         issues_out: Any,
         dynamics_out: Any,
-        on: str | None,
+        on: JoinKey | None,
         ids: Any,
         options: Mapping[str, Mapping[str, Any]],
     ) -> Inputs:
         """Open both runs and decide by what they are joined."""
-        if on not in (None, *JOINS):
-            raise InputError(f"on must be one of {', '.join(JOINS)}, not {on!r}")
+        if on is not None:
+            check_choice("on", on, JoinKey)
         issues = Opened.of(issues_out, "issues", options.get("issues"))
         dynamics = Opened.of(dynamics_out, "dynamics", options.get("dynamics"))
         dense = dynamics.has("ema.zarr")

@@ -46,7 +46,6 @@ app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from noisydask.core.choices import JoinKey
 from noisydask.running.config import (
     CONFIGS,
     AnyPlace,
@@ -31,7 +32,7 @@ class CombineConfig(PublishConfig):
 
     issues: AnyPlace | None = None
     dynamics: AnyPlace | None = None
-    on: Literal["id", "index"] | None = None
+    on: JoinKey | None = None
     ids: AnyPlace | None = None
     top: int | None = Field(default=None, ge=1)
 

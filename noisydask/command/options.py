@@ -13,6 +13,13 @@ from typing import Annotated, Any, TypeVar, get_args
 import typer
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.choices import (
+    EstimationMethod,
+    JoinKey,
+    QualityScore,
+    RaiseOrSkip,
+    TrackingLossType,
+)
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -33,6 +40,15 @@ _DATA, _HOW, _WHERE, _STORAGE, _RUNS = "Data", "Method", "Cluster", "Storage", "
 
 def _option(kind: Any, text: str, panel: str, *names: str) -> Any:
     return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=panel)]
+
+
+def _choice(kind: Any, text: str, panel: str) -> Any:
+    """An option that takes one of the words of a type; the check of the whole refuses others."""
+    words = get_args(kind)
+    option = typer.Option(
+        help=text, rich_help_panel=panel, metavar="|".join(words), autocompletion=lambda: words
+    )
+    return Annotated[str | None, option]
 
 
 def _one(name: str) -> Any:
@@ -82,7 +98,9 @@ _COMMON: Mapping[str, Any] = {
     "out": _option(str, "Where the results go: path or URL.", _DATA),
     "ids": _option(str, "A name for each example: path or URL, as for labels.", _DATA),
     "labels": _option(str, "Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA),
-    "block_bytes": _option(int, f"Decoded bytes of a block [{DEFAULT_BLOCK_BYTES}].", _HOW),
+    "block_bytes": _option(
+        str, f"Decoded size of a block, such as 64MiB [{DEFAULT_BLOCK_BYTES >> 20}MiB].", _HOW
+    ),
     "full": _option(
         bool, "Read everything again, also what an earlier run has read.", _HOW, "--full/--no-full"
     ),
@@ -92,16 +110,22 @@ ISSUES: Mapping[str, Any] = {
     **_COMMON,
     "pred_probs": _option(str, "Predicted probabilities: path or URL (.zarr, .npy).", _DATA),
     "class_names": _option(str, "File with class names (one a line, or JSON), or a,b,c.", _DATA),
-    "quality_score": _option(
-        str, "self_confidence, normalized_margin or confidence_weighted_entropy.", _HOW
+    "quality_score": _choice(
+        QualityScore, "How a label is scored; low is likely wrong [self_confidence].", _HOW
     ),
     "adjust_pred_probs": _option(
         bool, "Account for class imbalance.", _HOW, "--adjust-pred-probs/--no-adjust-pred-probs"
     ),
-    "estimation_method": _option(str, "off_diagonal or off_diagonal_calibrated.", _HOW),
-    "on_invalid": _option(str, "Invalid rows: raise (stop) or skip (leave out).", _HOW),
-    "on_unreadable": _option(
-        str, "Chunks that are missing or damaged: raise (stop) or skip (leave out).", _HOW
+    "estimation_method": _choice(
+        EstimationMethod, "How the number of issues is estimated [off_diagonal].", _HOW
+    ),
+    "on_invalid": _choice(
+        RaiseOrSkip, "Invalid rows: stop (raise) or leave them out (skip) [raise].", _HOW
+    ),
+    "on_unreadable": _choice(
+        RaiseOrSkip,
+        "Chunks that are missing or damaged: stop (raise) or leave them out (skip) [raise].",
+        _HOW,
     ),
     "fail_above": _option(
         float, "Exit with 3 if more than this share of examples are issues.", _RUNS
@@ -126,8 +150,8 @@ DYNAMICS: Mapping[str, Any] = {
     "datumaro": _option(str, "Losses in a dataset in Datumaro's JSON format: path or URL.", _DATA),
     **_COMMON,
     "alpha": _option(float, "Weight of a new loss in the moving average [0.001].", _HOW),
-    "tracking_loss_type": _option(
-        str, "Which loss of a detection dataset: cls, bbox, centerness or bbox_refine.", _HOW
+    "tracking_loss_type": _choice(
+        TrackingLossType, "Which loss of a detection dataset is followed.", _HOW
     ),
     "top_k": _option(int, "Candidates that are ranked [all].", _HOW),
     **_PUBLISHING,
@@ -143,7 +167,7 @@ DYNAMICS: Mapping[str, Any] = {
 #: Options of the job that joins both.
 COMBINE: Mapping[str, Any] = {
     "out": _option(str, "Where the consensus goes: path or URL.", _DATA),
-    "on": _option(str, "Join by id or index [id where both have ids].", _HOW),
+    "on": _choice(JoinKey, "What the runs are joined by [id where both have ids].", _HOW),
     "ids": _option(str, "Ids of the issues run, where it does not tell: path or URL.", _DATA),
     "top": _option(int, "How many examples to rank [all].", _HOW),
     **_PUBLISHING,

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.core.choices import PlotMode, TrackingLossType
 from noisydask.errors import DatasetError, InputError
 from noisydask.losses.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.losses.examples import Analysis, RowProblems, ema_frame, joined, say_problems
@@ -109,7 +110,10 @@ class LossDynamicsAnalyzer:
     """
 
     def __init__(
-        self, dataset: Any, alpha: float = 0.001, tracking_loss_type: str | None = None
+        self,
+        dataset: Any,
+        alpha: float = 0.001,
+        tracking_loss_type: TrackingLossType | None = None,
     ) -> None:
         if not _is_weight(alpha):
             raise InputError(f"alpha must be above 0 and at most 1, not {alpha!r}")
@@ -187,7 +191,7 @@ class LossDynamicsAnalyzer:
     def plot_ema_loss_dynamics(
         self,
         candidates: Sequence[NoisyLabelCandidate],
-        mode: str = "mean",
+        mode: PlotMode = "mean",
         mean_plot_style: str = "--",
         mean_plot_color: str = "k",
         figsize: tuple[float, float] = (4, 3),

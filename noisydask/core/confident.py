@@ -24,7 +24,6 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 Columns = Mapping[str, npt.NDArray[Any]]
 
-ESTIMATION_METHODS = ("off_diagonal", "off_diagonal_calibrated")
 
 #: Least divisor, as in cleanlab.
 CLIPPING_LOWER_BOUND = 1e-6

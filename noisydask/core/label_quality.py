@@ -19,8 +19,6 @@ from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 Floats = npt.NDArray[np.floating]
 Columns = Mapping[str, npt.NDArray[Any]]
 
-QUALITY_SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
-
 
 def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
     """Rows whose given label is the prediction, or would be with 1e-6 more: never issues.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.confident import ESTIMATION_METHODS
-from noisydask.core.label_quality import QUALITY_SCORES
+from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip, check_choice
 from noisydask.errors import InputError
 
-ON_INVALID = ("raise", "skip")
-ON_UNREADABLE = ("raise", "skip")
 #: Nobody may lock an output for longer without renewing the lock.
 MAX_LEASE_SECONDS = 3600
 
@@ -25,8 +21,7 @@ class IssueSettings:
     Attributes
     ----------
     quality_score, estimation_method, on_invalid, on_unreadable : str
-        One of :data:`QUALITY_SCORES`, :data:`ESTIMATION_METHODS`, :data:`ON_INVALID`,
-        :data:`ON_UNREADABLE`.
+        One of the words of their types.
     adjust_pred_probs : bool
         Subtract class thresholds from the probabilities before scoring.
     block_bytes : int
@@ -35,19 +30,19 @@ class IssueSettings:
         Read all, whatever evidence is there.
     """
 
-    quality_score: str = "self_confidence"
+    quality_score: QualityScore = "self_confidence"
     adjust_pred_probs: bool = False
-    estimation_method: str = "off_diagonal"
-    on_invalid: str = "raise"
+    estimation_method: EstimationMethod = "off_diagonal"
+    on_invalid: RaiseOrSkip = "raise"
     block_bytes: int = DEFAULT_BLOCK_BYTES
-    on_unreadable: str = "raise"
+    on_unreadable: RaiseOrSkip = "raise"
     full: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("quality_score", self.quality_score, QUALITY_SCORES)
-        _one_of("estimation_method", self.estimation_method, ESTIMATION_METHODS)
-        _one_of("on_invalid", self.on_invalid, ON_INVALID)
-        _one_of("on_unreadable", self.on_unreadable, ON_UNREADABLE)
+        check_choice("quality_score", self.quality_score, QualityScore)
+        check_choice("estimation_method", self.estimation_method, EstimationMethod)
+        check_choice("on_invalid", self.on_invalid, RaiseOrSkip)
+        check_choice("on_unreadable", self.on_unreadable, RaiseOrSkip)
         if self.adjust_pred_probs and self.quality_score == "confidence_weighted_entropy":
             raise InputError(
                 "adjust_pred_probs works with self_confidence and normalized_margin only"
@@ -152,8 +147,3 @@ def _number(settings: Any, name: str, kind: Any, least: float | None = None) -> 
             f"{value!r}"
         )
     object.__setattr__(settings, name, int(value) if kind is Integral else float(value))
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import dask
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
 from noisydask.core.settings import IssueSettings, PublishSettings
 from noisydask.errors import GateError, InputError
 from noisydask.issues.inputs import Inputs
@@ -20,6 +21,7 @@ from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
 from noisydask.running import graph
 from noisydask.running.progress import Reporter, Silent
+from noisydask.running.sizes import size_in_bytes
 from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output
 
@@ -28,15 +30,15 @@ def find_label_issues(
     labels: Any,
     pred_probs: Any,
     *,
-    quality_score: str = "self_confidence",
+    quality_score: QualityScore = "self_confidence",
     adjust_pred_probs: bool = False,
-    estimation_method: str = "off_diagonal",
+    estimation_method: EstimationMethod = "off_diagonal",
     ids: Any = None,
     class_names: Sequence[str] | None = None,
-    on_invalid: str = "raise",
-    on_unreadable: str = "raise",
+    on_invalid: RaiseOrSkip = "raise",
+    on_unreadable: RaiseOrSkip = "raise",
     full: bool = False,
-    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    block_bytes: int | str = DEFAULT_BLOCK_BYTES,
     out: str | Path | None = None,
     storage_options: Mapping[str, Mapping[str, Any]] | None = None,
     reporter: Reporter | None = None,
@@ -79,8 +81,9 @@ def find_label_issues(
         Stop at chunks that are missing or cannot be decoded, or leave their rows out.
     full : bool
         Read everything, even where the evidence that an earlier run left in ``out`` still holds.
-    block_bytes : int
-        Decoded bytes of a block; a worker holds about three. Changes no result.
+    block_bytes : int or str
+        Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
+        result.
     out : str or Path, optional
         Path or URL of the output (see the README for its layout). Without it, results lie in a
         temporary folder that the workers must share, and go with the returned object.
@@ -136,7 +139,7 @@ def find_label_issues(
         adjust_pred_probs,
         estimation_method,
         on_invalid,
-        block_bytes,
+        size_in_bytes("block_bytes", block_bytes),
         on_unreadable,
         bool(full),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.choices import TrackingLossType
 from noisydask.core.settings import LossSettings, PublishSettings
 from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
@@ -17,6 +18,7 @@ from noisydask.losses.sources import DatumaroSource, LossSource, open_table
 from noisydask.losses.table import LossColumns
 from noisydask.losses.table_job import TableJob
 from noisydask.running.progress import Reporter, Silent
+from noisydask.running.sizes import size_in_bytes
 from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output
 
@@ -36,9 +38,9 @@ def analyze_loss_dynamics(
     ann_id_column: str | None = None,
     datumaro: Any = None,
     alpha: float = 0.001,
-    tracking_loss_type: str | None = None,
+    tracking_loss_type: TrackingLossType | None = None,
     top_k: int | None = None,
-    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    block_bytes: int | str = DEFAULT_BLOCK_BYTES,
     full: bool = False,
     out: str | Path | None = None,
     allow_unsafe_store: bool = False,
@@ -88,8 +90,9 @@ def analyze_loss_dynamics(
         How many candidates are ranked; all examples with a loss where not given. A few thousand
         cost nothing; for long rankings the losses are read a second time, to see where each
         candidate crosses the mean curve.
-    block_bytes : int
-        Decoded bytes of a block; a worker holds about three. Changes no result.
+    block_bytes : int or str
+        Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
+        result.
     full : bool
         Read all losses, also those that an earlier run into ``out`` has read. (A run on ``losses``
         in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
@@ -124,7 +127,7 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    settings = LossSettings(alpha, top_k, block_bytes)
+    settings = LossSettings(alpha, top_k, size_in_bytes("block_bytes", block_bytes))
     publish = PublishSettings(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
     )

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import ijson
 
+from noisydask.core.choices import TrackingLossType
 from noisydask.errors import DatasetError, JobError, NoisydaskError
 from noisydask.losses.annotations import Annotation, Batch, in_batches
 from noisydask.storage.fingerprints import of_files
@@ -26,7 +27,7 @@ from noisydask.storage.locations import Location, blame, explain
 
 PURPOSE = "noisy_label_detection"
 TASKS = ("OTX-Det", "OTX-MultiClassCls")
-TRACKING_LOSS_TYPES = ("bbox", "bbox_refine", "centerness", "cls")
+TRACKING_LOSS_TYPES = get_args(TrackingLossType)
 #: Label of an annotation that has none.
 NO_LABEL = -1
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from noisydask.core.blocks import plan_tasks
+from noisydask.core.choices import PlotMode
 from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
 from noisydask.losses.examples import EXAMPLE, LABEL, ema_frame, joined
@@ -127,7 +128,7 @@ class LossDynamics(PublishedRun):
     def plot_ema_loss_dynamics(
         self,
         candidates: Sequence[Any] | None = None,
-        mode: str = "mean",
+        mode: PlotMode = "mean",
         mean_plot_style: str = "--",
         mean_plot_color: str = "k",
         figsize: tuple[float, float] = (4, 3),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.choices import PlotMode, check_choice
 from noisydask.errors import InputError
 from noisydask.report.names import plain, shortened
 
@@ -155,7 +156,7 @@ def plot_ema_per_label(
 
 
 def plot_ema_loss_dynamics(
-    mode: str,
+    mode: PlotMode,
     iterations: npt.ArrayLike,
     mean: npt.ArrayLike,
     means: Mapping[Any, npt.ArrayLike],
@@ -172,8 +173,7 @@ def plot_ema_loss_dynamics(
     InputError
         If there is no such mode, or "label_mean" is wanted where labels are not known.
     """
-    if mode not in ("mean", "label_mean"):
-        raise InputError(f'mode is {mode!r}; allowed are "mean" and "label_mean"')
+    check_choice("mode", mode, PlotMode)
     if mode == "mean":
         return plot_ema(iterations, mean, curves, names, **how)
     if labels is None:

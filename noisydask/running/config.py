@@ -13,9 +13,16 @@ from distributed.comm import get_address_host
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.choices import (
+    EstimationMethod,
+    QualityScore,
+    RaiseOrSkip,
+    TrackingLossType,
+)
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError
 from noisydask.running.refusals import told
+from noisydask.running.sizes import Size
 from noisydask.storage.locations import Location, blame, reason, shown
 
 #: A worker of less dies of its own packages, again and again.
@@ -147,15 +154,13 @@ class IssuesConfig(PublishConfig):
     pred_probs: AnyPlace
     ids: AnyPlace | None = None
     class_names: list[str] | AnyPlace | None = None
-    quality_score: Literal[
-        "self_confidence", "normalized_margin", "confidence_weighted_entropy"
-    ] = "self_confidence"
+    quality_score: QualityScore = "self_confidence"
     adjust_pred_probs: bool = False
-    estimation_method: Literal["off_diagonal", "off_diagonal_calibrated"] = "off_diagonal"
-    on_invalid: Literal["raise", "skip"] = "raise"
-    on_unreadable: Literal["raise", "skip"] = "raise"
+    estimation_method: EstimationMethod = "off_diagonal"
+    on_invalid: RaiseOrSkip = "raise"
+    on_unreadable: RaiseOrSkip = "raise"
     full: bool = False
-    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    block_bytes: Size = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     fail_above: float | None = Field(default=None, ge=0, le=1)
     fail_new_above: int | None = Field(default=None, ge=0)
     cluster: ClusterConfig = ClusterConfig()
@@ -207,9 +212,9 @@ class DynamicsConfig(PublishConfig):
     ann_id_column: str | None = None
     datumaro: AnyPlace | None = None
     alpha: float = Field(default=0.001, gt=0, le=1)
-    tracking_loss_type: str | None = None
+    tracking_loss_type: TrackingLossType | None = None
     top_k: int | None = Field(default=None, ge=1)
-    block_bytes: int = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    block_bytes: Size = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     full: bool = False
     cluster: ClusterConfig = ClusterConfig()
 

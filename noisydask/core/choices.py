@@ -1,0 +1,36 @@
+"""Options that take one of a few words: each is declared here, once, for Python, YAML and the
+command line.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from noisydask.errors import InputError
+
+#: How a label is scored.
+QualityScore = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
+#: How the number of issues is estimated.
+EstimationMethod = Literal["off_diagonal", "off_diagonal_calibrated"]
+#: What becomes of rows that are invalid or cannot be read.
+RaiseOrSkip = Literal["raise", "skip"]
+#: By what two rankings are joined.
+JoinKey = Literal["id", "index"]
+#: Which mean is drawn beside the curves of candidates.
+PlotMode = Literal["mean", "label_mean"]
+#: Which losses of a detection dataset are followed.
+TrackingLossType = Literal["bbox", "bbox_refine", "centerness", "cls"]
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse what is not one of the words of a type.
+
+    Examples
+    --------
+    >>> check_choice("on_invalid", "ignore", RaiseOrSkip)
+    Traceback (most recent call last):
+    noisydask.errors.InputError: on_invalid must be one of raise, skip, not 'ignore'
+    """
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,168 @@
+"""Options as people meet them: fixed choices in editors, mypy and the shell; sizes with units."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+
+import noisydask
+from noisydask.command.cli import main
+from noisydask.errors import InputError
+from noisydask.running.config import checked
+
+LABELS = np.array([0, 1, 0, 1, 1])
+PRED_PROBS = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
+LOSSES = np.ones((3, 2), np.float32)
+PLACES = {"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}
+
+
+def choices(function: Any) -> dict[str, tuple[str, ...]]:
+    """Words of each parameter of a function that takes fixed ones, as its annotation says."""
+    found = {}
+    for name, hint in get_type_hints(function, localns={"Figure": object}).items():
+        for kind in (hint, *get_args(hint)):
+            if get_origin(kind) is Literal:
+                found[name] = get_args(kind)
+    return found
+
+
+def documented(function: Any) -> dict[str, set[str]]:
+    """The same, as the docstring says."""
+    lines = inspect.getdoc(function).splitlines()  # type: ignore[union-attr]
+    named = [line.split(" : {") for line in lines if " : {" in line]
+    return {
+        name: {word.strip(' "') for word in text.partition("}")[0].split(",")}
+        for names, text in named
+        for name in names.split(", ")
+    }
+
+
+PUBLIC = (
+    noisydask.find_label_issues,
+    noisydask.analyze_loss_dynamics,
+    noisydask.combine,
+    noisydask.LossDynamics.plot_ema_loss_dynamics,
+    noisydask.LossDynamicsAnalyzer.plot_ema_loss_dynamics,
+)
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda function: function.__qualname__)
+def test_annotations_have_the_words_of_the_docstring(function: Any) -> None:
+    found = choices(function)
+    assert found
+    assert {name: set(words) for name, words in found.items()} == documented(function)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), choices(noisydask.find_label_issues).items(), ids=lambda x: str(x)[:20]
+)
+def test_the_annotated_words_are_those_that_work(name: str, words: tuple[str, ...]) -> None:
+    for word in words:
+        assert noisydask.find_label_issues(LABELS, PRED_PROBS, **{name: word}).num_examples == 5
+        assert getattr(checked(PLACES | {name: word}), name) == word
+    for other in (words[0].upper(), "", None):
+        with pytest.raises(InputError, match=f"{name} must be one of {words[0]}, "):
+            noisydask.find_label_issues(LABELS, PRED_PROBS, **{name: other})
+    with pytest.raises(InputError, match=f"{name}: must be '{words[0]}'"):
+        checked(PLACES | {name: words[0].upper()})
+
+
+@pytest.mark.slow
+def test_mypy_checks_what_users_write(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    good, bad = (
+        f'noisydask.find_label_issues("l", "p", quality_score="{word}", block_bytes="1MB")\n'
+        for word in ("normalized_margin", "margin")
+    )
+    program.write_text(f"import noisydask\n{good}{bad}")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "program.py"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    assert "program.py:3:" in done.stdout
+    assert "program.py:2:" not in done.stdout
+    assert "py.typed" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [("1MB", 10**6), ("128 MiB", 2**27), ("1.5kB", 1500), ("4096", 4096)]
+)
+def test_sizes_have_units(
+    size: str, number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = noisydask.find_label_issues(LABELS, PRED_PROBS, block_bytes=size)
+    assert found.manifest["settings"]["block_bytes"] == number
+    noisydask.analyze_loss_dynamics(LOSSES, block_bytes=size)
+    assert checked(PLACES | {"block_bytes": size}).block_bytes == number
+    losses = {"job": "dynamics", "losses": "l.npy", "out": "out", "block_bytes": size}
+    assert checked(losses).block_bytes == number
+
+
+@pytest.mark.parametrize("size", ["", "MB", "much", "-1MB", "1 parsec", "1e999", "nan"])
+def test_what_is_not_a_size_is_told_in_one_sentence(
+    size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for call in (
+        lambda: noisydask.find_label_issues(LABELS, PRED_PROBS, block_bytes=size),
+        lambda: noisydask.analyze_loss_dynamics(LOSSES, block_bytes=size),
+        lambda: checked(PLACES | {"block_bytes": size}),
+    ):
+        with pytest.raises(InputError, match=r"^block_bytes is not a size, such as 128MiB"):
+            call()
+    given = ["--labels", "l.npy", "--pred-probs", "p.npy", "--out", "o", "--block-bytes", size]
+    assert main(["issues", *given]) == 2
+    assert "error: --block-bytes is not a size, such as 128MiB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, "0", "0 MB"])
+def test_a_size_is_at_least_a_byte(size: Any) -> None:
+    with pytest.raises(InputError, match="block_bytes must be a whole number of at least 1"):
+        noisydask.find_label_issues(LABELS, PRED_PROBS, block_bytes=size)
+    with pytest.raises(InputError, match="block_bytes: must be greater than or equal to 1"):
+        checked(PLACES | {"block_bytes": size})
+
+
+def test_the_shell_completes_commands_options_and_choices(tmp_path: Path) -> None:
+    """Completion is installed as a user does it, and asked as bash does."""
+    here = str(Path(sys.executable).parent)
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": f"{here}:{os.environ['PATH']}"}
+
+    def bash(script: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
+        return done.stdout
+
+    # A shell that runs one command alone becomes that command, and could not be recognised.
+    bash("noisydask --install-completion; exit $?")
+    installed = (tmp_path / ".bashrc").read_text().strip()
+    wanted = {
+        "noisydask dy": ["dynamics"],
+        "noisydask issues --estim": ["--estimation-method"],
+        "noisydask issues --quality-score n": ["normalized_margin"],
+        "noisydask combine one other --on i": ["id", "index"],
+    }
+    script = [installed, "complete -p noisydask >/dev/null"]
+    for line in wanted:
+        words = " ".join(f"'{word}'" for word in line.split(" "))
+        script += [
+            f"COMP_WORDS=({words}); COMP_CWORD={len(line.split(' ')) - 1}; COMPREPLY=()",
+            '_noisydask_completion noisydask; echo "${COMPREPLY[@]}"',
+        ]
+    assert bash("\n".join(script)).splitlines() == [" ".join(words) for words in wanted.values()]
