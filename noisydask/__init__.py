@@ -23,6 +23,7 @@ from noisydask.issues.results import LabelIssues
 from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.losses.recorder import LossRecorder
 from noisydask.losses.results import LossDynamics
+from noisydask.running.progress import ProgressBar, ProgressLog
 from noisydask.runs import open_run
 
 __version__ = version("noisydask")
@@ -41,9 +42,15 @@ __all__ = [
     "LossRecorder",
     "NoisyLabelCandidate",
     "NoisydaskError",
+    "ProgressBar",
+    "ProgressLog",
     "analyze_loss_dynamics",
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
     "open_run",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

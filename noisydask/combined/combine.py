@@ -79,8 +79,8 @@ def combine(
         How the run is locked, published and kept, as in :func:`find_label_issues`.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``issues``, ``dynamics``, ``ids`` and ``out``, by these names.
-    reporter : Reporter, optional
-        Shows progress; silent by default.
+    reporter : ProgressBar or ProgressLog, optional
+        Shows progress, as in :func:`find_label_issues`.
 
     Returns
     -------

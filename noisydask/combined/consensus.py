@@ -16,6 +16,8 @@ class Consensus(PublishedRun):
     label first.
     """
 
+    _counts = ("ranked", "common")
+
     @property
     def num_examples(self) -> int:
         """Number of examples that both jobs know."""

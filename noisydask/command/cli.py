@@ -37,7 +37,7 @@ from noisydask.running.config import (
     read_config,
 )
 from noisydask.running.interrupts import Interrupted, interruptible
-from noisydask.running.progress import Bar, Lines, Reporter, logger
+from noisydask.running.progress import ProgressBar, ProgressLog, Reporter, logger
 from noisydask.runs import open_run
 from noisydask.storage.store import Output
 from noisydask.storage.zarr_stores import end_zarr
@@ -324,12 +324,12 @@ def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
 def _reporter() -> Reporter:
     """A bar on a terminal, plain lines elsewhere."""
     if err_console.is_terminal:
-        return Bar(err_console)
+        return ProgressBar(err_console)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
-    return Lines()
+    return ProgressLog()
 
 
 def _version(wanted: bool) -> None:

@@ -10,14 +10,15 @@ from rich.filesize import decimal
 
 from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.issues.results import LabelIssues
+from noisydask.report.numbers import percent, significant
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
     """Print what was found, in a few lines."""
     counts, read, seconds = (issues.manifest[key] for key in ("counts", "bytes_read", "seconds"))
-    share = counts["issues"] / counts["examples"]
+    share = percent(counts["issues"] / counts["examples"])
     lines = [
-        ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share:.2%})"),
+        ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share})"),
         ("classes", f"{counts['classes']:,}"),
         ("invalid rows left out", f"{counts['invalid']:,}" if counts["invalid"] else ""),
         ("read", f"{decimal(read['pred_probs'])} of pred_probs" if read["pred_probs"] else ""),
@@ -52,9 +53,7 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
         called = frame.get(f"{side}_name", frame[f"{side}_label"])
         columns.append(Column(side, called.map(printable), text=True))
     kept = len(columns)
-    columns += [
-        Column(called, frame[name].map("{:.4f}".format)) for name, called in numbers.items()
-    ]
+    columns += [Column(called, frame[name].map(significant)) for name, called in numbers.items()]
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from noisydask.command.printing import printable
 from noisydask.issues.changed_rows import KINDS
 from noisydask.issues.changes import Changes
+from noisydask.report.numbers import significant
 
 _TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
 _WHY = {
@@ -70,7 +71,7 @@ def _pair(row: dict[str, Any], name: str, kind: str) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return significant(value) if isinstance(value, float) else str(value)
 
 
 def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from noisydask.combined.consensus import Consensus
 from noisydask.command.printing import Column, printable, show_columns, show_lines
+from noisydask.report.numbers import significant
 
 _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA of loss"}
 
@@ -42,9 +43,7 @@ def show_top(console: Console, found: Consensus, top: int) -> None:
             called = frame.get(f"{side}_name", frame[f"{side}_label"])
             columns.append(Column(side, called.map(printable), text=True))
     kept = len(columns)
-    columns += [
-        Column(called, frame[name].map("{:.4g}".format)) for name, called in _NUMBERS.items()
-    ]
+    columns += [Column(called, frame[name].map(significant)) for name, called in _NUMBERS.items()]
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 

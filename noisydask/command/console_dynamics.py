@@ -13,6 +13,7 @@ from rich.console import Console
 
 from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.report.curves import sparkline
+from noisydask.report.numbers import significant
 from noisydask.storage.arrays import open_rows
 from noisydask.storage.store import RunStore
 
@@ -78,7 +79,7 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
         columns.append(
             Column(
                 called,
-                ["never" if never and value < 0 else f"{value:.4g}" for value in frame[name]],
+                ["never" if never and value < 0 else significant(value) for value in frame[name]],
             )
         )
     drawn = [

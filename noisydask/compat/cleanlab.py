@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from noisydask.core.blocks import plan_blocks
 from noisydask.core.confident import IssueCounts, count_issues, num_issues
@@ -30,7 +29,7 @@ from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
-from noisydask.running.progress import Bar, Silent
+from noisydask.running.progress import ProgressBar, Silent
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
@@ -102,7 +101,7 @@ def find_label_issues_batched(
     labels = _one_source("labels", labels, labels_file)
     pred_probs = _one_source("pred_probs", pred_probs, pred_probs_file)
     inputs = Inputs.open(labels, pred_probs, None, None, {})
-    reporter = Bar(Console(stderr=True)) if verbose and sys.stderr.isatty() else Silent()
+    reporter = ProgressBar() if verbose and sys.stderr.isatty() else Silent()
     issues = run_in_temporary_folder(
         IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False)
     )

@@ -19,6 +19,7 @@ from noisydask.errors import GateError, InputError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
+from noisydask.report.numbers import percent
 from noisydask.running import graph
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.sizes import size_in_bytes
@@ -89,8 +90,8 @@ def find_label_issues(
         temporary folder that the workers must share, and go with the returned object.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
-    reporter : Reporter, optional
-        Shows progress (:mod:`noisydask.running.progress`); silent by default.
+    reporter : ProgressBar or ProgressLog, optional
+        Shows progress; silent by default. Any object with their two methods will do.
     allow_unsafe_store : bool
         Go on where the store of ``out`` keeps no conditional writes: two runs at once could
         overwrite each other.
@@ -175,7 +176,8 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
     share = found.num_issues / found.num_examples
     if settings.fail_above is not None and share > settings.fail_above:
         raise GateError(
-            f"{share:.2%} of the examples are issues, above fail_above ({settings.fail_above:.2%})",
+            f"{found.num_issues:,} of {found.num_examples:,} examples are issues "
+            f"({percent(share)}), above fail_above ({settings.fail_above:g})",
             found,
         )
     changes, first = found.manifest["changes"], found.manifest["parent"] is None

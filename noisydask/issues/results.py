@@ -30,6 +30,8 @@ class LabelIssues(PublishedRun):
     ([4], 1)
     """
 
+    _counts = ("issues", "examples", "classes", "invalid")
+
     @property
     def num_examples(self) -> int:
         """Number of examples in the dataset."""

@@ -105,8 +105,8 @@ def analyze_loss_dynamics(
     storage_options : mapping of name to mapping, optional
         fsspec options for ``losses``, ``iters``, ``labels``, ``ids``, ``table``, ``datumaro`` and
         ``out``, by these names.
-    reporter : Reporter, optional
-        Shows progress (:mod:`noisydask.running.progress`); silent by default.
+    reporter : ProgressBar or ProgressLog, optional
+        Shows progress; silent by default. Any object with their two methods will do.
 
     Returns
     -------

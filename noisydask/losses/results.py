@@ -48,6 +48,7 @@ class LossDynamics(PublishedRun):
     1     2      0    1.00           2
     """
 
+    _counts = ("candidates", "examples", "iterations", "losses")
     inputs: LossInputs | None = field(default=None, repr=False)
 
     @property

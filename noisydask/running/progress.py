@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from distributed import get_worker
@@ -84,8 +84,24 @@ class Silent:
 
 
 @dataclass
-class Lines:
-    """Plain lines, at most one in ``every`` seconds: for logs."""
+class ProgressLog:
+    """Progress of a job as records of the logger ``noisydask``, for logs.
+
+    Their level is INFO: they are written after ``logging.basicConfig(level=logging.INFO)``.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two records while data are read.
+
+    Examples
+    --------
+    >>> import numpy as np, noisydask
+    >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]])
+    >>> reporter = noisydask.ProgressLog(every=60)
+    >>> noisydask.find_label_issues([0, 1, 1], pred_probs, reporter=reporter).num_issues
+    1
+    """
 
     every: float = 10.0
 
@@ -124,10 +140,24 @@ class Lines:
 
 
 @dataclass
-class Bar:
-    """A bar with rate, bytes and remaining time: for terminals."""
+class ProgressBar:
+    """Progress of a job as a bar with rate, bytes and remaining time: for terminals and notebooks.
 
-    console: Console
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where it is drawn; standard error where not given.
+
+    Examples
+    --------
+    >>> import numpy as np, noisydask
+    >>> pred_probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]])
+    >>> reporter = noisydask.ProgressBar()
+    >>> noisydask.find_label_issues([0, 1, 1], pred_probs, reporter=reporter).num_issues
+    1
+    """
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def phase(self, name: str) -> None:
         """One dim line a phase."""

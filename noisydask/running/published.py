@@ -6,8 +6,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from numbers import Integral
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,14 @@ import pyarrow.parquet as pq
 import zarr
 
 from noisydask.errors import InputError, JobError
+from noisydask.report.notebook import as_html
 from noisydask.running import graph
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import RunStore
 from noisydask.storage.zarr_stores import zarr_store
+
+#: Rows that a notebook shows of a run.
+_HTML_ROWS = 10
 
 
 @dataclass(eq=False, repr=False)
@@ -30,12 +35,20 @@ class PublishedRun:
     run: RunStore = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
 
+    #: Counts of the manifest that the text of a run says.
+    _counts: ClassVar[tuple[str, ...]] = ()
+
     def __repr__(self) -> str:
         counts = self.manifest["counts"]
-        told = (
-            f"{name}={value:,}" for name, value in counts.items() if type(value) is int and value
-        )
-        return f"{type(self).__name__}({self.run.run}: {', '.join(told)})"
+        told = "".join(f"{name}={counts[name]:,}, " for name in self._counts)
+        return f"{type(self).__name__}({told}run={self.run.run!r})"
+
+    def __dir__(self) -> list[str]:
+        ours = ("run", "inputs", "remove_with_me")
+        return [name for name in super().__dir__() if name[0] != "_" and name not in ours]
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{as_html(self._first(_HTML_ROWS))}"
 
     def remove_with_me(self, remove: Callable[[], None]) -> None:
         """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
