@@ -1,13 +1,14 @@
 #!/usr/bin/env python
-"""Every night on a SLURM cluster, whose workers dask-jobqueue submits: needs `pip install
-'noisydask[s3,slurm]'`.
+"""Every night on a SLURM cluster, whose workers dask-jobqueue submits.
+
+It needs `pip install '.[s3,slurm]'` in a clone of noisydask.
 
 Submit this driver itself, once, or every night by a line of `scrontab -e`, from a folder that all
 nodes share:
 
-    sbatch --time=06:00:00 --cpus-per-task=1 --mem=4G deploy/slurm.py configs/nightly-s3.yaml 30 2 *
-    * * sbatch --time=06:00:00 --cpus-per-task=1 --mem=4G noisydask/deploy/slurm.py
-    noisydask/nightly-s3.yaml
+    sbatch --time=06:00:00 --cpus-per-task=1 --mem=4G deploy/slurm.py configs/nightly-s3.yaml
+
+    30 2 * * * cd noisydask && sbatch --time=06:00:00 --mem=4G deploy/slurm.py nightly-s3.yaml
 
 Change: queue, account, size and number of the worker jobs below. A worker job that ends or is
 preempted costs the blocks that it was at; another is submitted in its place.

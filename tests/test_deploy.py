@@ -459,3 +459,19 @@ def test_the_slurm_script_with_a_queue_that_starts_jobs_at_once(tmp_path: Path) 
     finally:
         for job in started.read_text().split() if started.exists() else []:
             subprocess.run(["kill", "-9", "--", f"-{job}"], capture_output=True, check=False)
+
+
+def test_install_lines_work_without_a_package_index_that_has_us() -> None:
+    """noisydask is not on PyPI: what we tell people to install is a clone, or somebody else's."""
+    extras = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M))
+    files = [ROOT / "README.md", *(ROOT / "noisydask").rglob("*.py"), *DEPLOY.rglob("*.*")]
+    lines = [
+        line
+        for path in (*files, DEPLOY / "Dockerfile")
+        for line in re.findall("pip install ([^`\n]+)", path.read_text())
+    ]
+    assert len(lines) >= 8
+    for line in lines:
+        assert "noisydask[" not in line, line
+        for chosen in re.findall(r"\.\[([\w,]+)\]", line):
+            assert set(chosen.split(",")) <= extras

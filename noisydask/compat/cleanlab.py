@@ -53,7 +53,8 @@ def find_label_issues_batched(
     """Find label issues in data of any size, on the active Dask client or scheduler.
 
     For all that a run can tell see :func:`noisydask.find_label_issues`; unlike there, a class
-    without examples has the threshold 2e-6 here, as it has in cleanlab's function.
+    without examples has the threshold 2e-6 here, as it has in cleanlab's function. The issues are
+    those of cleanlab's, except examples within 1e-6 of a threshold and ties at the cut-off.
 
     Parameters
     ----------

@@ -49,7 +49,9 @@ class LabelIssues(PublishedRun):
 
     @cached_property
     def indices(self) -> npt.NDArray[np.int64]:
-        """Positions of the issues, worst label first: int64, (num_issues,)."""
+        """Positions of the issues, worst label first (ties: the lower position): int64,
+        (num_issues,).
+        """
         return cast(npt.NDArray[np.int64], self._array("issue_indices.zarr"))
 
     @property

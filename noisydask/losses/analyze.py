@@ -55,8 +55,9 @@ def analyze_loss_dynamics(
     first.
 
     For each example over its own recorded losses in order of iteration, ``ema = (1 - alpha) * ema +
-    alpha * loss``, from 0. Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR 2021; the
-    numbers of Datumaro's ``LossDynamicsAnalyzer``.
+    alpha * loss``, from 0. Equal ones are ranked by position, those of tables and Datumaro datasets
+    by id, subset and annotation id. Source: Zhou, Wang, Bilmes, "Robust curriculum learning", ICLR
+    2021; the numbers of Datumaro's ``LossDynamicsAnalyzer``.
 
     Parameters
     ----------
