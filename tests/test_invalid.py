@@ -382,8 +382,8 @@ def test_full_disk(
     ("how", "said"),
     [
         (
-            {"block_bytes": "128MiB"},
-            "block_bytes must be a whole number of at least 1, not '128MiB'",
+            {"block_bytes": 1.5},
+            "block_bytes must be a whole number of at least 1, not 1.5",
         ),
         ({"block_bytes": float("nan")}, "block_bytes must be a whole number"),
         ({"fail_above": "x"}, "fail_above must be a number"),

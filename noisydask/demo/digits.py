@@ -29,7 +29,7 @@ def make_data(folder: Path) -> None:
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
         from sklearn.model_selection import cross_val_predict  # noqa: PLC0415
     except ImportError as error:
-        raise InputError("the demo needs scikit-learn: pip install 'noisydask[demo]'") from error
+        raise InputError("the demo needs scikit-learn: pip install scikit-learn") from error
     images, truth = load_digits(return_X_y=True)
     rng = np.random.default_rng(_SEED)
     flipped = np.sort(rng.choice(len(truth), round(FLIPPED * len(truth)), replace=False))

@@ -34,7 +34,7 @@ def record_losses(folder: Path) -> None:
         from sklearn.datasets import load_digits  # noqa: PLC0415  the demo alone needs scikit-learn
         from sklearn.linear_model import SGDClassifier  # noqa: PLC0415
     except ImportError as error:
-        raise InputError("the demo needs scikit-learn: pip install 'noisydask[demo]'") from error
+        raise InputError("the demo needs scikit-learn: pip install scikit-learn") from error
     images = load_digits(return_X_y=True)[0] / 16.0
     labels = np.asarray(zarr.open_array(folder / "labels.zarr", mode="r")[...])
     examples = np.arange(len(labels))

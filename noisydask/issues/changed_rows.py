@@ -21,7 +21,7 @@ import zarr
 from noisydask.errors import InputError, JobError
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
-from noisydask.storage.locations import not_of_data
+from noisydask.storage.hints import not_of_data
 from noisydask.storage.rows import Rows
 from noisydask.storage.store import RunStore
 from noisydask.storage.zarr_stores import zarr_store

@@ -28,19 +28,22 @@ class Inputs:
                 f"pred_probs must have two dimensions (examples, classes), not shape {probs.shape}"
             )
         if len(labels.shape) != 1:
-            raise InputError(f"labels must have one dimension, not shape {labels.shape}")
+            one_hot = "; of one-hot rows take labels.argmax(axis=1)"
+            raise InputError(
+                f"labels must have one dimension, not shape {labels.shape}"
+                f"{one_hot if labels.shape == probs.shape else ''}"
+            )
         if labels.shape[0] == probs.shape[0] == 0:
             raise InputError("pred_probs and labels are empty: there is nothing to look at")
         if probs.dtype not in (np.float16, np.float32, np.float64):
             raise InputError(f"pred_probs must be float16, float32 or float64, not {probs.dtype}")
         if labels.dtype.kind not in "iu":
-            raise InputError(
-                f"labels must be integers 0 to K-1, not {labels.dtype}; encode them first"
-            )
+            raise InputError(f"labels must be integers 0 to K-1, not {_as_integers(labels.dtype)}")
         if labels.shape[0] != probs.shape[0]:
+            transposed = "; is pred_probs transposed? It has a row for each example"
             raise InputError(
                 f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they "
-                "must match"
+                f"must match{transposed if labels.shape[0] == probs.shape[1] else ''}"
             )
         if self.ids is not None and self.ids.dtype.kind not in "iuUO":
             raise InputError(f"ids must be integers or text, not {self.ids.dtype}")
@@ -78,6 +81,19 @@ class Inputs:
         """Where the inputs lie that lie in a store, by name."""
         opened = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
         return {name: rows.url for name, rows in opened.items() if isinstance(rows, Rows)}
+
+
+def _as_integers(dtype: np.dtype[Any]) -> str:
+    """The type of labels that are not integers, and how to make them some."""
+    if dtype.kind in "bf":
+        return f"{dtype}; if each is a whole number, give labels.astype(int)"
+    if dtype.kind in "OSTU":
+        return (
+            "text; number the classes as the columns of pred_probs are ordered: give "
+            "pandas.Index(classes).get_indexer(labels), where classes[k] is the class of column k "
+            "(such as model.classes_ of scikit-learn)"
+        )
+    return str(dtype)
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

@@ -315,6 +315,4 @@ def _reading(place: Location) -> Iterator[None]:
         ) from error
     except Exception as error:
         kind = JobError if blame(error) is JobError else DatasetError
-        raise kind(
-            explain(error, place, "the Datumaro dataset").partition("; is it a Zarr")[0]
-        ) from error
+        raise kind(explain(error, place, "the Datumaro dataset")) from error

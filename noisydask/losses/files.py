@@ -27,6 +27,7 @@ from noisydask.losses import csv_files
 from noisydask.losses.table import LossColumns, checked_rows, is_text, written_whole
 from noisydask.storage.fingerprints import of_files
 from noisydask.storage.frames import stacked
+from noisydask.storage.hints import cannot_be_read
 from noisydask.storage.listing import Listing, list_files, version
 from noisydask.storage.locations import PARQUET, Location, blame, explain, reason
 
@@ -133,11 +134,7 @@ class LossFiles:
             raise
         except Exception as error:
             said = explain(error, place, "table")
-            raise blame(error)(
-                said.partition("; is it a Zarr")[0].replace(
-                    "there is no array", "there is no table"
-                )
-            ) from error
+            raise blame(error)(said.replace("there is no array", "there is no table")) from error
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""
@@ -154,10 +151,7 @@ class LossFiles:
         except NoisydaskError:
             raise
         except Exception as error:
-            why = (
-                reason(error)
-                or f"cannot be read ({type(error).__name__}); is it damaged, changed or gone?"
-            )
+            why = reason(error) or cannot_be_read(error)
             raise JobError(f"table at {self.place.shown}: {why}") from error
         rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
         return self.units[unit].rows_of(rows, "id")

@@ -247,7 +247,7 @@ def _figure(
         from matplotlib.figure import Figure  # noqa: PLC0415
         from matplotlib.lines import Line2D  # noqa: PLC0415
     except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'noisydask[plot]'") from error
+        raise InputError("plots need matplotlib: pip install matplotlib") from error
     across = min(_PANELS_PER_ROW, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(figsize[0] * across, figsize[1] * down), layout="constrained")

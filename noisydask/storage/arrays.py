@@ -144,6 +144,8 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
     place = Location.of(url, storage_options, name)
     with _opening(place, name):
         if place.path.endswith(".npy") or _is_npy(place):
+            if column:
+                raise InputError(f"{name} at {place.shown} has no columns: leave out #{column}")
             return NpyRows.open(place)
         if column:
             return ParquetColumn.open(place, column)

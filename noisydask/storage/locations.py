@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.storage.hints import cannot_be_read, not_an_array
 
 #: What an object store needs to be read rightly and fast; the user's own options win. A listing
 #: cache would hide what others wrote, and several ranges of one object in flight can mix two
@@ -43,27 +44,15 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 #: What jobs write and replace below their output.
 WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-#: Packages that talk to stores: errors of theirs are none of the data.
-_CLIENTS = (
-    "botocore",
-    "aiobotocore",
-    "aiohttp",
-    "s3fs",
-    "gcsfs",
-    "adlfs",
-    "azure",
-    "google",
-    "obstore",
-    "requests",
-)
-_EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "az": "azure",
-    "abfs": "azure",
-    "abfss": "azure",
+#: Packages that buckets need, as pip takes them.
+_PACKAGES = {
+    "s3": "s3fs>=2026.9",
+    "s3a": "s3fs>=2026.9",
+    "gs": "gcsfs>=2025.9",
+    "gcs": "gcsfs>=2025.9",
+    "az": "adlfs>=2025.8",
+    "abfs": "adlfs>=2025.8",
+    "abfss": "adlfs>=2025.8",
 }
 #: How names of Parquet files end; such a file, and the name of a column after it.
 PARQUET = (".parquet", ".parq", ".pq")
@@ -101,9 +90,10 @@ class Location:
         try:
             fs, path = fsspec.core.url_to_fs(url, **options)
         except ImportError as error:
-            extra = _EXTRAS.get(protocol, protocol)
+            package = _PACKAGES.get(protocol)
+            what = f": pip install '{package}'" if package else f" ({error})"
             raise InputError(
-                f"{name}: {protocol}:// needs a package: pip install 'noisydask[{extra}]'"
+                f"{name}: {protocol}:// needs a package that is not installed{what}"
             ) from error
         except Exception as error:  # its text may quote the options
             given = f", with the options {', '.join(options)}" if options else ""
@@ -316,7 +306,10 @@ def reason(error: BaseException) -> str | None:
 def _is_lost(error: BaseException) -> bool:
     """Whether a store did not answer, or its answers were cut short, every time."""
     known = any(word in type(error).__name__ for word in ("Connect", "Timeout", "PayloadError"))
-    return known or isinstance(error, ConnectionError | TimeoutError)
+    if known or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    # Over HTTP whatever fails is told as a file that is not there.
+    return error.__cause__ is not None and _is_lost(error.__cause__)
 
 
 def is_full(error: BaseException) -> bool:
@@ -335,32 +328,18 @@ def blame(error: BaseException) -> type[JobError | InputError]:
     )
 
 
-def not_of_data(error: BaseException) -> bool:
-    """Whether an error comes from a disk, a store's client or want of memory, and so perhaps not
-    again; else from decoding.
-
-    The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a
-    number or a class.
-    """
-    bare = type(error) is OSError and error.errno is None
-    return (isinstance(error, OSError | MemoryError) and not bare) or type(
-        error
-    ).__module__.partition(".")[0] in _CLIENTS
-
-
 def explain(error: BaseException, place: Location, name: str) -> str:
     """What an error of a store or format means, in one sentence for its user."""
     why = reason(error) or (_what_ails_output(error, place) if name == "out" else None)
+    if why is None and (isinstance(error, IsADirectoryError) or "NodeType" in type(error).__name__):
+        why = not_an_array(place.path, folder=True)
     if why is None and (
         isinstance(error, FileNotFoundError | NotADirectoryError)
         or "NotFound" in type(error).__name__
     ):
         why = _what_is_missing(place)
     if why is None:
-        why = (
-            f"cannot be read ({type(error).__name__}); is it a Zarr array, a .npy file, or "
-            "file.parquet#column?"
-        )
+        why = cannot_be_read(error, opening=True)
     return f"{name} at {place.shown}: {why}"
 
 
@@ -375,20 +354,18 @@ def _what_ails_output(error: BaseException, place: Location) -> str | None:
         for path in (place.path, *map(str, PurePath(place.path).parents)):
             if os.path.isfile(path):
                 return f"{path} is a file, and out must be a folder"
-    no_bucket = isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in _EXTRAS
-    return None if no_bucket else f"cannot be read ({type(error).__name__})"
+    no_bucket = isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in _PACKAGES
+    system = isinstance(error, OSError) and error.strerror
+    return None if no_bucket else f"cannot be read ({system or type(error).__name__})"
 
 
 def _what_is_missing(place: Location) -> str:
     """Which part of a place is not there."""
     try:
         if place.fs.exists(place.path):
-            return (
-                "that is not an array; name the array inside it, or after a # the column of "
-                "a Parquet file or folder"
-            )
+            return not_an_array(place.path, place.fs.isdir(place.path))
         bucket = place.path.split("/", 1)[0]
-        if place.url.partition("://")[0] in _EXTRAS and not place.fs.exists(bucket):
+        if place.url.partition("://")[0] in _PACKAGES and not place.fs.exists(bucket):
             return f"the bucket {bucket!r} does not exist"
     except Exception as error:
         return reason(error) or f"nothing can be read there ({type(error).__name__})"

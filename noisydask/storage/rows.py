@@ -20,8 +20,9 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.storage.counting import ByteCount, CountingStore
+from noisydask.storage.hints import cannot_be_read, not_of_data
 from noisydask.storage.listing import Listing, list_array
-from noisydask.storage.locations import not_of_data, reason, shown
+from noisydask.storage.locations import reason, shown
 
 Array = npt.NDArray[np.generic]
 
@@ -82,7 +83,7 @@ class Rows(ABC):
         except NoisydaskError:
             raise
         except Exception as error:  # no InputError: the job was begun, the array was there
-            why = reason(error) or f"cannot be read any more ({type(error).__name__}); is it gone?"
+            why = reason(error) or cannot_be_read(error)
             raise JobError(f"{self.url}, rows {start:,} to {stop - 1:,}: {why}") from error
 
     def _decoded(self, start: int, stop: int) -> Array:
