@@ -199,6 +199,9 @@ def test_wrong_usage_is_one_error_and_status_2(
             "--memory-limit is no size",
         ),
         (["dynamics", "--out", "o"], "error: give one of losses"),
+        (["bench", "--shape", "10"], "'10' is not a shape, such as 1000000x1000"),
+        (["bench", "--dynamics", "10x0"], "'10x0' is not a shape"),
+        (["demo", "--folder", __file__], "cannot make the folder"),
         (
             ["run", str(ROOT / "configs/local.yaml"), "--alpha", "3"],
             "alpha belongs to the job dynamics",

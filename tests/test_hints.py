@@ -83,6 +83,9 @@ def test_shapes_that_tell_what_happened() -> None:
         "is pred_probs transposed? It has a row for each example"
     )
     assert "transposed" not in refused(labels=DATA.labels[:-1])
+    assert "are labels and pred_probs swapped?" in refused(
+        labels=DATA.pred_probs, pred_probs=DATA.labels
+    )
     one_hot = np.eye(4)[DATA.labels]
     assert refused(labels=one_hot).endswith("of one-hot rows take labels.argmax(axis=1)")
     assert "one-hot" not in refused(labels=DATA.labels[:, None])

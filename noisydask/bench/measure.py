@@ -29,6 +29,7 @@ from rich.table import Table
 from noisydask.bench.data import make_data, make_losses, stored_bytes
 from noisydask.bench.memory import forget_peak, peak
 from noisydask.core.blocks import BlockGrid, plan_blocks
+from noisydask.errors import InputError
 from noisydask.issues import scanning
 from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
@@ -57,6 +58,8 @@ class Plan:
 
 def measure(plan: Plan, console: Console) -> dict[str, Any]:
     """Make the data that are not there yet, and measure."""
+    shapes = [_sizes(shape) for shape in plan.shapes]
+    dynamics = [_sizes(shape) for shape in plan.dynamics]
     figures: dict[str, Any] = {
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "workers": plan.workers,
@@ -64,19 +67,25 @@ def measure(plan: Plan, console: Console) -> dict[str, Any]:
         "dynamics": [],
         "graph": _graph(100_000),
     }
-    for shape in plan.shapes:
-        rows, classes = (int(n) for n in shape.lower().split("x"))
+    for rows, classes in shapes:
         console.print(f"data of {rows:,} x {classes:,}", highlight=False)
         make_data(plan.folder, rows, classes)
         figures["shapes"].append(_measure_shape(plan, rows, classes, console))
-    for shape in plan.dynamics:
-        rows, iterations = (int(n) for n in shape.lower().split("x"))
+    for rows, iterations in dynamics:
         console.print(f"losses of {rows:,} x {iterations:,}", highlight=False)
         make_losses(plan.folder, rows, iterations)
         figures["dynamics"].append(_measure_dynamics(plan, rows, iterations, console))
     if plan.client:
         figures["client"] = [_client_peak(plan, rows, console) for rows in (10**6, 10**7, 10**8)]
     return figures
+
+
+def _sizes(shape: str) -> tuple[int, int]:
+    """Rows and columns of a shape as the command line has it."""
+    rows, _, columns = shape.lower().partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise InputError(f"{shape!r} is not a shape, such as 1000000x1000")
+    return int(rows), int(columns)
 
 
 def _measure_shape(plan: Plan, rows: int, classes: int, console: Console) -> dict[str, Any]:

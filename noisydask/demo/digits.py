@@ -30,6 +30,10 @@ def make_data(folder: Path) -> None:
         from sklearn.model_selection import cross_val_predict  # noqa: PLC0415
     except ImportError as error:
         raise InputError("the demo needs scikit-learn: pip install scikit-learn") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
     images, truth = load_digits(return_X_y=True)
     rng = np.random.default_rng(_SEED)
     flipped = np.sort(rng.choice(len(truth), round(FLIPPED * len(truth)), replace=False))
@@ -39,7 +43,6 @@ def make_data(folder: Path) -> None:
     pred_probs = cross_val_predict(
         model, images / 16.0, labels, cv=5, method="predict_proba"
     ).astype(np.float32)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, values, chunks in (
         ("labels", labels, (500,)),
         ("pred_probs", pred_probs, (500, 10)),

@@ -24,8 +24,10 @@ class Inputs:
     def __post_init__(self) -> None:
         probs, labels = self.pred_probs, self.labels
         if len(probs.shape) != 2 or probs.shape[1] < 1:
+            swapped = "; are labels and pred_probs swapped?" if len(labels.shape) == 2 else ""
             raise InputError(
-                f"pred_probs must have two dimensions (examples, classes), not shape {probs.shape}"
+                "pred_probs must have two dimensions (examples, classes), not shape "
+                f"{probs.shape}{swapped}"
             )
         if len(labels.shape) != 1:
             one_hot = "; of one-hot rows take labels.argmax(axis=1)"
