@@ -167,7 +167,7 @@ def test_plots(tmp_path: Path) -> None:
             mean = found.mean_loss_dyns_per_label[label].dropna()
             np.testing.assert_array_equal(line(figure, axes_number, 0), mean)
             assert len(figure.axes[axes_number].lines) == 1 + len(rows)
-    with pytest.raises(InputError, match="allowed are"):
+    with pytest.raises(InputError, match="mode must be one of mean, label_mean"):
         found.plot_ema_loss_dynamics(mode="median")
     with pytest.raises(InputError, match="needs labels"):
         run(labels=None).plot_ema_loss_dynamics(mode="label_mean")
