@@ -310,8 +310,8 @@ def test_iterations_may_be_written_as_any_number_of_the_same_value() -> None:
                 ((str(k), "s", 0, 0), {"iters": found, "x": [1, 2]})
                 for k, found in enumerate((first, second))
             ]
-            ((examples, _),) = annotations.in_batches(named, "x")
-            assert examples.iterations.tolist() == [0, 1, 0, 1]
+            ((_, _, iterations, _),) = annotations.in_batches(named, "x")
+            assert iterations.tolist() == [0, 1, 0, 1]
 
 
 def test_numbers_in_memory_that_are_too_large_are_told() -> None:

@@ -4,6 +4,7 @@ EMA as a line of text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,7 @@ def show_summary(console: Console, found: Candidates) -> None:
         console,
         [
             ("losses", losses),
+            ("left out", _left_out(counts)),
             ("labels", f"{counts['labels']:,}" if counts.get("labels") else ""),
             (
                 "candidates",
@@ -57,6 +59,12 @@ def show_summary(console: Console, found: Candidates) -> None:
             ("run", found.run.place.shown),
         ],
     )
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    """How many recorded losses were left out, and why."""
+    words = {"duplicates": "duplicate", "invalid": "invalid", "nan": "NaN (not recorded)"}
+    return ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts.get(name))
 
 
 def show_top(console: Console, found: Candidates, top: int) -> None:

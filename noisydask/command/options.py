@@ -16,6 +16,7 @@ from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import (
     EstimationMethod,
     JoinKey,
+    OnDuplicate,
     QualityScore,
     RaiseOrSkip,
     TrackingLossType,
@@ -101,6 +102,9 @@ _COMMON: Mapping[str, Any] = {
     "block_bytes": _option(
         str, f"Decoded size of a block, such as 64MiB [{DEFAULT_BLOCK_BYTES >> 20}MiB].", _HOW
     ),
+    "on_invalid": _choice(
+        RaiseOrSkip, "Invalid rows or losses: stop (raise) or leave out (skip) [raise].", _HOW
+    ),
     "full": _option(
         bool, "Read everything again, also what an earlier run has read.", _HOW, "--full/--no-full"
     ),
@@ -118,9 +122,6 @@ ISSUES: Mapping[str, Any] = {
     ),
     "estimation_method": _choice(
         EstimationMethod, "How the number of issues is estimated [off_diagonal].", _HOW
-    ),
-    "on_invalid": _choice(
-        RaiseOrSkip, "Invalid rows: stop (raise) or leave them out (skip) [raise].", _HOW
     ),
     "on_unreadable": _choice(
         RaiseOrSkip,
@@ -154,6 +155,11 @@ DYNAMICS: Mapping[str, Any] = {
         TrackingLossType, "Which loss of a detection dataset is followed.", _HOW
     ),
     "top_k": _option(int, "Candidates that are ranked [all].", _HOW),
+    "on_duplicate": _choice(
+        OnDuplicate,
+        "More than one loss of an example at an iteration: stop (raise), or take one [raise].",
+        _HOW,
+    ),
     **_PUBLISHING,
     **CLUSTER,
     "storage_options": StorageOptions,

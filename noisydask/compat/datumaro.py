@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.core.choices import PlotMode, TrackingLossType
+from noisydask.core.choices import OnDuplicate, PlotMode, RaiseOrSkip, TrackingLossType
+from noisydask.core.settings import LossSettings
 from noisydask.errors import DatasetError, InputError
 from noisydask.losses.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
-from noisydask.losses.examples import Analysis, RowProblems, ema_frame, joined, say_problems
+from noisydask.losses.examples import Analysis, Examples, ema_frame, joined
+from noisydask.losses.row_problems import DROPPED, RowProblems, say_problems
 from noisydask.report.curves import plot_ema_loss_dynamics
 
 if TYPE_CHECKING:
@@ -30,10 +32,6 @@ if TYPE_CHECKING:
 
 LAST_VALUE = "last_value"
 _INDEX = ("item_id", "item_subset", "ann_id", "ann_label")
-
-
-def _is_weight(alpha: Any) -> bool:
-    return isinstance(alpha, Real) and 0 < float(alpha) <= 1
 
 
 @dataclass(frozen=True, order=True)
@@ -100,6 +98,16 @@ class LossDynamicsAnalyzer:
         loss(t)``.
     tracking_loss_type : {"cls", "bbox", "centerness", "bbox_refine"}, optional
         Which losses to follow; needed for detection.
+    on_duplicate : {"raise", "first", "last", "mean"}
+        Stop where an annotation has more than one loss of an iteration, or take the first or last
+        in its list, or their mean, as :func:`noisydask.analyze_loss_dynamics` does.
+    on_invalid : {"raise", "skip"}
+        Stop at losses that are negative, infinite or too large, or leave them out.
+
+    Attributes
+    ----------
+    dropped : dict of str to int
+        Losses that were left out: ``duplicates``, ``invalid`` and ``nan``.
 
     Raises
     ------
@@ -114,17 +122,21 @@ class LossDynamicsAnalyzer:
         dataset: Any,
         alpha: float = 0.001,
         tracking_loss_type: TrackingLossType | None = None,
+        *,
+        on_duplicate: OnDuplicate = "raise",
+        on_invalid: RaiseOrSkip = "raise",
     ) -> None:
-        if not _is_weight(alpha):
-            raise InputError(f"alpha must be above 0 and at most 1, not {alpha!r}")
+        settings = LossSettings(alpha, on_duplicate=on_duplicate, on_invalid=on_invalid)
         source = open_dataset(dataset)
-        batches = list(source.batches(loss_attribute(source.infos(), tracking_loss_type)))
+        columns = source.batches(loss_attribute(source.infos(), tracking_loss_type))
+        batches = [Examples.of_series(*batch, settings) for batch in columns]
         problems = sum((problem for _, problem in batches), RowProblems())
         if problems.total:
             raise InputError(say_problems(problems, sum(len(found.losses) for found, _ in batches)))
         if not any(len(found) for found, _ in batches):
             raise DatasetError("the dataset has no annotation with recorded losses")
-        self._alpha, self._labels = float(alpha), source.labels()
+        self.dropped = {name: problems.dropped[name] for name in DROPPED}
+        self._alpha, self._labels = settings.alpha, source.labels()
         self._analysis = Analysis.of(joined([found for found, _ in batches]), self._alpha)
 
     @property

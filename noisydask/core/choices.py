@@ -12,8 +12,10 @@ from noisydask.errors import InputError
 QualityScore = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
 #: How the number of issues is estimated.
 EstimationMethod = Literal["off_diagonal", "off_diagonal_calibrated"]
-#: What becomes of rows that are invalid or cannot be read.
+#: What becomes of rows or losses that are invalid or cannot be read.
 RaiseOrSkip = Literal["raise", "skip"]
+#: What becomes of losses of the same example and iteration.
+OnDuplicate = Literal["raise", "first", "last", "mean"]
 #: By what two rankings are joined.
 JoinKey = Literal["id", "index"]
 #: Which mean is drawn beside the curves of candidates.

@@ -364,7 +364,7 @@ def crossings_dense(losses, rows, first, alpha, mean, ema, found):
             if found[k] >= 0:
                 break
             value = np.float64(losses[rows[k], j])
-            if value >= 0.0:
+            if value >= 0.0 and value <= LARGEST_LOSS:
                 now = (1.0 - alpha) * now + alpha * value
                 if as_summed(now) > mean[first + j]:
                     found[k] = first + j
@@ -378,6 +378,6 @@ def curves_dense(losses, alpha, curves):
         now = 0.0
         for j in range(losses.shape[1]):
             value = np.float64(losses[i, j])
-            if value >= 0.0:
+            if value >= 0.0 and value <= LARGEST_LOSS:
                 now = (1.0 - alpha) * now + alpha * value
                 curves[i, j] = now

@@ -77,6 +77,8 @@ class LossReceipt:
         Number of rows.
     checksums : mapping of str to str
         CRC-32C of the stored chunk of each column, and of the sums, in hexadecimal.
+    invalid, kept_invalid : int
+        Losses that were left out as invalid, of all iterations and of those that are kept.
     """
 
     iterations: int
@@ -86,6 +88,8 @@ class LossReceipt:
     labels: str
     rows: int
     checksums: Mapping[str, str]
+    invalid: int = 0
+    kept_invalid: int = 0
 
     def to_bytes(self) -> bytes:
         """As it is stored."""

@@ -7,7 +7,13 @@ from numbers import Integral, Real
 from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip, check_choice
+from noisydask.core.choices import (
+    EstimationMethod,
+    OnDuplicate,
+    QualityScore,
+    RaiseOrSkip,
+    check_choice,
+)
 from noisydask.errors import InputError
 
 #: Nobody may lock an output for longer without renewing the lock.
@@ -115,11 +121,15 @@ class LossSettings:
         How many candidates are ranked; all examples with a loss where not given.
     block_bytes : int
         Decoded bytes of a block.
+    on_duplicate, on_invalid : str
+        One of the words of their types.
     """
 
     alpha: float = 0.001
     top_k: int | None = None
     block_bytes: int = DEFAULT_BLOCK_BYTES
+    on_duplicate: OnDuplicate = "raise"
+    on_invalid: RaiseOrSkip = "raise"
 
     def __post_init__(self) -> None:
         _number(self, "alpha", Real)
@@ -128,6 +138,8 @@ class LossSettings:
         if self.top_k is not None:
             _number(self, "top_k", Integral, 1)
         _number(self, "block_bytes", Integral, 1)
+        check_choice("on_duplicate", self.on_duplicate, OnDuplicate)
+        check_choice("on_invalid", self.on_invalid, RaiseOrSkip)
 
 
 def _number(settings: Any, name: str, kind: Any, least: float | None = None) -> None:

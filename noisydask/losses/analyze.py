@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.choices import TrackingLossType
+from noisydask.core.choices import OnDuplicate, RaiseOrSkip, TrackingLossType
 from noisydask.core.settings import LossSettings, PublishSettings
 from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
@@ -40,6 +40,8 @@ def analyze_loss_dynamics(
     alpha: float = 0.001,
     tracking_loss_type: TrackingLossType | None = None,
     top_k: int | None = None,
+    on_duplicate: OnDuplicate = "raise",
+    on_invalid: RaiseOrSkip = "raise",
     block_bytes: int | str = DEFAULT_BLOCK_BYTES,
     full: bool = False,
     out: str | Path | None = None,
@@ -63,7 +65,7 @@ def analyze_loss_dynamics(
     ----------
     losses : str, Path or array-like, (N, T), float16, float32 or float64
         Losses, NaN where not recorded: Zarr (2, 3, sharded) or ``.npy`` by path or URL; or a Zarr
-        array, NumPy array, memmap or Dask array. None may be negative or infinite.
+        array, NumPy array, memmap or Dask array.
     iters : optional, (T,), integers
         The iterations, ascending; 0 to T - 1 where not given. Given in the same ways, as are:
     labels : optional, (N,), integers
@@ -91,6 +93,17 @@ def analyze_loss_dynamics(
         How many candidates are ranked; all examples with a loss where not given. A few thousand
         cost nothing; for long rankings the losses are read a second time, to see where each
         candidate crosses the mean curve.
+    on_duplicate : {"raise", "first", "last", "mean"}
+        Stop where a table or Datumaro dataset holds more than one loss of an example at the same
+        iteration (a sampler that pads, a training that went on from a checkpoint), or take the
+        first or last of them (in the natural order of files, ``part.2`` before ``part.10``, then
+        of rows; partitions count as files; within a Datumaro annotation as its lists say), or
+        their mean: their sum, rounded once as ``math.fsum`` does, divided by their number, whatever
+        their order.
+    on_invalid : {"raise", "skip"}
+        Stop at losses that are negative, infinite or above float32's largest number, or leave them
+        out, before duplicates are looked for. NaN always stands for "not recorded"; an example
+        without any other loss is not ranked. :attr:`LossDynamics.dropped` counts what was left out.
     block_bytes : int or str
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
@@ -128,7 +141,8 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    settings = LossSettings(alpha, top_k, size_in_bytes("block_bytes", block_bytes))
+    size = size_in_bytes("block_bytes", block_bytes)
+    settings = LossSettings(alpha, top_k, size, on_duplicate, on_invalid)
     publish = PublishSettings(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
     )
@@ -143,6 +157,11 @@ def analyze_loss_dynamics(
         raise InputError("label_column, subset_column and ann_id_column belong to a table")
     if datumaro is None and tracking_loss_type is not None:
         raise InputError("tracking_loss_type belongs to a Datumaro dataset")
+    if losses is not None and on_duplicate != "raise":
+        raise InputError(
+            "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
+            "each example and iteration"
+        )
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
@@ -158,7 +177,13 @@ def analyze_loss_dynamics(
         source: LossSource
         if table is not None:
             columns = LossColumns(
-                id_column, iteration_column, loss_column, label_column, subset_column, ann_id_column
+                id_column,
+                iteration_column,
+                loss_column,
+                label_column,
+                subset_column,
+                ann_id_column,
+                numbered=on_duplicate in ("first", "last"),
             )
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:

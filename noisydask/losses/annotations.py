@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.errors import DatasetError
-from noisydask.losses.examples import Examples, RowProblems
 
 #: Losses that are brought into arrays at once.
 BATCH_LOSSES = 1 << 22
 
-Batch = tuple[Examples, RowProblems]
+#: Names of annotations by column, how many losses each has, and the iterations and losses of all.
+Batch = tuple[
+    Mapping[str, npt.NDArray[Any]],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.float64],
+]
 #: Item, subset, annotation id, label.
 AnnotationName = tuple[str, str, int, int]
 Annotation = tuple[AnnotationName, Mapping[str, Any]]
@@ -48,10 +53,10 @@ def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
         told.append(name)
         counts.append(len(same))
         if len(losses) >= BATCH_LOSSES:
-            yield _as_examples(told, counts, iterations, losses)
+            yield _as_columns(told, counts, iterations, losses)
             told, counts, iterations, losses = [], [], array("q"), array("d")
     if told:
-        yield _as_examples(told, counts, iterations, losses)
+        yield _as_columns(told, counts, iterations, losses)
 
 
 def _append(column: array[Any], values: Any) -> None:
@@ -100,7 +105,7 @@ def _say(name: AnnotationName, attributes: Any, key: str) -> str:
     )
 
 
-def _as_examples(
+def _as_columns(
     told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]
 ) -> Batch:
     items, subsets, ann_ids, labels = map(list, zip(*told, strict=True))
@@ -110,9 +115,8 @@ def _as_examples(
         "ann_id": _integers(ann_ids, told, "id"),
         "label": _integers(labels, told, "label"),
     }
-    return Examples.of_series(
-        keys, np.array(counts, np.int64), np.frombuffer(iterations, np.int64), np.frombuffer(losses)
-    )
+    number = np.array(counts, np.int64)
+    return keys, number, np.frombuffer(iterations, np.int64), np.frombuffer(losses)
 
 
 def _integers(values: list[Any], told: list[AnnotationName], what: str) -> npt.NDArray[np.int64]:

@@ -53,7 +53,7 @@ class Dataset(Protocol):
         ...
 
     def batches(self, key: str) -> Iterator[Batch]:
-        """Its annotations as examples, some at a time; ``key`` is the attribute that holds their
+        """Its annotations as columns, some at a time; ``key`` is the attribute that holds their
         losses.
         """
         ...

@@ -30,6 +30,7 @@ from noisydask.losses import tables as loss_tables
 from noisydask.losses.dense_state import chunk_width, loss_sources, open_states
 from noisydask.losses.inputs import LossInputs
 from noisydask.losses.results import LossDynamics
+from noisydask.losses.row_problems import LEAVE_OUT
 from noisydask.losses.tables import CandidatePart
 from noisydask.running import graph
 from noisydask.running.deaths import deadly
@@ -159,6 +160,7 @@ class DynamicsJob(Job[LossDynamics]):
             keep=keep,
             states=states,
             labelled=labels is not None,
+            skip=settings.on_invalid == "skip",
             losses=None if isinstance(losses, DaskRows) else losses,
             labels=None if isinstance(labels, DaskRows) else labels,
             ids=None if isinstance(ids, DaskRows) else ids,
@@ -206,7 +208,7 @@ class DynamicsJob(Job[LossDynamics]):
                 )
                 bounds = next((data.grid.bounds(block) for block in open_blocks), None)
                 raise deadly(error, bounds, data.losses) from error
-        if state.problems.total:
+        if state.problems.total and not data.skip:
             raise InputError(_say(state.problems, rows))
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
@@ -370,6 +372,7 @@ class DynamicsJob(Job[LossDynamics]):
                 "losses": int(scanned.sums.counts.sum()),
                 "labels": len(scanned.sums.labels) if self.inputs.labels is not None else 0,
                 "candidates": sum(part.rows for part in parts),
+                "invalid": scanned.invalid,
                 "blocks": data.grid.num_blocks,
             },
             "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
@@ -398,5 +401,5 @@ def _say(problems: Problems, rows: int) -> str:
     first = ", ".join(str(row) for row, _ in problems.first)
     return (
         f"{problems.total:,} of {rows:,} examples are invalid: {'; '.join(kinds)}; the first "
-        f"are rows {first}"
+        f"are rows {first}. Correct them, or {LEAVE_OUT}"
     )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
-from noisydask.core.dynamics import ExampleStates, advance, label_codes
+from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance, label_codes
 from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
@@ -63,6 +63,8 @@ class LossData:
         Iterations that end a chunk of the array: after these, states are kept for appended ones.
     states : StateStore, optional
         Where states are kept.
+    skip : bool
+        Leave invalid losses out, and count them, instead of refusing them.
     """
 
     grid: BlockGrid
@@ -79,6 +81,7 @@ class LossData:
     labels: Rows | None = None
     ids: Rows | None = None
     labelled: bool = False
+    skip: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
 
 
@@ -160,7 +163,8 @@ class Top:
 @dataclass(frozen=True)
 class LossScan:
     """Of the scan: sums by label and iteration, refused rows, what the ranking begins with,
-    objects, stored bytes read; blocks read and why, and the most iterations that were read of one.
+    objects, stored bytes read; invalid losses left out, blocks read and why, and the most
+    iterations that were read of one.
     """
 
     sums: CurveSums
@@ -170,6 +174,7 @@ class LossScan:
     top: Top
     objects: tuple[StoredObject, ...]
     bytes_read: int
+    invalid: int
     why: Counter[str]
     iterations: int
 
@@ -187,6 +192,7 @@ class LossScan:
             self.top + other.top,
             self.objects + other.objects,
             self.bytes_read + other.bytes_read,
+            self.invalid + other.invalid,
             self.why + other.why,
             max(self.iterations, other.iterations),
         )
@@ -212,24 +218,30 @@ def _scan_or_reuse(
     known, why = None, source.why
     if data.states is not None and source.prefixes:
         known, why = data.states.recall(source, content, stop - start, data.shape[1])
+        if known is not None and known.invalid and not data.skip:
+            known = None  # of a run that left invalid losses out, which this one is to name
     if known is None or known.iterations < data.shape[1]:
         scanned = _scan_block(source.number, known, losses, labels, data)
-        if source.prefixes and not scanned.found.problems.total:
+        if source.prefixes and (data.skip or not scanned.found.problems.total):
             _vouch(source, content, scanned, data)
         return replace(scanned.found, why=Counter([why]))
     problems, top = (
         np.zeros(stop - start, np.uint8),
         Top.none(data).with_rows(start, known.states).recalled(known),
     )
-    return _summed(source.number, known.states, known.sums, problems, top, data, 0)
+    found = _summed(source.number, known.states, known.sums, problems, top, data, 0)
+    return replace(found, invalid=known.invalid)
 
 
 @dataclass(frozen=True)
 class _Scanned:
-    """What was found in a block, and the checksums of its states where they were stored."""
+    """What was found in a block, the checksums of its states where they were stored, and the number
+    of invalid losses before those iterations after which states are kept.
+    """
 
     found: LossScan
     checksums: dict[str, str]
+    kept_invalid: int
 
 
 def _scan_block(
@@ -249,6 +261,7 @@ def _scan_block(
     wanted = spans(first, iterations, data.width)
     cuts = [cut for span in wanted for cut in _cut(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
+    invalid = np.zeros(iterations, np.int64)
     problems, top = np.zeros(stop - start, np.uint8), Top.none(data)
     for low, high, span, tile in tiles(start, stop, losses, data, wanted):
         rows = slice(low - start, high - start)
@@ -259,6 +272,8 @@ def _scan_block(
                 part, columns, data.alpha, sums[cut], None if codes is None else codes[rows]
             )
             np.maximum(problems[rows], found_here, out=problems[rows])
+            if found_here.any():
+                invalid[slice(*cut)] += _count_invalid(columns)
             if kept is not None and cut[1] == data.keep:
                 for name, column in part.columns().items():
                     kept.columns()[name][rows] = column
@@ -279,7 +294,17 @@ def _scan_block(
     found = _summed(
         block, states, total, problems, top, data, (stop - start) * (iterations - first)
     )
-    return _Scanned(replace(found, iterations=iterations - first), checksums)
+    found = replace(
+        found,
+        invalid=(known.invalid if known else 0) + int(invalid.sum()),
+        iterations=iterations - first,
+    )
+    return _Scanned(found, checksums, found.invalid - int(invalid[data.keep :].sum()))
+
+
+def _count_invalid(losses: Array) -> Ints:
+    """Number of invalid losses at each iteration."""
+    return ((losses < 0) | (losses > np.float64(LARGEST_LOSS))).sum(axis=0)
 
 
 def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -> None:
@@ -300,6 +325,8 @@ def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -
             labels,
             stop - start,
             scanned.checksums,
+            found.invalid,
+            scanned.kept_invalid,
         ),
         BlockSums(found.sums, top.index[whole], top.losses[whole]),
     )
@@ -328,6 +355,7 @@ def _summed(
         top,
         (written,),
         bytes_read,
+        0,
         Counter(),
         0,
     )

@@ -52,14 +52,15 @@ _KEPT = "kept_"
 
 @dataclass(frozen=True)
 class Known:
-    """What stands of a block: states and sums after its first iterations, and losses of candidates
-    by position.
+    """What stands of a block: states and sums after its first iterations, losses of candidates by
+    position, and how many losses were left out as invalid.
     """
 
     iterations: int
     states: ExampleStates
     sums: CurveSums
     rows: Mapping[int, npt.NDArray[Any]]
+    invalid: int
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ class StateStore(BlockStore):
             states = self._states(source.number, receipt, stage)
             if states is not None and sums is not None:
                 known = dict(zip(sums.index.tolist(), sums.losses[:, :stage], strict=True))
-                return Known(stage, states, sums.sums.columns(0, stage), known), why
+                whole = stage == receipt.iterations
+                invalid = receipt.invalid if whole else receipt.kept_invalid
+                return Known(stage, states, sums.sums.columns(0, stage), known, invalid), why
         return None, Why.DAMAGED if stages else why
 
     def complete(self, source: LossSource) -> bool:

@@ -5,9 +5,9 @@ An example is an id, or where they are known an id, a subset and an annotation i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.core.duplicates import one_of_each
 from noisydask.core.dynamics import (
     LARGEST_LOSS,
     ExampleStates,
@@ -23,66 +24,18 @@ from noisydask.core.dynamics import (
     table_crossings,
     table_curves,
 )
+from noisydask.core.settings import LossSettings
 from noisydask.core.table_sums import TableSums, distinct
+from noisydask.losses.row_problems import FIRST_ROWS, RowProblem, RowProblems, recorded
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: What an example is, and the column that says its label.
-EXAMPLE, LABEL = ("id", "subset", "ann_id"), "label"
+#: What an example is, the column that says its label, and the one that numbers rows.
+EXAMPLE, LABEL, ROW = ("id", "subset", "ann_id"), "label", "row"
 #: What is told of an example, in the order of its columns.
 TOLD = ("metric", "num_losses", "mean_loss", "variance", "min_loss", "last_loss")
-#: Rows named in an error at most.
-FIRST_ROWS = 10
-
-
-class RowProblem(IntEnum):
-    """Why a row was refused."""
-
-    NEGATIVE = 0
-    TOO_LARGE = 1
-    DUPLICATE = 2
-    LABEL = 3
-
-
-@dataclass(frozen=True)
-class RowProblems:
-    """Refused rows: how many of each kind, and id and iteration of the first."""
-
-    counts: tuple[int, ...] = (0,) * len(RowProblem)
-    first: tuple[tuple[Any, int], ...] = ()
-
-    @property
-    def total(self) -> int:
-        """Number of refused rows; one may count for two reasons."""
-        return sum(self.counts)
-
-    def __add__(self, other: RowProblems) -> RowProblems:
-        counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
-        return RowProblems(counts, tuple(sorted({*self.first, *other.first}))[:FIRST_ROWS])
-
-
-_WORDS = {
-    RowProblem.NEGATIVE: "negative losses",
-    RowProblem.TOO_LARGE: f"infinite losses, or above {LARGEST_LOSS:.4g}",
-    RowProblem.DUPLICATE: "duplicate iterations of an example",
-    RowProblem.LABEL: "another label than the row before of the same example",
-}
-
-
-def say_problems(problems: RowProblems, rows: int) -> str:
-    """One sentence about refused rows."""
-    kinds = [
-        f"{count:,} with {_WORDS[kind]}"
-        for kind, count in zip(RowProblem, problems.counts, strict=True)
-        if count
-    ]
-    first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
-    return (
-        f"of {rows:,} recorded losses, {'; '.join(kinds)}; the first are {first}. Correct "
-        "them, or leave them out"
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +62,20 @@ class Examples:
         return len(self.starts) - 1
 
     @classmethod
-    def of_rows(cls, rows: pd.DataFrame) -> tuple[Examples, RowProblems]:
+    def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, RowProblems]:
         """Sort rows and check them; what is found wrong is no reason to stop here.
 
         Parameters
         ----------
         rows : DataFrame
-            Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``;
-            no empty cells.
+            Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``,
+            ``row``; only a loss may be empty. ``row`` numbers all rows of the table, in order; the
+            first or last of duplicates is chosen by it.
+        settings : LossSettings
+            What is done about duplicate and invalid losses. What is invalid is left out first.
         """
+        kept, dropped = recorded(rows["loss"].to_numpy(), settings.on_invalid)
+        rows = rows if kept.all() else rows[kept]
         names = [name for name in EXAMPLE if name in rows]
         codes = [_codes(rows[name]) for name in names] + [rows["iteration"].to_numpy()]
         order = _order(codes)
@@ -128,26 +86,33 @@ class Examples:
         firsts = order[starts[:-1]]
         keys = {name: rows[name].to_numpy()[firsts] for name in (*names, LABEL) if name in rows}
         found = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
-        return found, found._problems(rows[LABEL].to_numpy()[order] if LABEL in rows else None)
+        positions = rows[ROW].to_numpy()[order] if ROW in rows else order
+        labels = rows[LABEL].to_numpy()[order] if LABEL in rows else None
+        return found._checked(settings, dropped, positions, labels)
 
     @classmethod
     def of_series(
-        cls, keys: Mapping[str, Array], counts: Ints, iterations: Ints, losses: Floats
+        cls,
+        keys: Mapping[str, Array],
+        counts: Ints,
+        iterations: Ints,
+        losses: Floats,
+        settings: LossSettings,
     ) -> tuple[Examples, RowProblems]:
         """Put the losses of each example in order and check them; ``counts`` says how many each
         has.
 
-        Examples stay in their order; losses that are NaN are left out, and examples without any
-        other.
+        Examples stay in their order; losses that are NaN or left out by the settings do not count,
+        and examples without any other are left out.
         """
-        missing = np.isnan(losses)
-        if missing.any():
+        kept, dropped = recorded(losses, settings.on_invalid)
+        if not kept.all():
             counts = np.bincount(
-                np.repeat(np.arange(len(counts)), counts)[~missing], minlength=len(counts)
+                np.repeat(np.arange(len(counts)), counts)[kept], minlength=len(counts)
             )
-            iterations, losses = iterations[~missing], losses[~missing]
+            iterations, losses = iterations[kept], losses[kept]
         some = counts > 0
-        starts = np.concatenate([[0], np.cumsum(counts[some])])
+        starts, order = np.concatenate([[0], np.cumsum(counts[some])]), np.arange(len(losses))
         rising = iterations[1:] > iterations[:-1]
         rising[starts[1:-1] - 1] = True
         if not rising.all():
@@ -156,30 +121,50 @@ class Examples:
         found = cls(
             {name: column[some] for name, column in keys.items()}, starts, iterations, losses
         )
-        return found, found._problems(None)
+        return found._checked(settings, dropped, order)
 
     def sorted(self) -> Examples:
         """The examples in ascending order; those that are named alike stay in their order."""
         columns = [_codes(pd.Series(self.keys[name])) for name in EXAMPLE if name in self.keys]
         return self.take(np.lexsort(columns[::-1]))
 
-    def _problems(self, labels: Ints | None) -> RowProblems:
-        """What is wrong with each row; ``labels`` are those of the rows."""
+    def _checked(
+        self,
+        settings: LossSettings,
+        dropped: Counter[str],
+        positions: Ints,
+        labels: Ints | None = None,
+    ) -> tuple[Examples, RowProblems]:
+        """Take one of duplicates, if the settings say so, and say what is wrong with each row.
+
+        ``positions`` and ``labels`` are those of the rows.
+        """
         new = np.zeros(len(self.losses), bool)
         new[self.starts[:-1]] = True
-        same = ~new[1:]
+        same, how = ~new[1:], settings.on_duplicate
         wrong = np.zeros((len(RowProblem), len(new)), bool)
         wrong[RowProblem.NEGATIVE] = self.losses < 0
         wrong[RowProblem.TOO_LARGE] = self.losses > LARGEST_LOSS
         wrong[RowProblem.DUPLICATE, 1:] = same & (self.iterations[1:] == self.iterations[:-1])
         if labels is not None:
             wrong[RowProblem.LABEL, 1:] = same & (labels[1:] != labels[:-1])
+        found = self
+        if how != "raise" and wrong[RowProblem.DUPLICATE].any():
+            runs = np.flatnonzero(~wrong[RowProblem.DUPLICATE])
+            found = Examples(
+                self.keys,
+                np.searchsorted(runs, self.starts),
+                self.iterations[runs],
+                one_of_each(self.losses, runs, how, positions),
+            )
+            dropped["duplicates"] = len(new) - len(runs)
+            wrong[RowProblem.DUPLICATE] = False
         if not wrong.any():
-            return RowProblems()
+            return found, RowProblems(dropped=dropped)
         rows = np.flatnonzero(wrong.any(axis=0))[:FIRST_ROWS]
         ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
         first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
-        return RowProblems(tuple(wrong.sum(axis=1).tolist()), first)
+        return found, RowProblems(tuple(wrong.sum(axis=1).tolist()), first, dropped)
 
     def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
         """Iterations and losses of one example."""

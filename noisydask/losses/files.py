@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
-from operator import itemgetter
+from itertools import groupby, pairwise
+from operator import attrgetter, itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,7 +24,13 @@ import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.losses import csv_files
-from noisydask.losses.table import LossColumns, checked_rows, is_text, written_whole
+from noisydask.losses.table import (
+    LossColumns,
+    checked_rows,
+    is_text,
+    numbered,
+    written_whole,
+)
 from noisydask.storage.fingerprints import of_files
 from noisydask.storage.frames import stacked
 from noisydask.storage.hints import cannot_be_read
@@ -42,7 +48,8 @@ class Piece:
     """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file
     (all of it: no stop).
 
-    ``ids`` says between which ids its rows lie, where that is known.
+    ``ids`` says between which ids its rows lie, where that is known; ``order`` which piece of the
+    table it is.
     """
 
     file: str
@@ -50,6 +57,7 @@ class Piece:
     rows: int | None = None
     ids: tuple[Any, Any] | None = None
     stop: int | None = None
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,15 +146,14 @@ class LossFiles:
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""
-        pieces = self.units[unit].pieces
+        pieces = sorted(self.units[unit].pieces, key=attrgetter("order"))
         try:
             if pieces[0].rows is None:
                 frames = [self._csv(piece) for piece in pieces]
             else:
-                files = dict.fromkeys(piece.file for piece in pieces)
                 frames = [
-                    self._parquet(file, [piece.number for piece in pieces if piece.file == file])
-                    for file in files
+                    self._parquet(file, [piece.number for piece in some])
+                    for file, some in groupby(pieces, attrgetter("file"))
                 ]
         except NoisydaskError:
             raise
@@ -154,7 +161,9 @@ class LossFiles:
             why = reason(error) or cannot_be_read(error)
             raise JobError(f"table at {self.place.shown}: {why}") from error
         rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
-        return self.units[unit].rows_of(rows, "id")
+        # Of CSV, of which nobody knows the number of rows, a unit is one piece.
+        sizes = [(piece.order, piece.rows or len(rows)) for piece in pieces]
+        return self.units[unit].rows_of(numbered(rows, self.columns, sizes), "id")
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input; nothing secret."""
@@ -217,6 +226,7 @@ def _open_parquet(
         raise InputError(f"the files of {place.shown} hold {columns.id!r} as integers and as text")
     text_ids = texts == {True}
     pieces = [piece for found, _ in footers for piece in found]
+    pieces = [replace(piece, order=order) for order, piece in enumerate(pieces)]
     row_bytes = columns.row_bytes(text_ids)
     block_rows = max(1, block_bytes // row_bytes)
     rows = sum(piece.rows or 0 for piece in pieces)
@@ -331,11 +341,12 @@ def _open_csv(
             continue
         texts.add(written_whole(ids) is None)
         if file.endswith(csv_files.PACKED):
-            units.append(Unit((Piece(file),)))
+            units.append(Unit((Piece(file, order=len(units)),)))
             num_bytes += csv_files.UNPACKED * size
         else:  # a row takes about as many bytes as text as it does as numbers
             num_bytes += size
-            cuts = range(0, size, block_bytes)
-            units += [Unit((Piece(file, low, stop=min(low + block_bytes, size)),)) for low in cuts]
+            for low in range(0, size, block_bytes):
+                stop = min(low + block_bytes, size)
+                units.append(Unit((Piece(file, low, stop=stop, order=len(units)),)))
     text_ids = True in texts  # of files that differ, those with text decide
     return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, num_bytes)

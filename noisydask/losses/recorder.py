@@ -48,8 +48,8 @@ class LossRecorder:
 
     A forked process (such as a worker of a PyTorch ``DataLoader``) has an empty buffer and files of
     its own; it must call :meth:`close` or :meth:`flush` before it ends. Training that goes on from
-    a checkpoint records the iterations since then again: the analysis refuses the duplicates, so
-    remove them first, or record each attempt to a URL of its own.
+    a checkpoint records the iterations since then again; with ``on_duplicate="last"`` the analysis
+    takes the later ones: files are named after the time at which their recorder began.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
 from noisydask.losses.examples import EXAMPLE, LABEL, ema_frame, joined
 from noisydask.losses.inputs import LossInputs
+from noisydask.losses.row_problems import DROPPED
 from noisydask.losses.table_passes import find_examples
 from noisydask.report.curves import plot_ema_loss_dynamics
 from noisydask.running import graph
@@ -55,6 +56,14 @@ class LossDynamics(PublishedRun):
     def num_candidates(self) -> int:
         """Number of ranked examples."""
         return int(self.manifest["counts"]["candidates"])
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Number of recorded losses that were left out: ``duplicates``, beyond the one that was
+        taken or the mean of all; ``invalid``; and, of a table or Datumaro dataset, ``nan``.
+        """
+        counts = self.manifest["counts"]
+        return {name: counts[name] for name in DROPPED if name in counts}
 
     @property
     def ranking(self) -> graph.Table:

@@ -23,8 +23,9 @@ from noisydask.losses.datumaro_format import (
     loss_attribute,
     open_dataset,
 )
+from noisydask.losses.examples import Examples
 from noisydask.losses.files import LossFiles
-from noisydask.losses.table import LossColumns, checked_rows, is_text
+from noisydask.losses.table import LossColumns, checked_rows, is_text, numbered
 from noisydask.losses.table_passes import Gathering, GatherState
 from noisydask.running import graph
 from noisydask.storage.fingerprints import check_files_unchanged
@@ -223,7 +224,7 @@ def _check_part(
     frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool
 ) -> pd.DataFrame:
     rows = frame.reset_index() if columns.id not in frame.columns else frame
-    return checked_rows(rows, columns, text_ids)
+    return numbered(checked_rows(rows, columns, text_ids), columns, [(number, len(rows))])
 
 
 def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
@@ -297,9 +298,7 @@ def _gather_files(
 
 def _take_in(batches: Iterable[Batch], name: str, gathering: Gathering) -> GatherState:
     state = GatherState.zero()
-    for number, (examples, problems) in enumerate(batches):
-        if problems.total:
-            state += GatherState.refused(problems, len(examples.losses))
-        else:
-            state += gathering.gather(examples.sorted(), f"{name}-{number:05d}")
+    for number, batch in enumerate(batches):
+        examples, problems = Examples.of_series(*batch, gathering.settings)
+        state += gathering.gather(examples.sorted(), problems, f"{name}-{number:05d}")
     return state

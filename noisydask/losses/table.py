@@ -6,7 +6,7 @@ Tables in files are on :mod:`noisydask.losses.files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,11 +22,16 @@ from noisydask.errors import InputError
 TEXT = pd.Series(["text"]).dtype
 #: Bytes that a number and a text take in memory, about.
 _NUMBER_BYTES, _TEXT_BYTES = 8, 40
+#: More rows than a piece of a table can have, since it is read into memory.
+_PIECE_ROWS = 1 << 36
 
 
 @dataclass(frozen=True)
 class LossColumns:
-    """What the columns of a table are called; None where there is none."""
+    """What the columns of a table are called; None where there is none.
+
+    ``numbered`` asks for one more, ``row``: the number of each row, in the order of the table.
+    """
 
     id: str = "id"
     iteration: str = "iteration"
@@ -34,16 +39,17 @@ class LossColumns:
     label: str | None = None
     subset: str | None = None
     ann_id: str | None = None
+    numbered: bool = False
 
     def __post_init__(self) -> None:
-        given = [name for name in vars(self).values() if name is not None]
+        given = list(self.names.values())
         if len(set(given)) < len(given):
             raise InputError(f"one column cannot be two things: {', '.join(given)}")
 
     @property
     def names(self) -> dict[str, str]:
         """Their name of each column by ours."""
-        ours = (field.name for field in fields(self))
+        ours = (field.name for field in fields(self) if field.name != "numbered")
         return {name: getattr(self, name) for name in ours if getattr(self, name) is not None}
 
     def require(self, found: list[str], where: str) -> None:
@@ -64,9 +70,8 @@ class LossColumns:
             "subset": TEXT,
             "id": TEXT if text_ids else np.int64,
         }
-        return pd.DataFrame(
-            {name: pd.Series(dtype=kinds.get(name, np.int64)) for name in self.names}
-        )
+        names = [*self.names, *(["row"] if self.numbered else [])]
+        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, np.int64)) for name in names})
 
     def row_bytes(self, text_ids: bool) -> int:
         """Bytes of a row in memory, about."""
@@ -140,6 +145,18 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
     return pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
         {name: TEXT for name in found if found[name].dtype.kind not in "if"}
     )
+
+
+def numbered(
+    rows: pd.DataFrame, columns: LossColumns, pieces: Sequence[tuple[int, int]]
+) -> pd.DataFrame:
+    """Number rows in the order of the table, if the columns ask for it: ``pieces`` says of which
+    piece of the table they are, and how many of each.
+    """
+    if not columns.numbered or not len(rows):
+        return rows
+    numbers = [piece * _PIECE_ROWS + np.arange(length) for piece, length in pieces]
+    return rows.assign(row=np.concatenate(numbers))
 
 
 def _losses(column: pd.Series[Any], name: str) -> Any:

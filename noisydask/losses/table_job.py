@@ -17,8 +17,9 @@ from noisydask.core.settings import LossSettings
 from noisydask.errors import InputError
 from noisydask.losses import table_passes
 from noisydask.losses import tables as loss_tables
-from noisydask.losses.examples import Examples, ema_frame, say_problems
+from noisydask.losses.examples import Examples, ema_frame
 from noisydask.losses.results import LossDynamics
+from noisydask.losses.row_problems import DROPPED, say_problems
 from noisydask.losses.sources import LossSource
 from noisydask.losses.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
 from noisydask.losses.ties import TieCuts
@@ -87,6 +88,7 @@ class TableJob(Job[LossDynamics]):
                 "losses": state.rows,
                 "labels": len(sums.labels) if labelled else 0,
                 "candidates": sum(part.rows for part in candidates),
+                **{name: state.problems.dropped[name] for name in DROPPED},
             },
             "parts": [loss_tables.part_name(part.number) for part in candidates],
             "loss_parts": list(losses),
@@ -104,9 +106,9 @@ class TableJob(Job[LossDynamics]):
                 self.reporter.reading(pieces, num_bytes, "pieces") as advance,
                 listening(advance) as notify,
             ):
-                state = self.source.gather(Gathering(self.settings.alpha, run, notify))
+                state = self.source.gather(Gathering(self.settings, run, notify))
         else:
-            state = self.source.gather(Gathering(self.settings.alpha, run))
+            state = self.source.gather(Gathering(self.settings, run))
         if state.problems.total:
             raise InputError(say_problems(state.problems, state.rows))
         if not state.examples:

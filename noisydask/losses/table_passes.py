@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
+from noisydask.core.settings import LossSettings
 from noisydask.core.table_sums import TableSums
 from noisydask.losses.examples import (
     EXAMPLE,
@@ -28,10 +29,10 @@ from noisydask.losses.examples import (
     TOLD,
     Analysis,
     Examples,
-    RowProblems,
     crossed_at,
 )
 from noisydask.losses.loss_parts import LossPart, read_columns, read_losses, write_losses
+from noisydask.losses.row_problems import RowProblems
 from noisydask.losses.table import LossColumns
 from noisydask.losses.ties import TieCuts, TieSample
 from noisydask.storage.chunks import StoredObject
@@ -55,7 +56,7 @@ class GatherState:
     """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and
     the parts written.
 
-    ``rows`` are those with a loss, ``taken`` all rows of a table that were taken in.
+    ``rows`` are those with a loss that was not left out, ``taken`` all rows of a table.
     """
 
     sums: TableSums
@@ -70,12 +71,6 @@ class GatherState:
         """The state of no examples."""
         none = np.zeros(0, np.int64)
         return cls(TableSums.zero(none, none), np.zeros((1, 1 << 16), np.int64))
-
-    @classmethod
-    def refused(cls, problems: RowProblems, rows: int) -> GatherState:
-        """The state where nothing was taken in."""
-        empty = cls.zero()
-        return cls(empty.sums, empty.histogram, problems, rows)
 
     @property
     def examples(self) -> int:
@@ -95,11 +90,11 @@ class GatherState:
 
 @dataclass(frozen=True)
 class Gathering:
-    """How examples are gathered: ``alpha`` of their EMA, the run that they are written to, who is
-    told of pieces done.
+    """How examples are gathered: the job's settings, the run that they are written to, who is told
+    of pieces done.
     """
 
-    alpha: float
+    settings: LossSettings
     run: RunStore
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
 
@@ -110,27 +105,21 @@ class Gathering:
 
     def gather_rows(self, rows: pd.DataFrame, number: int) -> GatherState:
         """Take in all rows of some examples, in any order; those without a loss are left out."""
-        recorded = rows.dropna(subset="loss")
-        examples, problems = Examples.of_rows(recorded)
-        refused = problems.total > 0
-        state = (
-            GatherState.refused(problems, len(recorded))
-            if refused
-            else self.gather(examples, f"{number:05d}")
-        )
+        state = self.gather(*Examples.of_rows(rows, self.settings), f"{number:05d}")
         self.done(0)
         return replace(state, taken=len(rows))
 
-    def gather(self, examples: Examples, name: str) -> GatherState:
-        """Take in some examples, whole and sorted; doing it twice leaves what doing it once
-        does.
+    def gather(self, examples: Examples, problems: RowProblems, name: str) -> GatherState:
+        """Take in some examples, whole and sorted, unless some are refused; doing it twice leaves
+        what doing it once does.
         """
-        if not len(examples):
-            return GatherState.zero()
-        found = Analysis.of(examples, self.alpha)
+        rows = len(examples.losses)
+        if problems.total or not rows:
+            return replace(GatherState.zero(), problems=problems, rows=rows)
+        found = Analysis.of(examples, self.settings.alpha)
         part = write_losses(found, f"{LOSSES}/part-{name}.parquet", self.run)
         counts = histogram(sort_keys(-found.states.metric), [whole_range(8)])
-        return GatherState(found.sums, counts, rows=len(examples.losses), parts=(part,))
+        return GatherState(found.sums, counts, problems, rows, (part,))
 
 
 def refine(

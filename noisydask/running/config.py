@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import (
     EstimationMethod,
+    OnDuplicate,
     QualityScore,
     RaiseOrSkip,
     TrackingLossType,
@@ -214,6 +215,8 @@ class DynamicsConfig(PublishConfig):
     alpha: float = Field(default=0.001, gt=0, le=1)
     tracking_loss_type: TrackingLossType | None = None
     top_k: int | None = Field(default=None, ge=1)
+    on_duplicate: OnDuplicate = "raise"
+    on_invalid: RaiseOrSkip = "raise"
     block_bytes: Size = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
     full: bool = False
     cluster: ClusterConfig = ClusterConfig()

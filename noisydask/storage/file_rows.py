@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -217,17 +216,4 @@ class ParquetColumn(Rows):
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
     """The Parquet files in a folder; a file whatever it is called."""
     found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
-    return {file: found[file] for file in sorted(found, key=_natural)} or {
-        place.path: place.fs.info(place.path)
-    }
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A name by which numbers are compared as such.
-
-    Examples
-    --------
-    >>> sorted(["part.10", "part.2", "a"], key=_natural)
-    ['a', 'part.2', 'part.10']
-    """
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+    return found or {place.path: place.fs.info(place.path)}

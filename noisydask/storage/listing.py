@@ -8,6 +8,7 @@ change. Objects of stores that tell neither have the version None.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,19 +51,31 @@ def file_version(found: os.stat_result) -> str:
 
 
 def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
-    """Files of a dataset in order of their names, with what fsspec tells of each: a file, or those
-    anywhere in a folder.
+    """Files of a dataset in the natural order of their names, ``part.2`` before ``part.10``, with
+    what fsspec tells of each: a file, or those anywhere in a folder.
 
     As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called
     so, is no part of it.
     """
     found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
-    inside = {name: name[len(place.path) :].strip("/").split("/") for name in sorted(found)}
+    names = sorted(sorted(found), key=_natural)
+    inside = {name: name[len(place.path) :].strip("/").split("/") for name in names}
     return {
         name: found[name]
         for name, parts in inside.items()
         if not any(part.startswith((".", "_")) for part in parts)
     }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A name by which numbers are compared as such.
+
+    Examples
+    --------
+    >>> sorted(["part.10", "part.2", "a"], key=_natural)
+    ['a', 'part.2', 'part.10']
+    """
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def list_array(store: Store, path: str) -> Listing | None:
