@@ -254,21 +254,18 @@ def _try_faults(trials: int, output: Path | None) -> None:
 
 def _run_and_show(config: Config) -> Any:
     """Run the job of a configuration and print what it found."""
-    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
+    names = config.read_class_names()
     with _connected(config.cluster) as reporter:
-        if isinstance(config, IssuesConfig):
-            return _find_and_show(config, names, reporter)
-        return _show(analyze_loss_dynamics(**config.arguments(), reporter=reporter), 10)
+        return _do_and_show(config, names, reporter)
 
 
-def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> Any:
-    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is
-    shown all the same.
+def _do_and_show(config: Config, names: list[str] | None, reporter: Reporter) -> Any:
+    """Run a job on the cluster at hand; a run that the quality gate does not let pass is shown all
+    the same.
     """
+    job: Any = find_label_issues if isinstance(config, IssuesConfig) else analyze_loss_dynamics
     try:
-        return _show(
-            find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10
-        )
+        return _show(job(**config.arguments(), class_names=names, reporter=reporter), 10)
     except GateError as error:
         _show(error.issues, 10)
         raise
@@ -279,11 +276,13 @@ def _run_night(config: NightlyConfig) -> None:
     statuses.
     """
     with _connected(config.cluster) as reporter:
+
+        def one(section: Any) -> object:
+            return _do_and_show(section, section.read_class_names(), reporter)
+
         jobs: dict[str, Callable[[Any], object]] = {
-            "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
-            "dynamics": lambda section: _show(
-                analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10
-            ),
+            "issues": one,
+            "dynamics": one,
             "combine": lambda section: _show(
                 both_jobs(**section.arguments(), reporter=reporter), 10
             ),

@@ -80,6 +80,8 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
         if name in frame and (named or name != "id")
     ]
     columns = [Column(name, frame[name].map(str)) for name in ("rank", "index") if name in frame]
+    if "label_name" in frame:
+        frame["label"] = frame["label_name"].astype(object).fillna(frame["label"])
     columns += [Column(name, frame[name].map(printable), text=True) for name in texts]
     kept = len(columns)
     for name, called in _NUMBERS.items():
@@ -113,5 +115,7 @@ def as_json(found: Candidates, top: int) -> dict[str, Any]:
     keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts")
     rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
     for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):
+        if "label_name" in row and not isinstance(row["label_name"], str):
+            row["label_name"] = None
         row["ema"] = [None if np.isnan(value) else value for value in curve]
     return {key: found.manifest[key] for key in keys if key in found.manifest} | {"top": rows}

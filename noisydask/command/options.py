@@ -99,6 +99,7 @@ _COMMON: Mapping[str, Any] = {
     "out": _option(str, "Where the results go: path or URL.", _DATA),
     "ids": _option(str, "A name for each example: path or URL, as for labels.", _DATA),
     "labels": _option(str, "Labels: path or URL (.zarr, .npy, file.parquet#column).", _DATA),
+    "class_names": _option(str, "File with class names (one a line, or JSON), or a,b,c.", _DATA),
     "block_bytes": _option(
         str, f"Decoded size of a block, such as 64MiB [{DEFAULT_BLOCK_BYTES >> 20}MiB].", _HOW
     ),
@@ -113,7 +114,6 @@ _COMMON: Mapping[str, Any] = {
 ISSUES: Mapping[str, Any] = {
     **_COMMON,
     "pred_probs": _option(str, "Predicted probabilities: path or URL (.zarr, .npy).", _DATA),
-    "class_names": _option(str, "File with class names (one a line, or JSON), or a,b,c.", _DATA),
     "quality_score": _choice(
         QualityScore, "How a label is scored; low is likely wrong [self_confidence].", _HOW
     ),

@@ -76,7 +76,7 @@ class Inputs:
             for name, source in (("labels", labels), ("pred_probs", pred_probs), ("ids", ids))
             if source is not None
         }
-        names = None if class_names is None else _names(class_names)
+        names = None if class_names is None else checked_names(class_names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names)
 
     def urls(self) -> dict[str, str]:
@@ -98,8 +98,14 @@ def _as_integers(dtype: np.dtype[Any]) -> str:
     return str(dtype)
 
 
-def _names(given: Sequence[str]) -> tuple[str, ...]:
-    """Names as text that can be written."""
+def checked_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes as text that can be written.
+
+    Raises
+    ------
+    InputError
+        If they are none.
+    """
     if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
         raise InputError(f"class_names must be a list of names, not {given!r}")
     names = tuple(str(name) for name in given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from noisydask.core.choices import OnDuplicate, RaiseOrSkip, TrackingLossType
 from noisydask.core.settings import LossSettings, PublishSettings
 from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
+from noisydask.issues.inputs import checked_names
 from noisydask.losses.dense_job import DynamicsJob
 from noisydask.losses.inputs import LossInputs
 from noisydask.losses.results import LossDynamics
@@ -37,6 +38,7 @@ def analyze_loss_dynamics(
     subset_column: str | None = None,
     ann_id_column: str | None = None,
     datumaro: Any = None,
+    class_names: Sequence[str] | None = None,
     alpha: float = 0.001,
     tracking_loss_type: TrackingLossType | None = None,
     top_k: int | None = None,
@@ -85,6 +87,8 @@ def analyze_loss_dynamics(
     datumaro : str, Path or dataset of Datumaro, optional
         Instead of ``losses``: folder or URL of a dataset in Datumaro's JSON format, or its object
         in memory.
+    class_names : sequence of str, optional
+        Names of the labels 0 to K-1, where there are labels; -1 stands for no label.
     alpha : float
         Weight of a new loss.
     tracking_loss_type : {"cls", "bbox", "centerness", "bbox_refine"}, optional
@@ -162,11 +166,20 @@ def analyze_loss_dynamics(
             "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
             "each example and iteration"
         )
+    names = None if class_names is None else checked_names(class_names)
+    if names is not None and datumaro is None and labels is None and label_column is None:
+        raise InputError("class_names need labels: give label_column of a table, or labels")
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
         job = DynamicsJob(
-            inputs, settings, out is not None, full, reporter=reporter or Silent(), publish=publish
+            inputs,
+            settings,
+            out is not None,
+            full,
+            names,
+            reporter=reporter or Silent(),
+            publish=publish,
         )
     else:
         if any(given is not None for given in (iters, labels, ids)):
@@ -188,7 +201,7 @@ def analyze_loss_dynamics(
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
-        job = TableJob(source, settings, reporter=reporter or Silent(), publish=publish)
+        job = TableJob(source, settings, names, reporter=reporter or Silent(), publish=publish)
     if out is not None:
         given = {
             "losses": losses,

@@ -27,6 +27,7 @@ from noisydask.issues.passes import refine, tie
 from noisydask.losses import candidates as asked
 from noisydask.losses import dense_passes as passes
 from noisydask.losses import tables as loss_tables
+from noisydask.losses.class_names import check_labels
 from noisydask.losses.dense_state import chunk_width, loss_sources, open_states
 from noisydask.losses.inputs import LossInputs
 from noisydask.losses.results import LossDynamics
@@ -78,6 +79,7 @@ class DynamicsJob(Job[LossDynamics]):
     settings: LossSettings
     lasting: bool = True
     full: bool = False
+    class_names: tuple[str, ...] | None = None
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     rebuilt: str | None = None
 
@@ -87,6 +89,7 @@ class DynamicsJob(Job[LossDynamics]):
         self._timed("start")
         scanned = self._scan(data, sources)
         sums, mean = scanned.sums, scanned.sums.mean()
+        check_labels(sums.labels, self.class_names)
         self._timed("scan")
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
         self.reporter.phase(f"ranking {candidates:,} candidates")
@@ -260,7 +263,9 @@ class DynamicsJob(Job[LossDynamics]):
         told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
         frame = asked.candidates(top.states.part(order), told)
         return self._recorded(
-            loss_tables.write_part(frame, 0, 1, len(frame), self.inputs.iterations, run)
+            loss_tables.write_part(
+                frame, 0, 1, len(frame), self.inputs.iterations, run, self.class_names
+            )
         )
 
     def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
@@ -297,15 +302,18 @@ class DynamicsJob(Job[LossDynamics]):
         frames = graph.over_blocks(
             "select", task, *self._over(data, sources, EVIDENCE_TASKS, *given)
         )
-        iterations = self.inputs.iterations
+        to: dict[str, Any] = {
+            "iterations": self.inputs.iterations,
+            "run": run,
+            "class_names": self.class_names,
+        }
         if len(parts) == 1:
             finish = partial(
                 loss_tables.write_part,
                 number=0,
                 first_rank=1,
                 take=parts[0].take,
-                iterations=iterations,
-                run=run,
+                **to,
             )
             written = [graph.compute(graph.gather_frames("write", frames, finish))]
         else:
@@ -314,8 +322,7 @@ class DynamicsJob(Job[LossDynamics]):
                 loss_tables.write_shuffled_part,
                 parts=parts,
                 first_ranks=firsts,
-                iterations=iterations,
-                run=run,
+                **to,
             )
             meta = asked.empty_selection(
                 data, self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
@@ -360,6 +367,7 @@ class DynamicsJob(Job[LossDynamics]):
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,
             "settings": asdict(self.settings),
+            "class_names": list(self.class_names) if self.class_names is not None else None,
             "inputs": {
                 name: rows.describe() | more.get(name, {})
                 for name, rows in self.inputs.opened.items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from noisydask.core.blocks import plan_tasks
 from noisydask.core.choices import PlotMode
 from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
+from noisydask.losses.class_names import called
 from noisydask.losses.examples import EXAMPLE, LABEL, ema_frame, joined
 from noisydask.losses.inputs import LossInputs
 from noisydask.losses.row_problems import DROPPED
@@ -58,6 +59,11 @@ class LossDynamics(PublishedRun):
         return int(self.manifest["counts"]["candidates"])
 
     @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, if given."""
+        return cast("list[str] | None", self.manifest.get("class_names"))
+
+    @property
     def dropped(self) -> dict[str, int]:
         """Number of recorded losses that were left out: ``duplicates``, beyond the one that was
         taken or the mean of all; ``invalid``; and, of a table or Datumaro dataset, ``nan``.
@@ -77,6 +83,7 @@ class LossDynamics(PublishedRun):
         -------
         DataFrame
             ``rank`` (from 1), ``index`` (position), ``id``, ``label`` where labels are known,
+            ``label_name`` where classes have names (empty for the label -1),
             ``metric`` (last EMA), ``num_losses``, ``mean_loss``, ``variance``, ``min_loss``,
             ``last_loss``, and ``crossed_at``: the first iteration at which the example's EMA lies
             above the mean of all, -1 where it never does.
@@ -184,14 +191,15 @@ class LossDynamics(PublishedRun):
             frame, labels = self._chosen(list(candidates), storage_options)
             curves, named = frame.to_numpy(), frame.index
         names = [", ".join(map(str, name)) if isinstance(name, tuple) else name for name in named]
+        means, classes = self.mean_loss_dyns_per_label, self.class_names
         return plot_ema_loss_dynamics(
             mode,
             self.iterations,
             self.mean_loss_dyns,
-            self.mean_loss_dyns_per_label,
+            {called(label, classes): mean for label, mean in means.items()},
             curves,
             names,
-            labels,
+            None if labels is None else [called(label, classes) for label in labels],
             mean_plot_style=mean_plot_style,
             mean_plot_color=mean_plot_color,
             figsize=figsize,

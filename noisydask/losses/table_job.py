@@ -17,6 +17,7 @@ from noisydask.core.settings import LossSettings
 from noisydask.errors import InputError
 from noisydask.losses import table_passes
 from noisydask.losses import tables as loss_tables
+from noisydask.losses.class_names import check_labels
 from noisydask.losses.examples import Examples, ema_frame
 from noisydask.losses.results import LossDynamics
 from noisydask.losses.row_problems import DROPPED, say_problems
@@ -37,6 +38,7 @@ class TableJob(Job[LossDynamics]):
     name = "dynamics"
     source: LossSource
     settings: LossSettings
+    class_names: tuple[str, ...] | None = None
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
@@ -49,10 +51,11 @@ class TableJob(Job[LossDynamics]):
             state.sums.iterations,
             tuple(part.name for part in state.parts),
         )
+        check_labels(sums.labels, self.class_names)
         mean = sums.mean()
         ranked, cuts = _ranked_parts(state, losses, total, run)
         selection = table_passes.LossSelection(
-            tuple(ranked), cuts, alpha, iterations, mean, losses, run
+            tuple(ranked), cuts, alpha, iterations, mean, losses, run, self.class_names
         )
         candidates = _write_candidates(
             selection, table_passes.empty_selection(self.source.columns, self.source.text_ids)
@@ -81,6 +84,7 @@ class TableJob(Job[LossDynamics]):
         manifest = common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,
             "settings": asdict(self.settings),
+            "class_names": list(self.class_names) if self.class_names is not None else None,
             "inputs": {"losses": self.source.describe()},
             "counts": {
                 "examples": state.examples,
@@ -145,6 +149,7 @@ def _write_candidates(
     selection: table_passes.LossSelection, meta: pd.DataFrame
 ) -> list[CandidatePart]:
     run, parts = selection.run, selection.ranked
+    to: dict[str, Any] = {"run": run, "class_names": selection.class_names}
     run.make_folder("candidates")
     tasks = plan_tasks(len(selection.losses), graph.slots(), 2)
     frames = graph.over_blocks(
@@ -152,11 +157,11 @@ def _write_candidates(
     )
     if len(parts) <= 1:
         part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-        finish = partial(table_passes.rank_candidates, number=0, part=part, first_rank=1, run=run)
+        finish = partial(table_passes.rank_candidates, number=0, part=part, first_rank=1, **to)
         return [graph.compute(graph.gather_frames("write", frames, finish))]
     firsts = 1 + np.cumsum([0, *(part.take for part in parts[:-1])])
     finish_part = partial(
-        table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), run=run
+        table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), **to
     )
     table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
     return sorted(table["written"], key=lambda part: part.number)

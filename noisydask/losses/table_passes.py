@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.settings import LossSettings
 from noisydask.core.table_sums import TableSums
+from noisydask.losses.class_names import with_names
 from noisydask.losses.examples import (
     EXAMPLE,
     LABEL,
@@ -162,6 +163,7 @@ class LossSelection:
     mean: Floats
     losses: tuple[str, ...]
     run: RunStore
+    class_names: tuple[str, ...] | None
 
     def select(self, numbers: Sequence[int]) -> pd.DataFrame:
         """The examples of the ranking's parts as a table; ``part`` says of which."""
@@ -212,7 +214,12 @@ def candidates_name(number: int) -> str:
 
 
 def rank_candidates(
-    frame: pd.DataFrame, number: int, part: Part, first_rank: int, run: RunStore
+    frame: pd.DataFrame,
+    number: int,
+    part: Part,
+    first_rank: int,
+    run: RunStore,
+    class_names: Sequence[str] | None,
 ) -> CandidatePart:
     """Put a part of the ranking in order, take the examples that belong to it, number and write
     them.
@@ -227,6 +234,7 @@ def rank_candidates(
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
     buffer = BytesIO()
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    table = with_names(table, class_names)
     pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
     return CandidatePart(
         number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head
@@ -234,14 +242,18 @@ def rank_candidates(
 
 
 def rank_shuffled(
-    frame: pd.DataFrame, parts: Sequence[Part], first_ranks: Sequence[int], run: RunStore
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    first_ranks: Sequence[int],
+    run: RunStore,
+    class_names: Sequence[str] | None,
 ) -> pd.DataFrame:
     """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written,
     as a table's row.
     """
     number = int(frame.index[0])
     written = rank_candidates(
-        frame.reset_index(drop=True), number, parts[number], first_ranks[number], run
+        frame.reset_index(drop=True), number, parts[number], first_ranks[number], run, class_names
     )
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 

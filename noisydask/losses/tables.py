@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Part
 from noisydask.issues.tables import WrittenPart
+from noisydask.losses.class_names import with_names
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.store import RunStore
 
@@ -53,7 +54,13 @@ class CandidatePart(WrittenPart):
 
 
 def write_part(
-    frame: pd.DataFrame, number: int, first_rank: int, take: int, iterations: Ints, run: RunStore
+    frame: pd.DataFrame,
+    number: int,
+    first_rank: int,
+    take: int,
+    iterations: Ints,
+    run: RunStore,
+    class_names: Sequence[str] | None,
 ) -> CandidatePart:
     """Put a part in order, take its first candidates, number and write them.
 
@@ -70,6 +77,7 @@ def write_part(
     table = pa.Table.from_pandas(
         ranked[[name for name in COLUMNS if name in ranked]], preserve_index=False
     )
+    table = with_names(table, class_names)
     buffer = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata(None), buffer, compression="snappy", use_dictionary=False
@@ -84,6 +92,7 @@ def write_shuffled_part(
     first_ranks: Sequence[int],
     iterations: Ints,
     run: RunStore,
+    class_names: Sequence[str] | None,
 ) -> pd.DataFrame:
     """Write the part whose number is the frame's index; what was written, as a table's row."""
     number = int(frame.index[0])
@@ -94,6 +103,7 @@ def write_shuffled_part(
         parts[number].take,
         iterations,
         run,
+        class_names,
     )
     return pd.DataFrame({"written": pd.Series([written], dtype=object)})
 

@@ -147,24 +147,10 @@ class PublishConfig(Strict):
         return {**self.storage_options, **place.storage_options}
 
 
-class IssuesConfig(PublishConfig):
-    """Everything the main job can be told."""
+class NamedConfig(PublishConfig):
+    """The options of a job on labels, which may have names."""
 
-    job: Literal["issues"] = "issues"
-    labels: AnyPlace
-    pred_probs: AnyPlace
-    ids: AnyPlace | None = None
     class_names: list[str] | AnyPlace | None = None
-    quality_score: QualityScore = "self_confidence"
-    adjust_pred_probs: bool = False
-    estimation_method: EstimationMethod = "off_diagonal"
-    on_invalid: RaiseOrSkip = "raise"
-    on_unreadable: RaiseOrSkip = "raise"
-    full: bool = False
-    block_bytes: Size = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
-    fail_above: float | None = Field(default=None, ge=0, le=1)
-    fail_new_above: int | None = Field(default=None, ge=0)
-    cluster: ClusterConfig = ClusterConfig()
 
     def read_class_names(self) -> list[str] | None:
         """Names of the classes: those given, or those of a file, a JSON list or one a line."""
@@ -194,7 +180,26 @@ class IssuesConfig(PublishConfig):
         return [str(name) for name in names]
 
 
-class DynamicsConfig(PublishConfig):
+class IssuesConfig(NamedConfig):
+    """Everything the main job can be told."""
+
+    job: Literal["issues"] = "issues"
+    labels: AnyPlace
+    pred_probs: AnyPlace
+    ids: AnyPlace | None = None
+    quality_score: QualityScore = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: EstimationMethod = "off_diagonal"
+    on_invalid: RaiseOrSkip = "raise"
+    on_unreadable: RaiseOrSkip = "raise"
+    full: bool = False
+    block_bytes: Size = Field(default=DEFAULT_BLOCK_BYTES, ge=1)
+    fail_above: float | None = Field(default=None, ge=0, le=1)
+    fail_new_above: int | None = Field(default=None, ge=0)
+    cluster: ClusterConfig = ClusterConfig()
+
+
+class DynamicsConfig(NamedConfig):
     """Everything the job on training losses can be told: exactly one of losses, table and
     datumaro.
     """

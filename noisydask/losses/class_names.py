@@ -1,0 +1,62 @@
+"""Names of classes, beside the labels of the job on training losses: label ``k`` has name ``k``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from noisydask.errors import InputError
+from noisydask.losses.examples import LABEL
+
+#: Label of an example that has none, and so no name.
+NO_LABEL = -1
+
+
+def check_labels(labels: npt.NDArray[np.int64], names: Sequence[str] | None) -> None:
+    """Refuse labels that have no name.
+
+    Raises
+    ------
+    InputError
+        If there is one, other than -1, which stands for no label.
+    """
+    if names is None:
+        return
+    nameless = labels[(labels != NO_LABEL) & ((labels < 0) | (labels >= len(names)))].tolist()
+    if nameless:
+        first = ", ".join(map(str, nameless[:5]))
+        raise InputError(
+            f"{len(nameless):,} labels have no name among the {len(names):,} class names, which "
+            f"are those of labels 0 to {len(names) - 1:,}; the first are {first}"
+        )
+
+
+def with_names(ranking: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    """Return a part of the ranking with a column ``label_name`` after ``label``, if classes have
+    names.
+
+    Examples
+    --------
+    >>> with_names(pa.table({"label": [1, -1]}), ["cat", "dog"])["label_name"].to_pylist()
+    ['dog', None]
+    """
+    if names is None:
+        return ranking
+    labels = ranking[LABEL].to_numpy()
+    codes = pa.array(labels.astype(np.int32), mask=labels == NO_LABEL)
+    column = pa.DictionaryArray.from_arrays(codes, pa.array(list(names), pa.string()))
+    return ranking.add_column(ranking.column_names.index(LABEL) + 1, "label_name", column)
+
+
+def called(label: int, names: Sequence[str] | None) -> int | str:
+    """Return what a figure calls a label: no two are called the same.
+
+    Examples
+    --------
+    >>> called(1, ["cat", "dog"]), called(-1, ["cat"]), called(1, None)
+    ('1 (dog)', -1, 1)
+    """
+    return label if names is None or label == NO_LABEL else f"{label} ({names[label]})"
