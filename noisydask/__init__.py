@@ -15,6 +15,7 @@ from noisydask.errors import (
     GateError,
     InputError,
     JobError,
+    LabelWarning,
     LockedError,
     NoisydaskError,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "JobError",
     "LabelInspector",
     "LabelIssues",
+    "LabelWarning",
     "LockedError",
     "LossDynamics",
     "LossDynamicsAnalyzer",

@@ -36,11 +36,18 @@ class GateError(NoisydaskError):
         super().__init__(message)
         self.issues = issues
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.issues)
+
 
 class LockedError(NoisydaskError, RuntimeError):
     """Another run holds the lock of the output, or has taken it over."""
 
     exit_status = 4
+
+
+class LabelWarning(UserWarning):
+    """Inputs look as if labels and predictions do not belong together; the run is published."""
 
 
 class DatasetError(InputError):

@@ -274,7 +274,6 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     refused("50 examples, the dynamics run 40", plain, dynamics_of(metric[:40], tmp_path / "short"))
     refused("made from a table", plain, table, on="index")
     refused("integers .*, those of the dynamics run text", plain, table)
-    refused("were in memory", tmp_path / "named", table)
     refused(
         "kept only its first 7",
         tmp_path / "named",

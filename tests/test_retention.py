@@ -98,6 +98,7 @@ def test_what_is_not_ours_stays(place: Place) -> None:
         "out/mine.txt",
         "elsewhere/status.json",
     ]
+    run(place)
     for name in (*foreign, f"out/runs/{DEAD}/status.json"):
         place.write(name, b"mine")
     run(place)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import fsspec
 import google_crc32c
 import numpy as np
 import pandas as pd
@@ -315,11 +314,3 @@ def test_credentials_stay_secret(
     for text in said:
         assert SECRET not in text
         assert KEY not in text
-
-
-def test_chained_urls_are_read(s3: S3Server, s3_place: Place, tmp_path: Any) -> None:
-    url = write_npy(s3_place / "l.npy", DATA.labels)
-    options = {"s3": s3.options(), "simplecache": {"cache_storage": str(tmp_path / "cache")}}
-    rows = noisydask.storage.arrays.open_rows(f"simplecache::{url}", "labels", options)
-    np.testing.assert_array_equal(rows.read(5, 50), DATA.labels[5:50])
-    assert fsspec.filesystem("s3", **s3.options()).exists(url)

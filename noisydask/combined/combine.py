@@ -27,7 +27,7 @@ from noisydask.running.job import Job, common_manifest
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.publish import Publication
 from noisydask.storage.fingerprints import check_unchanged
-from noisydask.storage.locations import options_by_name
+from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output, RunStore
 
 #: Tasks of a thread in a pass that counts.
@@ -70,11 +70,12 @@ def combine(
         position.
     ids : optional
         The ids of the issues run, given as to :func:`find_label_issues`; only needed where they
-        were in memory then.
+        were not given then, or lie in another place now.
     top : int, optional
         How many examples the ranking holds; all that both know by default.
     out : str or Path, optional
-        Path or URL of the output; without it, results go with the returned object.
+        Path or URL of the output, as of :func:`find_label_issues`; without it, results go with the
+        returned object.
     allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
         How the run is locked, published and kept, as in :func:`find_label_issues`.
     storage_options : mapping of name to mapping, optional
@@ -99,8 +100,11 @@ def combine(
     publish = PublishSettings(
         allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
     )
+    inputs = Inputs.open(issues_out, dynamics_out, on, ids, options)
+    if out is not None:
+        refuse_overlap(str(out), inputs.urls())
     job = CombineJob(
-        Inputs.open(issues_out, dynamics_out, on, ids, options),
+        inputs,
         None if top is None else int(top),
         reporter=reporter or Silent(),
         publish=publish,

@@ -17,9 +17,10 @@ from noisydask.core.choices import JoinKey, check_choice
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
+from noisydask.issues.inputs import kept_ids
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
 from noisydask.storage.fingerprints import Snapshot, snapshots
-from noisydask.storage.locations import Location
+from noisydask.storage.locations import WRITTEN, Location
 from noisydask.storage.store import Output, RunStore
 
 #: Examples of a block, about.
@@ -141,6 +142,15 @@ class Inputs:
             sources, names if isinstance(names, DaskRows) else None, listed, on, classes, described
         )
 
+    def urls(self) -> dict[str, str]:
+        """Where the ids lie, and all that belongs to the two outputs, by name."""
+        ids = {name: self.described[name]["url"] for name in ("ids",) if self.listed}
+        return ids | {
+            f"{written} of {name}": f"{self.described[name]['url']}/{written}"
+            for name in ("issues", "dynamics")
+            for written in WRITTEN
+        }
+
     @property
     def rows(self) -> int:
         """Rows that are read of both sides, at most."""
@@ -168,12 +178,13 @@ def _ids(
     """
     given = issues.manifest["inputs"].get("ids")
     if ids is None and given is not None:
+        if "kept" in given:
+            return kept_ids(issues.run)
         ids = given.get("url")
         if ids is None and on == "id":
             raise InputError(
-                "the ids of the issues run were in memory and are not kept: give ids, or join "
-                "by index (on='index' or"
-                " --on index)"
+                "the ids of the issues run were in memory and an older noisydask did not keep "
+                "them: give ids, or join by index (on='index' or --on index)"
             )
     names = None if ids is None else open_rows(ids, "ids", options)
     if names is not None and names.dtype.kind not in "iuUOT":

@@ -84,8 +84,8 @@ def combine(
     """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst
     label first.
     """
-    if given["out"] is None:
-        raise InputError("--out is missing")
+    if not given["out"]:
+        raise InputError("--out is missing or empty")
     cluster = checked_cluster(merged_cluster({}, given))
     common = given["storage_options"] or {}
     options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
@@ -149,10 +149,11 @@ def show(
     """Show the published run of an output: summary and worst labels, or first candidates."""
     found = open_run(out, storage_options=storage_options)
     if as_machine:
-        out_console.out(
-            json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1), highlight=False
-        )
+        told = _SHOWN[found.manifest["job"]].as_json(found, top) | {"warnings": found.warnings}
+        out_console.out(json.dumps(told, indent=1), highlight=False)
         return
+    for text in found.warnings:
+        _reporter().warning(text)
     _show(found, top)
 
 

@@ -15,11 +15,12 @@ from noisydask.running.config import (
     ClusterConfig,
     DynamicsConfig,
     IssuesConfig,
+    Place,
     PublishConfig,
     Strict,
 )
 from noisydask.running.refusals import told
-from noisydask.storage.locations import is_inside
+from noisydask.storage.locations import is_inside, refuse_overlap
 
 #: Jobs of a night, in the order in which they run.
 SECTIONS = ("issues", "dynamics", "combine")
@@ -63,6 +64,15 @@ class NightlyConfig(Strict):
             (name, section) for name in SECTIONS if (section := getattr(self, name)) is not None
         ]
 
+    def _inputs(self) -> dict[str, str]:
+        """Where the inputs of all jobs lie that are no outputs of others, by name."""
+        return {
+            f"{name}.{option}": place.url
+            for name, section in self.sections()
+            for option, place in section
+            if isinstance(place, Place) and option not in ("out", *SECTIONS)
+        }
+
     def needs(self, name: str) -> tuple[str, ...]:
         """The jobs whose results a job reads."""
         if name != "combine" or self.combine is None:
@@ -98,8 +108,8 @@ class NightlyConfig(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> NightlyConfig:
-        """A night has jobs, each with an output of its own (one pointer names one job's run), and
-        all that they need.
+        """A night has jobs, each with an output of its own (one pointer names one job's run) that
+        lies in no input of another, and all that they need.
         """
         sections = self.sections()
         if not sections:
@@ -107,6 +117,8 @@ class NightlyConfig(Strict):
         for (one, first), (other, second) in combinations(sections, 2):
             if is_inside(first.out.url, second.out.url) or is_inside(second.out.url, first.out.url):
                 raise ValueError(f"{one}.out and {other}.out must be places apart")
+        for _, section in sections:
+            refuse_overlap(section.out.url, self._inputs())
         if self.combine and not (self.combine.issues and self.combine.dynamics):
             raise ValueError(
                 "combine needs both jobs: their sections, or their outputs as combine.issues "

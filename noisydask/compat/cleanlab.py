@@ -106,6 +106,7 @@ def find_label_issues_batched(
     issues = run_in_temporary_folder(
         IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False)
     )
+    issues.warn(None)
     if verbose:
         classes = inputs.pred_probs.shape[1]
         print(

@@ -31,7 +31,7 @@ from noisydask.issues.changed_rows import (
     read_parts,
 )
 from noisydask.running import graph
-from noisydask.storage.arrays import DaskRows, Rows
+from noisydask.storage.arrays import Rows
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
 from noisydask.storage.store import Output, RunStore
@@ -126,12 +126,12 @@ def summary(state: ChangeState, before: str) -> dict[str, Any]:
 def since(
     before: tuple[RunStore, Mapping[str, Any]],
     after: tuple[RunStore, Mapping[str, Any]],
-    ids: Rows | DaskRows | None,
+    ids: Rows | None,
 ) -> tuple[dict[str, Any], tuple[StoredObject, ...]]:
     """Compare a run with the one before, write the changes into it; what its manifest says of them,
     and what was written.
     """
-    comparison = Comparison.of(before, after, None if isinstance(ids, DaskRows) else ids)
+    comparison = Comparison.of(before, after, ids)
     state = compare(comparison, 0, after[0])
     return summary(state, before[0].run), state.objects
 

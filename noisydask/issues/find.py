@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-
-import dask
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
@@ -22,6 +18,7 @@ from noisydask.issues.results import LabelIssues
 from noisydask.report.numbers import percent
 from noisydask.running import graph
 from noisydask.running.progress import Reporter, Silent
+from noisydask.running.published import temporary_folder
 from noisydask.running.sizes import size_in_bytes
 from noisydask.storage.locations import options_by_name, refuse_overlap
 from noisydask.storage.store import Output
@@ -87,12 +84,15 @@ def find_label_issues(
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a
-        temporary folder that the workers must share, and go with the returned object.
+        Path or URL of the output (see the README for its layout): a folder that is empty or that
+        noisydask made. Without it, results lie in a temporary folder that the workers must share,
+        and go with the returned object, also where that is pickled.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
     reporter : ProgressBar or ProgressLog, optional
-        Shows progress; silent by default. Any object with their two methods will do.
+        Shows progress and warnings; without one, warnings are issued as
+        :class:`noisydask.LabelWarning` when the run is published. Any object with their methods
+        will do.
     allow_unsafe_store : bool
         Go on where the store of ``out`` keeps no conditional writes: two runs at once could
         overwrite each other.
@@ -166,6 +166,7 @@ def find_label_issues(
         if out is not None
         else run_in_temporary_folder(job)
     )
+    found.warn(reporter)
     check_gate(found, publish)
     return found
 
@@ -199,7 +200,7 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
 
 
 class _Results(Protocol):
-    def remove_with_me(self, remove: Callable[[], None]) -> None: ...
+    def lies_in(self, folder: str) -> None: ...
 
 
 _Found = TypeVar("_Found", bound=_Results, covariant=True)
@@ -211,19 +212,19 @@ class _Job(Protocol[_Found]):
 
 def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
     """Run a job whose results go with the returned object."""
-    with_me = _temporary_folder()
+    folder = _shared_folder()
     try:
-        found = job.run(Output.at(with_me))
+        found = job.run(Output.at(folder))
     except BaseException:
-        shutil.rmtree(with_me, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    found.remove_with_me(partial(shutil.rmtree, with_me, ignore_errors=True))
+    found.lies_in(folder)
     return found
 
 
-def _temporary_folder() -> str:
+def _shared_folder() -> str:
     """A folder for the results of a job without ``out``, seen by all workers."""
-    folder = tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
+    folder = temporary_folder()
     client = graph.active_client()
     if client is not None and not all(client.run(os.path.isdir, folder).values()):
         os.rmdir(folder)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import DaskRows, Rows, is_unicode, open_rows
+from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, is_unicode, open_rows
+from noisydask.storage.store import RunStore
+
+#: Where in a run ids lie that were in memory or in a Dask graph, a Parquet file a block.
+IDS = "ids"
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Inputs:
     pred_probs: Rows | DaskRows
     ids: Rows | DaskRows | None
     class_names: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         probs, labels = self.pred_probs, self.labels
@@ -71,13 +77,15 @@ class Inputs:
         for name, source in (("labels", labels), ("pred_probs", pred_probs)):
             if source is None:
                 raise InputError(f"{name} is missing: give an array, a path or a URL")
+        given = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
         opened = {
             name: open_rows(source, name, storage_options.get(name))
-            for name, source in (("labels", labels), ("pred_probs", pred_probs), ("ids", ids))
+            for name, source in given.items()
             if source is not None
         }
         names = None if class_names is None else checked_names(class_names)
-        return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names)
+        warnings = differing_indexes(given) + _shuffled_columns(pred_probs, names)
+        return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names, warnings)
 
     def urls(self) -> dict[str, str]:
         """Where the inputs lie that lie in a store, by name."""
@@ -96,6 +104,22 @@ def _as_integers(dtype: np.dtype[Any]) -> str:
             "(such as model.classes_ of scikit-learn)"
         )
     return str(dtype)
+
+
+def kept_ids(run: RunStore) -> Rows:
+    """The ids of all examples that lie in a run."""
+    return cast(Rows, open_rows(f"{(run.place / IDS).url}#id", "ids", run.place.options))
+
+
+def _shuffled_columns(pred_probs: Any, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Warn of a frame whose columns are named as the classes are, or 0 to K-1, in another order."""
+    if not isinstance(pred_probs, pd.DataFrame):
+        return ()
+    columns = [str(column) for column in pred_probs.columns]
+    classes = [str(name) for name in names or range(len(columns))]
+    if columns == classes or sorted(columns) != sorted(classes):
+        return ()
+    return ("the columns of pred_probs have the names of the classes, in another order",)
 
 
 def checked_names(given: Sequence[str]) -> tuple[str, ...]:

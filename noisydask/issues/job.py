@@ -17,16 +17,17 @@ from distributed.scheduler import KilledWorker
 from noisydask.core.blocks import plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
-from noisydask.core.problems import Problems
+from noisydask.core.problems import FROM_ONE
 from noisydask.core.receipts import BlockSource, StoredBlock, Why
 from noisydask.core.settings import IssueSettings
+from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
 from noisydask.issues.changed_rows import DamagedRunError
 from noisydask.issues.changes import since
-from noisydask.issues.inputs import Inputs
-from noisydask.issues.ranked import Ranking
+from noisydask.issues.inputs import IDS, Inputs
+from noisydask.issues.ranked import Ranking, kept
 from noisydask.issues.results import LabelIssues
 from noisydask.running import graph
 from noisydask.running.deaths import deadly
@@ -70,13 +71,16 @@ class IssueJob(Job[LabelIssues]):
     stored: list[StoredBlock] = field(default_factory=list)
     bytes_read: int = 0
     rebuilt: str | None = None
+    ids: Rows | None = None
 
     def _run(self, publication: Publication, started: datetime) -> LabelIssues:
+        for text in self.inputs.warnings:
+            self.reporter.warning(text)
         output, run = publication.output, publication.run
         data, sources = self._plan(output)
         self._timed("start")
         scanned = self._scan(data, sources)
-        self._check(scanned.problems, data)
+        self._check(scanned, data)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
         settings, arrays = self.settings, self._row_arrays(run, data)
@@ -87,9 +91,9 @@ class IssueJob(Job[LabelIssues]):
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
         self.reporter.phase(f"ranking {total:,} candidates")
-        ranking = Ranking(
-            data, scoring.scores, self.stored, run, self.inputs.ids, self.inputs.class_names
-        )
+        self.ids, written = kept(self.inputs.ids, data.grid, run)
+        self.objects += written
+        ranking = Ranking(data, scoring.scores, self.stored, run, self.ids, self.inputs.class_names)
         parts, objects = ranking.write(counted.histogram, total)
         self.objects += objects
         self._timed("rank")
@@ -105,6 +109,9 @@ class IssueJob(Job[LabelIssues]):
             "blocks": data.grid.num_blocks,
             "blocks_read_again": len(again),
         }
+        doubt = suspicion(scanned.totals.counts, counted.agreeing, counts["issues"])
+        if doubt is not None:
+            self.reporter.warning(doubt)
         self._timed("write")
         bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
         manifest = self._manifest(run, started, counts, bytes_read, len(parts))
@@ -121,7 +128,7 @@ class IssueJob(Job[LabelIssues]):
             return manifest | {"changes": None}
         self.reporter.phase("comparing with the run before")
         try:
-            changes, objects = since(previous, (publication.run, manifest), self.inputs.ids)
+            changes, objects = since(previous, (publication.run, manifest), self.ids)
         except DamagedRunError as error:  # which is no reason not to publish a whole one
             logger.warning("what changed is not known: %s", error)
             return manifest | {"changes": None}
@@ -245,11 +252,14 @@ class IssueJob(Job[LabelIssues]):
             for rows in inputs
         ]
 
-    def _check(self, problems: Problems, data: passes.Dataset) -> None:
+    def _check(self, scanned: scanning.ScanState, data: passes.Dataset) -> None:
+        problems, class_counts = scanned.problems, scanned.totals.counts
         invalid, rows = problems.total - problems.unreadable, data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
             self._check_unchanged(data)  # a chunk that is deleted under the run reads as fill value
-            raise InputError(problems.sentence(rows))
+            raise InputError(problems.sentence(rows, class_counts))
+        if problems.from_one(class_counts):
+            self.reporter.warning(FROM_ONE)
 
     def _check_unchanged(self, data: passes.Dataset) -> None:
         check_blocks_unchanged(self.snapshots, "pred_probs", data.grid, data.evidence.forget)
@@ -371,6 +381,8 @@ class IssueJob(Job[LabelIssues]):
             name: describe(snapshot, counts["classes"], name)
             for name, snapshot in self.snapshots.items()
         }
+        if isinstance(self.inputs.ids, DaskRows):
+            more["ids"] = {"kept": IDS}
         names = self.inputs.class_names
         return common_manifest(run, started, self.timings, self.objects) | {
             "job": self.name,

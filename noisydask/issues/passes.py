@@ -84,7 +84,7 @@ class Scoring:
 @dataclass(frozen=True)
 class CountState:
     """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written,
-    bytes re-read.
+    bytes re-read, damaged blocks, and examples whose label is the prediction.
     """
 
     counts: IssueCounts
@@ -93,6 +93,7 @@ class CountState:
     objects: tuple[StoredObject, ...] = ()
     bytes_read: int = 0
     damaged: tuple[int, ...] = ()
+    agreeing: int = 0
 
     def __add__(self, other: CountState) -> CountState:
         return CountState(
@@ -102,6 +103,7 @@ class CountState:
             self.objects + other.objects,
             self.bytes_read + other.bytes_read,
             self.damaged + other.damaged,
+            self.agreeing + other.agreeing,
         )
 
 
@@ -138,7 +140,7 @@ def _count_block(
             return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
         resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept)
         counts = replace(counts, joint=counts.joint + resolved)
-    return _scored(block, counts, scores, columns["given"], scoring)
+    return _scored(block, counts, scores, columns, scoring)
 
 
 def resolve(
@@ -175,7 +177,7 @@ def _resolve_block(
             data.evidence.write_rows(block, stored.source, KeptRows.of(near, rows))
     scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
-    return replace(_scored(block, counts, scores, columns["given"], scoring), bytes_read=again)
+    return replace(_scored(block, counts, scores, columns, scoring), bytes_read=again)
 
 
 def _scores(
@@ -190,17 +192,18 @@ def _scored(
     block: int,
     counts: IssueCounts,
     scores: npt.NDArray[np.floating],
-    given: Array,
+    columns: Mapping[str, Array],
     scoring: Scoring,
 ) -> CountState:
     """Keep a block's scores and given labels."""
+    given = columns["given"]
     written = (
         scoring.scores.write_recorded(block, scores),
         scoring.given.write_recorded(block, given),
     )
-    return CountState(
-        counts, histogram(sort_keys(scores), [whole_range(scores.itemsize)]), (), written
-    )
+    keys = histogram(sort_keys(scores), [whole_range(scores.itemsize)])
+    agreeing = int(np.count_nonzero(given == columns["top1"]))
+    return CountState(counts, keys, objects=written, agreeing=agreeing)
 
 
 def _evidence(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
@@ -258,20 +261,13 @@ class Selection:
     ids: Rows | None = None
 
 
-def select(
-    blocks: Sequence[StoredBlock], ids: Array | None, data: Dataset, selection: Selection
-) -> pd.DataFrame:
-    """The examples of the ranking's parts as a table, in the order of the ranking.
-
-    ``ids`` is handed in only for a single block of a Dask graph.
-    """
-    frame = stacked([_select_block(block, ids, data, selection) for block in blocks])
+def select(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> pd.DataFrame:
+    """The examples of the ranking's parts as a table, in the order of the ranking."""
+    frame = stacked([_select_block(block, data, selection) for block in blocks])
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
-def _select_block(
-    stored: StoredBlock, ids: Array | None, data: Dataset, selection: Selection
-) -> pd.DataFrame:
+def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> pd.DataFrame:
     block = stored.number
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
@@ -286,12 +282,14 @@ def _select_block(
         else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
     )
     columns = {name: column[rows] for name, column in found.items()}
-    if ids is None and selection.ids is not None:
-        ids = selection.ids.read(start, stop) if len(rows) else np.empty(0, selection.ids.dtype)
+    ids: Array = start + rows
+    if selection.ids is not None:
+        kind = selection.ids.dtype
+        ids = selection.ids.read(start, stop)[rows] if len(rows) else np.empty(0, kind)
     return candidates(
         part,
         start + rows,
-        start + rows if ids is None else ids[rows],
+        ids,
         scores[rows],
         columns,
         data.dtype,
@@ -328,7 +326,7 @@ def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> 
     """How many examples of each part stay: tells at which rank the next part begins."""
     total = np.zeros(len(selection.parts), np.int64)
     for block in blocks:
-        frame = _select_block(block, None, data, selection)
+        frame = _select_block(block, data, selection)
         total += np.bincount(frame["part"][frame["keep"]], minlength=len(total))
     return total
 

@@ -11,13 +11,30 @@ from functools import partial
 import numpy as np
 
 from noisydask.core import ranking
+from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import StoredBlock
 from noisydask.issues import passes, tables
+from noisydask.issues.inputs import IDS, kept_ids
 from noisydask.running import graph
 from noisydask.running.job import EVIDENCE_TASKS, run_over_all, tasks_of
 from noisydask.storage.arrays import DaskRows, Rows
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.store import RunStore
+
+
+def kept(
+    ids: Rows | DaskRows | None, grid: BlockGrid, run: RunStore
+) -> tuple[Rows | None, tuple[StoredObject, ...]]:
+    """Return ids as rows of a store, and what was written for that: ids in memory or in a Dask
+    graph go into the run, block by block, for those who look up an example later.
+    """
+    if not isinstance(ids, DaskRows):
+        return ids, ()
+    run.make_folder(IDS)
+    blocks = graph.block_numbers(range(grid.num_blocks), (1,) * grid.num_blocks)
+    task = partial(tables.write_ids, run=run, folder=IDS)
+    written = graph.run_pass("ids", task, blocks, graph.block_rows(ids.array, grid))
+    return kept_ids(run), written
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Ranking:
     scores: ChunkedArray
     stored: Sequence[StoredBlock]
     run: RunStore
-    ids: Rows | DaskRows | None
+    ids: Rows | None
     class_names: Sequence[str] | None
 
     def write(
@@ -67,16 +84,11 @@ class Ranking:
 
     def _selected(self, parts: Sequence[ranking.Part]) -> tuple[graph.Frames, passes.Selection]:
         """The candidates of each block, and how they are selected."""
-        ids = self.ids
-        selection = passes.Selection(
-            tuple(parts), self.scores, None if isinstance(ids, DaskRows) else ids
-        )
-        array = graph.block_rows(ids.array, self.data.grid) if isinstance(ids, DaskRows) else None
-        tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS, array is not None)
+        selection = passes.Selection(tuple(parts), self.scores, self.ids)
+        tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
         task = partial(passes.select, data=self.data, selection=selection)
-        return graph.over_blocks(
-            "select", task, graph.block_numbers(self.stored, tasks), array
-        ), selection
+        numbers = graph.block_numbers(self.stored, tasks)
+        return graph.over_blocks("select", task, numbers), selection
 
     def _write_one(self, parts: Sequence[ranking.Part]) -> list[tables.WrittenPart]:
         """All of it in one place."""

@@ -25,6 +25,7 @@ from noisydask.storage.fingerprints import digest, of_labels
 from noisydask.storage.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
+Ints = npt.NDArray[np.integer]
 
 #: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next
 #: read.
@@ -66,7 +67,7 @@ def check(
     for source in blocks:
         known = _Known.of(source, labels, data)
         if known.receipt is not None and known.refusal is None:
-            states.append(_reused(source.number, known.receipt, data))
+            states.append(_reused(source.number, known.receipt, known.labels, data))
         elif at_once:
             states.append(_scan_source(source, None, known, data))
             at_once = False
@@ -149,8 +150,9 @@ def _scan_source(
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
-def _reused(block: int, receipt: Receipt, data: Dataset) -> ScanState:
+def _reused(block: int, receipt: Receipt, labels: Array, data: Dataset) -> ScanState:
     problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
+    problems = problems.among(cast(Ints, labels))
     kept = StoredBlock(
         block,
         {name: receipt.checksums[name] for name in data.columns},
@@ -205,7 +207,7 @@ def _scan_block(
     evidence.
     """
     start, stop = data.grid.bounds(source.number)
-    labels = without(labels, unread, start)
+    known_labels = without(labels, unread, start)
     found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals, bytes_read = ClassTotals.zero(data.num_classes), 0
     if pred_probs is None:
@@ -222,7 +224,9 @@ def _scan_block(
         )
     for low, high, rows, more in pieces:
         part = scan_rows(
-            rows, labels[low - start : high - start], into=found.part(low - start, high - start)
+            rows,
+            known_labels[low - start : high - start],
+            into=found.part(low - start, high - start),
         )
         totals += ClassTotals.of(part.counts, part.fixed)
         unread += more
@@ -241,7 +245,8 @@ def _scan_block(
         data.notify(
             stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize
         )
-    return ScanState(totals, Problems.of(found.problems, start), bytes_read, Counter()), checksums
+    problems = Problems.of(found.problems, start).among(cast(Ints, labels))
+    return ScanState(totals, problems, bytes_read, Counter()), checksums
 
 
 def _refuse_lost_part(problems: npt.NDArray[np.uint8], where: str, data: Dataset) -> None:

@@ -108,6 +108,14 @@ def index_array(run: RunStore, rows: int) -> ChunkedArray:
     return run.array("issue_indices.zarr", (rows,), INDEX_CHUNK, np.int64)
 
 
+def write_ids(
+    blocks: Sequence[int], ids: Array, run: RunStore, folder: str
+) -> tuple[StoredObject, ...]:
+    """Write the ids of the one block that these are."""
+    table = pa.table({"id": pa.array(ids)})
+    return tuple(write_table(table, f"{folder}/part-{block:05d}.parquet", run) for block in blocks)
+
+
 def write_indices(
     chunks: Sequence[int], parts: Sequence[WrittenPart], run: RunStore, indices: ChunkedArray
 ) -> tuple[StoredObject, ...]:

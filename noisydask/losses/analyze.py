@@ -116,15 +116,18 @@ def analyze_loss_dynamics(
         in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
         starts over.)
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a
-        temporary folder that the workers must share, and go with the returned object.
+        Path or URL of the output (see the README for its layout): a folder that is empty or that
+        noisydask made. Without it, results lie in a temporary folder that the workers must share,
+        and go with the returned object, also where that is pickled.
     allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
         How the run is locked, published and kept, as in :func:`find_label_issues`.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``losses``, ``iters``, ``labels``, ``ids``, ``table``, ``datumaro`` and
         ``out``, by these names.
     reporter : ProgressBar or ProgressLog, optional
-        Shows progress; silent by default. Any object with their two methods will do.
+        Shows progress and warnings; without one, warnings are issued as
+        :class:`noisydask.LabelWarning` when the run is published. Any object with their methods
+        will do.
 
     Returns
     -------
@@ -214,5 +217,8 @@ def analyze_loss_dynamics(
         refuse_overlap(
             str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)}
         )
-        return job.run(Output.at(out, options.get("out")))
-    return run_in_temporary_folder(job)
+        found = job.run(Output.at(out, options.get("out")))
+    else:
+        found = run_in_temporary_folder(job)
+    found.warn(reporter)
+    return found

@@ -84,6 +84,8 @@ class DynamicsJob(Job[LossDynamics]):
     rebuilt: str | None = None
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
+        for text in self.inputs.warnings:
+            self.reporter.warning(text)
         run = publication.run
         data, sources = self._plan(publication)
         self._timed("start")

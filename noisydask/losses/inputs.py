@@ -14,7 +14,7 @@ import numpy.typing as npt
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.running import graph
-from noisydask.storage.arrays import DaskRows, Rows, open_rows
+from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, open_rows
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class LossInputs:
     iterations: npt.NDArray[np.int64]
     labels: Rows | DaskRows | None = None
     ids: Rows | DaskRows | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         losses = self.losses
@@ -62,14 +63,10 @@ class LossInputs:
         storage_options: Mapping[str, Mapping[str, Any]],
     ) -> LossInputs:
         """Open all inputs."""
+        given = {"losses": losses, "labels": labels, "ids": ids}
         opened = {
             name: open_rows(source, name, storage_options.get(name))
-            for name, source in (
-                ("losses", losses),
-                ("iters", iters),
-                ("labels", labels),
-                ("ids", ids),
-            )
+            for name, source in {**given, "iters": iters}.items()
             if source is not None
         }
         values, found = opened["losses"], opened.get("iters")
@@ -79,6 +76,7 @@ class LossInputs:
             np.arange(columns) if found is None else _whole(_all(found)),
             opened.get("labels"),
             opened.get("ids"),
+            differing_indexes(given),
         )
 
     @property

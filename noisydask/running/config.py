@@ -44,6 +44,12 @@ class Place(Strict):
     url: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
+    @model_validator(mode="after")
+    def _named(self) -> Place:
+        if not self.url.strip():
+            raise ValueError("is empty: give a path or URL")
+        return self
+
 
 def _as_place(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value

@@ -60,6 +60,10 @@ class Reporter(Protocol):
         """A phase begins."""
         ...
 
+    def warning(self, text: str) -> None:
+        """Something about the inputs is suspicious."""
+        ...
+
     def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Any:
         """Context of the long phase: yields a callable to be told of rows and bytes done; totals
         are given.
@@ -74,6 +78,9 @@ class Silent:
 
     def phase(self, name: str) -> None:
         """Say nothing."""
+
+    def warning(self, text: str) -> None:
+        """Say nothing: the functions warn at their end, as Python does."""
 
     @contextmanager
     def reading(
@@ -108,6 +115,10 @@ class ProgressLog:
     def phase(self, name: str) -> None:
         """One line a phase."""
         logger.info(name)
+
+    def warning(self, text: str) -> None:
+        """One line."""
+        logger.warning(f"warning: {text}")
 
     @contextmanager
     def reading(
@@ -162,6 +173,10 @@ class ProgressBar:
     def phase(self, name: str) -> None:
         """One dim line a phase."""
         self.console.print(name, style="dim", highlight=False)
+
+    def warning(self, text: str) -> None:
+        """One line, never broken."""
+        self.console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
 
     @contextmanager
     def reading(

@@ -90,6 +90,7 @@ class Publication:
             **manifest,
             "parent": self.parent,
             "generation": self.generation + 1,
+            "warnings": self.reporter.warnings,
             "objects": sorted(objects, key=lambda stored: stored["path"]),
         }
         written = self.run.write(MANIFEST, json.dumps(whole, indent=1, allow_nan=False).encode())
@@ -139,8 +140,10 @@ def publishing(
     LockedError
         If another driver holds it.
     InputError
-        If the output cannot be written, or its store keeps no conditions.
+        If the output cannot be written, is somebody else's folder, or its store keeps no
+        conditions.
     """
+    output.refuse_foreign()
     run = output.start_run()
     with Lock(output.place, run.run, settings.lease_seconds, settings.allow_unsafe_store) as lock:
         latest = Document(output.place / LATEST, unsafe=lock.unsafe)

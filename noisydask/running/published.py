@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 from numbers import Integral
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import dask
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,11 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.errors import InputError, JobError
+from noisydask.errors import InputError, JobError, LabelWarning
 from noisydask.report.notebook import as_html
 from noisydask.running import graph
+from noisydask.running.progress import Reporter
 from noisydask.storage.chunks import ChunkedArray
-from noisydask.storage.store import RunStore
+from noisydask.storage.store import Output, RunStore
 from noisydask.storage.zarr_stores import zarr_store
 
 #: Rows that a notebook shows of a run.
@@ -30,10 +36,15 @@ _HTML_ROWS = 10
 
 @dataclass(eq=False, repr=False)
 class PublishedRun:
-    """A finished run of any job: its folder and its manifest."""
+    """A finished run of any job: its folder and its manifest.
+
+    A run in a temporary folder goes with this object. Pickled, this takes the files of that folder
+    along, as an array in memory takes its numbers; of a run in an output it takes the place alone.
+    """
 
     run: RunStore = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
+    _folder: str | None = field(default=None, init=False, repr=False)
 
     #: Counts of the manifest that the text of a run says.
     _counts: ClassVar[tuple[str, ...]] = ()
@@ -44,15 +55,48 @@ class PublishedRun:
         return f"{type(self).__name__}({told}run={self.run.run!r})"
 
     def __dir__(self) -> list[str]:
-        ours = ("run", "inputs", "remove_with_me")
+        ours = ("run", "inputs", "lies_in", "warn")
         return [name for name in super().__dir__() if name[0] != "_" and name not in ours]
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>{as_html(self._first(_HTML_ROWS))}"
 
-    def remove_with_me(self, remove: Callable[[], None]) -> None:
-        """Call ``remove`` when this object is no longer used: the run lies in a temporary place."""
-        weakref.finalize(self, remove)
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the inputs look as if they do not belong together, a sentence each; mostly none."""
+        return tuple(self.manifest.get("warnings", ()))
+
+    def warn(self, reporter: Reporter | None) -> None:
+        """Warn who called the function that made this run, where no reporter has shown it."""
+        for text in self.warnings if reporter is None else ():
+            warnings.warn(text, LabelWarning, stacklevel=3)
+
+    def lies_in(self, folder: str) -> None:
+        """Remove the temporary folder of this run when this object is no longer used."""
+        self._folder = folder
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._folder is None:
+            return self.__dict__
+        root = Path(self._folder)
+        files = {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file()
+        }
+        return self.__dict__ | {"_folder": files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._folder is not None:
+            folder = temporary_folder()
+            self.lies_in(folder)
+            for name, content in state["_folder"].items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self.run = Output.at(folder).run_store(self.run.run)
 
     def _open(self, name: str) -> zarr.Array[Any]:
         return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
@@ -93,6 +137,11 @@ class PublishedRun:
         if top is not None and (not isinstance(top, Integral) or top < 0):
             raise InputError(f"the number of rows must be an integer of at least 0, not {top!r}")
         return read_parts(self.run, self.manifest["parts"], top)
+
+
+def temporary_folder() -> str:
+    """A new folder on this machine, where Dask has its temporary files."""
+    return tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class StatusReporter:
 
     def __init__(self, run: RunStore, inner: Reporter, at_phase: Callable[[], None]) -> None:
         self._run, self._inner, self._at_phase = run, inner, at_phase
+        self.warnings: list[str] = []
         self._start = time.monotonic()
         self._state: dict[str, Any] = {
             "run": run.run,
@@ -77,6 +78,12 @@ class StatusReporter:
         self._at_phase()
         self._inner.phase(name)
         self._say(phase=name)
+
+    def warning(self, text: str) -> None:
+        """Something is suspicious: kept for the manifest too."""
+        self.warnings.append(text)
+        self._inner.warning(text)
+        self._say(warnings=list(self.warnings))
 
     @contextmanager
     def reading(

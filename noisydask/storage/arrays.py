@@ -18,9 +18,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from numpy.lib.format import MAGIC_PREFIX
+from zarr.storage import LocalStore
 
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
@@ -28,7 +30,7 @@ from noisydask.storage.locations import Location, blame, explain, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
 from noisydask.storage.zarr_stores import zarr_store
 
-__all__ = ["DaskRows", "Rows", "is_unicode", "open_rows", "zarr_store"]
+__all__ = ["DaskRows", "Rows", "differing_indexes", "is_unicode", "open_rows", "zarr_store"]
 
 
 @dataclass
@@ -81,6 +83,8 @@ def open_rows(
     if isinstance(source, str | Path):
         return _open_url(str(source), name, storage_options)
     if isinstance(source, zarr.Array):
+        if isinstance(source.store, LocalStore):  # whose root counts from the working directory
+            return ZarrRows.of(source, str(source.store.root.absolute() / source.path))
         return ZarrRows.of(source, str(source.store_path))
     if isinstance(source, da.Array):
         if any(np.isnan(source.shape)):
@@ -89,6 +93,22 @@ def open_rows(
             )
         return DaskRows(source.astype(native(source.dtype), copy=False))
     return _in_memory(source, name)
+
+
+def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warn of inputs from pandas whose indexes differ: their rows are taken as they come."""
+    indexes = {
+        name: source.index
+        for name, source in sources.items()
+        if isinstance(source, pd.Series | pd.DataFrame)
+    }
+    first, *others = indexes or ("",)
+    return tuple(
+        f"the indexes of {first} and {name} differ, but rows belong together by position here: "
+        "bring them into one order first"
+        for name in others
+        if not indexes[name].equals(indexes[first])
+    )
 
 
 def _in_memory(source: Any, name: str) -> Rows | DaskRows:

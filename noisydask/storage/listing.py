@@ -78,6 +78,27 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
+def first_names(place: Location, at_most: int) -> list[str]:
+    """Names of what lies directly in a folder; on S3 the first so many, in one request."""
+    fs = place.fs
+    fs.invalidate_cache()
+    try:
+        if hasattr(fs, "call_s3"):
+            bucket, key, _ = fs.split_path(place.path)
+            prefix = f"{key}/" if key else ""
+            answer = fs.call_s3(
+                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=at_most
+            )
+            found = [each["Key"] for each in answer.get("Contents", ())]
+            found += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+            return [path[len(prefix) :].strip("/") for path in found if path != prefix]
+        found = [path.rstrip("/") for path in fs.ls(place.path, detail=False)]
+    except FileNotFoundError:
+        return []
+    # Some stores list a folder in itself, and all do so with a file.
+    return [path.rpartition("/")[2] for path in found if path != place.path.rstrip("/")]
+
+
 def list_array(store: Store, path: str) -> Listing | None:
     """Objects of a Zarr array by their key, in one listing; None where the store cannot be
     listed.

@@ -42,7 +42,7 @@ _S3_TRIES = 2
 #: Codes of errors that tell of a full disk.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 #: What jobs write and replace below their output.
-WRITTEN = ("latest.json", "evidence", "evidence-dynamics", "runs")
+WRITTEN = ("latest.json", "lock.json", "evidence", "evidence-dynamics", "runs")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 #: Packages that buckets need, as pip takes them.
 _PACKAGES = {
@@ -82,7 +82,18 @@ class Location:
 
     @classmethod
     def of(cls, url: str, storage_options: Mapping[str, Any] | None, name: str) -> Location:
-        """Parse a path or URL; ``name`` is what an error calls it."""
+        """Parse a path or URL; ``name`` is what an error calls it.
+
+        The URL of a local place is its absolute path, which means the same in any other process.
+        """
+        if not url.strip():
+            raise InputError(f"{name} is empty: give a path or URL")
+        # Through a cache new versions of objects would be listed and old ones read.
+        if "::" in url:
+            raise InputError(
+                f"{name} at {shown(url)}: URLs that are chained with '::' are not supported; give "
+                "the place itself, without a cache, or unpack the archive"
+            )
         where, options, protocol = shown(url), dict(storage_options or {}), url.partition("://")[0]
         if protocol in ("s3", "s3a"):
             url, credentials = _take_credentials(url)
@@ -100,7 +111,9 @@ class Location:
             raise InputError(
                 f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})"
             ) from error
-        return cls(url, path if isinstance(fs, LocalFileSystem) else path.rstrip("/"), options)
+        if isinstance(fs, LocalFileSystem):
+            return cls(path, path, options)
+        return cls(url, path.rstrip("/"), options)
 
     def __repr__(self) -> str:
         return f"Location({self.shown})"
@@ -189,9 +202,7 @@ def split_column(url: str) -> tuple[str, str]:
     parts = url.split("#")
     for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
         path = "#".join(parts[:number])
-        if not path.endswith("/") and os.path.exists(
-            LocalFileSystem._strip_protocol(path.rpartition("::")[2])
-        ):
+        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path)):
             return path, "#".join(parts[number:])
     if found := _COLUMN.fullmatch(url):
         return found[1], found[2]
@@ -202,13 +213,13 @@ def split_column(url: str) -> tuple[str, str]:
 
 
 def _is_local(url: str) -> bool:
-    protocol, found, _ = url.rpartition("::")[2].partition("://")
+    protocol, found, _ = url.partition("://")
     return not found or protocol in ("file", "local")
 
 
 def is_inside(inner: str, outer: str) -> bool:
-    """Whether a path or URL names the same place as another, or one inside it; links in paths are
-    followed.
+    """Whether a path or URL names the same place as another, or one inside it, whatever their
+    spelling; links in local paths are followed.
 
     Examples
     --------
@@ -252,10 +263,9 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
 
 def _plain(url: str) -> str:
     """One spelling of a place, for comparison."""
-    url = shown(url.rpartition("::")[2])
-    protocol, found, path = url.partition("://")
     if _is_local(url):
-        return f"file://{os.path.realpath(path if found else url)}"
+        return f"file://{os.path.realpath(LocalFileSystem._strip_protocol(url))}"
+    protocol, _, path = shown(url).partition("://")
     return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
 
 

@@ -24,12 +24,15 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.evidence_store import EvidenceStore, open_evidence
-from noisydask.storage.locations import Location, blame, cannot_write, explain
+from noisydask.storage.listing import first_names
+from noisydask.storage.locations import WRITTEN, Location, blame, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
 FORMAT_VERSION = 1
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
+#: Names that are looked at of a folder that may be somebody else's.
+_FIRST_NAMES = 100
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -101,6 +104,27 @@ class Output:
             raise
         except Exception as error:
             raise cannot_write(error, self.place) from error
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds files of others and no sign of ours, between which the files
+        of runs would lie.
+
+        Hidden files do not count: many a tool puts one into an empty folder.
+        """
+        try:
+            names = {name.removesuffix(".new") for name in first_names(self.place, _FIRST_NAMES)}
+            foreign = sorted(name for name in names.difference(WRITTEN) if not name.startswith("."))
+            signs = ("lock.json", LATEST)
+            ours = not foreign or any(
+                sign in names or self.place.fs.exists((self.place / sign).path) for sign in signs
+            )
+        except Exception as error:
+            raise cannot_write(error, self.place) from error
+        if not ours:
+            raise InputError(
+                f"out at {self.place.shown} holds {foreign[0]!r}, which noisydask did not make; "
+                "give a folder that is empty or one that noisydask made"
+            )
 
     def start_run(self) -> RunStore:
         """A new run: its name is the time and a random tail, so that no two meet."""

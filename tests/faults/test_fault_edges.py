@@ -43,6 +43,7 @@ def test_resumed_from_other_kills(name: str, new_trial: NewTrial) -> None:
         check(trial, mutation)
 
 
+@pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 def test_the_edges_are_what_they_are_called() -> None:
     """T is the number of issues, N that of examples."""
     found = {
