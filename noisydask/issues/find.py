@@ -223,7 +223,13 @@ def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
 
 def _temporary_folder() -> str:
     """A folder for the results of a job without ``out``, seen by all workers."""
-    folder = tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
+    try:
+        where = dask.config.get("temporary-directory", None)
+        folder = tempfile.mkdtemp(prefix="noisydask-", dir=where)
+    except OSError as error:
+        raise InputError(
+            "no folder for temporary files can be written: give out=, or name one by TMPDIR"
+        ) from error
     client = graph.active_client()
     if client is not None and not all(client.run(os.path.isdir, folder).values()):
         os.rmdir(folder)
