@@ -42,8 +42,10 @@ class Interrupted(BaseException):
 
 
 @dataclass
-class _Stop:
-    """The signal that has come, if any, and the exception that tells of it."""
+class _Stop(threading.local):
+    """The signal that has come, if any, and the exception that tells of it: to the main thread,
+    where handlers run. No other thread sees any.
+    """
 
     number: int | None = None
     came: float = 0.0
