@@ -1,5 +1,5 @@
 """``python -m noisydask`` is the command ``noisydask``."""
 
-from noisydask.command.cli import entry
+from noisydask.command.start import start
 
-entry()
+start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from itertools import product
@@ -24,6 +25,7 @@ from noisydask.command.nightly import Step, run_night, worst
 from noisydask.command.nightly_config import checked_night
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
+from noisydask.interrupts import Interrupted, interruptible
 
 ROOT = Path(__file__).parents[1]
 DATA = make(rows=600, classes=5)
@@ -57,6 +59,25 @@ def test_every_job_is_done_and_the_worst_status_counts(statuses: tuple[int, int,
     # Failed before wrong before locked before the gate: what to do about it, the most urgent first.
     order = {1: 0, 2: 1, 4: 2, 3: 3, 0: 4}
     assert worst(outcomes) == min(statuses, key=order.__getitem__)
+
+
+def test_a_stop_ends_the_whole_night() -> None:
+    """Its exception comes as an error of the job that it met, as libraries make one of it."""
+    done: list[str] = []
+
+    def met() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise JobError("the connection is gone") from error
+
+    def whole() -> None:
+        with interruptible():
+            run_night([Step("issues", met), step("dynamics", 0, done)], lambda: True)
+
+    with pytest.raises(Interrupted):
+        whole()
+    assert not done
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import linecache
 import os
 import pickle
 import shutil
@@ -300,3 +301,46 @@ def test_a_recorder_travels_to_another_process(place: Place) -> None:
     assert sorted(table(place)["id"]) == [1, 2]
     assert len(place.objects()) == 2
     assert json.dumps(place.options) not in repr(to)
+
+
+def test_a_call_that_a_signal_ends_records_all_or_nothing_and_the_others_are_whole(
+    tmp_path: Path,
+) -> None:
+    """The signal comes before each line of recording in turn."""
+
+    def end_at(line: int) -> Any:
+        seen = 0
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal seen
+            if frame.f_code.co_name not in ("record", "add"):
+                return None
+            statement = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            # No signal is looked at between the end of a block and that of its lock.
+            if event != "line" or statement.startswith("with "):
+                return trace
+            seen += 1
+            if seen == line:
+                raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    ended = 0
+    for line in range(1, 45):
+        place = Place(str(tmp_path / str(line)))
+        with recorder(place, flush_rows=5) as to:
+            to.record(0, [1, 2], [0.5, 0.25])
+            before = sys.gettrace()
+            try:
+                sys.settrace(end_at(line))
+                to.record(1, [3, 4, 5], [1.0, 2.0, 3.0])
+            except KeyboardInterrupt:
+                ended += 1
+            finally:
+                sys.settrace(before)
+            to.record(2, [6], [4.0])
+        rows = sorted(table(place)[["iteration", "id", "loss"]].itertuples(index=False, name=None))
+        others = [(0, 1, 0.5), (0, 2, 0.25), (2, 6, 4.0)]
+        assert rows in (others, sorted([*others, (1, 3, 1.0), (1, 4, 2.0), (1, 5, 3.0)])), line
+    assert ended > 10

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +23,12 @@ from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions,
 from noisydask.command.overrides import merged, merged_cluster, merged_night
 from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
 from noisydask.errors import GateError, InputError, NoisydaskError
+from noisydask.interrupts import Interrupted, interruptible
 from noisydask.issues.changes import diff as compare_runs
 from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.running import graph
-from noisydask.running.cluster import connect
+from noisydask.running.cluster import NoProcessesError, connect
 from noisydask.running.config import (
     ClusterConfig,
     Config,
@@ -36,11 +37,9 @@ from noisydask.running.config import (
     checked_cluster,
     read_config,
 )
-from noisydask.running.interrupts import Interrupted, interruptible
 from noisydask.running.progress import ProgressBar, ProgressLog, Reporter, logger
 from noisydask.runs import open_run
 from noisydask.storage.store import Output
-from noisydask.storage.zarr_stores import end_zarr
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.",
@@ -292,7 +291,7 @@ def _run_night(config: NightlyConfig) -> None:
             nightly.Step(name, partial(jobs[name], section), config.needs(name))
             for name, section in config.sections()
         ]
-        outcomes = nightly.run_night(steps, graph.is_connected)
+        outcomes = nightly.run_night(steps, graph.is_usable)
     for outcome in outcomes:
         out_console.print(
             printable(f"{outcome.name}: {outcome.why}"),
@@ -315,9 +314,14 @@ def _show(found: Any, top: int) -> Any:
 @contextmanager
 def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
     """A client for the time of a job, and what shows its progress."""
-    with connect(cluster) as client:
-        reporter = _reporter()
-        reporter.phase(f"Dask dashboard: {client.dashboard_link}")
+    reporter = _reporter()
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect(cluster))
+            reporter.phase(f"Dask dashboard: {client.dashboard_link}")
+        except NoProcessesError as error:
+            reporter.phase(f"{error}; threads of this process do the work, which takes longer")
+            stack.enter_context(dask.config.set(scheduler="threads"))
         yield reporter
 
 
@@ -366,10 +370,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
-
-
-def entry() -> None:
-    """The installed command."""
-    status = main()
-    end_zarr()
-    sys.exit(status)

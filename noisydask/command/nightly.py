@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from noisydask.errors import NoisydaskError
+from noisydask.interrupts import raise_if_interrupted
 
 logger = logging.getLogger("noisydask")
 
@@ -61,6 +62,7 @@ def run_night(steps: Sequence[Step], usable: Callable[[], bool]) -> list[Outcome
     """
     outcomes: list[Outcome] = []
     for step in steps:
+        raise_if_interrupted()
         # A quality gate (3) is told after publishing.
         failed = [
             done for done in outcomes if done.name in step.needs and done.status not in (0, 3)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.compiled import kernel
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
@@ -182,7 +182,7 @@ _DENSE = 1000
 _NOT_COUNTED = -1
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _count(
     given,
     top1,

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-import numba as nb
 import numpy as np
 
+from noisydask.core.compiled import kernel
 from noisydask.core.transpose import turn
 
 #: Sums are kept in integers: an EMA counts in units of ``2 ** -60``, by limbs of 40 bits.
@@ -44,7 +44,7 @@ class LossProblem(IntEnum):
 NONE, NEGATIVE, TOO_LARGE = (int(problem) for problem in LossProblem)
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def order_by_code(codes, num_codes):
     """Positions in order of their codes, and where each code begins."""
     edges = np.zeros(num_codes + 1, np.int64)
@@ -59,7 +59,7 @@ def order_by_code(codes, num_codes):
     return order, edges
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _extremes(bits, i):
     """Smallest and largest bits of a row: non-negative floats order like them, all others lie
     above.
@@ -71,7 +71,7 @@ def _extremes(bits, i):
     return smallest, largest
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _note(losses, i, first, last, smallest, count):
     """Take in a row with gaps; what is wrong with it, if anything, and whether it is huge."""
     problem, huge = NONE, False
@@ -91,7 +91,7 @@ def _note(losses, i, first, last, smallest, count):
     return problem, huge
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _there(losses, bits, limit, i):
     """Number of losses of a row that is as it should be but for gaps; -1 where there is more to
     it.
@@ -103,7 +103,7 @@ def _there(losses, bits, limit, i):
     return there if there + gaps == losses.shape[1] else -1
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _ends(losses, i):
     """First and last loss of a row that has any."""
     a, b = 0, losses.shape[1] - 1
@@ -114,7 +114,7 @@ def _ends(losses, i):
     return losses[i, a], losses[i, b]
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _look(
     losses,
     bits,
@@ -148,7 +148,7 @@ def _look(
             smallest_bits[i] = min(smallest_bits[i], low)
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low):
     """All losses are there and none is large."""
     keep = 1.0 - alpha
@@ -168,7 +168,7 @@ def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low
         low[s] += below - lanes * _LOW_BITS
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low, counts):
     """Some losses are missing, or refused, none is large."""
     keep = 1.0 - alpha
@@ -192,7 +192,7 @@ def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low,
         counts[s] += there
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def add_fixed(value, limbs, code, step):
     """Add an EMA of any size, rounded to a multiple of ``2 ** -60``, to the limbs of a code and
     iteration.
@@ -209,7 +209,7 @@ def add_fixed(value, limbs, code, step):
     )
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def as_summed(value):
     """An EMA as :func:`add_fixed` counts it: what the mean of equal values is, to the last bit."""
     if value >= _PLAIN:
@@ -218,14 +218,14 @@ def as_summed(value):
     return high + (((value - high) + _LOW) - _LOW)
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def advance_one(value, alpha, ema, first, total, squares):
     """EMA and sums of one example after one more loss: the arithmetic of all loops."""
     distance = value - first
     return (1.0 - alpha) * ema + alpha * value, total + distance, squares + distance * distance
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code):
     """Anything may come."""
     for k in range(rows.size):
@@ -240,7 +240,7 @@ def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts
                 counts[code, j] += 1
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _advance_tile(
     losses, bits, rows, kind, alpha, ema, total, squares, first, tile, limbs, counts, code
 ):
@@ -265,7 +265,7 @@ def _advance_tile(
         ema[i], total[i], squares[i] = e[k], s1[k], s2[k]
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def advance_dense(
     losses,
     bits,
@@ -353,7 +353,7 @@ def advance_dense(
                     )
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def crossings_dense(losses, rows, first, alpha, mean, ema, found):
     """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and
     ``found`` are of these rows.
@@ -371,7 +371,7 @@ def crossings_dense(losses, rows, first, alpha, mean, ema, found):
         ema[k] = now
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def curves_dense(losses, alpha, curves):
     """EMA of whole rows at each iteration; what is not recorded is left as it is."""
     for i in range(losses.shape[0]):

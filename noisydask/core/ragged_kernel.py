@@ -7,9 +7,9 @@ and an array of the same losses have the same answers, bit for bit.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from noisydask.core.compiled import kernel
 from noisydask.core.dynamics_kernel import (
     LARGEST_LOSS,
     NEGATIVE,
@@ -20,7 +20,7 @@ from noisydask.core.dynamics_kernel import (
 )
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def advance_ragged(
     starts,
     losses,
@@ -61,7 +61,7 @@ def advance_ragged(
                 counts[codes[i], steps[j]] += 1
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def curves_ragged(starts, losses, steps, alpha, curves):
     """EMA of each example at its iterations; what is not recorded is left as it is."""
     for i in range(starts.size - 1):
@@ -73,7 +73,7 @@ def curves_ragged(starts, losses, steps, alpha, curves):
                 curves[i, steps[j]] = ema
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
     """First iteration at which each example's EMA lies above the mean curve, where none was found
     before.

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
+
+from noisydask.core.compiled import kernel
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.unsignedinteger]
@@ -74,7 +75,7 @@ def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
     return keys
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _sort_keys(scores, bits, sign, keys):
     for i in range(scores.size):
         if scores[i] > 0:
@@ -130,7 +131,7 @@ def histogram(keys: Keys, bins: Sequence[Bin]) -> Ints:
     return counts
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _histogram(keys, first, last, shift, counts):
     for i in range(keys.size):
         key = np.uint64(keys[i])

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import numba as nb
 import numpy as np
+
+from noisydask.core.compiled import kernel
 
 #: Probabilities are summed as integers, scaled by this: integer sums have no order, so no schedule
 #: can change a bit.
@@ -45,7 +46,7 @@ NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (
 )
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third):
     """Best two classes, largest and (if wanted) third largest value, as bits, and sum of short
     float32 rows.
@@ -69,7 +70,7 @@ def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third
         largest[i], third[i], total[i] = a >> _HIGH, c >> _HIGH, added
 
 
-@nb.njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _below(bits, i, value):
     """First class of row i that has ``value``, how many have it, the largest value below it:
     vectorised reductions.
@@ -85,7 +86,7 @@ def _below(bits, i, value):
     return first, count, lower
 
 
-@nb.njit(nogil=True, cache=True, fastmath={"reassoc"})
+@kernel(fastmath={"reassoc"})
 def _largest_and_sums(pred_probs, bits, largest, total):
     """Largest value of each row, as bits, and its sum in any order and in its own type: good enough
     to check a row.
@@ -99,7 +100,7 @@ def _largest_and_sums(pred_probs, bits, largest, total):
         largest[i], total[i] = most, added
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _top3_wide(
     pred_probs, bits, labels, top1, top2, largest, third, total, p_given, p_top1, p_top2
 ):
@@ -132,7 +133,7 @@ def _top3_wide(
             p_top2[i] = pred_probs[i, k]
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _top3_signed(row):
     """Best two classes and third largest value of a row with tiny negative values, whose bits do
     not order.
@@ -152,7 +153,7 @@ def _top3_signed(row):
     return a, b, third if row.size > 2 else 0.0
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _row_sums(pred_probs, p_sum):
     """Sums in float64 from left to right: the same bits on every machine, for what is kept."""
     for i in range(p_sum.size):
@@ -162,7 +163,7 @@ def _row_sums(pred_probs, p_sum):
         p_sum[i] = total
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _normalized_entropies(pred_probs, entropy):
     """Entropy of each row over the logarithm of its length (0 for one class)."""
     scale = np.log(max(2, pred_probs.shape[1]))
@@ -175,7 +176,7 @@ def _normalized_entropies(pred_probs, entropy):
         entropy[i] = total / scale
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _problem(row, total, label):
     """What is wrong with a row, if anything."""
     for k in range(row.size):
@@ -189,7 +190,7 @@ def _problem(row, total, label):
     return NONE if 0 <= label < row.size else LABEL
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _suspects(largest, limit, total, labels, num_classes, suspect):
     """Rows to look at closely: bits above those of 1 (negative, not finite, too large), a wrong sum
     or label.
@@ -203,7 +204,7 @@ def _suspects(largest, limit, total, labels, num_classes, suspect):
     return found
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _add_to_classes(labels, problems, p_given, counts, fixed):
     """Add to its class the probability of the given label, of the rows without problems."""
     for i in range(labels.size):
@@ -212,14 +213,14 @@ def _add_to_classes(labels, problems, p_given, counts, fixed):
             fixed[labels[i]] += np.int64(np.float64(p_given[i]) * FIXED_POINT)
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _pick(pred_probs, classes, column):
     """Probability of one class in each row; of a class that is none, that of class 0."""
     for i in range(column.size):
         column[i] = pred_probs[i, classes[i] if 0 <= classes[i] < pred_probs.shape[1] else 0]
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _copy(values, column):
     """Fill a column. An assignment of slices would bring texts of errors, which take seconds to
     compile.
@@ -228,7 +229,7 @@ def _copy(values, column):
         column[i] = values[i]
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, p_sum, entropy):
     """Mark a row as refused: class K, zeros."""
     given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
@@ -242,7 +243,7 @@ def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, 
         entropy[i] = 0
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def scan_tiles(
     pred_probs,
     bits,

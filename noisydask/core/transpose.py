@@ -4,10 +4,11 @@ element at a time.
 
 from __future__ import annotations
 
-import numba as nb
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from noisydask.core.compiled import kernel
 
 
 @intrinsic
@@ -61,7 +62,7 @@ def _transposed(builder, found):
     return found
 
 
-@nb.njit(nogil=True, cache=True)
+@kernel()
 def turn(source, rows, column, steps, target):
     """``target[s, k] = source[rows[k], column + s]`` for ``steps`` columns.
 

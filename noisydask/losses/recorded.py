@@ -32,23 +32,20 @@ class Batch:
 
     name: str
     rows: int = 0
-    iterations: list[int] = field(default_factory=list)
-    columns: list[dict[str, Array]] = field(default_factory=list)
+    parts: list[tuple[int, dict[str, Array]]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, iteration: int, columns: dict[str, Array]) -> None:
         """Take in what was recorded at an iteration."""
-        self.iterations.append(iteration)
-        self.columns.append(columns)
+        self.parts.append((iteration, columns))  # at once: a signal may end a training loop here
         self.rows += len(columns["id"])
 
     def content(self) -> bytes:
         """The file."""
-        arrays = {
-            name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]
-        }
-        counts = [len(part["id"]) for part in self.columns]
-        arrays["iteration"] = np.repeat(np.array(self.iterations, np.int64), counts)
+        iterations, columns = zip(*self.parts, strict=True)
+        arrays = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+        counts = [len(part["id"]) for part in columns]
+        arrays["iteration"] = np.repeat(np.array(iterations, np.int64), counts)
         order = ("id", "iteration", "loss", "label")
         buffer = BytesIO()
         pq.write_table(

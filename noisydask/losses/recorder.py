@@ -107,7 +107,9 @@ class LossRecorder:
         self._waiting: list[Batch] = []
         self._error: BaseException | None = None
         self._asked = self._closed = False
-        self._changed = threading.Condition()
+        # Its own `with` is what a signal cannot cut in two, as that of a condition can be.
+        self._alone = threading.RLock()
+        self._changed = threading.Condition(self._alone)
         self._thread = threading.Thread(
             target=self._write_waiting, name="noisydask-recorder", daemon=True
         )
@@ -154,7 +156,7 @@ class LossRecorder:
         number, columns = iteration_of(iteration), columns_of(ids, losses, labels)
         if os.getpid() != self._process:
             self._start()
-        with self._changed:
+        with self._alone:
             self._raise_error()
             if self._closed:
                 raise JobError("this recorder is closed")
@@ -164,10 +166,12 @@ class LossRecorder:
             while len(self._waiting) >= _WAITING:  # the store is slower than the training
                 self._changed.wait()
                 self._raise_error()
-            if self._batch is None:
-                self._batch = Batch(f"{self._prefix}-{self._files:06d}.parquet")
+            batch = self._batch
+            if batch is None:
+                batch = Batch(f"{self._prefix}-{self._files:06d}.parquet")
                 self._files += 1
-            self._batch.add(number, columns)
+            batch.add(number, columns)
+            self._batch = batch  # now that it holds rows, whenever a signal ends this call
             if self._batch.rows >= self._flush_rows:
                 self._waiting.append(self._batch)
                 self._batch = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ from noisydask.issues.tables import WrittenPart
 from noisydask.losses.class_names import with_names
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.store import RunStore
+
+logger = logging.getLogger("noisydask")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -127,6 +130,10 @@ def write_picture(
         return []
     from noisydask.report.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
 
-    buffer = io.BytesIO()
-    save_curves_png(buffer, iterations, mean, curves, first_ids(run, len(curves)))
+    buffer, ids = io.BytesIO(), first_ids(run, len(curves))
+    try:
+        save_curves_png(buffer, iterations, mean, curves, ids)
+    except OSError as error:  # matplotlib wants a folder of its own
+        logger.warning("curves.png is left out, as matplotlib cannot be used (%s)", error)
+        return []
     return [run.write("curves.png", buffer.getvalue())]

@@ -15,8 +15,8 @@ import dask
 from distributed import Client, LocalCluster, Security
 
 from noisydask.errors import InputError, JobError
+from noisydask.interrupts import held_back
 from noisydask.running.config import ClusterConfig
-from noisydask.running.interrupts import held_back
 
 #: Seconds that a scheduler has to answer, or to write its file, and a cluster to get its first
 #: worker.
@@ -32,6 +32,10 @@ _SAME = ("python", "dask", "distributed", "numpy", "pandas", "zarr", "noisydask"
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 30}
 
 
+class NoProcessesError(JobError):
+    """Workers cannot be started on this machine."""
+
+
 @contextmanager
 def connect(config: ClusterConfig) -> Iterator[Client]:
     """A client for the time of a job; workers that were started for it go with it.
@@ -40,6 +44,8 @@ def connect(config: ClusterConfig) -> Iterator[Client]:
     ------
     JobError
         If the scheduler does not answer or has no workers.
+    NoProcessesError
+        If this machine lets us start none.
     InputError
         If it runs other versions.
     """
@@ -53,17 +59,31 @@ def connect(config: ClusterConfig) -> Iterator[Client]:
         "distributed.scheduler.no-workers-timeout": f"{WORKER_SECONDS}s",
     }
     with ExitStack() as stack:
-        with held_back(), dask.config.set(how), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"\s*Port .* is already in use")
-            cluster = LocalCluster(
-                n_workers=config.workers,
-                threads_per_worker=config.threads_per_worker,
-                memory_limit=config.memory_limit,
-                processes=True,
-                silence_logs=logging.CRITICAL,
-            )
-            stack.enter_context(cluster)
-        yield stack.enter_context(Client(cluster))
+        try:
+            with held_back(), dask.config.set(how), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r"\s*Port .* is already in use")
+                cluster = LocalCluster(
+                    n_workers=config.workers,
+                    threads_per_worker=config.threads_per_worker,
+                    memory_limit=config.memory_limit,
+                    processes=True,
+                    silence_logs=logging.CRITICAL,
+                )
+                stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
+        except (OSError, RuntimeError) as error:
+            raise NoProcessesError(
+                f"no worker processes can be started here ({_first(error)}); they need /dev/shm "
+                "and a folder for temporary files, which TMPDIR may name"
+            ) from error
+        yield client
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error from which another came."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 @contextmanager

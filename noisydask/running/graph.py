@@ -340,7 +340,9 @@ def active_client() -> Any | None:
     return owner if hasattr(owner, "scheduler_info") else None
 
 
-def is_connected() -> bool:
-    """Whether there is a client, and its scheduler has not gone."""
+def is_usable() -> bool:
+    """Whether there is a client whose scheduler has not gone, or threads do the work."""
     client = active_client()
-    return client is not None and client.status == "running"
+    if client is None:
+        return dask.config.get("scheduler", None) == "threads"
+    return client.status == "running"

@@ -18,11 +18,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from distributed.system import MEMORY_LIMIT
 
+from noisydask.core import compiled
 from noisydask.core.blocks import BLOCKS_IN_MEMORY, plan_tasks
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.running import graph
-from noisydask.running.progress import Reporter
+from noisydask.running.progress import Reporter, logger
 from noisydask.running.publish import Publication, publishing
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.locations import Location, is_full, reason
@@ -59,6 +60,11 @@ class Job(ABC, Generic[Found]):
     def run(self, output: Output) -> Found:
         """Do the job while the output is locked; what it found is published then."""
         started = datetime.now(UTC)
+        if compiled.not_kept:
+            logger.warning(
+                "kernels are compiled anew by each process, which takes seconds: no folder for "
+                "Numba's cache can be written; set NUMBA_CACHE_DIR to one that can"
+            )
         with (
             failures_told(output.place),
             publishing(output, self.publish, self.reporter) as publication,
@@ -154,6 +160,8 @@ def failures_told(place: Location) -> Iterator[None]:
             raise JobError(
                 f"a disk is full on which Dask keeps rows while they are sorted. {_SCRATCH}"
             ) from error
+        if _from(error, "tempfile"):
+            raise JobError(f"no folder for temporary files can be written. {_SCRATCH}") from error
         if (
             type(error).__name__ == "P2PConsistencyError"
         ):  # what other workers say of one that failed

@@ -19,6 +19,7 @@ from typing import Any
 
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, JobError, LockedError
+from noisydask.interrupts import raise_if_interrupted, uninterrupted
 from noisydask.running.progress import Reporter
 from noisydask.running.status import StatusReporter
 from noisydask.storage.conditional import ConflictError, Document, Seen
@@ -103,8 +104,10 @@ class Publication:
             "published": datetime.now(UTC).isoformat(),
             "manifest": asdict(written),
         }
+        raise_if_interrupted()
         try:
-            self._latest.write(pointer, self._seen)
+            with uninterrupted():  # a write that nobody waits for may succeed after all
+                self._latest.write(pointer, self._seen)
         except ConflictError as error:
             raise LockedError(
                 f"another run was published at {self.output.place.shown} while this one worked; "

@@ -141,7 +141,13 @@ class PublishedRun:
 
 def temporary_folder() -> str:
     """A new folder on this machine, where Dask has its temporary files."""
-    return tempfile.mkdtemp(prefix="noisydask-", dir=dask.config.get("temporary-directory", None))
+    try:
+        where = dask.config.get("temporary-directory", None)
+        return tempfile.mkdtemp(prefix="noisydask-", dir=where)
+    except OSError as error:
+        raise InputError(
+            "no folder for temporary files can be written: give out=, or name one by TMPDIR"
+        ) from error
 
 
 @dataclass(frozen=True)

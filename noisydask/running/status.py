@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from noisydask.errors import NoisydaskError
-from noisydask.running.interrupts import Interrupted
+from noisydask.interrupts import Interrupted, raise_if_interrupted
 from noisydask.running.progress import Reporter
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.store import RunStore
@@ -75,6 +75,7 @@ class StatusReporter:
 
     def phase(self, name: str) -> None:
         """A phase begins."""
+        raise_if_interrupted()
         self._at_phase()
         self._inner.phase(name)
         self._say(phase=name)

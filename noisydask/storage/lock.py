@@ -21,6 +21,7 @@ from typing import Any
 
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError, JobError, LockedError, NoisydaskError
+from noisydask.interrupts import uninterrupted
 from noisydask.storage.conditional import (
     ConflictError,
     Document,
@@ -99,11 +100,12 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        with self._alone:
-            self._release()
+        with uninterrupted():
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join()
+            with self._alone:
+                self._release()
 
     def _release(self) -> None:
         if self._held is None or self._lost is not None:
@@ -132,7 +134,8 @@ class Lock:
             If another driver has taken it over.
         """
         try:
-            self._renew()
+            with uninterrupted():
+                self._renew()
         except ConflictError as error:
             self._lost = error
         except LockedError:
@@ -159,7 +162,8 @@ class Lock:
             self._without_conditions("it does not know them")
 
     def _take(self, seen: Seen | None) -> None:
-        self._held = self._document.write(self._value(), seen)
+        with uninterrupted():  # else it may be ours without our knowledge
+            self._held = self._document.write(self._value(), seen)
 
     def _without_conditions(self, why: str) -> None:
         self._document = Document(self.root / LOCK, unsafe=True)
