@@ -1,15 +1,15 @@
 """noisydask: find mislabeled examples in classification data of any size, on Dask.
 
 The program reads predicted probabilities once, keeps a few numbers of each row as evidence, and
-answers everything that confident learning asks from them, exactly.
+answers everything that confident learning asks from them, exactly. Names are imported when they are
+first used: the command is to answer at once.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from noisydask.combined.combine import combine
-from noisydask.combined.consensus import Consensus
-from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
-from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from noisydask.errors import (
     DatasetError,
     GateError,
@@ -19,15 +19,37 @@ from noisydask.errors import (
     LockedError,
     NoisydaskError,
 )
-from noisydask.issues.find import find_label_issues
-from noisydask.issues.results import LabelIssues
-from noisydask.losses.analyze import analyze_loss_dynamics
-from noisydask.losses.recorder import LossRecorder
-from noisydask.losses.results import LossDynamics
-from noisydask.running.progress import ProgressBar, ProgressLog
-from noisydask.runs import open_run
 
-__version__ = version("noisydask")
+if TYPE_CHECKING:
+    from noisydask.combined.combine import combine
+    from noisydask.combined.consensus import Consensus
+    from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
+    from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
+    from noisydask.issues.find import find_label_issues
+    from noisydask.issues.results import LabelIssues
+    from noisydask.losses.analyze import analyze_loss_dynamics
+    from noisydask.losses.recorder import LossRecorder
+    from noisydask.losses.results import LossDynamics
+    from noisydask.running.progress import ProgressBar, ProgressLog
+    from noisydask.runs import open_run
+
+    __version__: str
+
+#: Other public names, by the module in which they are.
+_MODULES = {
+    "combined.combine": ["combine"],
+    "combined.consensus": ["Consensus"],
+    "compat.cleanlab": ["LabelInspector", "find_label_issues_batched"],
+    "compat.datumaro": ["LossDynamicsAnalyzer", "NoisyLabelCandidate"],
+    "issues.find": ["find_label_issues"],
+    "issues.results": ["LabelIssues"],
+    "losses.analyze": ["analyze_loss_dynamics"],
+    "losses.recorder": ["LossRecorder"],
+    "losses.results": ["LossDynamics"],
+    "running.progress": ["ProgressBar", "ProgressLog"],
+    "runs": ["open_run"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Consensus",
@@ -52,6 +74,15 @@ __all__ = [
     "find_label_issues_batched",
     "open_run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("noisydask")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'noisydask' has no attribute {name!r}")
+    return getattr(import_module(f"noisydask.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

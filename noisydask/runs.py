@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisydask.combined.consensus import Consensus
+import noisydask
 from noisydask.errors import InputError
-from noisydask.issues.results import LabelIssues
-from noisydask.losses.results import LossDynamics
 from noisydask.storage.store import Output
 
 #: What a job returns, by the job's name in the manifest.
-_RESULTS = {"issues": LabelIssues, "dynamics": LossDynamics, "combine": Consensus}
+_RESULTS = {"issues": "LabelIssues", "dynamics": "LossDynamics", "combine": "Consensus"}
 
 
 def open_run(
@@ -45,4 +43,4 @@ def open_run(
         raise InputError(
             f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know"
         )
-    return _RESULTS[job](found, manifest)
+    return getattr(noisydask, _RESULTS[job])(found, manifest)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
 
 from noisydask.errors import InputError, JobError
-from noisydask.storage import rows as rows_module
+from noisydask.storage import zarr_arrays
 from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
 from noisydask.storage.counting import CountingStore
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
@@ -73,7 +73,7 @@ def test_bytes_read_are_those_of_the_chunks(place: Place, layout: str) -> None:
 def test_without_the_package_zarrs(
     tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(zarr_arrays, "find_spec", lambda name: None)
     url = write_zarr(Place(str(tmp_path / "p.zarr")), DATA.pred_probs, layout)
     rows = open_rows(url, "pred_probs")
     assert isinstance(rows.array.store, CountingStore)
@@ -104,7 +104,7 @@ def test_unusual_zarr(
     tmp_path: Path, values: Any, how: Any, zarrs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not zarrs:
-        monkeypatch.setattr(rows_module, "find_spec", lambda name: None)
+        monkeypatch.setattr(zarr_arrays, "find_spec", lambda name: None)
     zarr.create_array(tmp_path, data=values, chunks=(100, 7)[: values.ndim], **how)
     check_reads(open_rows(str(tmp_path), "x"), values.astype(values.dtype.newbyteorder("=")))
 

@@ -281,35 +281,6 @@ def test_a_store_that_nobody_runs_is_one_error(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
-def test_another_version_on_the_cluster_is_named(
-    data: Path,
-    one_worker: LocalCluster,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import noisydask.running.cluster as cluster  # noqa: PLC0415
-
-    real = cluster._version
-
-    def other(found: dict[str, Any], package: str) -> str | None:
-        return (
-            "1.2.3"
-            if package == "dask" and "nanny" not in found and found.get("here")
-            else real(found, package)
-        )
-
-    def versions(client: Any, packages: list[str]) -> dict[str, Any]:
-        found = original(client, packages=packages)
-        found["client"]["here"] = True
-        return found
-
-    original = cluster.Client.get_versions
-    monkeypatch.setattr(cluster, "_version", other)
-    monkeypatch.setattr(cluster.Client, "get_versions", versions)
-    assert main([*arguments(data), *on(one_worker)]) == 2
-    assert "dask 1.2.3 here" in capfd.readouterr().err
-
-
 def test_show_without_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path)]) == 2
     assert "no finished run" in capfd.readouterr().err

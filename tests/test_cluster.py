@@ -110,12 +110,12 @@ def test_a_job_without_workers_does_not_wait_for_ever(monkeypatch: pytest.Monkey
     with LocalCluster(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as cluster:
-        monkeypatch.setattr("noisydask.running.cluster.LOOK_SECONDS", 0.2)
+        monkeypatch.setattr("noisydask.running.workers.LOOK_SECONDS", 0.2)
         config = ClusterConfig(scheduler=cluster.scheduler_address)
 
         def desert() -> None:
             with connect(config) as client:
-                monkeypatch.setattr("noisydask.running.cluster.WORKER_SECONDS", 1.5)
+                monkeypatch.setattr("noisydask.running.workers.WORKER_SECONDS", 1.5)
                 future = client.submit(time.sleep, 60)
                 cluster.scale(0)
                 future.result()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -124,7 +126,20 @@ def test_passes_know_no_dask() -> None:
 
 
 def test_only_graph_builds_graphs() -> None:
-    # These turn arrays of the caller into Dask arrays, or results into lazy ones; none runs a pass.
-    hands_over = {"storage.arrays", "issues.results"}
+    # The other turns arrays of the caller into Dask arrays, and runs no pass.
     builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
-    assert builders == hands_over | {"running.graph"}
+    assert builders == {"storage.arrays", "running.graph"}
+
+
+@pytest.mark.parametrize(
+    ("words", "packages"),
+    [
+        (["--version"], {"numpy", "pandas", "fsspec", "zarr", "dask", "numba", "pydantic"}),
+        (["show", "nowhere"], {"zarr", "dask", "distributed", "numba"}),
+    ],
+)
+def test_what_answers_at_once_imports_little(words: list[str], packages: set[str]) -> None:
+    code = "import sys; from noisydask.command.cli import main; main({!r}); print(*sys.modules)"
+    command = [sys.executable, "-c", code.format(words)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert not packages & {*done.stdout.split()}

@@ -32,6 +32,8 @@ from noisydask.storage.store import Output, RunStore
 
 #: Tasks of a thread in a pass that counts.
 _TASKS = 2
+#: Bytes of a row in memory, about.
+_ROW_BYTES = 64
 
 
 def combine(
@@ -123,6 +125,16 @@ class CombineJob(Job[Consensus]):
     name = "combine"
     inputs: Inputs
     top: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the rows that are joined, about."""
+        return self.inputs.rows * _ROW_BYTES
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What both runs and the ids need."""
+        return self.inputs.packages
 
     def _run(self, publication: Publication, started: datetime) -> Consensus:
         run = publication.run

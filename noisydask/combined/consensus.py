@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from noisydask.running.graph import Table
 from noisydask.running.published import PublishedRun
+
+if TYPE_CHECKING:
+    from noisydask.running.graph import Table
 
 
 @dataclass(eq=False, repr=False)

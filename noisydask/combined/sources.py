@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,17 @@ class Inputs:
         }
 
     @property
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that a worker needs to read both."""
+        names = self.sources.ids.packages if self.sources.ids else frozenset[str]()
+        return self.sources.quality.packages | self.sources.dynamics.place.packages | names
+
+    @property
     def rows(self) -> int:
         """Rows that are read of both sides, at most."""
         return self.sources.grid.rows + (self.dynamics_rows if self.on == "id" else 0)
 
-    @property
+    @cached_property
     def dynamics_rows(self) -> int:
         """Rows of the dynamics job's ranking."""
         return sum(

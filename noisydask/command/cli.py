@@ -6,40 +6,47 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import dask
 import typer
 
-from noisydask import __version__
-from noisydask.combined.combine import combine as both_jobs
-from noisydask.command import console, console_consensus, console_dynamics, nightly
-from noisydask.command.console_changes import changes_as_json, show_changes
-from noisydask.command.nightly_config import NightlyConfig
+import noisydask
 from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
-from noisydask.command.overrides import merged, merged_cluster, merged_night
 from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
 from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.interrupts import Interrupted, interruptible
-from noisydask.issues.changes import diff as compare_runs
-from noisydask.issues.find import find_label_issues
-from noisydask.losses.analyze import analyze_loss_dynamics
-from noisydask.running import graph
-from noisydask.running.cluster import NoProcessesError, connect
-from noisydask.running.config import (
-    ClusterConfig,
-    Config,
-    IssuesConfig,
-    checked,
-    checked_cluster,
-    read_config,
-)
-from noisydask.running.progress import ProgressBar, ProgressLog, Reporter, logger
-from noisydask.runs import open_run
-from noisydask.storage.store import Output
+from noisydask.lazily import Lazy
+
+if TYPE_CHECKING:
+    import dask
+
+    from noisydask.command import (
+        console,
+        console_changes,
+        console_consensus,
+        console_dynamics,
+        nightly,
+        overrides,
+    )
+    from noisydask.command.nightly_config import NightlyConfig
+    from noisydask.issues import changes as issue_changes
+    from noisydask.running import beginning, progress
+    from noisydask.running import config as configs
+    from noisydask.running.config import ClusterConfig, Config
+    from noisydask.running.progress import Reporter
+    from noisydask.storage import store
+else:
+    dask, configs = Lazy("dask"), Lazy("noisydask.running.config")
+    console = Lazy("noisydask.command.console")
+    console_changes = Lazy("noisydask.command.console_changes")
+    console_consensus = Lazy("noisydask.command.console_consensus")
+    console_dynamics = Lazy("noisydask.command.console_dynamics")
+    nightly, overrides = Lazy("noisydask.command.nightly"), Lazy("noisydask.command.overrides")
+    issue_changes, beginning = Lazy("noisydask.issues.changes"), Lazy("noisydask.running.beginning")
+    progress, store = Lazy("noisydask.running.progress"), Lazy("noisydask.storage.store")
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.",
@@ -63,14 +70,14 @@ _COMBINED = ("issues", "dynamics", "ids", "out")
 @takes(ISSUES, required=("labels", "pred_probs", "out"))
 def issues(**given: Any) -> None:
     """Find the label issues of a dataset."""
-    _run_and_show(merged({"job": "issues"}, given))
+    _run_and_show(overrides.merged({"job": "issues"}, given))
 
 
 @app.command()
 @takes(DYNAMICS, required=("out",))
 def dynamics(**given: Any) -> None:
     """Rank examples by the moving average of their training losses."""
-    _run_and_show(merged({"job": "dynamics"}, given))
+    _run_and_show(overrides.merged({"job": "dynamics"}, given))
 
 
 @app.command()
@@ -85,7 +92,7 @@ def combine(
     """
     if not given["out"]:
         raise InputError("--out is missing or empty")
-    cluster = checked_cluster(merged_cluster({}, given))
+    cluster = configs.checked_cluster(overrides.merged_cluster({}, given))
     common = given["storage_options"] or {}
     options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
     own = (
@@ -101,7 +108,7 @@ def combine(
     )
     how = {name: given[name] for name in own if given[name] is not None}
     with _connected(cluster) as reporter:
-        found = both_jobs(
+        found = noisydask.combine(
             issues_out, dynamics_out, **how, storage_options=options, reporter=reporter
         )
     _show(found, 10)
@@ -113,11 +120,11 @@ def run(
     config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any
 ) -> None:
     """Run the jobs of a configuration file; options given here win over the file's."""
-    values = read_config(config)
+    values = configs.read_config(config)
     if values.get("job") == "nightly":
-        _run_night(merged_night(values, given))
+        _run_night(overrides.merged_night(values, given))
     else:
-        _run_and_show(merged(values, given))
+        _run_and_show(overrides.merged(values, given))
 
 
 @app.command()
@@ -131,11 +138,13 @@ def diff(
 ) -> None:
     """Show what changed between two runs: issues that are new, gone and moved."""
     with dask.config.set(scheduler="threads"):
-        changes = compare_runs(Output.at(out, storage_options), before, after, top)
+        changes = issue_changes.diff(store.Output.at(out, storage_options), before, after, top)
     if as_machine:
-        out_console.out(json.dumps(changes_as_json(changes), indent=1), highlight=False)
+        out_console.out(
+            json.dumps(console_changes.changes_as_json(changes), indent=1), highlight=False
+        )
     else:
-        show_changes(out_console, changes)
+        console_changes.show_changes(out_console, changes)
 
 
 @app.command()
@@ -146,7 +155,7 @@ def show(
     storage_options: StorageOptions = None,
 ) -> None:
     """Show the published run of an output: summary and worst labels, or first candidates."""
-    found = open_run(out, storage_options=storage_options)
+    found = noisydask.open_run(out, storage_options=storage_options)
     if as_machine:
         told = _SHOWN[found.manifest["job"]].as_json(found, top) | {"warnings": found.warnings}
         out_console.out(json.dumps(told, indent=1), highlight=False)
@@ -172,12 +181,12 @@ def demo(
     losses.record_losses(folder)
     if data_only:
         return
-    config = checked(digits.options(folder))
+    config = configs.checked(digits.options(folder))
     found = _run_and_show(config)
     out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
     with _connected(config.cluster) as reporter:
-        ranked = analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
-        both = both_jobs(found, ranked, out=folder / "both", reporter=reporter)
+        ranked = noisydask.analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
+        both = noisydask.combine(found, ranked, out=folder / "both", reporter=reporter)
     _show(ranked, 5)
     _show(both, 5)
     out_console.print(losses.verdict(folder, both), highlight=False)
@@ -263,7 +272,8 @@ def _do_and_show(config: Config, names: list[str] | None, reporter: Reporter) ->
     """Run a job on the cluster at hand; a run that the quality gate does not let pass is shown all
     the same.
     """
-    job: Any = find_label_issues if isinstance(config, IssuesConfig) else analyze_loss_dynamics
+    issues = isinstance(config, configs.IssuesConfig)
+    job: Any = noisydask.find_label_issues if issues else noisydask.analyze_loss_dynamics
     try:
         return _show(job(**config.arguments(), class_names=names, reporter=reporter), 10)
     except GateError as error:
@@ -284,14 +294,14 @@ def _run_night(config: NightlyConfig) -> None:
             "issues": one,
             "dynamics": one,
             "combine": lambda section: _show(
-                both_jobs(**section.arguments(), reporter=reporter), 10
+                noisydask.combine(**section.arguments(), reporter=reporter), 10
             ),
         }
         steps = [
             nightly.Step(name, partial(jobs[name], section), config.needs(name))
             for name, section in config.sections()
         ]
-        outcomes = nightly.run_night(steps, graph.is_usable)
+        outcomes = nightly.run_night(steps, beginning.is_usable)
     for outcome in outcomes:
         out_console.print(
             printable(f"{outcome.name}: {outcome.why}"),
@@ -313,32 +323,26 @@ def _show(found: Any, top: int) -> Any:
 
 @contextmanager
 def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
-    """A client for the time of a job, and what shows its progress."""
+    """Workers for the jobs that are run meanwhile, and what shows their progress."""
     reporter = _reporter()
-    with ExitStack() as stack:
-        try:
-            client = stack.enter_context(connect(cluster))
-            reporter.phase(f"Dask dashboard: {client.dashboard_link}")
-        except NoProcessesError as error:
-            reporter.phase(f"{error}; threads of this process do the work, which takes longer")
-            stack.enter_context(dask.config.set(scheduler="threads"))
+    with beginning.workers_of(cluster, reporter.phase):
         yield reporter
 
 
 def _reporter() -> Reporter:
     """A bar on a terminal, plain lines elsewhere."""
     if err_console.is_terminal:
-        return ProgressBar(err_console)
+        return progress.ProgressBar(err_console)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    return ProgressLog()
+    progress.logger.handlers[:] = [handler]
+    progress.logger.setLevel(logging.INFO)
+    return progress.ProgressLog()
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"noisydask {__version__}")
+        print(f"noisydask {noisydask.__version__}")
         raise typer.Exit
 
 

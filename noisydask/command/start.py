@@ -21,14 +21,16 @@ def start(arguments: Sequence[str] | None = None) -> NoReturn:
     except RuntimeError:  # a number without a name, as in containers: libraries fail at it
         os.environ["HOME"] = "/"
     try:
-        # These imports take a second or two.
+        # What this imports takes a while.
         from noisydask.command.cli import main  # noqa: PLC0415
-        from noisydask.storage.zarr_stores import end_zarr  # noqa: PLC0415
 
         status = main(arguments)
     except Exception:
         if sys.platform != "linux" or os.access("/proc/meminfo", os.R_OK):
             raise
         sys.exit("error: Dask needs /proc, which is not mounted here, or not all of it")
-    end_zarr()
+    if "zarr" in sys.modules:
+        from noisydask.storage.zarr_stores import end_zarr  # noqa: PLC0415
+
+        end_zarr()
     sys.exit(status)

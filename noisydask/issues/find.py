@@ -207,11 +207,13 @@ _Found = TypeVar("_Found", bound=_Results, covariant=True)
 
 
 class _Job(Protocol[_Found]):
+    def begin(self) -> None: ...
     def run(self, output: Output) -> _Found: ...
 
 
 def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
     """Run a job whose results go with the returned object."""
+    job.begin()
     folder = _shared_folder()
     try:
         found = job.run(Output.at(folder))

@@ -87,10 +87,15 @@ class Inputs:
         warnings = differing_indexes(given) + _shuffled_columns(pred_probs, names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names, warnings)
 
+    @property
+    def opened(self) -> dict[str, Rows | DaskRows]:
+        """The inputs that there are, by name."""
+        found = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
     def urls(self) -> dict[str, str]:
         """Where the inputs lie that lie in a store, by name."""
-        opened = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
-        return {name: rows.url for name, rows in opened.items() if isinstance(rows, Rows)}
+        return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:

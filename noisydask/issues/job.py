@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed.scheduler import KilledWorker
 
 from noisydask.core.blocks import plan_blocks
 from noisydask.core.confident import num_issues
@@ -29,6 +28,7 @@ from noisydask.issues.changes import since
 from noisydask.issues.inputs import IDS, Inputs
 from noisydask.issues.ranked import Ranking, kept
 from noisydask.issues.results import LabelIssues
+from noisydask.lazily import Lazy
 from noisydask.running import graph
 from noisydask.running.deaths import deadly
 from noisydask.running.job import (
@@ -43,11 +43,16 @@ from noisydask.running.job import (
 )
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
-from noisydask.storage.arrays import DaskRows, Rows
+from noisydask.storage.arrays import DaskRows, Rows, all_packages
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.storage.sources import block_sources, describe
 from noisydask.storage.store import Output, RunStore
+
+if TYPE_CHECKING:
+    from distributed import scheduler
+else:
+    scheduler = Lazy("distributed.scheduler")
 
 logger = logging.getLogger("noisydask")
 
@@ -72,6 +77,16 @@ class IssueJob(Job[LabelIssues]):
     bytes_read: int = 0
     rebuilt: str | None = None
     ids: Rows | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all probabilities."""
+        return self.inputs.pred_probs.num_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the inputs need that lie in stores."""
+        return all_packages(self.inputs.opened.values())
 
     def _run(self, publication: Publication, started: datetime) -> LabelIssues:
         for text in self.inputs.warnings:
@@ -142,9 +157,7 @@ class IssueJob(Job[LabelIssues]):
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
-        self.snapshots = snapshots(
-            {"labels": self.inputs.labels, "pred_probs": probs, "ids": self.inputs.ids}
-        )
+        self.snapshots = snapshots(self.inputs.opened)
         rows, num_classes = probs.shape
         grid = plan_blocks(
             rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes
@@ -231,7 +244,7 @@ class IssueJob(Job[LabelIssues]):
         """A pass that may read; where it kills its workers, the block is named."""
         try:
             return graph.run_pass(name, task, numbers, *arrays)
-        except KilledWorker as error:
+        except scheduler.KilledWorker as error:
             open_blocks = (
                 source for source in graph.task_of(error, numbers) if not _complete(source, data)
             )
@@ -372,11 +385,6 @@ class IssueJob(Job[LabelIssues]):
         num_parts: int,
     ) -> dict[str, Any]:
         """Everything there is to know of a run."""
-        inputs = {
-            "labels": self.inputs.labels,
-            "pred_probs": self.inputs.pred_probs,
-            "ids": self.inputs.ids,
-        }
         more = {
             name: describe(snapshot, counts["classes"], name)
             for name, snapshot in self.snapshots.items()
@@ -389,8 +397,7 @@ class IssueJob(Job[LabelIssues]):
             "settings": asdict(self.settings),
             "inputs": {
                 name: rows.describe() | more.get(name, {})
-                for name, rows in inputs.items()
-                if rows is not None
+                for name, rows in self.inputs.opened.items()
             },
             "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
             "class_names": list(names) if names is not None else None,

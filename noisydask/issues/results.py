@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from noisydask.running.published import PublishedRun
+
+if TYPE_CHECKING:
+    from noisydask.running.graph import LazyArray
 
 
 @dataclass(eq=False, repr=False)
@@ -81,7 +83,7 @@ class LabelIssues(PublishedRun):
         return cast(npt.NDArray[np.int64], self._array("confident_joint.zarr"))
 
     @property
-    def label_quality(self) -> da.Array:
+    def label_quality(self) -> LazyArray:
         """Score of every example's label, low is likely wrong; NaN where skipped: lazy,
         (num_examples,).
         """

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from distributed.scheduler import KilledWorker
 
 from noisydask.core import ranking
 from noisydask.core.blocks import plan_blocks
@@ -24,6 +23,7 @@ from noisydask.core.receipts import Why
 from noisydask.core.settings import LossSettings
 from noisydask.errors import InputError
 from noisydask.issues.passes import refine, tie
+from noisydask.lazily import Lazy
 from noisydask.losses import candidates as asked
 from noisydask.losses import dense_passes as passes
 from noisydask.losses import tables as loss_tables
@@ -46,10 +46,15 @@ from noisydask.running.job import (
 )
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
-from noisydask.storage.arrays import DaskRows
+from noisydask.storage.arrays import DaskRows, all_packages
 from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
 from noisydask.storage.sources import describe_losses, refuse_lost_losses
 from noisydask.storage.store import RunStore
+
+if TYPE_CHECKING:
+    from distributed import scheduler
+else:
+    scheduler = Lazy("distributed.scheduler")
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -82,6 +87,16 @@ class DynamicsJob(Job[LossDynamics]):
     class_names: tuple[str, ...] | None = None
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     rebuilt: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all losses."""
+        return self.inputs.losses.num_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the inputs need that lie in stores."""
+        return all_packages(self.inputs.opened.values())
 
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         for text in self.inputs.warnings:
@@ -206,7 +221,7 @@ class DynamicsJob(Job[LossDynamics]):
             )
             try:
                 state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
-            except KilledWorker as error:
+            except scheduler.KilledWorker as error:
                 kept = data.states.complete if data.states else lambda source: False
                 open_blocks = (
                     source.number for source in graph.task_of(error, numbers) if not kept(source)

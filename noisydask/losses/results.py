@@ -18,17 +18,23 @@ import pyarrow.parquet as pq
 
 from noisydask.core.blocks import plan_tasks
 from noisydask.core.choices import PlotMode
-from noisydask.core.dynamics import ema_curves
 from noisydask.errors import InputError
+from noisydask.lazily import Lazy
 from noisydask.losses.class_names import called
-from noisydask.losses.examples import EXAMPLE, LABEL, ema_frame, joined
-from noisydask.losses.inputs import LossInputs
 from noisydask.losses.row_problems import DROPPED
-from noisydask.losses.table_passes import find_examples
 from noisydask.report.curves import plot_ema_loss_dynamics
-from noisydask.running import graph
 from noisydask.running.published import PublishedRun
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
+
+if TYPE_CHECKING:
+    from noisydask.core import dynamics
+    from noisydask.losses import examples, table_passes
+    from noisydask.losses.inputs import LossInputs
+    from noisydask.running import graph
+else:
+    dynamics, graph = Lazy("noisydask.core.dynamics"), Lazy("noisydask.running.graph")
+    examples = Lazy("noisydask.losses.examples")
+    table_passes = Lazy("noisydask.losses.table_passes")
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,9 +190,9 @@ class LossDynamics(PublishedRun):
             curves = self._array("top_curves.zarr")
             first = self.top_k(len(curves))
             named: pd.Index[Any] = pd.MultiIndex.from_frame(
-                first[[name for name in EXAMPLE if name in first]]
+                first[[name for name in examples.EXAMPLE if name in first]]
             )
-            labels = first[LABEL].tolist() if LABEL in first else None
+            labels = first[examples.LABEL].tolist() if examples.LABEL in first else None
         else:
             frame, labels = self._chosen(list(candidates), storage_options)
             curves, named = frame.to_numpy(), frame.index
@@ -219,7 +225,7 @@ class LossDynamics(PublishedRun):
             if "labels" in self.manifest["inputs"]
             else None
         )
-        curves = ema_curves(losses, self.manifest["settings"]["alpha"])
+        curves = dynamics.ema_curves(losses, self.manifest["settings"]["alpha"])
         self._check_unchanged(positions, curves)
         return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
 
@@ -260,30 +266,34 @@ class LossDynamics(PublishedRun):
         if not ids:
             none = self.top_k(0)
             index: pd.Index[Any] = pd.MultiIndex.from_frame(
-                none[[name for name in EXAMPLE if name in none]]
+                none[[name for name in examples.EXAMPLE if name in none]]
             )
             curves = np.zeros((0, len(self.iterations)))
             return pd.DataFrame(
                 curves, _plain(index), self.iterations
-            ), [] if LABEL in none else None
+            ), [] if examples.LABEL in none else None
         losses = self.manifest["loss_parts"]
         numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
         pieces = graph.run_pass(
-            "find", partial(find_examples, ids=ids, losses=losses, run=self.run), numbers
+            "find",
+            partial(table_passes.find_examples, ids=ids, losses=losses, run=self.run),
+            numbers,
         )
         missing = sorted(
             set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str
         )
         if missing:
             raise InputError(f"{missing[0]!r} is no example of this run")
-        found = joined(pieces).sorted()
+        found = examples.joined(pieces).sorted()
         found = found.take(
             np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable")
         )
-        values = ema_frame(found, self.manifest["settings"]["alpha"], self.iterations.to_numpy())
-        names = [name for name in EXAMPLE if name in found.keys]
+        values = examples.ema_frame(
+            found, self.manifest["settings"]["alpha"], self.iterations.to_numpy()
+        )
+        names = [name for name in examples.EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
-        labels = found.keys[LABEL].tolist() if LABEL in found.keys else None
+        labels = found.keys[examples.LABEL].tolist() if examples.LABEL in found.keys else None
         return pd.DataFrame(values, _plain(index), self.iterations), labels
 
     def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:

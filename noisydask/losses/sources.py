@@ -52,6 +52,11 @@ class LossSource(Protocol):
         """
         ...
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that a worker needs to read it."""
+        ...
+
     def gather(self, gathering: Gathering) -> GatherState:
         """Bring the losses of each example together and take them in."""
         ...
@@ -87,6 +92,11 @@ class FileSource:
         """Units, read and then taken in, whole or after the shuffle."""
         units = len(self.files.units)
         return units + (units if self.files.whole else self._num_parts), self.files.num_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the place of the files needs."""
+        return self.files.place.packages
 
     def gather(self, gathering: Gathering) -> GatherState:
         """Read each unit once; where ids lie in several, shuffle their rows."""
@@ -149,6 +159,11 @@ class FrameSource:
         if indexed and not frame.known_divisions:
             frame, indexed = frame.reset_index(), False
         return cls(frame, columns, text, indexed, block_bytes)
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """None: the rows travel as they are."""
+        return frozenset()
 
     @property
     def pieces(self) -> tuple[int, int]:
@@ -261,6 +276,13 @@ class DatumaroSource:
     def pieces(self) -> tuple[int, int]:
         """Files; what lies in memory is none."""
         return (0 if isinstance(self.dataset, DatumaroObject) else len(self.dataset.files)), 0
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the place of the files needs."""
+        if isinstance(self.dataset, DatumaroObject):
+            return frozenset()
+        return self.dataset.place.packages
 
     def gather(self, gathering: Gathering) -> GatherState:
         """Read each file once, as a stream; what lies in memory is taken in here."""

@@ -40,6 +40,16 @@ class TableJob(Job[LossDynamics]):
     settings: LossSettings
     class_names: tuple[str, ...] | None = None
 
+    @property
+    def size(self) -> int | None:
+        """Bytes of all rows; of a dataset nobody knows."""
+        return self.source.pieces[1] or None
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the source needs where it lies in a store."""
+        return self.source.packages
+
     def _run(self, publication: Publication, started: datetime) -> LossDynamics:
         run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
         state = self._gather(run)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from dask.utils import parse_bytes
-from distributed.comm import get_address_host
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
@@ -22,9 +21,15 @@ from noisydask.core.choices import (
 )
 from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError
+from noisydask.lazily import Lazy
 from noisydask.running.refusals import told
 from noisydask.running.sizes import Size
 from noisydask.storage.locations import Location, blame, reason, shown
+
+if TYPE_CHECKING:
+    from distributed import comm
+else:
+    comm = Lazy("distributed.comm")
 
 #: A worker of less dies of its own packages, again and again.
 LEAST_MEMORY = 250_000_000
@@ -61,7 +66,7 @@ AnyPlace = Annotated[Place, BeforeValidator(_as_place)]
 def _address(text: str) -> str:
     """An address, as far as can be told without asking there."""
     try:
-        get_address_host(text)
+        comm.get_address_host(text)
     except (ValueError, KeyError):
         raise ValueError("is no address of a scheduler, such as tcp://10.0.0.1:8786") from None
     return text

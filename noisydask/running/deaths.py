@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from distributed.scheduler import KilledWorker
+from typing import TYPE_CHECKING
 
 from noisydask.errors import JobError
 from noisydask.storage.locations import shown
 from noisydask.storage.rows import Rows
+
+if TYPE_CHECKING:
+    from distributed.scheduler import KilledWorker
 
 
 def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | None) -> JobError:

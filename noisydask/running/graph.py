@@ -14,24 +14,30 @@ from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import accumulate, pairwise
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayValuesDep
-from distributed.scheduler import KilledWorker
 
 from noisydask.core.blocks import BlockGrid
+from noisydask.lazily import Lazy
 from noisydask.storage.frames import stacked
 
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    from distributed.scheduler import KilledWorker
+
+    Table = dd.DataFrame
+else:
+    dd = Lazy("dask.dataframe")
+
 Frames = LazyArray = da.Array
-Table = dd.DataFrame
 
 _SPLIT_EVERY = 8
 #: How often a failed task is tried again, for a store that fails for longer than its client
@@ -338,11 +344,3 @@ def active_client() -> Any | None:
     get = dask.base.get_scheduler(cls=da.Array)
     owner = getattr(get, "__self__", None)
     return owner if hasattr(owner, "scheduler_info") else None
-
-
-def is_usable() -> bool:
-    """Whether there is a client whose scheduler has not gone, or threads do the work."""
-    client = active_client()
-    if client is None:
-        return dask.config.get("scheduler", None) == "threads"
-    return client.status == "running"

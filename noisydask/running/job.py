@@ -14,20 +14,25 @@ from functools import cache
 from importlib.metadata import version
 from platform import python_version
 from traceback import walk_tb
-from typing import Any, ClassVar, Generic, TypeVar
-
-from distributed.system import MEMORY_LIMIT
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from noisydask.core import compiled
-from noisydask.core.blocks import BLOCKS_IN_MEMORY, plan_tasks
+from noisydask.core.blocks import BLOCKS_IN_MEMORY, DEFAULT_BLOCK_BYTES, plan_tasks
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.lazily import Lazy
 from noisydask.running import graph
+from noisydask.running.beginning import begin
 from noisydask.running.progress import Reporter, logger
 from noisydask.running.publish import Publication, publishing
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.locations import Location, is_full, reason
 from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
+
+if TYPE_CHECKING:
+    from distributed import system
+else:
+    system = Lazy("distributed.system")
 
 Found = TypeVar("Found")
 
@@ -57,6 +62,20 @@ class Job(ABC, Generic[Found]):
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
 
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Bytes that the job reads, in memory; None where nobody knows before."""
+
+    @property
+    @abstractmethod
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that its inputs need."""
+
+    def begin(self, packages: frozenset[str] = frozenset()) -> None:
+        """Have workers ready that have these packages and those of the inputs."""
+        begin(self.size, self.packages | packages, self.reporter.phase)
+
     def run(self, output: Output) -> Found:
         """Do the job while the output is locked; what it found is published then."""
         started = datetime.now(UTC)
@@ -65,6 +84,8 @@ class Job(ABC, Generic[Found]):
                 "kernels are compiled anew by each process, which takes seconds: no folder for "
                 "Numba's cache can be written; set NUMBA_CACHE_DIR to one that can"
             )
+        with failures_told(output.place):
+            self.begin(output.place.packages)
         with (
             failures_told(output.place),
             publishing(output, self.publish, self.reporter) as publication,
@@ -226,10 +247,11 @@ def check_memory(block_bytes: int) -> None:
     """Refuse a plan that does not fit the workers, before the first task."""
     client = graph.active_client()
     if client is None:
-        if block_bytes > MEMORY_LIMIT:
+        # What the usual block needs any machine has; to ask takes importing all of distributed.
+        if block_bytes > DEFAULT_BLOCK_BYTES and block_bytes > system.MEMORY_LIMIT:
             raise InputError(
                 f"a block of {block_bytes:,} bytes does not fit this machine's memory, "
-                f"{MEMORY_LIMIT:,} bytes"
+                f"{system.MEMORY_LIMIT:,} bytes"
             )
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from distributed import get_worker
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
@@ -25,7 +24,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from noisydask.lazily import Lazy
 from noisydask.running import graph
+
+if TYPE_CHECKING:
+    import distributed
+else:
+    distributed = Lazy("distributed")
 
 logger = logging.getLogger("noisydask")
 
@@ -47,7 +52,7 @@ class Notifier:
             listener(rows, num_bytes)
             return
         try:
-            worker = get_worker()
+            worker = distributed.get_worker()
         except ValueError:  # a scheduler of processes: nobody to tell
             return
         worker.log_event(self.topic, {"rows": rows, "bytes": num_bytes})

@@ -12,7 +12,7 @@ from functools import partial
 from html import escape
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import dask
 import numpy as np
@@ -20,15 +20,22 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
 
 from noisydask.errors import InputError, JobError, LabelWarning
+from noisydask.lazily import Lazy
 from noisydask.report.notebook import as_html
-from noisydask.running import graph
-from noisydask.running.progress import Reporter
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import Output, RunStore
-from noisydask.storage.zarr_stores import zarr_store
+
+if TYPE_CHECKING:
+    import zarr
+
+    from noisydask.running import graph
+    from noisydask.running.progress import Reporter
+    from noisydask.storage import zarr_stores
+else:
+    zarr, zarr_stores = Lazy("zarr"), Lazy("noisydask.storage.zarr_stores")
+    graph = Lazy("noisydask.running.graph")
 
 #: Rows that a notebook shows of a run.
 _HTML_ROWS = 10
@@ -99,7 +106,9 @@ class PublishedRun:
             self.run = Output.at(folder).run_store(self.run.run)
 
     def _open(self, name: str) -> zarr.Array[Any]:
-        return zarr.open_array(zarr_store(self.run.place / name, read_only=True), mode="r")
+        return zarr.open_array(
+            zarr_stores.zarr_store(self.run.place / name, read_only=True), mode="r"
+        )
 
     def _lazy(self, name: str) -> graph.LazyArray:
         """An array of the run, read chunk by chunk when it is computed; until then the run

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -25,12 +25,26 @@ from numpy.lib.format import MAGIC_PREFIX
 from zarr.storage import LocalStore
 
 from noisydask.errors import InputError, NoisydaskError
+from noisydask.lazily import Lazy
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, blame, explain, split_column
 from noisydask.storage.rows import Rows, ZarrRows, native
 from noisydask.storage.zarr_stores import zarr_store
 
-__all__ = ["DaskRows", "Rows", "differing_indexes", "is_unicode", "open_rows", "zarr_store"]
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = Lazy("dask.array")
+
+__all__ = [
+    "DaskRows",
+    "Rows",
+    "all_packages",
+    "differing_indexes",
+    "is_unicode",
+    "open_rows",
+    "zarr_store",
+]
 
 
 @dataclass
@@ -50,9 +64,24 @@ class DaskRows:
         """Type of the array."""
         return self.array.dtype
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the array in memory."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """None: the rows travel as they are."""
+        return frozenset()
+
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
         return {"memory": True, "shape": list(self.shape), "dtype": str(self.dtype)}
+
+
+def all_packages(opened: Iterable[Rows | DaskRows]) -> frozenset[str]:
+    """Packages that a worker needs to read any of these."""
+    return frozenset[str]().union(*(rows.packages for rows in opened))
 
 
 def open_rows(

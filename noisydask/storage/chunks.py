@@ -9,16 +9,22 @@ Zarr.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-import zarr
 from fsspec.implementations.local import LocalFileSystem
 
+from noisydask.lazily import Lazy
 from noisydask.storage.locations import Location
-from noisydask.storage.zarr_stores import zarr_store
+
+if TYPE_CHECKING:
+    import zarr
+
+    from noisydask.storage import zarr_stores
+else:
+    zarr, zarr_stores = Lazy("zarr"), Lazy("noisydask.storage.zarr_stores")
 
 Array = npt.NDArray[np.generic]
 
@@ -73,7 +79,7 @@ class ChunkedArray:
         """Write the metadata, in place of any array that was there."""
         place = self.root / self.name
         zarr.create_array(
-            zarr_store(place),
+            zarr_stores.zarr_store(place),
             shape=self.shape,
             chunks=(max(1, self.chunk_rows), *(max(1, n) for n in self.shape[1:])),
             dtype=self.dtype,
@@ -97,7 +103,7 @@ class ChunkedArray:
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """Give an array that is there another length; chunks beyond it go, the others stay."""
-        zarr.open_array(zarr_store(self.root / self.name), mode="r+").resize(shape)
+        zarr.open_array(zarr_stores.zarr_store(self.root / self.name), mode="r+").resize(shape)
 
     def write(self, chunk: int, values: Array) -> str:
         """Write a chunk and return its CRC-32C; doing it twice leaves what doing it once does."""

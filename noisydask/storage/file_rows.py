@@ -90,6 +90,11 @@ class NpyRows(Rows):
         return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
 
     @property
+    def packages(self) -> frozenset[str]:
+        """The package that the file system is of."""
+        return self.place.packages
+
+    @property
     def layout(self) -> str:
         """Where the numbers lie and how."""
         return f"{self.place.path} {self.offset} {self.stored.str}"
@@ -172,6 +177,11 @@ class ParquetColumn(Rows):
             groups=tuple(groups),
             first_rows=tuple(first_rows),
         )
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The package that the file system is of."""
+        return self.place.packages
 
     @property
     def layout(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
+from socket import gethostname
 from typing import Any
 from urllib.parse import unquote
 
@@ -121,7 +122,15 @@ class Location:
     @cached_property
     def fs(self) -> Any:
         """The file system; made anew in each process."""
-        return patient(fsspec.core.url_to_fs(self.url, **self.options)[0])
+        try:
+            return patient(fsspec.core.url_to_fs(self.url, **self.options)[0])
+        except ImportError as error:
+            raise lacking(error, self.shown) from error
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """Packages that the file system is of."""
+        return packages_of(self.fs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "fs"}
@@ -165,6 +174,34 @@ def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
         if name not in names or not isinstance(options, Mapping):
             raise InputError(f"storage_options has {name!r}: {maps}")
     return given
+
+
+def packages_of(holder: Any) -> frozenset[str]:
+    """Packages of a file system or Zarr store, and of those that it wraps.
+
+    Examples
+    --------
+    >>> sorted(packages_of(fsspec.filesystem("simplecache", target_protocol="local")))
+    ['fsspec']
+    """
+    names = set()
+    while holder is not None:
+        module = type(holder).__module__
+        names.add("aiohttp" if module.endswith("implementations.http") else module.split(".")[0])
+        wrapped = (getattr(holder, name, None) for name in ("fs", "sync_fs", "store", "_store"))
+        holder = next((inner for inner in wrapped if inner is not None), None)
+    return frozenset(names)
+
+
+def lacking(error: ImportError, where: str) -> JobError:
+    """The error of a machine that cannot read or write a place for want of a package."""
+    cause = error.__cause__ or error.__context__
+    name = error.name or getattr(cause, "name", None)
+    what = f"the package {name}" if name else "a package"
+    return JobError(
+        f"{where} needs {what}, which {gethostname()} lacks; install on all workers what is "
+        "installed where the job was started"
+    )
 
 
 def patient(fs: Any) -> Any:

@@ -9,20 +9,21 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore, StorePath, WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.storage.counting import ByteCount, CountingStore
+from noisydask.storage.counting import ByteCount
 from noisydask.storage.hints import cannot_be_read, not_of_data
 from noisydask.storage.listing import Listing, list_array
-from noisydask.storage.locations import reason, shown
+from noisydask.storage.locations import packages_of, reason, shown
+from noisydask.storage.zarr_arrays import OpenArray
 
 Array = npt.NDArray[np.generic]
 
@@ -113,6 +114,16 @@ class Rows(ABC):
         return self._read(chunk.start, chunk.stop)
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of all rows in memory."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    @abstractmethod
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that a worker needs to read the rows."""
+
+    @property
     @abstractmethod
     def layout(self) -> str:
         """What decides, beside the content of the objects, which rows they hold: path, type,
@@ -160,47 +171,23 @@ def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return np.dtype(object) if kind.kind == "T" else kind.newbyteorder("=")
 
 
-def _pipeline(array: zarr.Array[Any]) -> str | None:
-    """The fastest codec pipeline that is right for an array, of those installed; None for zarr's
-    default.
-
-    Measured on two processes, zstd, float32: zarr's batched pipeline 1.2 to 1.6 GB/s, its fused one
-    (zarr 3.4) and the package ``zarrs`` 1.7 to 1.9 GB/s.
-    """
-    kind = np.dtype(array.dtype)
-    plain = (
-        array.order == "C" and kind.isnative and kind.kind in "biuf"
-    )  # what the package is good at
-    if isinstance(array.store, LocalStore) and plain and find_spec("zarrs"):
-        return "zarrs.ZarrsCodecPipeline"
-    if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
-        return "zarr.core.codec_pipeline.FusedCodecPipeline"
-    return None
-
-
 @dataclass(kw_only=True)
 class ZarrRows(Rows):
     """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window
     of them.
     """
 
-    array: zarr.Array[Any] = field(repr=False)
-    by_itself: bool
+    source: OpenArray = field(repr=False)
     window: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, array: zarr.Array[Any], url: str) -> ZarrRows:
-        """Reopen an array for reading by the fastest pipeline, its bytes counted."""
+        """Take an open array, to be read by the fastest pipeline, its bytes counted."""
         if not array.shape:
             raise InputError(f"{url} holds a single number, not rows")
-        pipeline, fetched = _pipeline(array), ByteCount()
-        by_itself = pipeline is not None and pipeline.startswith("zarrs")
-        place = StorePath(
-            array.store if by_itself else CountingStore(array.store, fetched), array.path
-        )
-        with zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
-            again = zarr.open_array(place, mode="r", zarr_format=array.metadata.zarr_format)
-        fetched.take()  # the metadata is no row
+        fetched = ByteCount()
+        source = OpenArray(array, url, fetched)
+        array = source.array  # opened here: what is wrong with it is said now
         return cls(
             url=url,
             shape=array.shape,
@@ -208,9 +195,18 @@ class ZarrRows(Rows):
             chunk_rows=(array.shards or array.chunks)[0],
             chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
             fetched=fetched,
-            array=again,
-            by_itself=by_itself,
+            source=source,
         )
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The array, open."""
+        return self.source.array
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The package that the store is of."""
+        return packages_of(self.source.store)
 
     def columns(self, first: int, last: int) -> Self:
         """These rows with some of their columns only; the bytes read count here as well."""
@@ -223,7 +219,7 @@ class ZarrRows(Rows):
             if self.window is None
             else self.array[start:stop, slice(*self.window)],
         )
-        if self.by_itself:
+        if self.source.by_itself:
             self._count_files(start, stop)
         return rows
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,15 @@ from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.lazily import Lazy
 from noisydask.storage.chunks import ChunkedArray, StoredObject
-from noisydask.storage.evidence_store import EvidenceStore, open_evidence
 from noisydask.storage.listing import first_names
 from noisydask.storage.locations import WRITTEN, Location, blame, cannot_write, explain
+
+if TYPE_CHECKING:
+    from noisydask.storage import evidence_store
+else:
+    evidence_store = Lazy("noisydask.storage.evidence_store")
 
 Array = npt.NDArray[np.generic]
 
@@ -94,12 +99,14 @@ class Output:
         dtype: np.dtype[Any],
         columns: Iterable[str],
         fresh: bool,
-    ) -> tuple[EvidenceStore, str | None]:
+    ) -> tuple[evidence_store.EvidenceStore, str | None]:
         """The evidence store of this output, as
         :func:`noisydask.storage.evidence_store.open_evidence` leaves it.
         """
         try:
-            return open_evidence(self.place / "evidence", grid, num_classes, dtype, columns, fresh)
+            return evidence_store.open_evidence(
+                self.place / "evidence", grid, num_classes, dtype, columns, fresh
+            )
         except NoisydaskError:
             raise
         except Exception as error:
