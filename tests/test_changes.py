@@ -18,8 +18,8 @@ import noisydask
 from noisydask.command.cli import main
 from noisydask.errors import InputError, JobError
 from noisydask.issues import changed_rows, changes
-from noisydask.issues.changed_rows import KINDS, REASONS, Comparison
-from noisydask.issues.changes import Changes, compare, diff
+from noisydask.running.changed_rows import KINDS, REASONS, Comparison
+from noisydask.running.changes import Changes, compare, diff
 from noisydask.issues.results import LabelIssues
 from noisydask.storage.store import Output
 

@@ -23,10 +23,10 @@ from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions,
 from noisydask.command.overrides import merged, merged_cluster, merged_night
 from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
 from noisydask.errors import GateError, InputError, NoisydaskError
-from noisydask.issues.changes import diff as compare_runs
 from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.running import graph
+from noisydask.running.changes import diff as compare_runs
 from noisydask.running.cluster import connect
 from noisydask.running.config import (
     ClusterConfig,
@@ -93,6 +93,7 @@ def combine(
         "on",
         "ids",
         "top",
+        "full",
         "out",
         "keep_runs",
         "keep_days",

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from noisydask.command.printing import printable
-from noisydask.issues.changed_rows import KINDS
-from noisydask.issues.changes import Changes
 from noisydask.report.numbers import significant
+from noisydask.running.changed_rows import KINDS
+from noisydask.running.changes import Changes
 
 _TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
 _WHY = {

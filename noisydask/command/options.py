@@ -170,6 +170,7 @@ COMBINE: Mapping[str, Any] = {
     "on": _choice(JoinKey, "What the runs are joined by [id where both have ids].", _HOW),
     "ids": _option(str, "Ids of the issues run, where it does not tell: path or URL.", _DATA),
     "top": _option(int, "How many examples to rank [all].", _HOW),
+    "full": _COMMON["full"],
     **_PUBLISHING,
     **CLUSTER,
     "storage_options": StorageOptions,

@@ -159,7 +159,12 @@ def find_label_issues(
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(
-        inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish
+        inputs,
+        settings,
+        reporter=reporter or Silent(),
+        keep=out is not None,
+        publish=publish,
+        full=settings.full,
     )
     found = (
         job.run(Output.at(out, options.get("out")))

@@ -79,10 +79,15 @@ class Inputs:
         names = None if class_names is None else _names(class_names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names)
 
+    @property
+    def opened(self) -> dict[str, Rows | DaskRows]:
+        """Labels, probabilities, and ids where these are known, by name."""
+        found = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
     def urls(self) -> dict[str, str]:
         """Where the inputs lie that lie in a store, by name."""
-        opened = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
-        return {name: rows.url for name, rows in opened.items() if isinstance(rows, Rows)}
+        return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:

@@ -147,7 +147,12 @@ def analyze_loss_dynamics(
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
         job = DynamicsJob(
-            inputs, settings, out is not None, full, reporter=reporter or Silent(), publish=publish
+            inputs,
+            settings,
+            out is not None,
+            reporter=reporter or Silent(),
+            publish=publish,
+            full=full,
         )
     else:
         if any(given is not None for given in (iters, labels, ids)):
@@ -163,7 +168,7 @@ def analyze_loss_dynamics(
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
-        job = TableJob(source, settings, reporter=reporter or Silent(), publish=publish)
+        job = TableJob(source, settings, reporter=reporter or Silent(), publish=publish, full=full)
     if out is not None:
         given = {
             "losses": losses,

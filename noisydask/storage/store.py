@@ -1,8 +1,8 @@
 """The output: evidence and runs.
 
 ``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``;
-every object written into it is recorded with its size and checksum.
-:mod:`noisydask.running.publish` makes a run visible.
+every object written into it is recorded with its size and checksum. A run that came out as the one
+before refers to the files of that one. :mod:`noisydask.running.publish` makes a run visible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from noisydask.storage.locations import Location, blame, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
-FORMAT_VERSION = 1
+#: Of version 1 are outputs in which no run refers to the files of another.
+FORMAT_VERSION, _READABLE = 2, (1, 2)
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -40,10 +41,23 @@ class NoRunError(InputError):
 
 @dataclass(frozen=True)
 class RunStore:
-    """One run's folder."""
+    """One run's folder.
+
+    Attributes
+    ----------
+    place : Location
+        Where its files lie; those of a run that repeats another lie in the folder of that one.
+    run : str
+        Its name.
+    """
 
     place: Location
     run: str
+
+    @property
+    def shown(self) -> str:
+        """The folder of the run itself, without anything secret."""
+        return f"{self.place.shown.rpartition('/')[0]}/{self.run}"
 
     def array(
         self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
@@ -107,11 +121,14 @@ class Output:
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         return RunStore(self.place / RUNS / run, run)
 
-    def run_store(self, run: Any) -> RunStore:
-        """The folder of a run; ValueError if that cannot be a run's name."""
-        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
-            raise ValueError(f"no run is called {run!r}")
-        return RunStore(self.place / RUNS / run, run)
+    def run_store(self, run: Any, repeats: Any = None) -> RunStore:
+        """A run with the folder of its files, of another run where it ``repeats`` one; ValueError
+        if that cannot be a run's name.
+        """
+        for name in (run, repeats or run):
+            if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
+                raise ValueError(f"no run is called {name!r}")
+        return RunStore(self.place / RUNS / (repeats or run), run)
 
     def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
         """A finished run and its manifest: the published one, or another by its name.
@@ -132,6 +149,7 @@ class Output:
             manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
             if manifest.get("run", run.run) != run.run:
                 raise ValueError("it is the manifest of another run")
+            run = self.run_store(run.run, manifest.get("repeats"))
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
             raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
@@ -142,7 +160,7 @@ class Output:
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
-        if found != FORMAT_VERSION:
+        if found not in _READABLE:
             raise InputError(
                 f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}"
             )
