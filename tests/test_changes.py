@@ -17,10 +17,10 @@ from layouts import make, write_npy, write_zarr
 import noisydask
 from noisydask.command.cli import main
 from noisydask.errors import InputError, JobError
-from noisydask.issues import changed_rows, changes
+from noisydask.issues.results import LabelIssues
+from noisydask.running import changed_rows, changes
 from noisydask.running.changed_rows import KINDS, REASONS, Comparison
 from noisydask.running.changes import Changes, compare, diff
-from noisydask.issues.results import LabelIssues
 from noisydask.storage.store import Output
 
 pytestmark = pytest.mark.thorough

@@ -28,8 +28,9 @@ from noisydask.storage.locations import Location, blame, cannot_write, explain
 
 Array = npt.NDArray[np.generic]
 
-#: Of version 1 are outputs in which no run refers to the files of another.
-FORMAT_VERSION, _READABLE = 2, (1, 2)
+#: The newest format, and the only one that is written; in the first, no run refers to the files of
+#: another. All are read.
+FORMAT_VERSION = 2
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -160,9 +161,9 @@ class Output:
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
-        if found not in _READABLE:
+        if found not in range(1, FORMAT_VERSION + 1):
             raise InputError(
-                f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}"
+                f"{self.place.shown} has format {found}, this noisydask reads 1 to {FORMAT_VERSION}"
             )
         return run, manifest
 
