@@ -24,7 +24,7 @@ from noisydask.losses.analyze import analyze_loss_dynamics
 from noisydask.losses.recorder import LossRecorder
 from noisydask.losses.results import LossDynamics
 from noisydask.running.progress import ProgressBar, ProgressLog
-from noisydask.runs import open_run
+from noisydask.runs import list_runs, open_run
 
 __version__ = version("noisydask")
 
@@ -48,6 +48,7 @@ __all__ = [
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
+    "list_runs",
     "open_run",
 ]
 

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +17,29 @@ import typer
 
 from noisydask import __version__
 from noisydask.combined.combine import combine as both_jobs
-from noisydask.command import console, console_consensus, console_dynamics, nightly
+from noisydask.command import nightly
 from noisydask.command.console_changes import changes_as_json, show_changes
-from noisydask.command.nightly_config import NightlyConfig
-from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
+from noisydask.command.console_runs import runs_as_json, show_runs
+from noisydask.command.nightly_config import CombineConfig, NightlyConfig
+from noisydask.command.options import (
+    COMBINE,
+    DYNAMICS,
+    ISSUES,
+    AsJson,
+    Quiet,
+    StorageOptions,
+    takes,
+)
 from noisydask.command.overrides import merged, merged_cluster, merged_night
-from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
+from noisydask.command.printing import printable, replace_what_cannot_be_printed
+from noisydask.command.showing import (
+    Form,
+    err_console,
+    out_console,
+    print_json,
+    run_as_json,
+    show_run,
+)
 from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.issues.find import find_label_issues
 from noisydask.losses.analyze import analyze_loss_dynamics
@@ -32,13 +50,14 @@ from noisydask.running.config import (
     ClusterConfig,
     Config,
     IssuesConfig,
+    PublishConfig,
     checked,
     checked_cluster,
     read_config,
 )
 from noisydask.running.interrupts import Interrupted, interruptible
-from noisydask.running.progress import ProgressBar, ProgressLog, Reporter, logger
-from noisydask.runs import open_run
+from noisydask.running.progress import ProgressBar, ProgressLog, Reporter, Silent, logger
+from noisydask.runs import list_runs, open_run
 from noisydask.storage.store import Output
 from noisydask.storage.zarr_stores import end_zarr
 
@@ -49,29 +68,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out_console = Printer()
-err_console = Printer(stderr=True)
-#: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {
-    "issues": console,
-    "dynamics": console_dynamics,
-    "combine": console_consensus,
-}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
 @app.command()
 @takes(ISSUES, required=("labels", "pred_probs", "out"))
-def issues(**given: Any) -> None:
+def issues(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
     """Find the label issues of a dataset."""
-    _run_and_show(merged({"job": "issues"}, given))
+    _run_and_show(merged({"job": "issues"}, given), Form(quiet, as_machine))
 
 
 @app.command()
 @takes(DYNAMICS, required=("out",))
-def dynamics(**given: Any) -> None:
+def dynamics(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
     """Rank examples by the moving average of their training losses."""
-    _run_and_show(merged({"job": "dynamics"}, given))
+    _run_and_show(merged({"job": "dynamics"}, given), Form(quiet, as_machine))
 
 
 @app.command()
@@ -79,6 +90,8 @@ def dynamics(**given: Any) -> None:
 def combine(
     issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
     dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    quiet: Quiet = False,
+    as_machine: AsJson = False,
     **given: Any,
 ) -> None:
     """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst
@@ -102,24 +115,28 @@ def combine(
         "allow_unsafe_store",
     )
     how = {name: given[name] for name in own if given[name] is not None}
-    with _connected(cluster) as reporter:
+    form = Form(quiet, as_machine)
+    with _connected(cluster, form) as reporter:
         found = both_jobs(
             issues_out, dynamics_out, **how, storage_options=options, reporter=reporter
         )
-    _show(found, 10)
+    show_run(found, 10, form)
 
 
 @app.command()
 @takes({**ISSUES, **DYNAMICS})
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any
+    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
+    quiet: Quiet = False,
+    as_machine: AsJson = False,
+    **given: Any,
 ) -> None:
     """Run the jobs of a configuration file; options given here win over the file's."""
-    values = read_config(config)
+    values, form = read_config(config), Form(quiet, as_machine)
     if values.get("job") == "nightly":
-        _run_night(merged_night(values, given))
+        _run_night(merged_night(values, given), form)
     else:
-        _run_and_show(merged(values, given))
+        _run_and_show(merged(values, given), form)
 
 
 @app.command()
@@ -128,33 +145,42 @@ def diff(
     before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
     after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
     top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
-    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_machine: AsJson = False,
     storage_options: StorageOptions = None,
 ) -> None:
-    """Show what changed between two runs: issues that are new, gone and moved."""
+    """Show what changed between two runs of any job: what is new, gone and moved."""
     with dask.config.set(scheduler="threads"):
         changes = compare_runs(Output.at(out, storage_options), before, after, top)
     if as_machine:
-        out_console.out(json.dumps(changes_as_json(changes), indent=1), highlight=False)
+        print_json(changes_as_json(changes))
     else:
         show_changes(out_console, changes)
+
+
+@app.command()
+def runs(
+    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
+    as_machine: AsJson = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """List the runs of an output that are kept: what each found, and what changed with it."""
+    found = list_runs(out, storage_options=storage_options)
+    if as_machine:
+        print_json(runs_as_json(found))
+    else:
+        show_runs(out_console, found)
 
 
 @app.command()
 def show(
     out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
     top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
-    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    run: Annotated[str | None, typer.Option(help="A run that is kept [the published one].")] = None,
+    as_machine: AsJson = False,
     storage_options: StorageOptions = None,
 ) -> None:
-    """Show the published run of an output: summary and worst labels, or first candidates."""
-    found = open_run(out, storage_options=storage_options)
-    if as_machine:
-        out_console.out(
-            json.dumps(_SHOWN[found.manifest["job"]].as_json(found, top), indent=1), highlight=False
-        )
-        return
-    _show(found, top)
+    """Show a run of an output: summary and worst labels, or first candidates."""
+    show_run(open_run(out, storage_options, run=run), top, Form(as_json=as_machine))
 
 
 @app.command()
@@ -174,13 +200,13 @@ def demo(
     if data_only:
         return
     config = checked(digits.options(folder))
-    found = _run_and_show(config)
+    found = _run_and_show(config, Form())
     out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
-    with _connected(config.cluster) as reporter:
+    with _connected(config.cluster, Form()) as reporter:
         ranked = analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
         both = both_jobs(found, ranked, out=folder / "both", reporter=reporter)
-    _show(ranked, 5)
-    _show(both, 5)
+    show_run(ranked, 5, Form())
+    show_run(both, 5, Form())
     out_console.print(losses.verdict(folder, both), highlight=False)
 
 
@@ -253,77 +279,77 @@ def _try_faults(trials: int, output: Path | None) -> None:
         raise typer.Exit(1)
 
 
-def _run_and_show(config: Config) -> Any:
+def _run_and_show(config: Config, form: Form) -> Any:
     """Run the job of a configuration and print what it found."""
-    names = config.read_class_names() if isinstance(config, IssuesConfig) else None
-    with _connected(config.cluster) as reporter:
-        if isinstance(config, IssuesConfig):
-            return _find_and_show(config, names, reporter)
-        return _show(analyze_loss_dynamics(**config.arguments(), reporter=reporter), 10)
+    job = _job_of(config)
+    with _connected(config.cluster, form) as reporter:
+        try:
+            found = job(reporter=reporter)
+        except GateError as error:  # what was published is shown all the same
+            show_run(error.issues, 10, form)
+            raise
+    return show_run(found, 10, form)
 
 
-def _find_and_show(config: IssuesConfig, names: list[str] | None, reporter: Reporter) -> Any:
-    """Run the main job on the cluster at hand; a run that the quality gate does not let pass is
-    shown all the same.
-    """
-    try:
-        return _show(
-            find_label_issues(**config.arguments(), class_names=names, reporter=reporter), 10
-        )
-    except GateError as error:
-        _show(error.issues, 10)
-        raise
+def _job_of(config: PublishConfig) -> Callable[..., Any]:
+    """The job of a configuration, which wants a reporter."""
+    if isinstance(config, IssuesConfig):
+        names = config.read_class_names()
+        return partial(find_label_issues, **config.arguments(), class_names=names)
+    job = both_jobs if isinstance(config, CombineConfig) else analyze_loss_dynamics
+    return partial(job, **config.arguments())
 
 
-def _run_night(config: NightlyConfig) -> None:
+def _run_night(config: NightlyConfig, form: Form) -> None:
     """Run the jobs of a night and print what became of each; ends with the worst of their
     statuses.
     """
-    with _connected(config.cluster) as reporter:
-        jobs: dict[str, Callable[[Any], object]] = {
-            "issues": lambda section: _find_and_show(section, section.read_class_names(), reporter),
-            "dynamics": lambda section: _show(
-                analyze_loss_dynamics(**section.arguments(), reporter=reporter), 10
-            ),
-            "combine": lambda section: _show(
-                both_jobs(**section.arguments(), reporter=reporter), 10
-            ),
-        }
+    told: dict[str, Any] = {}
+
+    def run_step(name: str, section: PublishConfig) -> None:
+        gate, found = None, None
+        try:
+            found = _job_of(section)(reporter=reporter)
+        except GateError as error:
+            gate, found = error, error.issues
+        told[name] = run_as_json(found, 10) if form.as_json else None
+        show_run(found, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
+        if gate is not None:
+            raise gate
+
+    with _connected(config.cluster, form) as reporter:
         steps = [
-            nightly.Step(name, partial(jobs[name], section), config.needs(name))
+            nightly.Step(name, partial(run_step, name, section), config.needs(name))
             for name, section in config.sections()
         ]
         outcomes = nightly.run_night(steps, graph.is_connected)
+    if form.as_json:
+        print_json({"jobs": told, "outcomes": [asdict(outcome) for outcome in outcomes]})
     for outcome in outcomes:
-        out_console.print(
-            printable(f"{outcome.name}: {outcome.why}"),
-            style="red" if outcome.status else None,
-            soft_wrap=True,
-        )
+        if outcome.status or not (form.quiet or form.as_json):
+            (err_console if form.quiet or form.as_json else out_console).print(
+                printable(f"{outcome.name}: {outcome.why}"),
+                style="red" if outcome.status else None,
+                soft_wrap=True,
+            )
     if status := nightly.worst(outcomes):
         raise typer.Exit(status)
 
 
-def _show(found: Any, top: int) -> Any:
-    """Print the summary and the worst labels of a run; the run."""
-    shown = _SHOWN[found.manifest["job"]]
-    shown.show_summary(out_console, found)
-    if top:
-        shown.show_top(out_console, found, top)
-    return found
-
-
 @contextmanager
-def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
+def _connected(cluster: ClusterConfig, form: Form) -> Iterator[Reporter]:
     """A client for the time of a job, and what shows its progress."""
     with connect(cluster) as client:
-        reporter = _reporter()
+        reporter = _reporter(form.quiet)
         reporter.phase(f"Dask dashboard: {client.dashboard_link}")
         yield reporter
 
 
-def _reporter() -> Reporter:
-    """A bar on a terminal, plain lines elsewhere."""
+def _reporter(quiet: bool) -> Reporter:
+    """A bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
+    if quiet:
+        logger.setLevel(logging.ERROR)
+        return Silent()
     if err_console.is_terminal:
         return ProgressBar(err_console)
     handler = logging.StreamHandler(sys.stderr)

@@ -69,6 +69,10 @@ StorageOptions = Annotated[
     ),
 ]
 
+#: How a command prints.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
 #: Inputs and outputs, each of which has storage options of its own.
 PLACES = ("labels", "pred_probs", "ids", "out", "losses", "iters", "table", "datumaro")
 #: Options that say where to run.

@@ -62,7 +62,7 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     now = _aware(
         fs.modified((output.place / LATEST).path)
     )  # written a moment ago: the store's clock
-    runs = list(_runs(output.place))
+    runs = list(runs_of(output.place))
     named = {pointer["run"], pointer.get("parent")}
     doomed = superfluous(runs, named, now, settings)
     if doomed:
@@ -116,7 +116,7 @@ def superfluous(
     return doomed[::-1]
 
 
-def _runs(place: Location) -> Iterable[KeptRun]:
+def runs_of(place: Location) -> Iterable[KeptRun]:
     """All folders that are named as runs are."""
     fs, root = place.fs, (place / RUNS).path
     for path in fs.ls(root, detail=False):
