@@ -109,11 +109,11 @@ def show_runs(console: Console, runs: Sequence[PublishedRun]) -> None:
     ]
     columns = [
         Column("run", [found.run.run for found in runs]),
-        Column("finished", [each["finished"][:19].replace("T", " ") for each in manifests]),
         Column("job", [each["job"] for each in manifests]),
         Column("ranked", [f"{count:,}" for count in ranked]),
         Column("changed", [printable(_short(each)) for each in manifests], text=True),
         Column("read", [printable(what_was_read(each).partition(",")[0]) for each in manifests]),
+        Column("finished", [each["finished"][:19].replace("T", " ") for each in manifests]),
     ]
     show_columns(console, f"{len(runs):,} runs are kept, newest first", columns, 4)
 
