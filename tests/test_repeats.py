@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,16 +234,24 @@ def test_tables_and_datasets_are_recognised(tmp_path: Path, suffix: str) -> None
 
 
 def test_retention_keeps_what_is_referred_to(place: Place) -> None:
+    def nights(number: int) -> list[str]:
+        names = []
+        for _ in range(number):
+            names.append(issues(place, keep_runs=2).run.run)
+            time.sleep(1.1 if place.options else 0)  # S3 tells seconds only
+        return names
+
+    def kept() -> set[str]:
+        return {name.split("/")[0] for name in (place / "out/runs").objects()}
+
     store(place)
-    names = [issues(place, keep_runs=2).run.run for _ in range(6)]
-    kept = {name.split("/")[0] for name in (place / "out/runs").objects()}
-    assert kept == {names[0], *names[-2:]}
+    names = nights(6)
+    assert kept() == {names[0], *names[-2:]}
     for found in noisydask.list_runs((place / "out").url, place.options):
         assert len(found.to_dataframe()) == found.num_issues > 0
     correct_label(place)
-    names += [issues(place, keep_runs=2).run.run for _ in range(4)]
-    kept = {name.split("/")[0] for name in (place / "out/runs").objects()}
-    assert kept == {names[6], *names[-2:]}
+    names += nights(4)
+    assert kept() == {names[6], *names[-2:]}
 
 
 def test_killed_before_the_pointer_moves(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,9 +95,9 @@ def analyze_loss_dynamics(
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
     full : bool
-        Read all losses, also those that an earlier run into ``out`` has read. (A run on ``losses``
-        in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
-        starts over.)
+        Read all losses, also those that an earlier run into ``out`` has read. (Where nothing
+        changed, a run reads nothing. Else one on ``losses`` in Zarr or ``.npy`` reads what is new
+        or was not finished; one on ``table`` or ``datumaro`` starts over.)
     out : str or Path, optional
         Path or URL of the output (see the README for its layout). Without it, results lie in a
         temporary folder that the workers must share, and go with the returned object.
