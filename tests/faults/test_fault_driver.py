@@ -152,7 +152,7 @@ def test_two_drivers_at_once_again_and_again(
 def two_at_once(job: Job, out: Place, expected: dict[str, bytes], times: int) -> None:
     for _ in range(times):
         before = generation(out)
-        ends = [child.wait() for child in [job.start(), job.start()]]
+        ends = [child.wait() for child in [job.start(full=True), job.start(full=True)]]
         assert sorted(end.status for end in ends) == [0, 4], [end.said for end in ends]
         (loser,) = (end for end in ends if end.status == 4)
         assert "is locked by process" in loser.one_error()
