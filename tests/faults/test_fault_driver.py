@@ -3,6 +3,7 @@ byte for byte."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_killed_after_some_requests(
     last = len(way.mutations())
     out.fs.rm(out.fs._strip_protocol(out.url), recursive=True)
     check_killed(way, job, out, expected, max(1, round(share * last)))
+
+
+def test_an_unchanged_night_killed_after_every_request(
+    way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
+) -> None:
+    assert job.run().status == 0
+    computed, mutation = json.loads(out.read("latest.json"))["run"], 1
+    while check_killed(way, job, out, expected, mutation):
+        latest = json.loads(out.read("latest.json"))["run"]
+        assert json.loads(out.read(f"runs/{latest}/manifest.json"))["repeats"] == computed
+        mutation += 1
+    assert mutation > 5
 
 
 @pytest.mark.soak
