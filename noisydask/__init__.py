@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from noisydask.losses.recorder import LossRecorder
     from noisydask.losses.results import LossDynamics
     from noisydask.running.progress import ProgressBar, ProgressLog
-    from noisydask.runs import open_run
+    from noisydask.runs import list_runs, open_run
 
     __version__: str
 
@@ -47,7 +47,7 @@ _MODULES = {
     "losses.recorder": ["LossRecorder"],
     "losses.results": ["LossDynamics"],
     "running.progress": ["ProgressBar", "ProgressLog"],
-    "runs": ["open_run"],
+    "runs": ["list_runs", "open_run"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -72,6 +72,7 @@ __all__ = [
     "combine",
     "find_label_issues",
     "find_label_issues_batched",
+    "list_runs",
     "open_run",
 ]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import noisydask
 from noisydask.errors import InputError
-from noisydask.storage.store import Output
+from noisydask.running.published import PublishedRun
+from noisydask.storage.retention import runs_of
+from noisydask.storage.store import NoRunError, Output
 
 #: What a job returns, by the job's name in the manifest.
 _RESULTS = {"issues": "LabelIssues", "dynamics": "LossDynamics", "combine": "Consensus"}
@@ -44,3 +47,35 @@ def open_run(
             f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know"
         )
     return getattr(noisydask, _RESULTS[job])(found, manifest)
+
+
+def list_runs(
+    out: str | Path, storage_options: Mapping[str, Any] | None = None
+) -> list[PublishedRun]:
+    """Open all runs of an output that are finished and kept, newest first.
+
+    Parameters
+    ----------
+    out : str or Path
+        Path or URL that a job was given as ``out``.
+    storage_options : mapping, optional
+        Passed to fsspec.
+
+    Returns
+    -------
+    list of LabelIssues, LossDynamics or Consensus
+        As :func:`open_run` opens each. Its ``manifest`` says what it counted (``counts``), what
+        changed since the run before (``changes``), what it read (``bytes_read``), and which run's
+        files it refers to, if it does (``repeats``).
+
+    Raises
+    ------
+    InputError
+        If there is no finished run.
+    """
+    found = [open_run(out, storage_options)]  # says what ails an output that has none
+    for kept in runs_of(Output.at(out, storage_options).place):
+        if kept.finished and kept.name != found[0].run.run:
+            with suppress(NoRunError):  # it is damaged, or was removed meanwhile
+                found.append(open_run(out, storage_options, run=kept.name))
+    return sorted(found, key=lambda run: str(run.manifest["finished"]), reverse=True)

@@ -17,10 +17,10 @@ from layouts import make, write_npy, write_zarr
 import noisydask
 from noisydask.command.cli import main
 from noisydask.errors import InputError, JobError
-from noisydask.issues import changed_rows, changes
-from noisydask.issues.changed_rows import KINDS, REASONS, Comparison
-from noisydask.issues.changes import Changes, compare, diff
 from noisydask.issues.results import LabelIssues
+from noisydask.running import changed_rows, changes
+from noisydask.running.changed_rows import KINDS, REASONS, Comparison
+from noisydask.running.changes import Changes, compare, diff
 from noisydask.storage.store import Output
 
 pytestmark = pytest.mark.thorough
@@ -250,3 +250,77 @@ def test_the_command(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert "[red]" in shown
     assert "\x1b" not in shown
     assert main(["diff", f"{place.url}/out", "no-run", first.run.run]) == 2
+
+
+def losses_of(rows: int, seed: int) -> Any:
+    return np.random.default_rng(seed).exponential(1.0, (rows, 6)).astype(np.float32)
+
+
+def as_table(losses: Any, subset: str = "train") -> pd.DataFrame:
+    """Losses as a table, whose examples are named by id and subset: half of the ids are there
+    twice."""
+    rows = np.arange(len(losses))
+    table = pd.DataFrame(
+        {"id": np.repeat(rows // 2, 6), "iteration": np.tile(np.arange(6), len(rows))}
+    )
+    table["subset"] = np.where(np.repeat(rows, 6) % 2, subset, "test")
+    return table.assign(loss=losses.ravel())
+
+
+@pytest.mark.parametrize("kind", ["by position", "by id", "table", "combined"])
+@pytest.mark.parametrize("buckets", ["one", "many"])
+def test_what_enters_and_leaves_other_rankings(
+    kind: str, buckets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if buckets == "many":
+        monkeypatch.setattr(changed_rows, "_TASK_ROWS", 7)
+    found = []
+    for seed, rows in enumerate((90, 100)):
+        losses, names = losses_of(rows, seed), np.roll([f"{n}.png" for n in range(rows)], seed)
+        how: dict[str, Any] = {
+            "by position": {"losses": losses},
+            "by id": {"losses": losses, "ids": names},
+            "table": {"table": as_table(losses), "subset_column": "subset"},
+            "combined": {"losses": losses},
+        }[kind]
+        top = {"out": tmp_path / "out"} | ({} if kind == "combined" else {"top_k": 20})
+        if kind != "combined":
+            found.append(noisydask.analyze_loss_dynamics(**how, **top))
+            continue
+        ranked = noisydask.analyze_loss_dynamics(**how)
+        issues = noisydask.find_label_issues(DATA.labels[:rows], DATA.pred_probs[:rows])
+        found.append(noisydask.combine(issues, ranked, top=20, **top))
+    names = ["id", "subset"] if kind == "table" else ["id" if kind == "by id" else "index"]
+    before, after = (
+        {tuple(row) for row in each._first(None)[names].astype(str).to_numpy().tolist()}
+        for each in found
+    )
+    seen = diff(Output.at(tmp_path / "out"), top=100)
+    assert (seen.before, seen.after) == tuple(each.run.run for each in found)
+    assert (dict(seen.gone_because), dict(seen.classes)) == ({}, {})
+    for change, expected in (("new", after - before), ("gone", before - after), ("moved", set())):
+        rows = seen.table[seen.table["change"] == change]
+        assert {tuple(row) for row in rows[names].astype(str).to_numpy().tolist()} == expected
+        assert seen.counts[change] == found[1].manifest["changes"][change] == len(expected)
+        ranks = rows["rank_before" if change == "gone" else "rank"]
+        assert ranks.tolist() == sorted(ranks)
+    assert seen.counts["new"] > 3
+    anew = diff(Output.at(tmp_path / "out"), found[1].run.run, found[0].run.run, top=100)
+    assert (anew.counts["new"], anew.counts["gone"]) == (seen.counts["gone"], seen.counts["new"])
+    assert main(["diff", str(tmp_path / "out")]) == 0
+
+
+def test_all_examples_by_position_are_not_read_to_be_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed_rows, "_part", None)  # any reading of a ranking fails
+    for seed in range(2):
+        found = noisydask.analyze_loss_dynamics(losses_of(50, seed), out=tmp_path / "out")
+    assert (found.manifest["changes"]["new"], found.manifest["changes"]["gone"]) == (0, 0)
+
+
+def test_runs_of_two_jobs_are_not_compared(tmp_path: Path) -> None:
+    ranked = noisydask.analyze_loss_dynamics(losses_of(630, 0), out=tmp_path / "a")
+    issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "b")
+    with pytest.raises(InputError, match="runs of 'issues' and 'dynamics' cannot be compared"):
+        Comparison.of((issues.run, issues.manifest), (ranked.run, ranked.manifest))

@@ -36,7 +36,7 @@ PASSES = (
     "issues.passes",
     "issues.scanning",
     "issues.tables",
-    "issues.changed_rows",
+    "running.changed_rows",
     "losses.dense_passes",
     "losses.dense_state",
     "losses.candidates",

@@ -15,7 +15,7 @@ import pytest
 import zarr
 from conftest import Place
 from distributed import Client
-from layouts import Data, make, write_npy, write_zarr
+from layouts import Data, make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
 from noisydask.core.receipts import EVIDENCE_VERSION
@@ -48,7 +48,10 @@ def store(place: Place, rows: int = ROWS, layout: str = "v3", data: Data = DATA)
 
 
 def run(place: Place, out: str = "out", **how: Any) -> LabelIssues:
-    """The job from stores to a store."""
+    """The job from stores to a store, which goes by the evidence of the run before, not by that
+    run.
+    """
+    unlike_the_last(place / out)
     options = dict.fromkeys(("labels", "pred_probs", "out"), place.options)
     how = {
         "labels": (place / "l.zarr").url,

@@ -56,7 +56,7 @@ def run(losses: Any = LOSSES, **how: Any) -> LossDynamics:
 
 
 def bits(found: LossDynamics) -> dict[str, bytes]:
-    """Every output but the manifest, as bytes."""
+    """Every result, as bytes."""
     options = {
         name: value
         for name, value in found.run.place.options.items()
@@ -66,7 +66,8 @@ def bits(found: LossDynamics) -> dict[str, bytes]:
     arrays = {
         name
         for name in objects
-        if not name.startswith("ema.zarr") and not name.endswith(("manifest.json", "status.json"))
+        if not name.startswith(("ema.zarr", "changes/"))
+        and not name.endswith(("manifest.json", "status.json"))
     }
     metric = zarr.open_array(zarr_store(found.run.place / "ema.zarr", read_only=True), mode="r")[
         ...

@@ -232,6 +232,74 @@ def test_a_gate_stops_nothing_and_is_told(tmp_path: Path, one_worker: LocalClust
     assert noisydask.open_run(tmp_path / "both").manifest["job"] == "combine"
 
 
+def test_nights_for_machines_for_people_and_for_nobody(
+    tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, outs = str(night(tmp_path, issues={"fail_above": 0.0})), ("issues", "dynamics", "both")
+    runs: list[dict[str, Any]] = []
+    for _ in range(2):
+        assert main(["run", config, "--json", *on(one_worker)]) == 3
+        printed = capfd.readouterr()
+        runs.append(json.loads(printed.out))  # one document, and nothing else
+        assert "above fail_above" in printed.err
+    assert [each["status"] for each in runs[1]["outcomes"]] == [3, 0, 0]
+    first, second = (list(each["jobs"].values()) for each in runs)
+    for before, again in zip(first, second, strict=True):
+        assert (again["repeats"], again["parent"]) == (before["run"], before["run"])
+        assert again["top"] == before["top"]
+    assert runs[1]["jobs"]["issues"]["bytes_read"] == {"pred_probs": 0, "pred_probs_again": 0}
+
+    assert main(["run", config, "--quiet", *on(one_worker)]) == 3
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("issues: ")
+    assert len(printed.err.splitlines()) == 1
+    for out, before in zip(outs, first, strict=True):
+        arguments = ["show", str(tmp_path / out), "--run", before["run"], "--json", "--top", "10"]
+        assert main(arguments) == 0
+        assert json.loads(capfd.readouterr().out) == before
+        assert main(["runs", str(tmp_path / out), "--json"]) == 0
+        kept = json.loads(capfd.readouterr().out)
+        assert [each["parent"] for each in kept] == [kept[1]["run"], kept[2]["run"], None]
+        assert [each.get("repeats") for each in kept] == [before["run"], before["run"], None]
+        assert main(["runs", str(tmp_path / out)]) == 0
+        assert all(each["run"] in capfd.readouterr().out for each in kept[:1])
+
+
+@pytest.mark.parametrize("job", ["issues", "dynamics", "combine"])
+def test_one_job_for_machines_and_for_nobody(
+    job: str, tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load(night(tmp_path).read_text())
+    for name in ("issues", "dynamics") if job == "combine" else ():
+        assert main([name, *options(config[name]), "--quiet", *on(one_worker)]) == 0
+        assert capfd.readouterr() == ("", "")
+    places = [config[name]["out"] for name in ("issues", "dynamics")] if job == "combine" else []
+    arguments = [job, *places, *options(config[job]), *on(one_worker)]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["job"], told["changes"]) == (job, None)
+    assert main([*arguments, "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert main(arguments) == 0
+    lines = capfd.readouterr().out.splitlines()
+    (changed,) = (line for line in lines if line.startswith("changed"))
+    (read,) = (line for line in lines if line.startswith("read"))
+    assert told["run"] in changed
+    assert ("nothing" if job == "combine" else "0 bytes, 1 of 1 blocks reused") in read
+    # What is wrong is said all the same.
+    assert main([job, *places, "--out", str(tmp_path / "other"), "--quiet", "--workers", "0"]) == 2
+    assert capfd.readouterr().err.startswith("error: ")
+
+
+def options(section: dict[str, Any]) -> list[str]:
+    return [
+        word
+        for name, value in section.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
 def test_wrong_input_of_one_job_leaves_out_what_needs_it(
     tmp_path: Path, one_worker: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import zarr
 from conftest import Place
-from layouts import write_zarr
+from layouts import unlike_the_last, write_zarr
 from test_losses import bits
 from test_resume import kill_after
 
@@ -72,6 +72,7 @@ def append(array: Any, losses: Array = LOSSES) -> None:
 
 
 def run(place: Place, out: str = "out", **how: Any) -> LossDynamics:
+    unlike_the_last(place / out)  # what is tried are its states
     options = dict.fromkeys(("losses", "labels", "out"), place.options)
     how = {
         "alpha": ALPHA,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -23,7 +22,7 @@ from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.tables import WrittenPart
 from noisydask.running import graph
-from noisydask.running.job import Job, common_manifest
+from noisydask.running.job import Job
 from noisydask.running.progress import Reporter, Silent
 from noisydask.running.publish import Publication
 from noisydask.storage.fingerprints import check_unchanged
@@ -43,6 +42,7 @@ def combine(
     on: JoinKey | None = None,
     ids: Any = None,
     top: int | None = None,
+    full: bool = False,
     out: str | Path | None = None,
     allow_unsafe_store: bool = False,
     lease_seconds: float = 60.0,
@@ -75,6 +75,8 @@ def combine(
         were not given then, or lie in another place now.
     top : int, optional
         How many examples the ranking holds; all that both know by default.
+    full : bool
+        Join them again, even where nothing changed since the run before.
     out : str or Path, optional
         Path or URL of the output, as of :func:`find_label_issues`; without it, results go with the
         returned object.
@@ -110,6 +112,7 @@ def combine(
         None if top is None else int(top),
         reporter=reporter or Silent(),
         publish=publish,
+        full=full,
     )
     if out is not None:
         return job.run(Output.at(out, options.get("out")))
@@ -136,7 +139,22 @@ class CombineJob(Job[Consensus]):
         """What both runs and the ids need."""
         return self.inputs.packages
 
-    def _run(self, publication: Publication, started: datetime) -> Consensus:
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> Consensus:
+        return Consensus(run, manifest)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"on": self.inputs.on, "top": self.top}
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        return dict(self.inputs.described)
+
+    def _more(self) -> tuple[Any, ...]:
+        return self.inputs.class_names, self.inputs.sources.evidence is not None
+
+    def _check_unchanged(self) -> None:
+        check_unchanged(self.inputs.listed)
+
+    def _run(self, publication: Publication) -> dict[str, Any]:
         run = publication.run
         run.make_folder("candidates")
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
@@ -144,8 +162,17 @@ class CombineJob(Job[Consensus]):
         total, parts = self._at_once(run) if small else self._in_parts(run)
         if not total:
             raise InputError("the two runs have no example in common")
-        check_unchanged(self.inputs.listed)
-        return Consensus(run, publication.publish(self._manifest(run, started, total, parts)))
+        inputs = self.inputs
+        self.objects += [stored for part in parts for stored in part.objects]
+        return {
+            "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
+            "counts": {
+                "examples": inputs.sources.grid.rows,
+                "common": total,
+                "ranked": sum(part.rows for part in parts),
+            },
+            "parts": [tables.part_name(part.number) for part in parts],
+        }
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
@@ -259,24 +286,6 @@ class CombineJob(Job[Consensus]):
         return graph.over_blocks(
             "dynamics", partial(passes.all_of_dynamics, source=sources, then=step), numbers
         )
-
-    def _manifest(
-        self, run: RunStore, started: datetime, total: int, parts: Sequence[WrittenPart]
-    ) -> dict[str, Any]:
-        """Everything there is to know of a run."""
-        inputs, objects = self.inputs, [stored for part in parts for stored in part.objects]
-        return common_manifest(run, started, self.timings, objects) | {
-            "job": self.name,
-            "settings": {"on": inputs.on, "top": self.top},
-            "inputs": inputs.described,
-            "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
-            "counts": {
-                "examples": inputs.sources.grid.rows,
-                "common": total,
-                "ranked": sum(part.rows for part in parts),
-            },
-            "parts": [tables.part_name(part.number) for part in parts],
-        }
 
 
 def _pieces(run: RunStore, written: graph.Table) -> Pieces:

@@ -20,7 +20,7 @@ from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
 from noisydask.issues.inputs import kept_ids
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
-from noisydask.storage.fingerprints import Snapshot, snapshots
+from noisydask.storage.fingerprints import Snapshot, digest, snapshots
 from noisydask.storage.locations import WRITTEN, Location
 from noisydask.storage.store import Output, RunStore
 
@@ -64,14 +64,13 @@ class Opened:
     @property
     def output(self) -> Location:
         """The output that the run is in."""
-        place, inside = self.run.place, f"/runs/{self.run.run}"
-        return Location(
-            place.url.removesuffix(inside), place.path.removesuffix(inside), place.options
-        )
+        place = self.run.place
+        return Location(place.url.rsplit("/", 2)[0], place.path.rsplit("/", 2)[0], place.options)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
-        return {"url": self.output.shown, "run": self.run.run}
+        """What a manifest says of this input, which is known by the run that its files are of."""
+        origin = self.manifest.get("repeats", self.run.run)
+        return {"url": self.output.shown, "run": self.run.run, "fingerprint": digest(origin)}
 
 
 @dataclass(frozen=True)

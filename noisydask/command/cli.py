@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import noisydask
-from noisydask.command.options import COMBINE, DYNAMICS, ISSUES, StorageOptions, takes
-from noisydask.command.printing import Printer, printable, replace_what_cannot_be_printed
+from noisydask.command.options import (
+    COMBINE,
+    DYNAMICS,
+    ISSUES,
+    AsJson,
+    Quiet,
+    StorageOptions,
+    takes,
+)
+from noisydask.command.printing import printable, replace_what_cannot_be_printed
+from noisydask.command.showing import (
+    Form,
+    err_console,
+    out_console,
+    print_json,
+    run_as_json,
+    show_run,
+)
 from noisydask.errors import GateError, InputError, NoisydaskError
 from noisydask.interrupts import Interrupted, interruptible
 from noisydask.lazily import Lazy
@@ -24,28 +41,25 @@ if TYPE_CHECKING:
     import dask
 
     from noisydask.command import (
-        console,
         console_changes,
-        console_consensus,
-        console_dynamics,
+        console_runs,
         nightly,
+        nightly_config,
         overrides,
     )
     from noisydask.command.nightly_config import NightlyConfig
-    from noisydask.issues import changes as issue_changes
-    from noisydask.running import beginning, progress
+    from noisydask.running import beginning, changes, progress
     from noisydask.running import config as configs
-    from noisydask.running.config import ClusterConfig, Config
+    from noisydask.running.config import ClusterConfig, Config, PublishConfig
     from noisydask.running.progress import Reporter
     from noisydask.storage import store
 else:
     dask, configs = Lazy("dask"), Lazy("noisydask.running.config")
-    console = Lazy("noisydask.command.console")
     console_changes = Lazy("noisydask.command.console_changes")
-    console_consensus = Lazy("noisydask.command.console_consensus")
-    console_dynamics = Lazy("noisydask.command.console_dynamics")
+    console_runs = Lazy("noisydask.command.console_runs")
     nightly, overrides = Lazy("noisydask.command.nightly"), Lazy("noisydask.command.overrides")
-    issue_changes, beginning = Lazy("noisydask.issues.changes"), Lazy("noisydask.running.beginning")
+    nightly_config = Lazy("noisydask.command.nightly_config")
+    beginning, changes = Lazy("noisydask.running.beginning"), Lazy("noisydask.running.changes")
     progress, store = Lazy("noisydask.running.progress"), Lazy("noisydask.storage.store")
 
 app = typer.Typer(
@@ -55,29 +69,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out_console = Printer()
-err_console = Printer(stderr=True)
-#: What shows a run, by its job.
-_SHOWN: dict[str, Any] = {
-    "issues": console,
-    "dynamics": console_dynamics,
-    "combine": console_consensus,
-}
 _COMBINED = ("issues", "dynamics", "ids", "out")
 
 
 @app.command()
 @takes(ISSUES, required=("labels", "pred_probs", "out"))
-def issues(**given: Any) -> None:
+def issues(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
     """Find the label issues of a dataset."""
-    _run_and_show(overrides.merged({"job": "issues"}, given))
+    _run_and_show(overrides.merged({"job": "issues"}, given), Form(quiet, as_machine))
 
 
 @app.command()
 @takes(DYNAMICS, required=("out",))
-def dynamics(**given: Any) -> None:
+def dynamics(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
     """Rank examples by the moving average of their training losses."""
-    _run_and_show(overrides.merged({"job": "dynamics"}, given))
+    _run_and_show(overrides.merged({"job": "dynamics"}, given), Form(quiet, as_machine))
 
 
 @app.command()
@@ -85,6 +91,8 @@ def dynamics(**given: Any) -> None:
 def combine(
     issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
     dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
+    quiet: Quiet = False,
+    as_machine: AsJson = False,
     **given: Any,
 ) -> None:
     """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst
@@ -99,6 +107,7 @@ def combine(
         "on",
         "ids",
         "top",
+        "full",
         "out",
         "keep_runs",
         "keep_days",
@@ -107,24 +116,28 @@ def combine(
         "allow_unsafe_store",
     )
     how = {name: given[name] for name in own if given[name] is not None}
-    with _connected(cluster) as reporter:
+    form = Form(quiet, as_machine)
+    with _connected(cluster, form) as reporter:
         found = noisydask.combine(
             issues_out, dynamics_out, **how, storage_options=options, reporter=reporter
         )
-    _show(found, 10)
+    show_run(found, 10, form)
 
 
 @app.command()
 @takes({**ISSUES, **DYNAMICS})
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")], **given: Any
+    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
+    quiet: Quiet = False,
+    as_machine: AsJson = False,
+    **given: Any,
 ) -> None:
     """Run the jobs of a configuration file; options given here win over the file's."""
-    values = configs.read_config(config)
+    values, form = configs.read_config(config), Form(quiet, as_machine)
     if values.get("job") == "nightly":
-        _run_night(overrides.merged_night(values, given))
+        _run_night(overrides.merged_night(values, given), form)
     else:
-        _run_and_show(overrides.merged(values, given))
+        _run_and_show(overrides.merged(values, given), form)
 
 
 @app.command()
@@ -133,36 +146,45 @@ def diff(
     before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
     after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
     top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
-    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_machine: AsJson = False,
     storage_options: StorageOptions = None,
 ) -> None:
-    """Show what changed between two runs: issues that are new, gone and moved."""
+    """Show what changed between two runs of any job: what is new, gone and moved."""
     with dask.config.set(scheduler="threads"):
-        changes = issue_changes.diff(store.Output.at(out, storage_options), before, after, top)
+        found = changes.diff(store.Output.at(out, storage_options), before, after, top)
     if as_machine:
-        out_console.out(
-            json.dumps(console_changes.changes_as_json(changes), indent=1), highlight=False
-        )
+        print_json(console_changes.changes_as_json(found))
     else:
-        console_changes.show_changes(out_console, changes)
+        console_changes.show_changes(out_console, found)
+
+
+@app.command()
+def runs(
+    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
+    as_machine: AsJson = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """List the runs of an output that are kept: what each found, and what changed with it."""
+    found = noisydask.list_runs(out, storage_options=storage_options)
+    if as_machine:
+        print_json(console_runs.runs_as_json(found))
+    else:
+        console_runs.show_runs(out_console, found)
 
 
 @app.command()
 def show(
     out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
     top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
-    as_machine: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    run: Annotated[str | None, typer.Option(help="A run that is kept [the published one].")] = None,
+    as_machine: AsJson = False,
     storage_options: StorageOptions = None,
 ) -> None:
-    """Show the published run of an output: summary and worst labels, or first candidates."""
-    found = noisydask.open_run(out, storage_options=storage_options)
-    if as_machine:
-        told = _SHOWN[found.manifest["job"]].as_json(found, top) | {"warnings": found.warnings}
-        out_console.out(json.dumps(told, indent=1), highlight=False)
-        return
-    for text in found.warnings:
-        _reporter().warning(text)
-    _show(found, top)
+    """Show a run of an output: summary and worst labels, or first candidates."""
+    found = noisydask.open_run(out, storage_options, run=run)
+    for text in () if as_machine else found.warnings:
+        _reporter(quiet=False).warning(text)
+    show_run(found, top, Form(as_json=as_machine))
 
 
 @app.command()
@@ -182,13 +204,13 @@ def demo(
     if data_only:
         return
     config = configs.checked(digits.options(folder))
-    found = _run_and_show(config)
+    found = _run_and_show(config, Form())
     out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
-    with _connected(config.cluster) as reporter:
+    with _connected(config.cluster, Form()) as reporter:
         ranked = noisydask.analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
         both = noisydask.combine(found, ranked, out=folder / "both", reporter=reporter)
-    _show(ranked, 5)
-    _show(both, 5)
+    show_run(ranked, 5, Form())
+    show_run(both, 5, Form())
     out_console.print(losses.verdict(folder, both), highlight=False)
 
 
@@ -261,76 +283,76 @@ def _try_faults(trials: int, output: Path | None) -> None:
         raise typer.Exit(1)
 
 
-def _run_and_show(config: Config) -> Any:
+def _run_and_show(config: Config, form: Form) -> Any:
     """Run the job of a configuration and print what it found."""
-    names = config.read_class_names()
-    with _connected(config.cluster) as reporter:
-        return _do_and_show(config, names, reporter)
+    job = _job_of(config)
+    with _connected(config.cluster, form) as reporter:
+        try:
+            found = job(reporter=reporter)
+        except GateError as error:  # what was published is shown all the same
+            show_run(error.issues, 10, form)
+            raise
+    return show_run(found, 10, form)
 
 
-def _do_and_show(config: Config, names: list[str] | None, reporter: Reporter) -> Any:
-    """Run a job on the cluster at hand; a run that the quality gate does not let pass is shown all
-    the same.
-    """
+def _job_of(config: Any) -> Callable[..., Any]:
+    """The job of a configuration, which wants a reporter."""
+    if isinstance(config, nightly_config.CombineConfig):
+        return partial(noisydask.combine, **config.arguments())
     issues = isinstance(config, configs.IssuesConfig)
     job: Any = noisydask.find_label_issues if issues else noisydask.analyze_loss_dynamics
-    try:
-        return _show(job(**config.arguments(), class_names=names, reporter=reporter), 10)
-    except GateError as error:
-        _show(error.issues, 10)
-        raise
+    return partial(job, **config.arguments(), class_names=config.read_class_names())
 
 
-def _run_night(config: NightlyConfig) -> None:
+def _run_night(config: NightlyConfig, form: Form) -> None:
     """Run the jobs of a night and print what became of each; ends with the worst of their
     statuses.
     """
-    with _connected(config.cluster) as reporter:
+    told: dict[str, Any] = {}
 
-        def one(section: Any) -> object:
-            return _do_and_show(section, section.read_class_names(), reporter)
+    def run_step(name: str, section: PublishConfig) -> None:
+        gate, found = None, None
+        try:
+            found = _job_of(section)(reporter=reporter)
+        except GateError as error:
+            gate, found = error, error.issues
+        told[name] = run_as_json(found, 10) if form.as_json else None
+        show_run(found, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
+        if gate is not None:
+            raise gate
 
-        jobs: dict[str, Callable[[Any], object]] = {
-            "issues": one,
-            "dynamics": one,
-            "combine": lambda section: _show(
-                noisydask.combine(**section.arguments(), reporter=reporter), 10
-            ),
-        }
+    with _connected(config.cluster, form) as reporter:
         steps = [
-            nightly.Step(name, partial(jobs[name], section), config.needs(name))
+            nightly.Step(name, partial(run_step, name, section), config.needs(name))
             for name, section in config.sections()
         ]
         outcomes = nightly.run_night(steps, beginning.is_usable)
+    if form.as_json:
+        print_json({"jobs": told, "outcomes": [asdict(outcome) for outcome in outcomes]})
     for outcome in outcomes:
-        out_console.print(
-            printable(f"{outcome.name}: {outcome.why}"),
-            style="red" if outcome.status else None,
-            soft_wrap=True,
-        )
+        if outcome.status or not (form.quiet or form.as_json):
+            (err_console if form.quiet or form.as_json else out_console).print(
+                printable(f"{outcome.name}: {outcome.why}"),
+                style="red" if outcome.status else None,
+                soft_wrap=True,
+            )
     if status := nightly.worst(outcomes):
         raise typer.Exit(status)
 
 
-def _show(found: Any, top: int) -> Any:
-    """Print the summary and the worst labels of a run; the run."""
-    shown = _SHOWN[found.manifest["job"]]
-    shown.show_summary(out_console, found)
-    if top:
-        shown.show_top(out_console, found, top)
-    return found
-
-
 @contextmanager
-def _connected(cluster: ClusterConfig) -> Iterator[Reporter]:
+def _connected(cluster: ClusterConfig, form: Form) -> Iterator[Reporter]:
     """Workers for the jobs that are run meanwhile, and what shows their progress."""
-    reporter = _reporter()
+    reporter = _reporter(form.quiet)
     with beginning.workers_of(cluster, reporter.phase):
         yield reporter
 
 
-def _reporter() -> Reporter:
-    """A bar on a terminal, plain lines elsewhere."""
+def _reporter(quiet: bool) -> Reporter:
+    """A bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
+    if quiet:
+        progress.logger.setLevel(logging.ERROR)
+        return progress.Silent()
     if err_console.is_terminal:
         return progress.ProgressBar(err_console)
     handler = logging.StreamHandler(sys.stderr)

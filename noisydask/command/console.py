@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
-from rich.filesize import decimal
 
+from noisydask.command.console_runs import run_as_json, run_lines
 from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.issues.results import LabelIssues
 from noisydask.report.numbers import percent, significant
@@ -15,19 +14,17 @@ from noisydask.report.numbers import percent, significant
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
     """Print what was found, in a few lines."""
-    counts, read, seconds = (issues.manifest[key] for key in ("counts", "bytes_read", "seconds"))
+    counts = issues.manifest["counts"]
     share = percent(counts["issues"] / counts["examples"])
     lines = [
         ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share})"),
         ("classes", f"{counts['classes']:,}"),
         ("invalid rows left out", f"{counts['invalid']:,}" if counts["invalid"] else ""),
-        ("read", f"{decimal(read['pred_probs'])} of pred_probs" if read["pred_probs"] else ""),
         (
             "blocks read again",
             f"{counts['blocks_read_again']:,}" if counts["blocks_read_again"] else "",
         ),
-        ("time", f"{seconds['total']:.1f} s"),
-        ("run", issues.run.place.shown),
+        *run_lines(issues),
     ]
     show_lines(console, lines)
 
@@ -59,6 +56,5 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
 
 def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:
     """The summary and the worst labels for machines."""
-    keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts", "bytes_read")
-    frame: pd.DataFrame = issues.to_dataframe(top)
-    return {key: issues.manifest[key] for key in keys} | {"top": frame.to_dict("records")}
+    rows: list[dict[str, Any]] = issues.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
+    return run_as_json(issues, rows)

@@ -9,32 +9,27 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from noisydask.command.console_runs import WHY, counted
 from noisydask.command.printing import printable
-from noisydask.issues.changed_rows import KINDS
-from noisydask.issues.changes import Changes
 from noisydask.report.numbers import significant
+from noisydask.running.changed_rows import KINDS
+from noisydask.running.changes import Changes
 
-_TITLES = {"new": "new issues", "gone": "gone", "moved": "moved"}
-_WHY = {
-    "corrected": "label corrected",
-    "risen": "score above the cut-off",
-    "left_out": "row left out as invalid",
-    "removed": "removed",
-    "displaced": "not in its place any more",
-    "unknown": "",
+#: Columns of the rankings, as they are called here.
+_NAMES = ("index", "id", "subset", "ann_id")
+_PAIRS = {
+    "rank": "rank",
+    "given_label": "label",
+    "label_quality": "quality",
+    "metric": "EMA",
+    "consensus": "consensus",
 }
 
 
 def show_changes(console: Console, changes: Changes) -> None:
     """Print counts, counts per class, and the first changes of each kind."""
-    counts = ", ".join(f"{changes.counts[kind]:,} {kind}" for kind in KINDS)
-    why = ", ".join(
-        f"{count:,} {_WHY[reason] or reason}" for reason, count in changes.gone_because.items()
-    )
-    console.print(
-        f"{changes.before} -> {changes.after}: {counts}{f' (gone: {why})' if why else ''}",
-        highlight=False,
-    )
+    told = counted(changes.counts, changes.gone_because)
+    console.print(f"{changes.before} -> {changes.after}: {told}", highlight=False)
     if changes.classes:
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("given label", *KINDS):
@@ -50,13 +45,16 @@ def _show_kind(console: Console, changes: Changes, kind: str) -> None:
     rows = _records(changes, kind)
     if not rows:
         return
-    table = Table(title=_TITLES[kind], title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("index", "id", "rank", "label", "quality", *(["why"] if kind == "gone" else [])):
+    table = Table(title=kind, title_justify="left", box=box.SIMPLE_HEAD)
+    names = [name for name in _NAMES if name in rows[0]]
+    pairs = [name for name in _PAIRS if name in rows[0]]
+    explained = kind == "gone" and "label_quality" in pairs
+    for name in (*names, *(_PAIRS[name] for name in pairs), *(["why"] if explained else [])):
         table.add_column(name, justify="right")
     for row in rows:
-        pairs = (_pair(row, name, kind) for name in ("rank", "given_label", "label_quality"))
-        more = [_WHY.get(row["why"], "")] if kind == "gone" else []
-        table.add_row(str(row["index"]), printable(row["id"]), *pairs, *more)
+        cells = [printable(row[name]) for name in names]
+        more = [WHY.get(row["why"], "")] if explained else []
+        table.add_row(*cells, *(_pair(row, name, kind) for name in pairs), *more)
     console.print(table)
 
 

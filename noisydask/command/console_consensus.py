@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from noisydask.combined.consensus import Consensus
+from noisydask.command.console_runs import run_as_json, run_lines
 from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.report.numbers import significant
 
@@ -26,8 +27,7 @@ def show_summary(console: Console, found: Consensus) -> None:
             ("known to both jobs", known),
             ("label issues", inputs["issues"]["url"]),
             ("loss dynamics", inputs["dynamics"]["url"]),
-            ("time", f"{found.manifest['seconds']['total']:.1f} s"),
-            ("run", found.run.place.shown),
+            *run_lines(found),
         ],
     )
 
@@ -49,7 +49,5 @@ def show_top(console: Console, found: Consensus, top: int) -> None:
 
 def as_json(found: Consensus, top: int) -> dict[str, Any]:
     """The summary and the worst labels for machines."""
-    keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts")
-    return {key: found.manifest[key] for key in keys} | {
-        "top": found.to_dataframe(top).to_dict("records")
-    }
+    rows: list[dict[str, Any]] = found.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
+    return run_as_json(found, rows)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from rich.console import Console
 
+from noisydask.command.console_runs import run_as_json, run_lines
 from noisydask.command.printing import Column, printable, show_columns, show_lines
 from noisydask.report.curves import sparkline
 from noisydask.report.numbers import significant
@@ -55,8 +56,7 @@ def show_summary(console: Console, found: Candidates) -> None:
                 "candidates",
                 f"{counts['candidates']:,}, by the EMA of their loss (alpha {settings['alpha']:g})",
             ),
-            ("time", f"{found.manifest['seconds']['total']:.1f} s"),
-            ("run", found.run.place.shown),
+            *run_lines(found),
         ],
     )
 
@@ -112,10 +112,9 @@ def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:
 
 def as_json(found: Candidates, top: int) -> dict[str, Any]:
     """The summary and the first candidates for machines; NaN, which JSON lacks, becomes null."""
-    keys = ("run", "started", "finished", "seconds", "settings", "inputs", "counts")
     rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
     for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):
         if "label_name" in row and not isinstance(row["label_name"], str):
             row["label_name"] = None
         row["ema"] = [None if np.isnan(value) else value for value in curve]
-    return {key: found.manifest[key] for key in keys if key in found.manifest} | {"top": rows}
+    return run_as_json(found, rows)

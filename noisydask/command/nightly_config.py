@@ -36,6 +36,7 @@ class CombineConfig(PublishConfig):
     on: JoinKey | None = None
     ids: AnyPlace | None = None
     top: int | None = Field(default=None, ge=1)
+    full: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """These options as :func:`noisydask.combine` takes them."""

@@ -70,6 +70,10 @@ StorageOptions = Annotated[
     ),
 ]
 
+#: How a command prints.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
 #: Inputs and outputs, each of which has storage options of its own.
 PLACES = ("labels", "pred_probs", "ids", "out", "losses", "iters", "table", "datumaro")
 #: Options that say where to run.
@@ -176,6 +180,7 @@ COMBINE: Mapping[str, Any] = {
     "on": _choice(JoinKey, "What the runs are joined by [id where both have ids].", _HOW),
     "ids": _option(str, "Ids of the issues run, where it does not tell: path or URL.", _DATA),
     "top": _option(int, "How many examples to rank [all].", _HOW),
+    "full": _COMMON["full"],
     **_PUBLISHING,
     **CLUSTER,
     "storage_options": StorageOptions,

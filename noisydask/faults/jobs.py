@@ -155,21 +155,33 @@ def published(out: Place) -> dict[str, bytes] | None:
     if "latest.json" not in objects:
         return None
     latest = json.loads(objects["latest.json"])
-    prefix = f"runs/{latest['run']}/"
-    run = {
-        name.removeprefix(prefix): content
-        for name, content in objects.items()
-        if name.startswith(prefix)
-    }
+    run = _objects_of(latest["run"], objects)
     check(latest["manifest"], run)
     manifest = json.loads(run["manifest.json"])
-    assert {stored["path"] for stored in manifest["objects"]} == set(run) - {"manifest.json"}
+    own = {stored["path"] for stored in manifest["objects"] if "run" not in stored}
+    assert own == set(run) - {"manifest.json"}
+    if "repeats" in manifest:
+        origin = _objects_of(manifest["repeats"], objects)
+        run |= {
+            stored["path"]: origin[stored["path"]]
+            for stored in manifest["objects"]
+            if "run" in stored
+        }
     for stored in manifest["objects"]:
         check(stored, run)
     return {
         name: content
         for name, content in run.items()
         if name not in _TELLS_OF_ITSELF and not name.startswith("changes/")
+    }
+
+
+def _objects_of(run: str, objects: dict[str, bytes]) -> dict[str, bytes]:
+    prefix = f"runs/{run}/"
+    return {
+        name.removeprefix(prefix): content
+        for name, content in objects.items()
+        if name.startswith(prefix)
     }
 
 

@@ -79,7 +79,8 @@ def find_label_issues(
     on_unreadable : {"raise", "skip"}
         Stop at chunks that are missing or cannot be decoded, or leave their rows out.
     full : bool
-        Read everything, even where the evidence that an earlier run left in ``out`` still holds.
+        Read and compute everything, even where nothing changed since the run before, or the
+        evidence that it left in ``out`` still holds.
     block_bytes : int or str
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
@@ -159,7 +160,12 @@ def find_label_issues(
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(
-        inputs, settings, reporter=reporter or Silent(), keep=out is not None, publish=publish
+        inputs,
+        settings,
+        reporter=reporter or Silent(),
+        keep=out is not None,
+        publish=publish,
+        full=settings.full,
     )
     found = (
         job.run(Output.at(out, options.get("out")))

@@ -89,7 +89,7 @@ class Inputs:
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
-        """The inputs that there are, by name."""
+        """Labels, probabilities, and ids where these are known, by name."""
         found = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
         return {name: rows for name, rows in found.items() if rows is not None}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,6 @@ from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
-from noisydask.issues.changed_rows import DamagedRunError
-from noisydask.issues.changes import since
 from noisydask.issues.inputs import IDS, Inputs
 from noisydask.issues.ranked import Ranking, kept
 from noisydask.issues.results import LabelIssues
@@ -35,17 +31,16 @@ from noisydask.running.job import (
     EVIDENCE_TASKS,
     SCAN_TASKS,
     Job,
-    blocks_told,
     check_memory,
-    common_manifest,
     run_over_all,
     tasks_of,
 )
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
+from noisydask.running.repeats import blocks_told
 from noisydask.storage.arrays import DaskRows, Rows, all_packages
 from noisydask.storage.chunks import ChunkedArray
-from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
+from noisydask.storage.fingerprints import check_blocks_unchanged, snapshots
 from noisydask.storage.sources import block_sources, describe
 from noisydask.storage.store import Output, RunStore
 
@@ -53,8 +48,6 @@ if TYPE_CHECKING:
     from distributed import scheduler
 else:
     scheduler = Lazy("distributed.scheduler")
-
-logger = logging.getLogger("noisydask")
 
 
 @dataclass
@@ -71,12 +64,12 @@ class IssueJob(Job[LabelIssues]):
     absent: float = NEVER
     joint: bool = True
     keep: bool = True
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     scanned: Counter[str] = field(default_factory=Counter)
     stored: list[StoredBlock] = field(default_factory=list)
     bytes_read: int = 0
     rebuilt: str | None = None
     ids: Rows | None = None
+    data: passes.Dataset | None = None
 
     @property
     def size(self) -> int:
@@ -88,11 +81,41 @@ class IssueJob(Job[LabelIssues]):
         """What the inputs need that lie in stores."""
         return all_packages(self.inputs.opened.values())
 
-    def _run(self, publication: Publication, started: datetime) -> LabelIssues:
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LabelIssues:
+        return LabelIssues(run, manifest)
+
+    def _settings(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        classes = self.inputs.pred_probs.shape[1]
+        more = {name: describe(listed, classes, name) for name, listed in self.snapshots.items()}
+        if isinstance(self.inputs.ids, DaskRows):
+            more["ids"] = {"kept": IDS}
+        return {
+            name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()
+        }
+
+    def _more(self) -> tuple[Any, ...]:
+        return self.inputs.class_names, self.absent, self.joint
+
+    def _names(self) -> Rows | None:
+        return self.ids
+
+    def _list_inputs(self) -> None:
+        self.snapshots = snapshots(self.inputs.opened)
+
+    def _check_unchanged(self) -> None:
+        if self.data is None:  # nothing was read
+            return super()._check_unchanged()
+        forget = self.data.evidence.forget
+        check_blocks_unchanged(self.snapshots, "pred_probs", self.data.grid, forget)
+
+    def _run(self, publication: Publication) -> dict[str, Any]:
         for text in self.inputs.warnings:
             self.reporter.warning(text)
-        output, run = publication.output, publication.run
-        data, sources = self._plan(output)
+        run = publication.run
+        data, sources = self._plan(publication.output)
         self._timed("start")
         scanned = self._scan(data, sources)
         self._check(scanned, data)
@@ -129,35 +152,17 @@ class IssueJob(Job[LabelIssues]):
             self.reporter.warning(doubt)
         self._timed("write")
         bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
-        manifest = self._manifest(run, started, counts, bytes_read, len(parts))
-        manifest = self._with_changes(manifest, publication, started)
-        self._check_unchanged(data)
-        return LabelIssues(run, publication.publish(manifest))
-
-    def _with_changes(
-        self, manifest: dict[str, Any], publication: Publication, started: datetime
-    ) -> dict[str, Any]:
-        """The manifest with what changed since the run before."""
-        previous = publication.previous
-        if previous is None:
-            return manifest | {"changes": None}
-        self.reporter.phase("comparing with the run before")
-        try:
-            changes, objects = since(previous, (publication.run, manifest), self.ids)
-        except DamagedRunError as error:  # which is no reason not to publish a whole one
-            logger.warning("what changed is not known: %s", error)
-            return manifest | {"changes": None}
-        self.objects += objects
-        self._timed("changes")
-        return (
-            manifest
-            | {"changes": changes}
-            | common_manifest(publication.run, started, self.timings, self.objects)
-        )
+        names = self.inputs.class_names
+        return {
+            "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
+            "class_names": list(names) if names is not None else None,
+            "counts": counts,
+            "bytes_read": bytes_read,
+            "parts": [tables.part_name(part.number) for part in parts],
+        }
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
-        self.snapshots = snapshots(self.inputs.opened)
         rows, num_classes = probs.shape
         grid = plan_blocks(
             rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes
@@ -186,6 +191,7 @@ class IssueJob(Job[LabelIssues]):
             labels=None if isinstance(labels, DaskRows) else labels,
             skip_unreadable=skip,
         )
+        self.data = data
         receipts = set() if fresh else evidence.receipts()
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
@@ -269,13 +275,10 @@ class IssueJob(Job[LabelIssues]):
         problems, class_counts = scanned.problems, scanned.totals.counts
         invalid, rows = problems.total - problems.unreadable, data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
-            self._check_unchanged(data)  # a chunk that is deleted under the run reads as fill value
+            self._check_unchanged()  # a chunk that is deleted under the run reads as fill value
             raise InputError(problems.sentence(rows, class_counts))
         if problems.from_one(class_counts):
             self.reporter.warning(FROM_ONE)
-
-    def _check_unchanged(self, data: passes.Dataset) -> None:
-        check_blocks_unchanged(self.snapshots, "pred_probs", data.grid, data.evidence.forget)
 
     def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
         """Scores and given labels of all examples: the labels let a later run tell what was
@@ -375,36 +378,6 @@ class IssueJob(Job[LabelIssues]):
         self.objects += graph.run_pass(
             "invalid", partial(tables.write_rows, array=array), chunks, rows
         )
-
-    def _manifest(
-        self,
-        run: RunStore,
-        started: datetime,
-        counts: dict[str, int],
-        bytes_read: dict[str, int],
-        num_parts: int,
-    ) -> dict[str, Any]:
-        """Everything there is to know of a run."""
-        more = {
-            name: describe(snapshot, counts["classes"], name)
-            for name, snapshot in self.snapshots.items()
-        }
-        if isinstance(self.inputs.ids, DaskRows):
-            more["ids"] = {"kept": IDS}
-        names = self.inputs.class_names
-        return common_manifest(run, started, self.timings, self.objects) | {
-            "job": self.name,
-            "settings": asdict(self.settings),
-            "inputs": {
-                name: rows.describe() | more.get(name, {})
-                for name, rows in self.inputs.opened.items()
-            },
-            "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
-            "class_names": list(names) if names is not None else None,
-            "counts": counts,
-            "bytes_read": bytes_read,
-            "parts": [tables.part_name(number) for number in range(num_parts)],
-        }
 
 
 def _complete(block: BlockSource, data: passes.Dataset) -> bool:

@@ -112,9 +112,9 @@ def analyze_loss_dynamics(
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
     full : bool
-        Read all losses, also those that an earlier run into ``out`` has read. (A run on ``losses``
-        in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
-        starts over.)
+        Read all losses, also those that an earlier run into ``out`` has read. (Where nothing
+        changed, a run reads nothing. Else one on ``losses`` in Zarr or ``.npy`` reads what is new
+        or was not finished; one on ``table`` or ``datumaro`` starts over.)
     out : str or Path, optional
         Path or URL of the output (see the README for its layout): a folder that is empty or that
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
@@ -179,10 +179,10 @@ def analyze_loss_dynamics(
             inputs,
             settings,
             out is not None,
-            full,
             names,
             reporter=reporter or Silent(),
             publish=publish,
+            full=full,
         )
     else:
         if any(given is not None for given in (iters, labels, ids)):
@@ -204,7 +204,14 @@ def analyze_loss_dynamics(
             source = open_table(table, columns, options.get("table"), settings.block_bytes)
         else:
             source = DatumaroSource.open(datumaro, tracking_loss_type, options.get("datumaro"))
-        job = TableJob(source, settings, names, reporter=reporter or Silent(), publish=publish)
+        job = TableJob(
+            source,
+            settings,
+            names,
+            reporter=reporter or Silent(),
+            publish=publish,
+            full=full,
+        )
     if out is not None:
         given = {
             "losses": losses,

@@ -5,8 +5,7 @@ publish.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +38,14 @@ from noisydask.running.job import (
     EVIDENCE_TASKS,
     SCAN_TASKS,
     Job,
-    blocks_told,
     check_memory,
-    common_manifest,
     tasks_of,
 )
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
+from noisydask.running.repeats import blocks_told
 from noisydask.storage.arrays import DaskRows, all_packages
-from noisydask.storage.fingerprints import Snapshot, check_blocks_unchanged, snapshots
+from noisydask.storage.fingerprints import check_blocks_unchanged, snapshots
 from noisydask.storage.sources import describe_losses, refuse_lost_losses
 from noisydask.storage.store import RunStore
 
@@ -83,10 +81,9 @@ class DynamicsJob(Job[LossDynamics]):
     inputs: LossInputs
     settings: LossSettings
     lasting: bool = True
-    full: bool = False
     class_names: tuple[str, ...] | None = None
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     rebuilt: str | None = None
+    data: passes.LossData | None = None
 
     @property
     def size(self) -> int:
@@ -98,7 +95,31 @@ class DynamicsJob(Job[LossDynamics]):
         """What the inputs need that lie in stores."""
         return all_packages(self.inputs.opened.values())
 
-    def _run(self, publication: Publication, started: datetime) -> LossDynamics:
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LossDynamics:
+        return LossDynamics(run, manifest, self.inputs)
+
+    def _settings(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
+        return {
+            name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()
+        }
+
+    def _more(self) -> tuple[Any, ...]:
+        return self.inputs.iterations.tolist(), self.class_names
+
+    def _list_inputs(self) -> None:
+        self.snapshots = snapshots(self.inputs.opened)
+
+    def _check_unchanged(self) -> None:
+        if self.data is None or self.data.states is None:
+            return super()._check_unchanged()
+        forget = self.data.states.forget
+        check_blocks_unchanged(self.snapshots, "losses", self.data.grid, forget)
+
+    def _run(self, publication: Publication) -> dict[str, Any]:
         for text in self.inputs.warnings:
             self.reporter.warning(text)
         run = publication.run
@@ -122,10 +143,22 @@ class DynamicsJob(Job[LossDynamics]):
         self._timed("rank")
         self._write_curves(rows, mean, run)
         self._write_small(run, sums, mean)
-        manifest = self._manifest(run, started, data, scanned, parts, again)
-        forget = data.states.forget if data.states is not None else lambda block: None
-        check_blocks_unchanged(self.snapshots, "losses", data.grid, forget)
-        return LossDynamics(run, publication.publish(manifest), self.inputs)
+        return {
+            "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
+            "class_names": self.class_names,
+            "counts": {
+                "examples": data.shape[0],
+                "iterations": data.shape[1],
+                "iterations_read": scanned.iterations,
+                "losses": int(sums.counts.sum()),
+                "labels": len(sums.labels) if self.inputs.labels is not None else 0,
+                "candidates": sum(part.rows for part in parts),
+                "invalid": scanned.invalid,
+                "blocks": data.grid.num_blocks,
+            },
+            "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
+            "parts": [loss_tables.part_name(part.number) for part in parts],
+        }
 
     def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
         """What the passes need, and what is known of the blocks."""
@@ -140,7 +173,6 @@ class DynamicsJob(Job[LossDynamics]):
         grid = plan_blocks(
             rows, width * losses.dtype.itemsize, losses.chunk_rows, settings.block_bytes
         )
-        self.snapshots = snapshots(self.inputs.opened)
         refuse_lost_losses(self.snapshots)
         snapshot = self.snapshots.get("losses")
         lasting = (
@@ -168,7 +200,7 @@ class DynamicsJob(Job[LossDynamics]):
         check_memory(grid.block_bytes)
         metric = publication.run.array("ema.zarr", (rows,), grid.block_rows, np.float64)
         self.objects.append(metric.create())
-        data = passes.LossData(
+        self.data = data = passes.LossData(
             grid,
             (rows, iterations),
             losses.dtype,
@@ -369,40 +401,6 @@ class DynamicsJob(Job[LossDynamics]):
         for name, values in arrays.items():
             self.objects += run.write_array(f"{name}.zarr", values)
         self._timed("write")
-
-    def _manifest(
-        self,
-        run: RunStore,
-        started: datetime,
-        data: passes.LossData,
-        scanned: passes.LossScan,
-        parts: list[CandidatePart],
-        again: int,
-    ) -> dict[str, Any]:
-        """Everything there is to know of a run."""
-        more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
-        return common_manifest(run, started, self.timings, self.objects) | {
-            "job": self.name,
-            "settings": asdict(self.settings),
-            "class_names": list(self.class_names) if self.class_names is not None else None,
-            "inputs": {
-                name: rows.describe() | more.get(name, {})
-                for name, rows in self.inputs.opened.items()
-            },
-            "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
-            "counts": {
-                "examples": data.shape[0],
-                "iterations": data.shape[1],
-                "iterations_read": scanned.iterations,
-                "losses": int(scanned.sums.counts.sum()),
-                "labels": len(scanned.sums.labels) if self.inputs.labels is not None else 0,
-                "candidates": sum(part.rows for part in parts),
-                "invalid": scanned.invalid,
-                "blocks": data.grid.num_blocks,
-            },
-            "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
-            "parts": [loss_tables.part_name(part.number) for part in parts],
-        }
 
 
 def read_width(losses: Any, block_bytes: int) -> int:

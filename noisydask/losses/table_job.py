@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from noisydask.losses.sources import LossSource
 from noisydask.losses.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
 from noisydask.losses.ties import TieCuts
 from noisydask.running import graph
-from noisydask.running.job import Job, check_memory, common_manifest
+from noisydask.running.job import Job, check_memory
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
 from noisydask.storage.store import RunStore
@@ -50,7 +49,22 @@ class TableJob(Job[LossDynamics]):
         """What the source needs where it lies in a store."""
         return self.source.packages
 
-    def _run(self, publication: Publication, started: datetime) -> LossDynamics:
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LossDynamics:
+        return LossDynamics(run, manifest)
+
+    def _settings(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        return {"losses": self.source.describe()}
+
+    def _more(self) -> tuple[Any, ...]:
+        return (self.class_names,)
+
+    def _check_unchanged(self) -> None:
+        self.source.check_unchanged()
+
+    def _run(self, publication: Publication) -> dict[str, Any]:
         run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
         state = self._gather(run)
         self._timed("gather")
@@ -91,11 +105,8 @@ class TableJob(Job[LossDynamics]):
             part.written for part in candidates
         ]
         self._timed("write")
-        manifest = common_manifest(run, started, self.timings, self.objects) | {
-            "job": self.name,
-            "settings": asdict(self.settings),
-            "class_names": list(self.class_names) if self.class_names is not None else None,
-            "inputs": {"losses": self.source.describe()},
+        return {
+            "class_names": self.class_names,
             "counts": {
                 "examples": state.examples,
                 "iterations": len(iterations),
@@ -107,8 +118,6 @@ class TableJob(Job[LossDynamics]):
             "parts": [loss_tables.part_name(part.number) for part in candidates],
             "loss_parts": list(losses),
         }
-        self.source.check_unchanged()
-        return LossDynamics(run, publication.publish(manifest))
 
     def _gather(self, run: RunStore) -> GatherState:
         self.reporter.phase("bringing the losses of each example together")

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -23,10 +23,15 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.lazily import Lazy
 from noisydask.running import graph
 from noisydask.running.beginning import begin
+from noisydask.running.changed_rows import DamagedRunError
+from noisydask.running.changes import since
 from noisydask.running.progress import Reporter, logger
 from noisydask.running.publish import Publication, publishing
+from noisydask.running.repeats import identity_of, is_same, is_whole, repeated
 from noisydask.storage.chunks import StoredObject
+from noisydask.storage.fingerprints import Snapshot, check_unchanged
 from noisydask.storage.locations import Location, is_full, reason
+from noisydask.storage.rows import Rows
 from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
 
 if TYPE_CHECKING:
@@ -49,6 +54,10 @@ class Job(ABC, Generic[Found]):
         Shows progress.
     publish : PublishSettings
         How the run is locked, published and kept.
+    full : bool
+        Do everything again, though nothing changed since the run before.
+    snapshots : dict of str to Snapshot
+        The inputs that lie in stores as they were listed before anything was read, by name.
     objects : list of StoredObject
         What was written so far.
     timings : dict
@@ -58,6 +67,8 @@ class Job(ABC, Generic[Found]):
     name: ClassVar[str]
     reporter: Reporter
     publish: PublishSettings = field(default_factory=PublishSettings)
+    full: bool = False
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
@@ -92,7 +103,17 @@ class Job(ABC, Generic[Found]):
         ):
             self.reporter = publication.reporter
             self._refuse_other_jobs(publication)
-            return self._run(publication, started)
+            self._list_inputs()
+            run, head = publication.run, self._head(publication.run, started)
+            results = self._repeat(publication.previous, head)
+            if results is None:
+                results = self._run(publication)
+                results |= {"changes": self._compare(publication, head | results)}
+                results |= {"objects": [asdict(stored) for stored in sorted(self.objects)]}
+            self._check_unchanged()
+            manifest = results | head | self._times(started)
+            run = output.run_store(run.run, manifest.get("repeats"))
+            return self._result(run, publication.publish(manifest))
 
     def _refuse_other_jobs(self, publication: Publication) -> None:
         """An output's pointer names the runs of one job: readers, comparisons and gates rely on
@@ -107,43 +128,99 @@ class Job(ABC, Generic[Found]):
                 "one an out of its own"
             )
 
+    def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
+        """What a manifest says of a run before anything is read."""
+        settings, inputs = self._settings(), self._inputs()
+        return {
+            "format_version": FORMAT_VERSION,
+            "run": run.run,
+            "started": started.isoformat(),
+            "threads": graph.slots(),
+            "versions": dict(_versions()),
+            "job": self.name,
+            "settings": settings,
+            "inputs": inputs,
+            "identity": identity_of(settings, inputs, _versions(), *self._more()),
+        }
+
+    def _times(self, started: datetime) -> dict[str, Any]:
+        finished = datetime.now(UTC)
+        total = round((finished - started).total_seconds(), 4)
+        return {"finished": finished.isoformat(), "seconds": {**self.timings, "total": total}}
+
+    def _repeat(
+        self, previous: tuple[RunStore, dict[str, Any]] | None, head: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What a manifest says of results that are those of the run before; None where they may
+        differ, or are not all there.
+        """
+        if previous is None or self.full or not is_same(previous[1], head):
+            return None
+        run, before = previous
+        if not is_whole(run, before):
+            logger.warning("files of the run %s are gone or damaged: it is made anew", run.run)
+            return None
+        self.reporter.phase(f"nothing changed: this run repeats {run.run}")
+        for text in before.get("warnings", ()):
+            self.reporter.warning(text)
+        self._timed("look")
+        return repeated(run, before)
+
+    def _compare(
+        self, publication: Publication, manifest: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What changed since the run before, written into this one; None where that is not
+        known.
+        """
+        if publication.previous is None:
+            return None
+        self.reporter.phase("comparing with the run before")
+        try:
+            changes, objects = since(
+                publication.previous, (publication.run, manifest), self._names()
+            )
+        except DamagedRunError as error:  # which is no reason not to publish a whole one
+            logger.warning("what changed is not known: %s", error)
+            return None
+        self.objects += objects
+        self._timed("changes")
+        return changes
+
     @abstractmethod
-    def _run(self, publication: Publication, started: datetime) -> Found:
-        """Do the job and publish it."""
+    def _run(self, publication: Publication) -> dict[str, Any]:
+        """Do the job; what a manifest says of its results."""
+
+    @abstractmethod
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> Found:
+        """The published run, as the function of the job returns it."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The settings of the job."""
+
+    @abstractmethod
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        """What a manifest says of the inputs, with a fingerprint of each that has one."""
+
+    def _more(self) -> tuple[Any, ...]:
+        """What results follow from besides, in values of JSON."""
+        return ()
+
+    def _names(self) -> Rows | None:
+        """The ids of all examples, where they can be read again."""
+        return None
+
+    def _list_inputs(self) -> None:
+        """List the inputs, where that was not done when they were opened."""
+
+    def _check_unchanged(self) -> None:
+        """List the inputs again; JobError if any is not what it was."""
+        check_unchanged(self.snapshots)
 
     def _timed(self, phase: str) -> None:
         now = time.monotonic()
         self.timings[phase] = round(now - self._last, 4)
         self._last = now
-
-
-def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
-    """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
-    scanned = sum(why.values())
-    told = {str(reason): count for reason, count in sorted(why.items())}
-    return {
-        "scanned": scanned,
-        "reused": total - scanned,
-        "why": told,
-        "evidence_not_used": rebuilt,
-    }
-
-
-def common_manifest(
-    run: RunStore, started: datetime, timings: Mapping[str, float], objects: Iterable[StoredObject]
-) -> dict[str, Any]:
-    """What a manifest says of a run of any job."""
-    finished = datetime.now(UTC)
-    return {
-        "format_version": FORMAT_VERSION,
-        "run": run.run,
-        "started": started.isoformat(),
-        "finished": finished.isoformat(),
-        "seconds": {**timings, "total": round((finished - started).total_seconds(), 4)},
-        "threads": graph.slots(),
-        "versions": dict(_versions()),
-        "objects": [asdict(stored) for stored in sorted(objects)],
-    }
 
 
 @cache
@@ -162,7 +239,11 @@ def _versions() -> Mapping[str, str]:
         "pyarrow",
         "fsspec",
     )
-    return {"python": python_version()} | {name: version(name) for name in packages}
+    known = {"python": python_version()} | {name: version(name) for name in packages}
+    try:
+        return known | {"matplotlib": version("matplotlib")}  # an extra, which draws curves
+    except PackageNotFoundError:
+        return known
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Only what can be proved to be ours is deleted: objects below ``OUT/runs/<name of a run>`` that a
 listing shows, that no link leads out of, and whose names are those of a run's objects. What a
-manifest says is never used to find a path.
+manifest says is never used to find a path; it may only keep another run, whose files it refers to.
 """
 
 from __future__ import annotations
@@ -54,20 +54,32 @@ class KeptRun:
 def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     """Remove what the settings no longer keep; the names of the runs removed.
 
-    The caller holds the output's lock. What is published, its parent, and what was written to or
-    ceased to be published within the time of grace stays.
+    The caller holds the output's lock. What is published, its parent, what was written to or
+    ceased to be published within the time of grace, and what any of these refers to stays.
     """
     fs = output.place.fs
     pointer = json.loads(fs.cat_file((output.place / LATEST).path))
     now = _aware(
         fs.modified((output.place / LATEST).path)
     )  # written a moment ago: the store's clock
-    runs = list(_runs(output.place))
+    runs = list(runs_of(output.place))
     named = {pointer["run"], pointer.get("parent")}
     doomed = superfluous(runs, named, now, settings)
+    if doomed:
+        kept = [run.name for run in runs if run.finished and run not in doomed]
+        needed = {_repeated(output.place / RUNS / name) for name in kept}
+        doomed = [run for run in doomed if run.name not in needed]
     for run in doomed:
         _remove(output.place / RUNS / run.name)
     return [run.name for run in doomed]
+
+
+def _repeated(place: Location) -> Any:
+    """The run whose files a run refers to, if there is one; a damaged manifest refers to none."""
+    try:
+        return json.loads(place.fs.cat_file((place / MANIFEST).path)).get("repeats")
+    except (ValueError, AttributeError):
+        return None
 
 
 def superfluous(
@@ -104,7 +116,7 @@ def superfluous(
     return doomed[::-1]
 
 
-def _runs(place: Location) -> Iterable[KeptRun]:
+def runs_of(place: Location) -> Iterable[KeptRun]:
     """All folders that are named as runs are."""
     fs, root = place.fs, (place / RUNS).path
     for path in fs.ls(root, detail=False):
@@ -115,7 +127,7 @@ def _runs(place: Location) -> Iterable[KeptRun]:
         try:
             manifest = fs.info(f"{folder}/{MANIFEST}")
         except FileNotFoundError:
-            infos = list(_objects(fs, folder).values())
+            infos = list(objects_of(fs, folder).values())
             if isinstance(fs, LocalFileSystem) and not infos:  # it died before its first object
                 infos = [fs.info(folder)]
             if infos:
@@ -124,7 +136,7 @@ def _runs(place: Location) -> Iterable[KeptRun]:
             yield KeptRun(name, _aware(_written(manifest)), True)
 
 
-def _objects(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
+def objects_of(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
     """What is in a run's folder, by paths relative to it."""
     found = fs.find(folder, detail=True)
     return {
@@ -164,7 +176,7 @@ def _remove(place: Location) -> None:
     happens.
     """
     fs = place.fs
-    found = _objects(fs, place.path)
+    found = objects_of(fs, place.path)
     own = [name for name in sorted(found) if OWN.fullmatch(name)]
     paths = [(place / name).path for name in own]
     if isinstance(fs, LocalFileSystem):

@@ -1,8 +1,8 @@
 """The output: evidence and runs.
 
 ``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``;
-every object written into it is recorded with its size and checksum.
-:mod:`noisydask.running.publish` makes a run visible.
+every object written into it is recorded with its size and checksum. A run that came out as the one
+before refers to the files of that one. :mod:`noisydask.running.publish` makes a run visible.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ else:
 
 Array = npt.NDArray[np.generic]
 
-FORMAT_VERSION = 1
+#: The newest format, and the only one that is written; in the first, no run refers to the files of
+#: another. All are read.
+FORMAT_VERSION = 2
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names that are looked at of a folder that may be somebody else's.
 _FIRST_NAMES = 100
@@ -48,10 +50,23 @@ class NoRunError(InputError):
 
 @dataclass(frozen=True)
 class RunStore:
-    """One run's folder."""
+    """One run's folder.
+
+    Attributes
+    ----------
+    place : Location
+        Where its files lie; those of a run that repeats another lie in the folder of that one.
+    run : str
+        Its name.
+    """
 
     place: Location
     run: str
+
+    @property
+    def shown(self) -> str:
+        """The folder of the run itself, without anything secret."""
+        return f"{self.place.shown.rpartition('/')[0]}/{self.run}"
 
     def array(
         self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
@@ -138,11 +153,14 @@ class Output:
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         return RunStore(self.place / RUNS / run, run)
 
-    def run_store(self, run: Any) -> RunStore:
-        """The folder of a run; ValueError if that cannot be a run's name."""
-        if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
-            raise ValueError(f"no run is called {run!r}")
-        return RunStore(self.place / RUNS / run, run)
+    def run_store(self, run: Any, repeats: Any = None) -> RunStore:
+        """A run with the folder of its files, of another run where it ``repeats`` one; ValueError
+        if that cannot be a run's name.
+        """
+        for name in (run, repeats or run):
+            if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
+                raise ValueError(f"no run is called {name!r}")
+        return RunStore(self.place / RUNS / (repeats or run), run)
 
     def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
         """A finished run and its manifest: the published one, or another by its name.
@@ -163,6 +181,7 @@ class Output:
             manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
             if manifest.get("run", run.run) != run.run:
                 raise ValueError("it is the manifest of another run")
+            run = self.run_store(run.run, manifest.get("repeats"))
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
             raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
@@ -173,9 +192,9 @@ class Output:
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
         found = manifest.get("format_version")
-        if found != FORMAT_VERSION:
+        if found not in range(1, FORMAT_VERSION + 1):
             raise InputError(
-                f"{self.place.shown} has format {found}, this noisydask reads {FORMAT_VERSION}"
+                f"{self.place.shown} has format {found}, this noisydask reads 1 to {FORMAT_VERSION}"
             )
         return run, manifest
 

@@ -3,6 +3,7 @@ byte for byte."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_killed_after_some_requests(
     check_killed(way, job, out, expected, max(1, round(share * last)))
 
 
+def test_an_unchanged_night_killed_after_every_request(
+    way: Proxy, job: Job, out: Place, expected: dict[str, bytes]
+) -> None:
+    assert job.run().status == 0
+    computed, mutation = json.loads(out.read("latest.json"))["run"], 1
+    while check_killed(way, job, out, expected, mutation):
+        latest = json.loads(out.read("latest.json"))["run"]
+        assert json.loads(out.read(f"runs/{latest}/manifest.json"))["repeats"] == computed
+        mutation += 1
+    assert mutation > 5
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 def test_killed_after_every_request(
@@ -152,7 +165,7 @@ def test_two_drivers_at_once_again_and_again(
 def two_at_once(job: Job, out: Place, expected: dict[str, bytes], times: int) -> None:
     for _ in range(times):
         before = generation(out)
-        ends = [child.wait() for child in [job.start(), job.start()]]
+        ends = [child.wait() for child in [job.start(full=True), job.start(full=True)]]
         assert sorted(end.status for end in ends) == [0, 4], [end.said for end in ends]
         (loser,) = (end for end in ends if end.status == 4)
         assert "is locked by process" in loser.one_error()

@@ -25,14 +25,15 @@ def read_run(out: Place) -> tuple[str, dict[str, bytes]]:
     found = {"manifest.json": run.read("manifest.json")}
     check(latest["manifest"], found)
     for stored in json.loads(found["manifest.json"])["objects"]:
-        found[stored["path"]] = run.read(stored["path"])
+        where = out / "runs" / stored.get("run", latest["run"])
+        found[stored["path"]] = where.read(stored["path"])
         check(stored, found)
     return latest["run"], found
 
 
 def readers_and_publishes(trial: Trial, readers: int, publishes: int) -> None:
-    """Only the published run and its parent are kept; what readers may still read has some seconds
-    of grace."""
+    """Only the published run, its parent and what they refer to are kept; what readers may still
+    read has some seconds of grace. Every other run repeats the one before."""
     assert trial.run().status == 0
     stop, wrong, seen = threading.Event(), [], []
 
@@ -52,8 +53,9 @@ def readers_and_publishes(trial: Trial, readers: int, publishes: int) -> None:
     for thread in threads:
         thread.start()
     try:
-        for _ in range(publishes):
-            ended = trial.job.run(lease_seconds=LEASE, keep_runs=1, grace_seconds=20)
+        for number in range(publishes):
+            how = {"lease_seconds": LEASE, "keep_runs": 1, "full": number % 2 == 1}
+            ended = trial.job.run(**how, grace_seconds=20)
             assert ended.status == 0, ended.said
     finally:
         stop.set()
@@ -64,9 +66,14 @@ def readers_and_publishes(trial: Trial, readers: int, publishes: int) -> None:
     assert len(set(seen)) > 1
     trial.job.run(lease_seconds=LEASE, keep_runs=1, grace_seconds=0)
     trial.check()
-    assert (
-        len({name.split("/")[1] for name in trial.out.objects() if name.startswith("runs/")}) == 2
-    )
+    objects = trial.out.objects()
+    latest = json.loads(objects["latest.json"])
+    named = {latest["run"], latest["parent"]}
+    manifests = [json.loads(objects[f"runs/{name}/manifest.json"]) for name in named]
+    needed = {manifest["repeats"] for manifest in manifests if "repeats" in manifest}
+    assert needed
+    kept = {name.split("/")[1] for name in objects if name.startswith("runs/")}
+    assert kept == named | needed
 
 
 def test_readers_during_publishes(new_trial: NewTrial) -> None:
@@ -82,7 +89,7 @@ def test_twenty_readers_during_twenty_publishes(new_trial: NewTrial) -> None:
 def test_a_driver_killed_while_it_cleans_up(new_trial: NewTrial) -> None:
     trial = new_trial(ordinary(rows=330))
     for _ in range(2):
-        assert trial.run().status == 0
+        assert trial.job.run(lease_seconds=LEASE, full=True).status == 0
     children = []
     rule = trial.way.add(
         "forward",
@@ -91,7 +98,8 @@ def test_a_driver_killed_while_it_cleans_up(new_trial: NewTrial) -> None:
         count=1,
         call=lambda _: children[0].kill(),
     )
-    children.append(trial.job.start(lease_seconds=LEASE, keep_runs=1, grace_seconds=0))
+    how = {"lease_seconds": LEASE, "keep_runs": 1, "grace_seconds": 0, "full": True}
+    children.append(trial.job.start(**how))
     assert children[0].wait().status == -9
     assert rule.done == 1
     trial.check()

@@ -83,7 +83,7 @@ def test_access_refused(way: Proxy, job: Job, out: Place) -> None:
 def test_access_refused_in_the_middle(way: Proxy, job: Job, out: Place) -> None:
     before = published(out)
     way.add("status", status=403, methods=("PUT",), pattern="label_quality")
-    ended = job.run()
+    ended = job.run(full=True)
     assert ended.status == 1
     assert "access refused" in ended.one_error()
     way.clear()
@@ -162,7 +162,7 @@ def test_the_server_is_killed_in_the_middle(tmp_path: Path) -> None:
             count=1,
             call=lambda _: first.close(),
         )
-        ended = job.run(timeout=300)
+        ended = job.run(timeout=300, full=True)
         assert ended.status == 1, ended.said
         assert "cannot be reached" in ended.one_error()
         server = second.enter_context(s3_server(tmp_path))

@@ -1,4 +1,5 @@
-"""What changed between two runs: issues that are new, gone (and why) and moved.
+"""What changed between two runs: issues that are new, gone (and why) and moved; of other rankings,
+what entered and what left them.
 
 An example is the same in both runs if it has the same id, or, where either run has no ids, the same
 position. *New* is an issue only of the later run, *gone* one only of the earlier, *moved* one of
@@ -19,8 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.errors import InputError
-from noisydask.issues.changed_rows import (
+from noisydask.running import graph
+from noisydask.running.changed_rows import (
     KINDS,
+    RANKED,
     REASONS,
     ChangeState,
     Comparison,
@@ -30,10 +33,9 @@ from noisydask.issues.changed_rows import (
     first_rows,
     read_parts,
 )
-from noisydask.running import graph
-from noisydask.storage.arrays import Rows
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
+from noisydask.storage.rows import Rows
 from noisydask.storage.store import Output, RunStore
 
 
@@ -109,7 +111,8 @@ def _added(states: list[ChangeState], top: int) -> ChangeState:
 
 def summary(state: ChangeState, before: str) -> dict[str, Any]:
     """What a manifest says of the changes since another run."""
-    classes = np.flatnonzero(state.classes.any(axis=0))
+    labelled = state.classes.shape[1] > 1  # or the ranking has no classes
+    classes = np.flatnonzero(state.classes.any(axis=0)) if labelled else ()
     return {
         "since": before,
         **dict(zip(KINDS, state.classes.sum(axis=1).tolist(), strict=True)),
@@ -123,6 +126,17 @@ def summary(state: ChangeState, before: str) -> dict[str, Any]:
     }
 
 
+def unchanged(before: str) -> dict[str, Any]:
+    """What a manifest says where nothing changed since another run."""
+    return {
+        "since": before,
+        **dict.fromkeys(KINDS, 0),
+        "gone_because": {},
+        "classes": {},
+        "parts": [],
+    }
+
+
 def since(
     before: tuple[RunStore, Mapping[str, Any]],
     after: tuple[RunStore, Mapping[str, Any]],
@@ -131,9 +145,21 @@ def since(
     """Compare a run with the one before, write the changes into it; what its manifest says of them,
     and what was written.
     """
+    everything = _all_by_position(after[1])
+    if everything is not None and everything == _all_by_position(before[1]):
+        return unchanged(before[0].run), ()
     comparison = Comparison.of(before, after, ids)
     state = compare(comparison, 0, after[0])
     return summary(state, before[0].run), state.objects
+
+
+def _all_by_position(manifest: Mapping[str, Any]) -> int | None:
+    """How many examples a ranking holds that is of all of them, by position; None for others."""
+    counts = manifest["counts"]
+    ranked = counts.get(RANKED[manifest["job"]])
+    if manifest["job"] == "issues" or "ids" in manifest["inputs"] or "loss_parts" in manifest:
+        return None  # these may move, or have other names
+    return int(ranked) if ranked == counts["examples"] else None
 
 
 def diff(
@@ -164,11 +190,15 @@ def diff(
             "compare it with"
         )
     stored = later[1].get("changes")
-    if stored is not None and stored["since"] == parent:
+    if stored is None or stored["since"] != parent:
+        earlier = output.open_run(parent)
+        # Where one repeats the other, or both a third, there is nothing to compare.
+        stored = unchanged(parent) if earlier[0].place == later[0].place else None
+    if stored is not None:
         return Changes(
             parent, later[0].run, *_parts_of(stored), _stored_table(later[0], stored["parts"], top)
         )
-    state = compare(Comparison.of(output.open_run(parent), later), top)
+    state = compare(Comparison.of(earlier, later), top)
     return Changes(parent, later[0].run, *_parts_of(summary(state, parent)), state.table)
 
 

@@ -7,7 +7,8 @@ Storage is handed in, Dask is not known here.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +37,18 @@ REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
 _TASK_ROWS = 2_000_000
 #: Ids that are read at once at least, to look some of them up.
 _ID_ROWS = 1 << 16
+#: What makes an issue of both runs one that moved; an example of another ranking is in it or not.
 _COMPARED = ("given_label", "suggested_label", "label_quality")
-_READ = ("index", "id", "rank", *_COMPARED)
-_TOLD = ("rank", *_COMPARED)
+#: Columns that name an example, and those that are told of it, of all jobs' rankings.
+_NAMES = ("id", "subset", "ann_id")
+_TOLD = ("rank", *_COMPARED, "metric", "consensus")
+#: What is read of a job's ranking, and how many rows it has by the manifest's counts.
+_READ = {
+    "issues": ("index", "id", "rank", *_COMPARED),
+    "dynamics": ("index", *_NAMES, "rank", "metric"),
+    "combine": ("index", "id", "rank", "consensus"),
+}
+RANKED = {"issues": "issues", "dynamics": "candidates", "combine": "ranked"}
 Ints = npt.NDArray[np.int64]
 
 
@@ -54,6 +64,8 @@ class Comparison:
     ----------
     runs, parts : tuple of the earlier and the later
         Where they lie, the Parquet parts of their rankings.
+    columns : tuple of str
+        What is read of these.
     rows : int
         Examples of the later.
     by_id : bool
@@ -66,6 +78,7 @@ class Comparison:
 
     runs: tuple[RunStore, RunStore]
     parts: tuple[tuple[str, ...], tuple[str, ...]]
+    columns: tuple[str, ...]
     rows: int
     by_id: bool
     num_classes: int
@@ -81,19 +94,26 @@ class Comparison:
         ids: Rows | None = None,
     ) -> Comparison:
         """Compare two runs by their manifests."""
-        manifests = (before[1], after[1])
-        for manifest in manifests:
-            if manifest.get("job") != "issues":
-                raise InputError("only runs that found label issues can be compared")
-        total = sum(manifest["counts"]["issues"] for manifest in manifests)
+        manifests, job = (before[1], after[1]), after[1]["job"]
+        if before[1]["job"] != job or job not in _READ:
+            raise InputError(f"runs of {before[1]['job']!r} and {job!r} cannot be compared")
+        counts = [manifest["counts"] for manifest in manifests]
+        total = sum(count[RANKED[job]] for count in counts)
+        there = set.intersection(
+            *(
+                _columns(run, manifest["parts"], side)
+                for side, (run, manifest) in enumerate((before, after))
+            )
+        )
         return cls(
             (before[0], after[0]),
             (tuple(before[1]["parts"]), tuple(after[1]["parts"])),
+            tuple(name for name in _READ[job] if name in there),
             after[1]["counts"]["examples"],
-            all("ids" in manifest["inputs"] for manifest in manifests),
-            max(manifest["counts"]["classes"] for manifest in manifests),
+            "index" not in there or all("ids" in manifest["inputs"] for manifest in manifests),
+            max(count.get("classes", 1) for count in counts),
             max(1, -(-total // _TASK_ROWS)),
-            max(manifest["counts"]["examples"] for manifest in manifests),
+            max(count["examples"] for count in counts),
             ids,
         )
 
@@ -117,23 +137,17 @@ def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
 
 def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     side = int(number >= len(comparison.parts[0]))
-    run, name = (
-        comparison.runs[side],
-        comparison.parts[side][number - side * len(comparison.parts[0])],
-    )
-    try:
-        with run.place.fs.open((run.place / name).path, "rb") as file:
-            frame = pq.read_table(file, columns=list(_READ)).to_pandas()
-    except Exception as error:
-        if not_of_data(error) and not isinstance(error, FileNotFoundError):
-            raise
-        kind = JobError if side else DamagedRunError
-        raise kind(
-            f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared"
-        ) from error
+    name = comparison.parts[side][number - side * len(comparison.parts[0])]
+    with _part(comparison.runs[side], name, side) as part:
+        frame = part.read(columns=list(comparison.columns)).to_pandas()
     if not comparison.by_id:
         frame["id"] = frame["index"]
-    frame["label_quality"] = frame["label_quality"].astype(np.float64)
+    if "subset" in frame:
+        frame["subset"] = _as_text(frame["subset"])
+    if "index" not in frame:  # an example has one row, so that its place decides nothing
+        frame["index"] = -1
+    if "label_quality" in frame:
+        frame["label_quality"] = frame["label_quality"].astype(np.float64)
     frame["side"] = side
     if comparison.by_id:
         frame["id"] = _as_text(frame["id"])
@@ -143,6 +157,27 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     else:
         frame["part"] = frame["index"] * comparison.buckets // comparison.largest
     return frame
+
+
+@contextmanager
+def _part(run: RunStore, name: str, side: int) -> Iterator[pq.ParquetFile]:
+    """A part of the ranking of the earlier run (side 0) or the later."""
+    try:
+        with run.place.fs.open((run.place / name).path, "rb") as file:
+            yield pq.ParquetFile(file)
+    except Exception as error:
+        if not_of_data(error) and not isinstance(error, FileNotFoundError):
+            raise
+        kind = JobError if side else DamagedRunError
+        raise kind(
+            f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared"
+        ) from error
+
+
+def _columns(run: RunStore, parts: Sequence[str], side: int) -> set[str]:
+    """The columns of a ranking."""
+    with _part(run, parts[0], side) as part:
+        return set(part.schema_arrow.names)
 
 
 def compare_parts(
@@ -166,7 +201,9 @@ def finish_bucket(
     """Compare a bucket."""
     table = changed(frame)
     gone = (table["change"] == "gone").to_numpy()
-    if gone.any():
+    if "index" not in comparison.columns:
+        table = table.drop(columns="index")
+    if gone.any() and "label_quality" in table:
         for name, values in _explain(table[gone], comparison).items():
             table[name] = table[name].fillna(values)
     objects: tuple[StoredObject, ...] = ()
@@ -188,9 +225,10 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     [['new', 8], ['gone', 7]]
     """
     before, after = _matched(frame)
-    columns = {name: frame[name].to_numpy() for name in _READ}
+    names, told_of = ([name for name in some if name in frame] for some in (_NAMES, _TOLD))
+    columns = {name: frame[name].to_numpy() for name in ("index", *names, *told_of)}
     differs = (before < 0) | (after < 0)
-    for name in _COMPARED:
+    for name in set(_COMPARED) & set(told_of):
         differs |= columns[name][before] != columns[name][after]
     before, after = before[differs], after[differs]
     kind = np.select([before < 0, after < 0], [0, 1], 2)
@@ -202,11 +240,11 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
         "change": np.array(KINDS, object)[kind[order]],
         "why": pd.array([pd.NA] * len(order), object),
     }
-    told |= {"id": columns["id"][either]} | {
-        f"{name}_before": _there(columns[name], before) for name in _TOLD
+    told |= {name: columns[name][either] for name in names} | {
+        f"{name}_before": _there(columns[name], before) for name in told_of
     }
     return pd.DataFrame(
-        told | {"index": index[order]} | {name: _there(columns[name], after) for name in _TOLD}
+        told | {"index": index[order]} | {name: _there(columns[name], after) for name in told_of}
     )
 
 
@@ -215,7 +253,9 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
 
     An id that several examples have stands for the first of them, the second, ... in both runs.
     """
-    ids, side = pd.factorize(frame["id"].to_numpy())[0], frame["side"].to_numpy()
+    names = [name for name in _NAMES if name in frame]
+    ids = frame.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
+    side = frame["side"].to_numpy()
     order = np.lexsort((frame["index"].to_numpy(), side, ids))
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(ids[order]) != 0) | (np.diff(side[order]) != 0)
@@ -315,11 +355,11 @@ def _summary(
     table: pd.DataFrame, num_classes: int, top: int, objects: tuple[StoredObject, ...]
 ) -> ChangeState:
     kind = pd.Categorical(table["change"], categories=KINDS).codes.astype(np.int64)
-    label = (
-        table["given_label"]
-        .where(table["change"] != "gone", table["given_label_before"])
-        .to_numpy(np.int64)
-    )
+    label = np.zeros(len(table), np.int64)
+    if "given_label" in table:
+        given = table["given_label"]
+        gone = table["change"] == "gone"
+        label = given.mask(gone, table["given_label_before"]).to_numpy(np.int64)
     classes = np.bincount(kind * num_classes + label, minlength=3 * num_classes).reshape(
         3, num_classes
     )
