@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import DaskRows, Rows, is_unicode, open_rows
+from noisydask.storage.arrays import DaskRows, Rows, open_rows
+from noisydask.storage.conversion import is_unicode
 
 
 @dataclass(frozen=True)
