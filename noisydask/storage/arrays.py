@@ -114,17 +114,18 @@ def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
     """A lazy series or frame as an array of as many chunks; of its rows only the number is
     fetched.
     """
-    column = frame if frame.ndim == 1 else frame.iloc[:, :1]  # Parquet is read by columns
-    lengths = column.map_partitions(len, enforce_metadata=False).compute()
+    frame = frame.optimize()  # Dask may merge partitions then, as many as suit their columns
+    lengths = np.atleast_1d(frame.map_partitions(len, enforce_metadata=False).compute())
     like = as_array(frame._meta, name)
     rows = frame.map_partitions(as_array, name, meta=like)
-    chunks = tuple(map(int, lengths)), *((size,) for size in like.shape[1:])
+    chunks = tuple(lengths.tolist()), *((size,) for size in like.shape[1:])
     return da.Array(rows.dask, rows.name, chunks, like.dtype)
 
 
 def _compared(array: da.Array, name: str) -> da.Array:
     """An array of which each block is compared with what the array declares of it."""
-    kind = native(array.dtype)
+    text = array.dtype.kind in "UT"  # blocks may differ in length: Dask would cut the longer ones
+    kind = np.dtype(object) if text else native(array.dtype)
     check = partial(_checked_block, kind=kind, name=name)
     like = np.empty((0,) * array.ndim, kind)
     return array.map_blocks(check, dtype=kind, meta=like)
@@ -138,7 +139,7 @@ def _checked_block(
     shape = tuple(stop - start for start, stop in place)
     where = f"{name}, rows {place[0][0]:,} to {place[0][1] - 1:,}"
     check_rows((rows.shape, rows.dtype), (shape, kind), where, _UNLIKE)
-    return rows
+    return rows.astype(kind, copy=False)
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:

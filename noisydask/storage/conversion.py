@@ -70,8 +70,13 @@ def _unwrapped(values: Any) -> Any:
     if isinstance(values, pd.DataFrame | pd.Series | pd.Index):
         kinds = set(values.dtypes) if isinstance(values, pd.DataFrame) else {values.dtype}
         if any(isinstance(kind, ExtensionDtype) for kind in kinds):
-            plain = [np.asarray(pd.Series([], dtype=kind)).dtype for kind in kinds]
-            return values.to_numpy(np.result_type(*plain), na_value=np.nan)
+            plain = np.result_type(*(np.asarray(pd.Series([], dtype=kind)) for kind in kinds))
+            if plain.kind == "f":
+                return values.to_numpy(plain, na_value=np.nan)
+            empty = np.count_nonzero(values.isna())
+            if empty:
+                raise ValueError(f"it has {empty:,} empty cells")
+            return values.to_numpy(plain)
     return values
 
 

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from errno import EINVAL
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -126,9 +127,12 @@ class NpyRows(Rows):
                 )
         if self._mapped is not None:
             return self._mapped[start:stop]
-        data = (
-            self.place.fs.cat_file(self.place.path, start=first, end=last) if first < last else b""
-        )
+        try:
+            data = self.place.fs.cat_file(self.place.path, start=first, end=last)
+        except OSError as error:
+            if error.errno != EINVAL:  # no such range: the file is empty, or was cut short
+                raise
+            data = b""
         return np.frombuffer(data, self.stored).reshape(stop - start, *self.shape[1:])
 
 
