@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
-from noisydask.core.shapes import check_columns, check_shape
+from noisydask.core.shapes import check_columns, check_range, check_shape
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
@@ -140,6 +140,8 @@ def count_issues(
     """
     num_classes, rows = len(thresholds), len(columns["given"])
     check_columns(columns, rows)
+    for name in ("given", "top1", "top2"):
+        check_range(name, columns.get(name, columns["top1"]), num_classes + (name == "given"))
     if into is not None:
         check_shape("into", into, (num_classes**2,))
     confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
@@ -220,8 +222,6 @@ def _count(
         label, best = np.int64(given[i]), np.int64(top1[i])
         if label >= num_classes:
             continue
-        if label < 0 or best < 0 or best >= num_classes:
-            raise ValueError("given and top1 must be classes, 0 to K-1")
         # One confident class or several: if the predicted class is among them, it is the likely one
         # either way.
         likely = best
@@ -235,8 +235,6 @@ def _count(
             continue
         else:
             likely = np.int64(top2[i])
-            if likely < 0 or likely >= num_classes:
-                raise ValueError("top2 must be classes, 0 to K-1")
             if p_top2[i] < limits[likely]:
                 continue
         if dense.size:

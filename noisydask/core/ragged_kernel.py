@@ -20,19 +20,19 @@ from noisydask.core.dynamics_kernel import (
     as_summed,
 )
 
+_STEP = "steps must be positions of iterations"
+
 
 @nb.njit(nogil=True, cache=True)
-def _check(starts, losses, steps, examples, iterations):
-    """Refuse examples that do not lie in the losses, and steps that are not iterations."""
+def _check(starts, losses, steps, examples):
+    """Refuse examples that do not lie in the losses."""
     fits = starts.size == examples + 1 and steps.size == losses.size
     if fits:
         fits = starts[0] >= 0 and starts[-1] <= losses.size
         for i in range(examples):
             fits &= starts[i] <= starts[i + 1]
-        for j in range(steps.size):
-            fits &= (steps[j] >= 0) & (steps[j] < iterations)
     if not fits:
-        raise ValueError("starts must rise within losses, and steps be iterations, one a loss")
+        raise ValueError("starts must rise within losses, of which each has a step")
 
 
 @nb.njit(nogil=True, cache=True)
@@ -56,15 +56,17 @@ def advance_ragged(
     """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which
     iteration each is of.
     """
-    _check(starts, losses, steps, ema.size, counts.shape[1])
+    _check(starts, losses, steps, ema.size)
     fits = total.size == squares.size == first.size == last.size == smallest.size == ema.size
     fits &= codes.size == count.size == problems.size == ema.size
-    for i in range(codes.size):
-        fits &= (codes[i] >= 0) & (codes[i] < counts.shape[0])
     if not (fits and limbs.shape == (NUM_LIMBS, counts.shape[0], counts.shape[1])):
         raise ValueError("states and codes must have an element an example, sums one a label")
     for i in range(starts.size - 1):
+        if codes[i] < 0 or codes[i] >= counts.shape[0]:
+            raise ValueError("codes must be positions of labels")
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= counts.shape[1]:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if value < 0:
                 problems[i] = max(problems[i], NEGATIVE)
@@ -86,10 +88,12 @@ def advance_ragged(
 @nb.njit(nogil=True, cache=True)
 def curves_ragged(starts, losses, steps, alpha, curves):
     """EMA of each example at its iterations; what is not recorded is left as it is."""
-    _check(starts, losses, steps, curves.shape[0], curves.shape[1])
+    _check(starts, losses, steps, curves.shape[0])
     for i in range(starts.size - 1):
         ema = 0.0
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= curves.shape[1]:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if value >= 0.0:
                 ema = (1.0 - alpha) * ema + alpha * value
@@ -101,11 +105,13 @@ def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
     """First iteration at which each example's EMA lies above the mean curve, where none was found
     before.
     """
-    _check(starts, losses, steps, ema.size, mean.size)
+    _check(starts, losses, steps, ema.size)
     if found.size != ema.size:
         raise ValueError("states must have an element an example")
     for i in range(starts.size - 1):
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= mean.size:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if found[i] < 0 and value >= 0.0:
                 ema[i] = (1.0 - alpha) * ema[i] + alpha * value

@@ -45,3 +45,16 @@ def check_columns(
         check_shape(name, column, (rows,))
         if dtypes is not None and column.dtype != dtypes[name]:
             raise ValueError(f"{name} must be {dtypes[name]}, not {column.dtype}")
+
+
+def check_range(name: str, array: Array, stop: int) -> None:
+    """Refuse integers that are not 0 to ``stop - 1``.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    below = array.size and array.dtype.kind == "i" and array.min() < 0
+    if below or (array.size and array.max() >= stop):
+        raise ValueError(f"{name} must be 0 to {stop - 1}, not {array.min()} to {array.max()}")

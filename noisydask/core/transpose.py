@@ -72,10 +72,12 @@ def turn(source, rows, column, steps, target):
     column, steps : int
     target : ndarray of the same type, C-contiguous, at least (steps, k)
     """
-    fits = column >= 0 and steps >= 0 and column + steps <= source.shape[1]
-    fits &= target.shape[0] >= steps and target.shape[1] >= rows.size
+    low, high = 0, -1
     for k in range(rows.size):
-        fits &= 0 <= rows[k] < source.shape[0]
+        low, high = min(low, rows[k]), max(high, rows[k])
+    fits = low >= 0 and high < source.shape[0]
+    fits &= column >= 0 and steps >= 0 and column + steps <= source.shape[1]
+    fits &= target.shape[0] >= steps and target.shape[1] >= rows.size
     if not (fits and source.flags.c_contiguous and target.flags.c_contiguous):
         raise ValueError("rows and columns must lie in source, and target have room for them")
     whole, square = rows.size // 8 * 8, steps // 8 * 8
