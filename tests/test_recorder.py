@@ -119,7 +119,7 @@ def test_half_precision(tmp_path: Path) -> None:
         (([1], [0.5], [1]), "one recorder writes one kind of table"),
         ((["a"], [0.5]), "one recorder writes one kind of table"),
         ((["a\udcff.png"], [0.5]), "text that no file can"),
-        (([[1], [1, 2]], [0.5, 0.5]), "id is no array"),
+        (([[1], [1, 2]], [0.5, 0.5]), "its rows differ in length"),
         ((np.array([1, 2**63], np.uint64), [0.5, 0.5]), "ids holds 9223372036854775808"),
         (([1], [0.5], np.array([2**64 - 1], np.uint64)), "labels holds 18446744073709551615"),
     ],

@@ -106,7 +106,7 @@ def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:
         return np.empty((0, 0))
     place = found.run.place / "top_curves.zarr"
     rows = open_rows(place.url, "top_curves", place.options)
-    kept: Any = rows.read(0, min(top, rows.shape[0]))  # type: ignore[union-attr]  # a URL is never rows in memory
+    kept: Any = rows.read(0, min(top, rows.shape[0]))
     return np.asarray(kept)
 
 

@@ -30,6 +30,7 @@ from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
 from noisydask.running.progress import ProgressBar, Silent
+from noisydask.storage.arrays import DaskRows, Rows, open_rows
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
@@ -274,17 +275,13 @@ class LabelInspector:
 class _Batch:
     """Rows that a caller handed in: in memory, or chunks that are read a block at a time."""
 
-    labels: Any
-    pred_probs: Any
+    labels: Rows | DaskRows
+    pred_probs: Rows | DaskRows
 
     @classmethod
     def of(cls, labels: Any, pred_probs: Any, num_class: int) -> _Batch:
         """Check shapes and types."""
-        # What has chunks is a store's or Dask's and must not be read whole.
-        labels, pred_probs = (
-            x if hasattr(x, "chunks") else _in_memory(x, name)
-            for name, x in (("labels", labels), ("pred_probs", pred_probs))
-        )
+        labels, pred_probs = open_rows(labels, "labels"), open_rows(pred_probs, "pred_probs")
         Inputs(labels, pred_probs, None, None)
         if pred_probs.shape[1] != num_class:
             raise InputError(
@@ -300,19 +297,15 @@ class _Batch:
         """Evidence and rows, piece by piece; raises at the end if rows are invalid, numbered after
         ``seen`` others.
         """
-        chunk = (
-            getattr(self.pred_probs, "shards", None)
-            or getattr(self.pred_probs, "chunks", None)
-            or (1,)
-        )[0]
-        chunk = chunk if isinstance(chunk, int) else 1  # Dask's are tuples of sizes
         row_bytes = self.pred_probs.dtype.itemsize * self.pred_probs.shape[1]
-        step = min(MAX_ROWS, plan_blocks(self.rows, row_bytes, chunk).block_rows)
+        step = min(
+            MAX_ROWS, plan_blocks(self.rows, row_bytes, self.pred_probs.chunk_rows).block_rows
+        )
         problems = Problems.of(np.zeros(0, np.uint8), 0)
         for start in range(0, self.rows, step):
-            part = slice(start, min(start + step, self.rows))
-            rows = np.asarray(self.pred_probs[part])
-            found = scan_rows(rows, np.asarray(self.labels[part]), columns)
+            part = start, min(start + step, self.rows)
+            rows = self.pred_probs.read(*part)
+            found = scan_rows(rows, self.labels.read(*part), columns)
             problems += Problems.of(found.problems, seen + start)
             if not problems.total:
                 yield found, cast(Floats, rows)
@@ -325,14 +318,6 @@ class _Batch:
                 f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are "
                 f"{first}"
             )
-
-
-def _in_memory(values: Any, name: str) -> npt.NDArray[Any]:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{name} is no array: its rows differ in length") from error
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _settings(

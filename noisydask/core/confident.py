@@ -18,6 +18,7 @@ import numpy.typing as npt
 from noisydask.core.compiled import kernel
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
+from noisydask.core.shapes import check_columns, check_range, check_shape
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
@@ -130,8 +131,18 @@ def count_issues(
         Of all rows, less the places in the joint of unresolved ones.
     unresolved : ndarray of bool, (n,)
         Rows whose place in the confident joint needs all of the row.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other, or a column names a class that is none.
     """
     num_classes, rows = len(thresholds), len(columns["given"])
+    check_columns(columns, rows)
+    for name in ("given", "top1", "top2"):
+        check_range(name, columns.get(name, columns["top1"]), num_classes + (name == "given"))
+    if into is not None:
+        check_shape("into", into, (num_classes**2,))
     confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     unresolved = np.zeros(rows, bool)
     own = dense_joint(num_classes) if joint and into is None else into
@@ -170,6 +181,9 @@ def resolve_joint(
     pred_probs: Floats | KeptRows,
 ) -> SparseCounts:
     """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
+    check_columns({"unresolved": unresolved}, len(given))
+    if not isinstance(pred_probs, KeptRows):
+        check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
     limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
         found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))

@@ -26,6 +26,7 @@ from noisydask.core.dynamics_kernel import (
     curves_dense,
 )
 from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
+from noisydask.core.shapes import check_columns, check_shape
 from noisydask.core.whole_numbers import whole_numbers
 
 __all__ = [
@@ -176,6 +177,11 @@ def advance(
     ndarray of uint8, (n,)
         A :class:`LossProblem` per example. A refused loss changes nothing.
 
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other.
+
     Examples
     --------
     >>> states, sums = ExampleStates.empty(2, "f4"), CurveSums.zero(np.array([0]), 2)
@@ -184,6 +190,10 @@ def advance(
     ([1.75, 1.0], [0.5, 1.375])
     """
     kind = loss_dtype(losses.dtype)
+    if losses.ndim != 2:
+        raise ValueError(f"losses must have shape (n, t), not {losses.shape}")
+    _check_states(states, kind, codes, len(losses))
+    check_shape("counts of sums", sums.counts, (len(sums.labels), losses.shape[1]))
     losses = np.ascontiguousarray(losses, dtype=kind)
     unsigned = np.dtype(f"u{kind.itemsize}")
     limit = np.array(_PLAIN_LIMIT, kind).view(unsigned)[()]
@@ -259,6 +269,7 @@ def advance_table(
     ([1.75, 1.0], [0.5, 1.375])
     """
     examples = len(starts) - 1
+    _check_states(states, loss_dtype(losses.dtype), codes, examples)
     problems = np.zeros(examples, np.uint8)
     codes = np.zeros(examples, np.int32) if codes is None else codes
     for start in range(0, examples, ROWS_BETWEEN_CARRIES):
@@ -283,6 +294,18 @@ def advance_table(
             sums.counts,
         )
     return problems
+
+
+def _check_states(
+    states: ExampleStates,
+    dtype: np.dtype[Any],
+    codes: npt.NDArray[np.int32] | None,
+    examples: int,
+) -> None:
+    """Refuse states of other examples, or of losses of another type."""
+    check_columns(states.columns(), examples, ExampleStates.dtypes(dtype))
+    if codes is not None:
+        check_shape("codes", codes, (examples,))
 
 
 def ema_curves(losses: Array, alpha: float) -> Floats:

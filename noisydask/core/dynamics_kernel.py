@@ -49,6 +49,8 @@ def order_by_code(codes, num_codes):
     """Positions in order of their codes, and where each code begins."""
     edges = np.zeros(num_codes + 1, np.int64)
     for i in range(codes.size):
+        if codes[i] < 0 or codes[i] >= num_codes:
+            raise ValueError("codes must be 0 to the number of labels less 1")
         edges[codes[i] + 1] += 1
     for c in range(num_codes):
         edges[c + 1] += edges[c]
@@ -293,6 +295,13 @@ def advance_dense(
     together. ``codes`` is empty where all have code 0. ``limbs`` (5, codes, t) and ``counts``
     (codes, t) are added to.
     """
+    rows, width = losses.shape
+    fits = bits.shape == losses.shape and (codes.size == 0 or codes.size == rows) and window > 0
+    fits &= ema.size == total.size == squares.size == first.size == last.size == rows
+    fits &= smallest.size == smallest_bits.size == count.size == problems.size == rows
+    fits &= limbs.shape == (NUM_LIMBS, num_codes, width) and counts.shape == (num_codes, width)
+    if not (fits and num_codes > 0 and width > 0):
+        raise ValueError("states must have a row a row of losses, sums a column an iteration")
     turned = np.empty((_STEPS, _LANES), bits.dtype)
     tile = (
         np.empty(_LANES),
@@ -326,20 +335,20 @@ def advance_dense(
             order, edges = np.arange(end - begin), np.array([0, end - begin])
         for code in range(edges.size - 1):
             for start in range(edges[code], edges[code + 1], _LANES):
-                rows = order[start : min(start + _LANES, edges[code + 1])]
+                some = order[start : min(start + _LANES, edges[code + 1])]
                 kind = 0
-                for k in range(rows.size):
-                    kind = max(kind, kinds[rows[k]])
-                    rows[k] += begin
+                for k in range(some.size):
+                    kind = max(kind, kinds[some[k]])
+                    some[k] += begin
                 if kind == _HUGE:
                     _advance_huge(
-                        losses, rows, alpha, ema, first, total, squares, limbs, counts, code
+                        losses, some, alpha, ema, first, total, squares, limbs, counts, code
                     )
                 else:
                     _advance_tile(
                         losses,
                         bits,
-                        rows,
+                        some,
                         kind,
                         alpha,
                         ema,
@@ -358,7 +367,12 @@ def crossings_dense(losses, rows, first, alpha, mean, ema, found):
     """As :func:`crossings_ragged`, of some rows of iterations from ``first`` on; ``ema`` and
     ``found`` are of these rows.
     """
+    fits = ema.size == found.size == rows.size and first >= 0
+    if not (fits and first + losses.shape[1] <= mean.size):
+        raise ValueError("states must have an element a row, the mean one an iteration")
     for k in range(rows.size):
+        if rows[k] < 0 or rows[k] >= losses.shape[0]:
+            raise ValueError("rows must be positions in losses")
         now = ema[k]
         for j in range(losses.shape[1]):
             if found[k] >= 0:
@@ -374,6 +388,8 @@ def crossings_dense(losses, rows, first, alpha, mean, ema, found):
 @kernel()
 def curves_dense(losses, alpha, curves):
     """EMA of whole rows at each iteration; what is not recorded is left as it is."""
+    if curves.shape != losses.shape:
+        raise ValueError("curves must have the shape of losses")
     for i in range(losses.shape[0]):
         now = 0.0
         for j in range(losses.shape[1]):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, scan_tiles
+from noisydask.core.shapes import check_columns, check_shape
 
 Array = npt.NDArray[np.generic]
 
@@ -68,6 +69,18 @@ class Evidence:
             np.zeros(rows, np.uint8),
             *sums,
         )
+
+    def check(self, rows: int, num_classes: int, dtype: npt.DTypeLike) -> None:
+        """Refuse to be filled from an input of another shape or type.
+
+        Raises
+        ------
+        ValueError
+            If a column does not fit.
+        """
+        check_columns(self.columns, rows, column_dtypes(num_classes, dtype, self.columns))
+        check_columns({"problems": self.problems}, rows)
+        check_columns({"counts": self.counts, "fixed": self.fixed}, num_classes)
 
     def part(self, start: int, stop: int) -> Evidence:
         """A view of consecutive rows, with sums of its own, at zero."""
@@ -160,16 +173,30 @@ def scan_rows(
     -------
     Evidence
 
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other.
+
     Examples
     --------
     >>> found = scan_rows(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), np.array([0, 1]))
     >>> found.columns["top1"].tolist(), found.columns["p_given"].tolist()
     ([0, 2], [0.7, 0.3])
     """
+    if pred_probs.ndim != 2 or not pred_probs.shape[1] or pred_probs.dtype.kind != "f":
+        raise ValueError(
+            "pred_probs must be floats of shape (n, K), K at least 1, not "
+            f"{pred_probs.dtype} of shape {pred_probs.shape}"
+        )
     rows, num_classes = pred_probs.shape
     if rows > MAX_ROWS:
         raise ValueError(f"scan_rows takes at most {MAX_ROWS:,} rows a call, not {rows:,}")
+    check_shape("labels", labels, (rows,))
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, not {labels.dtype}")
     out = into or Evidence.empty(rows, num_classes, pred_probs.dtype, columns)
+    out.check(rows, num_classes, pred_probs.dtype)
     probability = probability_dtype(pred_probs.dtype)
     unsigned = np.dtype(f"u{probability.itemsize}")
     limit = np.array(1.0 + PROBABILITY_TOLERANCE, probability).view(unsigned)[()]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.confident import CLIPPING_LOWER_BOUND, bound_of_rest, slices
+from noisydask.core.shapes import check_columns, check_shape
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 
 Floats = npt.NDArray[np.floating]
@@ -63,8 +64,17 @@ def label_quality(
         float64 if adjusted or of float64 evidence, else float32; NaN for refused rows.
     unresolved : ndarray of bool, (n,)
         Rows whose score the evidence alone does not give.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other.
     """
-    unresolved = np.zeros(len(columns["given"]), bool)
+    rows = len(columns["given"])
+    check_columns(columns, rows)
+    if pred_probs is not None:
+        check_shape("pred_probs", pred_probs, (rows, len(thresholds)))
+    unresolved = np.zeros(rows, bool)
     scores: Floats = columns["p_given"].copy()
     refused = columns["given"] == len(thresholds)
     if adjust_pred_probs:

@@ -13,11 +13,26 @@ from noisydask.core.compiled import kernel
 from noisydask.core.dynamics_kernel import (
     LARGEST_LOSS,
     NEGATIVE,
+    NUM_LIMBS,
     TOO_LARGE,
     add_fixed,
     advance_one,
     as_summed,
 )
+
+_STEP = "steps must be positions of iterations"
+
+
+@kernel()
+def _check(starts, losses, steps, examples):
+    """Refuse examples that do not lie in the losses."""
+    fits = starts.size == examples + 1 and steps.size == losses.size
+    if fits:
+        fits = starts[0] >= 0 and starts[-1] <= losses.size
+        for i in range(examples):
+            fits &= starts[i] <= starts[i + 1]
+    if not fits:
+        raise ValueError("starts must rise within losses, of which each has a step")
 
 
 @kernel()
@@ -41,8 +56,17 @@ def advance_ragged(
     """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which
     iteration each is of.
     """
+    _check(starts, losses, steps, ema.size)
+    fits = total.size == squares.size == first.size == last.size == smallest.size == ema.size
+    fits &= codes.size == count.size == problems.size == ema.size
+    if not (fits and limbs.shape == (NUM_LIMBS, counts.shape[0], counts.shape[1])):
+        raise ValueError("states and codes must have an element an example, sums one a label")
     for i in range(starts.size - 1):
+        if codes[i] < 0 or codes[i] >= counts.shape[0]:
+            raise ValueError("codes must be positions of labels")
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= counts.shape[1]:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if value < 0:
                 problems[i] = max(problems[i], NEGATIVE)
@@ -64,9 +88,12 @@ def advance_ragged(
 @kernel()
 def curves_ragged(starts, losses, steps, alpha, curves):
     """EMA of each example at its iterations; what is not recorded is left as it is."""
+    _check(starts, losses, steps, curves.shape[0])
     for i in range(starts.size - 1):
         ema = 0.0
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= curves.shape[1]:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if value >= 0.0:
                 ema = (1.0 - alpha) * ema + alpha * value
@@ -78,8 +105,13 @@ def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
     """First iteration at which each example's EMA lies above the mean curve, where none was found
     before.
     """
+    _check(starts, losses, steps, ema.size)
+    if found.size != ema.size:
+        raise ValueError("states must have an element an example")
     for i in range(starts.size - 1):
         for j in range(starts[i], starts[i + 1]):
+            if steps[j] < 0 or steps[j] >= mean.size:
+                raise ValueError(_STEP)
             value = np.float64(losses[j])
             if found[i] < 0 and value >= 0.0:
                 ema[i] = (1.0 - alpha) * ema[i] + alpha * value

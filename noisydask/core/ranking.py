@@ -68,6 +68,8 @@ def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
     >>> sort_keys(np.array([-0.5, 0.0, 0.25, np.nan], np.float32)).argsort().tolist()
     [0, 1, 2, 3]
     """
+    if scores.ndim != 1 or scores.dtype.kind != "f":
+        raise ValueError(f"scores must be floats of shape (n,), not {scores.dtype} {scores.shape}")
     keys = np.empty(len(scores), f"u{scores.itemsize}")
     _sort_keys(
         scores, scores.view(keys.dtype), keys.dtype.type(1 << (8 * scores.itemsize - 1)), keys

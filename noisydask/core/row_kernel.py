@@ -234,7 +234,9 @@ def _refuse(i, num_classes, given, top1, top2, p_top1, p_given, p_top2, p_rest, 
     """Mark a row as refused: class K, zeros."""
     given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
     if top2.size:
-        top2[i], p_top2[i] = 0, 0
+        top2[i] = 0
+    if p_top2.size:
+        p_top2[i] = 0
     if p_rest.size:
         p_rest[i] = 0
     if p_sum.size:
@@ -265,9 +267,16 @@ def scan_tiles(
     fixed,
 ):
     """Fill the columns, tile by tile of ``step`` rows; ``bits`` is ``pred_probs`` seen as unsigned
-    integers.
+    integers. Columns that are not wanted are empty.
     """
     rows, num_classes = pred_probs.shape
+    fits = bits.shape == pred_probs.shape and num_classes > 0 and step > 0
+    fits &= labels.size == given.size == top1.size == p_given.size == p_top1.size == rows
+    fits &= p_rest.size == rest_bits.size
+    for size in (top2.size, p_top2.size, p_rest.size, p_sum.size, entropy.size):
+        fits &= size == 0 or size == rows
+    if not (fits and problems.size == rows and counts.size == fixed.size == num_classes):
+        raise ValueError("columns must have an element a row of pred_probs, sums one a class")
     first, second = np.empty(step, np.uint32), np.empty(step, np.uint32)
     largest, third = np.empty(step, bits.dtype), np.empty(step, bits.dtype)
     total, suspect = np.empty(step), np.empty(step, np.int64)
@@ -301,10 +310,12 @@ def scan_tiles(
                 p_rest[low + i] = rest
             if p_top2.size:
                 p_top2[low + i] = x[i, b[i]]
+        if num_classes == 1:  # there is no second class
+            for i in range(low, high):
+                b[i - low] = 0
+            for i in range(low, min(high, p_top2.size)):
+                p_top2[i] = 0
         if top2.size:
-            if num_classes == 1:
-                for i in range(low, high):
-                    b[i - low], p_top2[i] = 0, 0
             _copy(b, top2[low:high])
         if p_sum.size:
             _row_sums(x, p_sum[low:high])

@@ -73,6 +73,14 @@ def turn(source, rows, column, steps, target):
     column, steps : int
     target : ndarray of the same type, C-contiguous, at least (steps, k)
     """
+    low, high = 0, -1
+    for k in range(rows.size):
+        low, high = min(low, rows[k]), max(high, rows[k])
+    fits = low >= 0 and high < source.shape[0]
+    fits &= column >= 0 and steps >= 0 and column + steps <= source.shape[1]
+    fits &= target.shape[0] >= steps and target.shape[1] >= rows.size
+    if not (fits and source.flags.c_contiguous and target.flags.c_contiguous):
+        raise ValueError("rows and columns must lie in source, and target have room for them")
     whole, square = rows.size // 8 * 8, steps // 8 * 8
     for k in range(0, whole, 8):
         for s in range(0, square, 8):

@@ -59,10 +59,11 @@ def find_label_issues(
     ----------
     labels : str, Path or array-like, (N,), any integer type
         Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column
-        (``file.parquet#column``) by path or URL; or a Zarr array, NumPy array, memmap, Dask array
-        or list.
+        (``file.parquet#column``) by path or URL; or a Zarr array, NumPy array, memmap, list,
+        tensor, pandas series, or a Dask array or series, which stays lazy.
     pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
-        Out-of-sample predicted probabilities, given in the same ways.
+        Out-of-sample predicted probabilities, given in the same ways, or as a frame with a column
+        a class.
     quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
         How a label is scored; low is likely wrong.
     adjust_pred_probs : bool

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, is_unicode, open_rows
+from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, open_rows
+from noisydask.storage.conversion import is_unicode
 from noisydask.storage.store import RunStore
 
 #: Where in a run ids lie that were in memory or in a Dask graph, a Parquet file a block.

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
-from noisydask.running import graph
 from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, open_rows
 
 
@@ -90,11 +89,7 @@ def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
     """The iterations themselves, which are few."""
     if len(rows.shape) != 1:
         raise InputError(f"iters must have one dimension, not shape {rows.shape}")
-    if isinstance(rows, Rows):
-        return np.asarray(rows.read(0, rows.shape[0]))
-    return np.asarray(
-        rows.array if isinstance(rows.array, np.ndarray) else graph.compute(rows.array)
-    )
+    return rows.read(0, rows.shape[0])
 
 
 def _whole(iterations: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

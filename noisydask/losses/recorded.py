@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
+from noisydask.storage.conversion import as_array
 from noisydask.storage.locations import Location
 
 Array = npt.NDArray[Any]
@@ -82,7 +83,7 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
         If they are of other types, or do not fit each other.
     """
     given = {"id": ids, "loss": losses} | ({} if labels is None else {"label": labels})
-    columns = {name: _numpy(values, name) for name, values in given.items()}
+    columns = {name: np.array(as_array(values, name)) for name, values in given.items()}
     shapes = {array.shape for array in columns.values()}
     if len(shapes) > 1 or columns["id"].ndim != 1:
         said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
@@ -121,20 +122,6 @@ def _storable(ids: Array) -> Array:
             "otherwise"
         ) from error
     return ids.astype(object)
-
-
-def _numpy(values: Any, name: str) -> Array:
-    """A copy as NumPy array, of a tensor of any device too."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
-    try:
-        array = np.array(values)
-    except ValueError as error:
-        raise InputError(f"{name} is no array: its rows differ in length") from error
-    if array.dtype.kind == "V":  # bfloat16 and its like, of which NumPy alone knows nothing
-        array = array.astype(np.float32)
-    return array
 
 
 def write_batch(place: Location, batch: Batch) -> None:

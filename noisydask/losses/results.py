@@ -238,12 +238,7 @@ class LossDynamics(PublishedRun):
             if self.inputs is not None
             else self._reopened(name, storage_options)
         )
-        if isinstance(rows, Rows):
-            found = [rows.read(index, index + 1) for index in positions]
-        else:
-            found = [
-                np.asarray(graph.compute(rows.array[index : index + 1])) for index in positions
-            ]
+        found = [rows.read(index, index + 1) for index in positions]
         return np.concatenate(found) if found else np.zeros((0, *rows.shape[1:]))
 
     def _check_unchanged(self, positions: list[int], curves: npt.NDArray[np.float64]) -> None:

@@ -11,7 +11,8 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,31 +21,30 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
+from dask.base import is_dask_collection
 from fsspec.implementations.local import LocalFileSystem
 from numpy.lib.format import MAGIC_PREFIX
 from zarr.storage import LocalStore
 
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.lazily import Lazy
+from noisydask.storage.conversion import as_array, as_rows, native
+from noisydask.storage.declared import check_rows
 from noisydask.storage.file_rows import NpyRows, ParquetColumn
 from noisydask.storage.locations import Location, blame, explain, split_column
-from noisydask.storage.rows import Rows, ZarrRows, native
+from noisydask.storage.rows import Rows, ZarrRows
 from noisydask.storage.zarr_stores import zarr_store
 
 if TYPE_CHECKING:
     import dask.array as da
+    import dask.dataframe as dd
 else:
-    da = Lazy("dask.array")
+    da, dd = Lazy("dask.array"), Lazy("dask.dataframe")
 
-__all__ = [
-    "DaskRows",
-    "Rows",
-    "all_packages",
-    "differing_indexes",
-    "is_unicode",
-    "open_rows",
-    "zarr_store",
-]
+__all__ = ["DaskRows", "Rows", "all_packages", "differing_indexes", "open_rows", "zarr_store"]
+
+#: What may be the cause where blocks are not what a Dask collection declared.
+_UNLIKE = "the blocks of a Dask collection must have the shapes and the type that it declares"
 
 
 @dataclass
@@ -74,6 +74,10 @@ class DaskRows:
         """None: the rows travel as they are."""
         return frozenset()
 
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows ``start`` to ``stop``, computed on the active client or scheduler."""
+        return np.asarray(self.array[start:stop])
+
     def describe(self) -> dict[str, Any]:
         """What a manifest says of this input."""
         return {"memory": True, "shape": list(self.shape), "dtype": str(self.dtype)}
@@ -91,9 +95,11 @@ def open_rows(
 
     Parameters
     ----------
-    source : str, Path, zarr.Array, dask.array.Array, ndarray or sequence
+    source : str, Path, zarr.Array, Dask array, series or frame, or array-like
         A path or URL ends in ``.npy``, or names a Parquet file and column
-        (``data.parquet#column``), or is a Zarr array.
+        (``data.parquet#column``), or is a Zarr array. The rows of a Dask series or frame are
+        counted once. For what else is array-like see
+        :func:`noisydask.storage.conversion.as_array`.
     name : str
         What errors call it.
     storage_options : mapping, optional
@@ -112,16 +118,16 @@ def open_rows(
     if isinstance(source, str | Path):
         return _open_url(str(source), name, storage_options)
     if isinstance(source, zarr.Array):
+        url = str(source.store_path)
         if isinstance(source.store, LocalStore):  # whose root counts from the working directory
-            return ZarrRows.of(source, str(source.store.root.absolute() / source.path))
-        return ZarrRows.of(source, str(source.store_path))
-    if isinstance(source, da.Array):
-        if any(np.isnan(source.shape)):
-            raise InputError(
-                f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first"
-            )
-        return DaskRows(source.astype(native(source.dtype), copy=False))
-    return _in_memory(source, name)
+            url = str(source.store.root.absolute() / source.path)
+        return replace(ZarrRows.of(source, url), name=name)
+    if is_dask_collection(source):  # Dask's packages are imported for no other input
+        return DaskRows(_lazy_rows(source, name))
+    if isinstance(source, np.memmap) and _is_its_file(source):
+        place = Location.of(str(source.filename), None, name)
+        return replace(NpyRows.at(place, source.shape, source.dtype, source.offset), name=name)
+    return DaskRows(as_rows(source, name))
 
 
 def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
@@ -140,40 +146,51 @@ def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _in_memory(source: Any, name: str) -> Rows | DaskRows:
-    if isinstance(source, np.memmap) and _is_its_file(source):
-        place = Location.of(str(source.filename), None, name)
-        return NpyRows.at(place, source.shape, source.dtype, source.offset)
-    if np.ma.is_masked(source):
-        raise InputError(f"{name} is a masked array; fill it first")
-    try:
-        array = np.asarray(source)
-    except ValueError as error:
-        raise InputError(f"{name} is no array: its rows differ in length") from error
-    array = array.astype(native(array.dtype), copy=False)
-    if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
-        raise InputError(f"{name} holds Python objects; give an array of numbers or of text")
-    if not _is_unicode(array):
+def _lazy_rows(source: Any, name: str) -> da.Array:
+    """A Dask collection as an array of which each block is compared with what was declared."""
+    if isinstance(source, dd.DataFrame | dd.Series):
+        source = _counted(source, name)
+    if not isinstance(source, da.Array):
         raise InputError(
-            f"{name} holds text that no file can: names of files that were not decoded; encode "
-            "them otherwise"
+            f"{name} is a Dask {type(source).__name__}; give an array, series or frame"
         )
-    return DaskRows(array)
+    if any(np.isnan(source.shape)):
+        raise InputError(
+            f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first"
+        )
+    return _compared(source, name)
 
 
-def _is_unicode(array: npt.NDArray[Any]) -> bool:
-    """Whether all text of an array can be stored."""
-    if array.dtype.kind == "U" and array.dtype.itemsize:
-        letters = np.ascontiguousarray(array).view(np.uint32)
-        return not ((letters & 0xFFFFF800) == 0xD800).any()
-    return array.dtype.kind != "O" or all(map(is_unicode, array.flat))
-
-
-def is_unicode(text: str) -> bool:
-    """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a
-    character.
+def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
+    """A lazy series or frame as an array of as many chunks; of its rows only the number is
+    fetched.
     """
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    frame = frame.optimize()  # Dask may merge partitions then, as many as suit their columns
+    lengths = np.atleast_1d(frame.map_partitions(len, enforce_metadata=False).compute())
+    like = as_array(frame._meta, name)
+    rows = frame.map_partitions(as_array, name, meta=like)
+    chunks = tuple(lengths.tolist()), *((size,) for size in like.shape[1:])
+    return da.Array(rows.dask, rows.name, chunks, like.dtype)
+
+
+def _compared(array: da.Array, name: str) -> da.Array:
+    """An array of which each block is compared with what the array declares of it."""
+    text = array.dtype.kind in "UT"  # blocks may differ in length: Dask would cut the longer ones
+    kind = np.dtype(object) if text else native(array.dtype)
+    check = partial(_checked_block, kind=kind, name=name)
+    like = np.empty((0,) * array.ndim, kind)
+    return array.map_blocks(check, dtype=kind, meta=like)
+
+
+def _checked_block(
+    block: Any, kind: np.dtype[Any], name: str, block_info: Any = None
+) -> npt.NDArray[Any]:
+    """A block as an array, if it is what was declared."""
+    rows, place = as_rows(block, name), block_info[0]["array-location"]
+    shape = tuple(stop - start for start, stop in place)
+    where = f"{name}, rows {place[0][0]:,} to {place[0][1] - 1:,}"
+    check_rows((rows.shape, rows.dtype), (shape, kind), where, _UNLIKE)
+    return rows.astype(kind, copy=False)
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:
@@ -192,15 +209,17 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
     url, column = split_column(url)
     place = Location.of(url, storage_options, name)
     with _opening(place, name):
+        rows: Rows
         if place.path.endswith(".npy") or _is_npy(place):
             if column:
                 raise InputError(f"{name} at {place.shown} has no columns: leave out #{column}")
-            return NpyRows.open(place)
-        if column:
-            return ParquetColumn.open(place, column)
-        return ZarrRows.of(
-            zarr.open_array(zarr_store(place, read_only=True), mode="r"), place.shown
-        )
+            rows = NpyRows.open(place)
+        elif column:
+            rows = ParquetColumn.open(place, column)
+        else:
+            array = zarr.open_array(zarr_store(place, read_only=True), mode="r")
+            rows = ZarrRows.of(array, place.shown)
+    return replace(rows, name=name)
 
 
 def _is_npy(place: Location) -> bool:

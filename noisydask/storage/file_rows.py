@@ -6,6 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from errno import EINVAL
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -17,9 +18,11 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError
+from noisydask.storage.conversion import native
+from noisydask.storage.declared import check_rows
 from noisydask.storage.listing import Listing, file_version, list_files, version
 from noisydask.storage.locations import PARQUET, Location
-from noisydask.storage.rows import Chunk, Rows, native
+from noisydask.storage.rows import CHANGED, Chunk, Rows
 
 Array = npt.NDArray[np.generic]
 
@@ -89,6 +92,10 @@ class NpyRows(Rows):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
 
+    def reopened(self) -> NpyRows:
+        """Read the header again."""
+        return NpyRows.open(self.place)
+
     @property
     def packages(self) -> frozenset[str]:
         """The package that the file system is of."""
@@ -113,12 +120,23 @@ class NpyRows(Rows):
     def _read(self, start: int, stop: int) -> Array:
         width = int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.itemsize
         self.fetched.add((stop - start) * width)
+        first, last = self.offset + start * width, self.offset + stop * width
+        if isinstance(self.place.fs, LocalFileSystem):
+            # To read past the end of a mapped file ends the process.
+            size = os.stat(self.place.path).st_size
+            if size < last:
+                raise InputError(
+                    f"{self.where(start, stop)}: declared to end at byte {last:,} of the file, "
+                    f"which has {size:,} bytes; {CHANGED}"
+                )
         if self._mapped is not None:
             return self._mapped[start:stop]
-        first, last = self.offset + start * width, self.offset + stop * width
-        data = (
-            self.place.fs.cat_file(self.place.path, start=first, end=last) if first < last else b""
-        )
+        try:
+            data = self.place.fs.cat_file(self.place.path, start=first, end=last)
+        except OSError as error:
+            if error.errno != EINVAL:  # no such range: the file is empty, or was cut short
+                raise
+            data = b""
         return np.frombuffer(data, self.stored).reshape(stop - start, *self.shape[1:])
 
 
@@ -178,6 +196,10 @@ class ParquetColumn(Rows):
             first_rows=tuple(first_rows),
         )
 
+    def reopened(self) -> ParquetColumn:
+        """Read the footers again."""
+        return ParquetColumn.open(self.place, self.column)
+
     @property
     def packages(self) -> frozenset[str]:
         """The package that the file system is of."""
@@ -202,12 +224,14 @@ class ParquetColumn(Rows):
             yield Chunk(self.files[self.groups[where][0]], max(low, start), min(high, stop))
 
     def _read(self, start: int, stop: int) -> Array:
-        parts = [np.empty(0, self.dtype)]
-        for where in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
-            first = self.first_rows[where]
+        parts = []
+        for chunk in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
+            first, last = self.first_rows[chunk : chunk + 2]
             if first >= stop:
                 break
-            number, group = self.groups[where]
+            if first == last:  # without rows, often of another type
+                continue
+            number, group = self.groups[chunk]
             with self.place.fs.open(self.files[number], "rb") as handle:
                 values = (
                     pq.ParquetFile(handle)
@@ -219,8 +243,11 @@ class ParquetColumn(Rows):
                     f"{self.url} has empty cells, {values.null_count:,} of them in rows "
                     f"{first:,} and after"
                 )
-            parts.append(values.to_numpy()[max(start - first, 0) : stop - first])
-        return np.concatenate(parts)
+            rows = values.to_numpy()
+            declared = (last - first,), self.dtype
+            check_rows((rows.shape, rows.dtype), declared, self.where(first, last), CHANGED)
+            parts.append(rows[max(start - first, 0) : stop - first])
+        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
 
 
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:

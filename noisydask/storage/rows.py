@@ -16,10 +16,12 @@ from typing import Any, NamedTuple, Self, cast
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.storage.conversion import native
 from noisydask.storage.counting import ByteCount
+from noisydask.storage.declared import check_rows
 from noisydask.storage.hints import cannot_be_read, not_of_data
 from noisydask.storage.listing import Listing, list_array
 from noisydask.storage.locations import packages_of, reason, shown
@@ -48,6 +50,10 @@ class Chunk(NamedTuple):
     rest: tuple[slice, ...] = ()
 
 
+#: What may be the cause where rows are not what was declared.
+CHANGED = "it changed after it was opened: run the job again"
+
+
 class UnreadableError(JobError):
     """Stored rows that cannot be decoded: reading them again will not help."""
 
@@ -68,6 +74,8 @@ class Rows(ABC):
         Rows that the store keeps together.
     chunk_columns : int
         Columns that it keeps together; 0 where rows are always whole.
+    name : str
+        What errors call the input.
     """
 
     url: str
@@ -75,17 +83,43 @@ class Rows(ABC):
     dtype: np.dtype[Any]
     chunk_rows: int = 1
     chunk_columns: int = 0
+    name: str = ""
     fetched: ByteCount = field(default_factory=ByteCount, repr=False)
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows ``start`` to ``stop``."""
+        """Rows ``start`` to ``stop``, as far as there are such, compared with what was there when
+        the array was opened.
+        """
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
         try:
-            return self._decoded(start, stop).astype(self.dtype, copy=False)
+            rows = self._decoded(start, stop)
+            rows = rows.astype(native(rows.dtype), copy=False)
+            declared = (stop - start, *self.shape[1:]), self.dtype
+            check_rows((rows.shape, rows.dtype), declared, self.where(start, stop), CHANGED)
+            return rows
         except NoisydaskError:
             raise
         except Exception as error:  # no InputError: the job was begun, the array was there
             why = reason(error) or cannot_be_read(error)
-            raise JobError(f"{self.url}, rows {start:,} to {stop - 1:,}: {why}") from error
+            raise JobError(f"{self.where(start, stop)}: {why}") from error
+
+    def where(self, start: int, stop: int) -> str:
+        """Rows ``start`` to ``stop`` as errors name them."""
+        source = f"{self.name} at {self.url}" if self.name else self.url
+        return f"{source}, rows {start:,} to {stop - 1:,}"
+
+    def _refuse_another(self, start: int, stop: int) -> None:
+        """Refuse what lies in the place of the array that was opened, if it is another one."""
+        try:
+            now = self.reopened()
+        except InputError:
+            raise
+        except Exception:
+            return  # gone or damaged, as its chunks will tell
+        where = self.where(start, stop)
+        check_rows((now.shape, now.dtype), (self.shape, self.dtype), where, CHANGED)
+        if now.layout != self.layout:
+            raise InputError(f"{where}: it is stored in other chunks now; {CHANGED}")
 
     def _decoded(self, start: int, stop: int) -> Array:
         """Rows as they are stored; where decoding fails, the first chunk to blame is found one by
@@ -96,6 +130,7 @@ class Rows(ABC):
         except Exception as error:
             if isinstance(error, NoisydaskError) or not_of_data(error):
                 raise
+        self._refuse_another(start, stop)
         for chunk in self.chunks(start, stop):
             try:
                 self._read_chunk(chunk)
@@ -112,6 +147,10 @@ class Rows(ABC):
     def _read_chunk(self, chunk: Chunk) -> Array:
         """What a chunk holds of its rows."""
         return self._read(chunk.start, chunk.stop)
+
+    @abstractmethod
+    def reopened(self) -> Rows:
+        """Open what lies there now."""
 
     @property
     def num_bytes(self) -> int:
@@ -165,12 +204,6 @@ class Rows(ABC):
         }
 
 
-def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """A type in the byte order of this machine; text of any length is kept as Python's."""
-    kind = np.dtype(dtype)
-    return np.dtype(object) if kind.kind == "T" else kind.newbyteorder("=")
-
-
 @dataclass(kw_only=True)
 class ZarrRows(Rows):
     """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window
@@ -211,6 +244,13 @@ class ZarrRows(Rows):
     def columns(self, first: int, last: int) -> Self:
         """These rows with some of their columns only; the bytes read count here as well."""
         return replace(self, shape=(self.shape[0], last - first), window=(first, last))
+
+    def reopened(self) -> ZarrRows:
+        """Read the metadata again."""
+        place = StorePath(self.source.store, self.array.path)
+        now = ZarrRows.of(zarr.open_array(place, mode="r"), self.url)
+        first, last = self.window or (0, now.chunk_columns)
+        return now.columns(first, min(last, now.shape[1])) if self.window else now
 
     def _read(self, start: int, stop: int) -> Array:
         rows = cast(
