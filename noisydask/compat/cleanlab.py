@@ -60,7 +60,8 @@ def find_label_issues_batched(
     Parameters
     ----------
     labels : array-like, (N,), any integer type, optional
-        Given labels 0 to K-1: NumPy array, memmap, list, Zarr array (format 2 or 3) or Dask array.
+        Given labels 0 to K-1: NumPy array, memmap, list, tensor, column of pandas,
+        Zarr array (format 2 or 3), or Dask array or series.
     pred_probs : array-like, (N, K), float16, float32 or float64, optional
         Out-of-sample predicted probabilities, given in the same ways.
     labels_file, pred_probs_file : str, optional
@@ -122,7 +123,7 @@ class LabelInspector:
 
     Give every batch to :meth:`update_confident_thresholds` first, then every batch to
     :meth:`score_label_quality`; after any batch the getters answer for what was seen so far.
-    Batches are NumPy arrays, memmaps, lists, Zarr or Dask arrays of any length; one that is refused
+    Batches are given as to :func:`find_label_issues_batched`, of any length; one that is refused
     changes nothing. One inspector is for one dataset.
 
     Parameters

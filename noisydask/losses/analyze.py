@@ -67,7 +67,7 @@ def analyze_loss_dynamics(
     ----------
     losses : str, Path or array-like, (N, T), float16, float32 or float64
         Losses, NaN where not recorded: Zarr (2, 3, sharded) or ``.npy`` by path or URL; or a Zarr
-        array, NumPy array, memmap or Dask array.
+        array, NumPy array, memmap, tensor, frame of pandas, or Dask array or frame.
     iters : optional, (T,), integers
         The iterations, ascending; 0 to T - 1 where not given. Given in the same ways, as are:
     labels : optional, (N,), integers
