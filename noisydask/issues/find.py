@@ -87,7 +87,7 @@ def find_label_issues(
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a
+        Path or URL of the output (docs/reference/output.md). Without it, results lie in a
         temporary folder that the workers must share, and go with the returned object.
     storage_options : mapping of name to mapping, optional
         fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.

@@ -99,7 +99,7 @@ def analyze_loss_dynamics(
         in Zarr or ``.npy`` reads what is new or was not finished; one on ``table`` or ``datumaro``
         starts over.)
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout). Without it, results lie in a
+        Path or URL of the output (docs/reference/output.md). Without it, results lie in a
         temporary folder that the workers must share, and go with the returned object.
     allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
         How the run is locked, published and kept, as in :func:`find_label_issues`.
