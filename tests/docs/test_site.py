@@ -57,9 +57,7 @@ def test_every_exit_status_is_listed() -> None:
     rows = re.findall(
         r"^\| ([\d, ]+) \|.*\| ([^|]*) \|$", (DOCS / "reference/errors.md").read_text(), re.M
     )
-    listed = {
-        name: int(status) for status, names in rows for name in re.findall(r"`(\w+)`", names)
-    }
+    listed = {name: int(status) for status, names in rows for name in re.findall(r"`(\w+)`", names)}
     errors = [getattr(noisydask, name) for name in noisydask.__all__ if name.endswith("Error")]
     assert listed == {
         error.__name__: error.exit_status for error in errors if error is not NoisydaskError
