@@ -4,17 +4,18 @@ on the demo's data, a real S3 server and a real cluster.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
 import pytest
 import yaml
+from cronsim import CronSim
 from pages import PAGES, ROOT, Block, blocks, commands, name_of
 
 from noisydask.faults.server import KEY, SECRET, S3Server, until_it_works
@@ -144,10 +145,10 @@ def test_what_does_not_run_is_still_there() -> None:
 def test_blocks_are_of_their_language(page: Path) -> None:
     for block in blocks(page):
         where = f"{name_of(page)}, line {block.line}"
-        assert block.language in ("", "sh", "python", "yaml", "json"), where
+        assert block.language in ("", "sh", "python", "yaml", "crontab"), where
         if block.language == "python":
             compile(block.text, where, "exec")
         elif block.language == "yaml":
             assert isinstance(yaml.safe_load(block.text), dict), where
-        elif block.language == "json":
-            json.loads(block.text)
+        elif block.language == "crontab":
+            next(CronSim(" ".join(block.text.split()[:5]), datetime(2026, 1, 1, tzinfo=UTC)))
