@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := test,dashboard,fast
+EXTRAS := test,docs,dashboard,fast
+# Options of `make bench`, trials of `make faults`.
+BENCH :=
+FAULTS := 104
 # uv installs several times as fast; where it reaches no registry (it does not read pip's settings), pip does it.
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
 
-.PHONY: demo test test-slow test-soak check bench clean
+.PHONY: demo test test-slow test-soak check docs bench faults clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,9 +36,15 @@ check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/installed  ## measure; takes minutes and 15 GB of disk
 	$(call install,--editable ".[bench]")
-	$(BIN)/noisydask bench
+	$(BIN)/noisydask bench $(BENCH)
+
+faults: $(VENV)/installed  ## disturb jobs on purpose, and say how often something did not hold
+	$(BIN)/noisydask bench --faults $(FAULTS)
 
 clean:
-	rm -rf $(VENV) demo bench-data
+	rm -rf $(VENV) demo bench-data site

@@ -108,9 +108,8 @@ def commands_in(text: str) -> Iterator[list[str]]:
 
 
 def shell_blocks(path: Path) -> str:
-    return "\n".join(
-        re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
-    )
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M))
 
 
 def in_comments(path: Path) -> str:
@@ -135,8 +134,9 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         "github-actions.yml": "\n".join(
             step.get("run", "") for step in workflow()["jobs"]["nightly"]["steps"]
         ),
-        "README.md": shell_blocks(ROOT / "README.md"),
     } | {path.name: in_comments(path) for path in sorted((ROOT / "configs").glob("*.yaml"))}
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    texts |= {page.name: text for page in pages if "noisydask " in (text := shell_blocks(page))}
     for name, text in texts.items():
         found = list(commands_in(text))
         assert found, name
@@ -364,8 +364,9 @@ def test_systemd_units(tmp_path: Path) -> None:
     subprocess.run(["systemd-analyze", "calendar", *calendar], check=True, capture_output=True)
 
 
-def test_the_workflow_is_one(tmp_path: Path) -> None:
-    path = DEPLOY / "github-actions.yml"
+@pytest.mark.parametrize("name", ["deploy/github-actions.yml", ".github/workflows/ci.yml"])
+def test_the_workflow_is_one(name: str, tmp_path: Path) -> None:
+    path = ROOT / name
     check = [
         sys.executable,
         "-m",

@@ -86,7 +86,7 @@ def find_label_issues(
         Decoded size of a block, in bytes or as ``"64MiB"``; a worker holds about three. Changes no
         result.
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout): a folder that is empty or that
+        Path or URL of the output (docs/reference/output.md): a folder that is empty or that
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
         and go with the returned object, also where that is pickled.
     storage_options : mapping of name to mapping, optional

@@ -116,7 +116,7 @@ def analyze_loss_dynamics(
         changed, a run reads nothing. Else one on ``losses`` in Zarr or ``.npy`` reads what is new
         or was not finished; one on ``table`` or ``datumaro`` starts over.)
     out : str or Path, optional
-        Path or URL of the output (see the README for its layout): a folder that is empty or that
+        Path or URL of the output (docs/reference/output.md): a folder that is empty or that
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
         and go with the returned object, also where that is pickled.
     allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
