@@ -15,7 +15,7 @@ import pytest
 from layouts import make
 
 import noisydask
-from noisydask.command import cli
+from noisydask.command import showing
 from noisydask.command.cli import main
 from noisydask.command.printing import Printer
 from noisydask.report.curves import sparkline
@@ -24,7 +24,7 @@ from noisydask.report.curves import sparkline
 def wide(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the terminal be so wide."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(cli, "out_console", Printer())
+    monkeypatch.setattr(showing, "out_console", Printer())
 
 
 def test_candidates_are_shown_with_their_curves(

@@ -28,6 +28,10 @@ IDS = np.array([f"n{row}" for row in range(ROWS)])
 LOSSES = RNG.random((ROWS, 3)).astype(np.float32)
 
 
+# Labels and probabilities here are random.
+pytestmark = pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
+
+
 class Tensor:
     """As a tensor of PyTorch that needs gradients and lies on another device: only what is detached
     and brought to the host can be converted, and bfloat16 by way of float32 alone.

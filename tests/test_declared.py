@@ -152,6 +152,7 @@ def test_masked_blocks() -> None:
         noisydask.find_label_issues(LABELS, masked)
 
 
+@pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 def test_blocks_without_rows_and_other_orders_of_bytes() -> None:
     """What is as declared goes through."""
     wanted = noisydask.find_label_issues(LABELS[::-1].copy(), PROBS).indices

@@ -146,7 +146,7 @@ def test_files_that_change_during_the_run(kind: str, place: Place) -> None:
         )
         where: Any = {name: f"{place.url}/data" + ("/annotations" if kind == "csv" else "")}
         return noisydask.analyze_loss_dynamics(
-            **where, **options, out=f"{place.url}/out", reporter=meddler
+            **where, **options, out=f"{place.url}/out", full=True, reporter=meddler
         )
 
     place.write(f"data/annotations/train.{kind}", content)

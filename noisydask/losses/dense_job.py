@@ -145,7 +145,7 @@ class DynamicsJob(Job[LossDynamics]):
         self._write_small(run, sums, mean)
         return {
             "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
-            "class_names": self.class_names,
+            "class_names": list(self.class_names) if self.class_names is not None else None,
             "counts": {
                 "examples": data.shape[0],
                 "iterations": data.shape[1],
@@ -354,7 +354,7 @@ class DynamicsJob(Job[LossDynamics]):
         to: dict[str, Any] = {
             "iterations": self.inputs.iterations,
             "run": run,
-            "class_names": self.class_names,
+            "class_names": list(self.class_names) if self.class_names is not None else None,
         }
         if len(parts) == 1:
             finish = partial(

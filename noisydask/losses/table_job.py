@@ -106,7 +106,7 @@ class TableJob(Job[LossDynamics]):
         ]
         self._timed("write")
         return {
-            "class_names": self.class_names,
+            "class_names": list(self.class_names) if self.class_names is not None else None,
             "counts": {
                 "examples": state.examples,
                 "iterations": len(iterations),

@@ -14,7 +14,6 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import dask
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -28,6 +27,7 @@ from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.store import Output, RunStore
 
 if TYPE_CHECKING:
+    import dask
     import zarr
 
     from noisydask.running import graph
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from noisydask.storage import zarr_stores
 else:
     zarr, zarr_stores = Lazy("zarr"), Lazy("noisydask.storage.zarr_stores")
-    graph = Lazy("noisydask.running.graph")
+    dask, graph = Lazy("dask"), Lazy("noisydask.running.graph")
 
 #: Rows that a notebook shows of a run.
 _HTML_ROWS = 10

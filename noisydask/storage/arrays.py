@@ -117,7 +117,9 @@ def open_rows(
     """
     if isinstance(source, str | Path):
         return _open_url(str(source), name, storage_options)
-    if isinstance(source, zarr.Array):
+    if isinstance(source, zarr.Array):  # as it is now: it may have been resized since
+        kind = source.metadata.zarr_format
+        source = zarr.open_array(source.store_path, mode="r", zarr_format=kind)
         url = str(source.store_path)
         if isinstance(source.store, LocalStore):  # whose root counts from the working directory
             url = str(source.store.root.absolute() / source.path)

@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zarr.abc.store import Store
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
-
+from noisydask.lazily import Lazy
 from noisydask.storage.locations import Location
+
+if TYPE_CHECKING:
+    from zarr import storage
+    from zarr.abc.store import Store
+    from zarr.core import sync
+else:
+    storage, sync = Lazy("zarr.storage"), Lazy("zarr.core.sync")
 
 Listing = Mapping[str, str | None]
 
@@ -103,16 +107,16 @@ def list_array(store: Store, path: str) -> Listing | None:
     """Objects of a Zarr array by their key, in one listing; None where the store cannot be
     listed.
     """
-    while isinstance(store, WrapperStore):
+    while isinstance(store, storage.WrapperStore):
         store = store._store
     found: Listing
     try:
-        if isinstance(store, LocalStore):
+        if isinstance(store, storage.LocalStore):
             found = _local(str(store.root / path))
-        elif isinstance(store, FsspecStore):
-            found = sync(_fsspec(store, path))
+        elif isinstance(store, storage.FsspecStore):
+            found = sync.sync(_fsspec(store, path))
         else:
-            found = sync(_keys(store, path))
+            found = sync.sync(_keys(store, path))
     except (PermissionError, NotImplementedError):
         return None
     # A store that does not even list what was opened (plain HTTP) tells nothing by what else it
@@ -133,7 +137,7 @@ def _local(root: str) -> Listing:
     return found
 
 
-async def _fsspec(store: FsspecStore, path: str) -> Listing:
+async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:
     root = "/".join(part for part in (store.path.rstrip("/"), path) if part)
     store.fs.invalidate_cache()
     found = await store.fs._find(root, detail=True)
