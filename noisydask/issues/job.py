@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisydask.core.blocks import plan_blocks
+from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
 from noisydask.core.problems import FROM_ONE
@@ -102,7 +102,17 @@ class IssueJob(Job[LabelIssues]):
     def _names(self) -> Rows | None:
         return self.ids
 
+    def _grid(self) -> BlockGrid:
+        """Plan the blocks, and refuse those that do not fit the workers."""
+        probs = self.inputs.pred_probs
+        rows, num_classes = probs.shape
+        row_bytes = num_classes * probs.dtype.itemsize
+        grid = plan_blocks(rows, row_bytes, probs.chunk_rows, self.settings.block_bytes)
+        check_memory(grid.block_bytes)
+        return grid
+
     def _list_inputs(self) -> None:
+        self._grid()  # whose size is within bounds, before its chunks are walked
         self.snapshots = snapshots(self.inputs.opened)
 
     def _check_unchanged(self) -> None:
@@ -163,11 +173,7 @@ class IssueJob(Job[LabelIssues]):
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
-        rows, num_classes = probs.shape
-        grid = plan_blocks(
-            rows, num_classes * probs.dtype.itemsize, probs.chunk_rows, self.settings.block_bytes
-        )
-        check_memory(grid.block_bytes)
+        grid, num_classes = self._grid(), probs.shape[1]
         settings = self.settings
         skip = settings.on_unreadable == "skip"
         sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core import ranking
-from noisydask.core.blocks import plan_blocks
+from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
 from noisydask.core.loss_receipts import LossSource
@@ -110,7 +110,15 @@ class DynamicsJob(Job[LossDynamics]):
     def _more(self) -> tuple[Any, ...]:
         return self.inputs.iterations.tolist(), self.class_names
 
+    def _grid(self) -> tuple[int, BlockGrid]:
+        """Plan the iterations that are read at once, and the blocks."""
+        losses, block_bytes = self.inputs.losses, self.settings.block_bytes
+        width = read_width(losses, block_bytes)
+        row_bytes = width * losses.dtype.itemsize
+        return width, plan_blocks(losses.shape[0], row_bytes, losses.chunk_rows, block_bytes)
+
     def _list_inputs(self) -> None:
+        self._grid()  # whose size is within bounds, before its chunks are walked
         self.snapshots = snapshots(self.inputs.opened)
 
     def _check_unchanged(self) -> None:
@@ -169,10 +177,7 @@ class DynamicsJob(Job[LossDynamics]):
             self.settings,
         )
         rows, iterations = losses.shape
-        width = read_width(losses, settings.block_bytes)
-        grid = plan_blocks(
-            rows, width * losses.dtype.itemsize, losses.chunk_rows, settings.block_bytes
-        )
+        width, grid = self._grid()
         refuse_lost_losses(self.snapshots)
         snapshot = self.snapshots.get("losses")
         lasting = (
