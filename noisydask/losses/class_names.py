@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from noisydask.errors import InputError
-from noisydask.losses.examples import LABEL
 
 #: Label of an example that has none, and so no name.
 NO_LABEL = -1
@@ -45,10 +44,10 @@ def with_names(ranking: pa.Table, names: Sequence[str] | None) -> pa.Table:
     """
     if names is None:
         return ranking
-    labels = ranking[LABEL].to_numpy()
+    labels = ranking["label"].to_numpy()
     codes = pa.array(labels.astype(np.int32), mask=labels == NO_LABEL)
     column = pa.DictionaryArray.from_arrays(codes, pa.array(list(names), pa.string()))
-    return ranking.add_column(ranking.column_names.index(LABEL) + 1, "label_name", column)
+    return ranking.add_column(ranking.column_names.index("label") + 1, "label_name", column)
 
 
 def called(label: int, names: Sequence[str] | None) -> int | str:
