@@ -21,19 +21,19 @@ from noisydask.core.choices import PlotMode
 from noisydask.errors import InputError
 from noisydask.lazily import Lazy
 from noisydask.losses.class_names import called
-from noisydask.losses.row_problems import DROPPED
 from noisydask.report.curves import plot_ema_loss_dynamics
 from noisydask.running.published import PublishedRun
 from noisydask.storage.arrays import DaskRows, Rows, open_rows
 
 if TYPE_CHECKING:
     from noisydask.core import dynamics
-    from noisydask.losses import examples, table_passes
+    from noisydask.losses import examples, row_problems, table_passes
     from noisydask.losses.inputs import LossInputs
     from noisydask.running import graph
 else:
     dynamics, graph = Lazy("noisydask.core.dynamics"), Lazy("noisydask.running.graph")
     examples = Lazy("noisydask.losses.examples")
+    row_problems = Lazy("noisydask.losses.row_problems")
     table_passes = Lazy("noisydask.losses.table_passes")
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LossDynamics(PublishedRun):
         taken or the mean of all; ``invalid``; and, of a table or Datumaro dataset, ``nan``.
         """
         counts = self.manifest["counts"]
-        return {name: counts[name] for name in DROPPED if name in counts}
+        return {name: counts[name] for name in row_problems.DROPPED if name in counts}
 
     @property
     def ranking(self) -> graph.Table:
