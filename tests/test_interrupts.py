@@ -437,8 +437,15 @@ class Trial:
         return self
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("own", "trials"), [(False, 160), (True, 40)])
+@pytest.mark.parametrize(
+    ("own", "trials"),
+    [
+        pytest.param(False, 16, marks=pytest.mark.slow),
+        pytest.param(True, 6, marks=pytest.mark.slow),
+        pytest.param(False, 160, marks=pytest.mark.soak),
+        pytest.param(True, 40, marks=pytest.mark.soak),
+    ],
+)
 def test_signals_at_random_moments(
     own: bool, trials: int, one_worker: LocalCluster, tmp_path: Path
 ) -> None:
