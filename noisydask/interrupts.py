@@ -96,9 +96,9 @@ def interruptible() -> Iterator[None]:
         if not isinstance(what.exc_value, Interrupted):
             hook(what)
 
-    before = _handle(_stop.come)
+    before, alarm = _handle(_stop.come), None
     if before and hasattr(signal, "SIGALRM"):
-        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _stop.look)
+        alarm = signal.signal(signal.SIGALRM, _stop.look)
     sys.unraisablehook = dropped
     try:
         yield
@@ -106,11 +106,13 @@ def interruptible() -> Iterator[None]:
         _stop.check()  # then the error came of the stop
         raise
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _look_every(0)
         _stop.number, _stop.raised = None, lambda: None
         sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if alarm is not None:  # last: what it does by default is to end the process
+            signal.signal(signal.SIGALRM, alarm)
 
 
 def raise_if_interrupted() -> None:

@@ -11,7 +11,7 @@ import noisydask
 from noisydask.errors import InputError
 from noisydask.running.published import PublishedRun
 from noisydask.storage.retention import runs_of
-from noisydask.storage.store import NoRunError, Output
+from noisydask.storage.store import Output
 
 #: What a job returns, by the job's name in the manifest.
 _RESULTS = {"issues": "LabelIssues", "dynamics": "LossDynamics", "combine": "Consensus"}
@@ -76,6 +76,7 @@ def list_runs(
     found = [open_run(out, storage_options)]  # says what ails an output that has none
     for kept in runs_of(Output.at(out, storage_options).place):
         if kept.finished and kept.name != found[0].run.run:
-            with suppress(NoRunError):  # it is damaged, or was removed meanwhile
+            # One that is damaged, was removed meanwhile, or is of a newer noisydask hides no other.
+            with suppress(InputError):
                 found.append(open_run(out, storage_options, run=kept.name))
     return sorted(found, key=lambda run: str(run.manifest["finished"]), reverse=True)

@@ -296,3 +296,17 @@ def test_a_column_of_a_table_at_home(home: Path) -> None:
         noisydask.find_label_issues("~/t.parquet#value", DATA.pred_probs).to_dataframe(),
         noisydask.find_label_issues(DATA.labels, DATA.pred_probs).to_dataframe(),
     )
+
+
+@pytest.mark.parametrize("job", ["issues", "dynamics"])
+def test_outputs_inside_of_an_array_that_is_open(job: str, tmp_path: Path) -> None:
+    """Where an input lies that is given as an object counts as well."""
+    values = np.full((30, 3), 1 / 3, np.float32)
+    array = zarr.create_array(str(tmp_path / "in.zarr"), data=values)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="and would damage it"):
+        if job == "issues":
+            noisydask.find_label_issues(np.arange(30) % 3, array, out=tmp_path / "in.zarr/out")
+        else:
+            noisydask.analyze_loss_dynamics(array, out=tmp_path / "in.zarr/out")
+    assert sorted(tmp_path.rglob("*")) == before

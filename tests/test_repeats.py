@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from layouts import make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
 from noisydask.command.cli import main
-from noisydask.errors import GateError, JobError
+from noisydask.errors import GateError, InputError, JobError
 from noisydask.faults.jobs import published
 from noisydask.faults.proxy import Proxy
 from noisydask.running.publish import Publication
@@ -332,3 +335,61 @@ def test_the_night_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         shown = capfd.readouterr().out
         assert first.run.run in shown
         assert "0 bytes" in shown
+
+
+def test_evidence_that_is_of_other_inputs_is_no_reason_to_repeat(tmp_path: Path) -> None:
+    """A run that did not come to its end leaves evidence; the next night does not rest on it."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    probs = np.full((300, 3), 0.1, np.float32)
+    probs[np.arange(300), labels] = 0.8
+    np.save(tmp_path / "p.npy", probs)
+    np.save(tmp_path / "a.npy", labels)
+    np.save(tmp_path / "b.npy", np.where(rng.random(300) < 0.01, 7, labels))
+    pred_probs, out = tmp_path / "p.npy", tmp_path / "out"
+
+    def run(name: str) -> dict[str, Any]:
+        return noisydask.find_label_issues(tmp_path / name, pred_probs, out=out).manifest
+
+    run("a.npy")
+    with pytest.raises(InputError, match="invalid"):
+        run("b.npy")
+    again = run("a.npy")
+    assert "repeats" not in again
+    assert again["blocks"]["scanned"] == 1
+    assert "repeats" in run("a.npy")
+    shutil.rmtree(out / "evidence")
+    assert run("a.npy")["blocks"]["scanned"] == 1
+
+
+def test_nothing_is_started_for_an_unchanged_night(tmp_path: Path) -> None:
+    """Neither are workers where the output is locked, or not ours."""
+    np.save(tmp_path / "l.npy", np.arange(300) % 3)
+    np.save(tmp_path / "p.npy", np.full((300, 3), 1 / 3, np.float32))
+    words = ["issues", "--labels", f"{tmp_path}/l.npy", "--pred-probs", f"{tmp_path}/p.npy"]
+    words += ["--out", f"{tmp_path}/out", "--workers", "1"]
+    command = [sys.executable, "-m", "noisydask", *words]
+    lines = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(2)
+    ]
+    assert ["dashboard" in each for each in lines] == [True, False]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/x.txt").write_text("x")
+    command[-3] = f"{tmp_path}/other"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "dashboard" not in done.stderr
+
+
+def test_what_a_run_refers_to_and_is_gone_is_one_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", np.arange(300) % 3)
+    np.save(tmp_path / "p.npy", np.eye(3, dtype=np.float32)[(np.arange(300) + 1) % 3])
+    given = tmp_path / "l.npy", tmp_path / "p.npy"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", noisydask.LabelWarning)
+        first = noisydask.find_label_issues(*given, out=tmp_path / "out")
+        second = noisydask.find_label_issues(*given, out=tmp_path / "out")
+    assert second.manifest["repeats"] == first.run.run
+    shutil.rmtree(tmp_path / "out/runs" / first.run.run)
+    with pytest.raises(JobError, match="is gone; was the run removed"):
+        noisydask.open_run(tmp_path / "out").to_dataframe()

@@ -59,7 +59,8 @@ class Evidence:
         if not (unresolved | (scores == quality) | (np.isnan(scores) & np.isnan(quality))).all():
             where = next(iter(self.columns.values())).url.rpartition("/")[0]
             raise InputError(
-                f"{where} is not the evidence of the published run; run the issues job again"
+                f"{where} is not the evidence of the issues run: join the published run, or run "
+                "the issues job again with full=True or --full"
             )
         return found["given"].astype(np.int32), found["top1"].astype(np.int32)
 

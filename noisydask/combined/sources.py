@@ -18,8 +18,7 @@ from noisydask.core.choices import JoinKey, check_choice
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
-from noisydask.issues.inputs import kept_ids
-from noisydask.storage.arrays import DaskRows, Rows, open_rows
+from noisydask.storage.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.storage.fingerprints import Snapshot, digest, snapshots
 from noisydask.storage.locations import WRITTEN, Location
 from noisydask.storage.store import Output, RunStore

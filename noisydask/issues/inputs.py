@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,6 @@ import pandas as pd
 from noisydask.errors import InputError
 from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, open_rows
 from noisydask.storage.conversion import is_unicode
-from noisydask.storage.store import RunStore
-
-#: Where in a run ids lie that were in memory or in a Dask graph, a Parquet file a block.
-IDS = "ids"
 
 
 @dataclass(frozen=True)
@@ -110,11 +106,6 @@ def _as_integers(dtype: np.dtype[Any]) -> str:
             "(such as model.classes_ of scikit-learn)"
         )
     return str(dtype)
-
-
-def kept_ids(run: RunStore) -> Rows:
-    """The ids of all examples that lie in a run."""
-    return cast(Rows, open_rows(f"{(run.place / IDS).url}#id", "ids", run.place.options))
 
 
 def _shuffled_columns(pred_probs: Any, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
-from noisydask.issues.inputs import IDS, Inputs
+from noisydask.issues.inputs import Inputs
 from noisydask.issues.ranked import Ranking, kept
 from noisydask.issues.results import LabelIssues
 from noisydask.lazily import Lazy
@@ -38,7 +38,7 @@ from noisydask.running.job import (
 from noisydask.running.progress import listening
 from noisydask.running.publish import Publication
 from noisydask.running.repeats import blocks_told
-from noisydask.storage.arrays import DaskRows, Rows, all_packages
+from noisydask.storage.arrays import IDS, DaskRows, Rows, all_packages
 from noisydask.storage.chunks import ChunkedArray
 from noisydask.storage.fingerprints import check_blocks_unchanged, snapshots
 from noisydask.storage.sources import block_sources, describe
@@ -58,7 +58,7 @@ class IssueJob(Job[LabelIssues]):
     is made, ``keep`` whether evidence is reused, and kept for the next run.
     """
 
-    name = "issues"
+    name, evidence = "issues", "evidence"
     inputs: Inputs
     settings: IssueSettings
     absent: float = NEVER
@@ -103,13 +103,11 @@ class IssueJob(Job[LabelIssues]):
         return self.ids
 
     def _grid(self) -> BlockGrid:
-        """Plan the blocks, and refuse those that do not fit the workers."""
+        """Plan the blocks."""
         probs = self.inputs.pred_probs
         rows, num_classes = probs.shape
         row_bytes = num_classes * probs.dtype.itemsize
-        grid = plan_blocks(rows, row_bytes, probs.chunk_rows, self.settings.block_bytes)
-        check_memory(grid.block_bytes)
-        return grid
+        return plan_blocks(rows, row_bytes, probs.chunk_rows, self.settings.block_bytes)
 
     def _list_inputs(self) -> None:
         self._grid()  # whose size is within bounds, before its chunks are walked
@@ -174,6 +172,7 @@ class IssueJob(Job[LabelIssues]):
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
         probs = self.inputs.pred_probs
         grid, num_classes = self._grid(), probs.shape[1]
+        check_memory(grid.block_bytes)
         settings = self.settings
         skip = settings.on_unreadable == "skip"
         sources = block_sources(self.snapshots, grid, num_classes, self.keep, skip)

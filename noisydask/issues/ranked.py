@@ -14,10 +14,9 @@ from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import StoredBlock
 from noisydask.issues import passes, tables
-from noisydask.issues.inputs import IDS, kept_ids
 from noisydask.running import graph
 from noisydask.running.job import EVIDENCE_TASKS, run_over_all, tasks_of
-from noisydask.storage.arrays import DaskRows, Rows
+from noisydask.storage.arrays import IDS, DaskRows, Rows, kept_ids
 from noisydask.storage.chunks import ChunkedArray, StoredObject
 from noisydask.storage.store import RunStore
 

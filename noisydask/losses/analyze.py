@@ -164,6 +164,8 @@ def analyze_loss_dynamics(
         raise InputError("label_column, subset_column and ann_id_column belong to a table")
     if datumaro is None and tracking_loss_type is not None:
         raise InputError("tracking_loss_type belongs to a Datumaro dataset")
+    given = {"iters": iters, "table": table, "datumaro": datumaro}
+    urls = {name: str(url) for name, url in given.items() if isinstance(url, str | Path)}
     if losses is not None and on_duplicate != "raise":
         raise InputError(
             "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
@@ -175,6 +177,7 @@ def analyze_loss_dynamics(
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
+        urls |= inputs.urls()
         job = DynamicsJob(
             inputs,
             settings,
@@ -213,17 +216,7 @@ def analyze_loss_dynamics(
             full=full,
         )
     if out is not None:
-        given = {
-            "losses": losses,
-            "iters": iters,
-            "labels": labels,
-            "ids": ids,
-            "table": table,
-            "datumaro": datumaro,
-        }
-        refuse_overlap(
-            str(out), {name: str(url) for name, url in given.items() if isinstance(url, str | Path)}
-        )
+        refuse_overlap(str(out), urls)
         found = job.run(Output.at(out, options.get("out")))
     else:
         found = run_in_temporary_folder(job)

@@ -77,7 +77,7 @@ class DynamicsJob(Job[LossDynamics]):
     ``lasting`` says that the output outlives the run, so that states are kept for the next.
     """
 
-    name = "dynamics"
+    name, evidence = "dynamics", "evidence-dynamics"
     inputs: LossInputs
     settings: LossSettings
     lasting: bool = True

@@ -84,6 +84,10 @@ class LossInputs:
         found = {"losses": self.losses, "labels": self.labels, "ids": self.ids}
         return {name: rows for name, rows in found.items() if rows is not None}
 
+    def urls(self) -> dict[str, str]:
+        """Where the inputs lie that lie in a store, by name."""
+        return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
+
 
 def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
     """The iterations themselves, which are few."""

@@ -36,6 +36,7 @@ class Workers:
         self._config, self._say, self._stack = config, say, stack
         self._client: Client | None = None
         self._needed: set[str] = set()
+        self._said = False
 
     def begin(self, num_bytes: int | None, needed: Iterable[str]) -> None:
         """Start what a job needs that reads so many bytes; None are as many as nobody knows."""
@@ -44,7 +45,9 @@ class Workers:
             return
         small = num_bytes is not None and num_bytes <= _SMALL_BYTES
         if small and not self._config.model_fields_set:
-            self._say("the data are small: done in this process (--workers N starts workers)")
+            if not self._said:
+                self._say("the data are small: done in this process (--workers N starts workers)")
+            self._said = True
             return
         try:
             self._client = self._stack.enter_context(cluster.connect(self._config, self._needed))

@@ -33,6 +33,7 @@ from noisydask.running.changed_rows import (
     first_rows,
     read_parts,
 )
+from noisydask.storage.arrays import kept_ids
 from noisydask.storage.chunks import StoredObject
 from noisydask.storage.frames import stacked
 from noisydask.storage.rows import Rows
@@ -198,7 +199,8 @@ def diff(
         return Changes(
             parent, later[0].run, *_parts_of(stored), _stored_table(later[0], stored["parts"], top)
         )
-    state = compare(Comparison.of(earlier, later), top)
+    ids = kept_ids(later[0]) if "kept" in later[1]["inputs"].get("ids", {}) else None
+    state = compare(Comparison.of(earlier, later, ids), top)
     return Changes(parent, later[0].run, *_parts_of(summary(state, parent)), state.table)
 
 

@@ -71,6 +71,10 @@ def connect(config: ClusterConfig, needed: Collection[str] = ()) -> Iterator[Cli
                 )
                 stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
+        except TimeoutError as error:  # an OSError, but of a machine that is slow
+            raise JobError(
+                "the worker processes did not start in time; run the job again, or with fewer"
+            ) from error
         except (OSError, RuntimeError) as error:
             raise NoProcessesError(
                 f"no worker processes can be started here ({_first(error)}); they need /dev/shm "

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from platform import python_version
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -28,8 +28,10 @@ from noisydask.running.changes import since
 from noisydask.running.progress import Reporter, logger
 from noisydask.running.publish import Publication, publishing
 from noisydask.running.repeats import identity_of, is_same, is_whole, repeated
+from noisydask.storage.block_store import RECEIPTS
 from noisydask.storage.chunks import StoredObject
-from noisydask.storage.fingerprints import Snapshot, check_unchanged
+from noisydask.storage.fingerprints import Snapshot, check_unchanged, digest
+from noisydask.storage.listing import list_files, version
 from noisydask.storage.locations import Location, is_full, reason
 from noisydask.storage.rows import Rows
 from noisydask.storage.store import FORMAT_VERSION, Output, RunStore, storage_error
@@ -50,6 +52,8 @@ class Job(ABC, Generic[Found]):
     ----------
     name : str
         The job, as its manifest and the command call it.
+    evidence : str or None
+        The folder of the output in which it keeps receipts, if it does.
     reporter : Reporter
         Shows progress.
     publish : PublishSettings
@@ -65,6 +69,7 @@ class Job(ABC, Generic[Found]):
     """
 
     name: ClassVar[str]
+    evidence: ClassVar[str | None] = None
     reporter: Reporter
     publish: PublishSettings = field(default_factory=PublishSettings)
     full: bool = False
@@ -72,6 +77,7 @@ class Job(ABC, Generic[Found]):
     objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
+    _begun: bool = False
 
     @property
     @abstractmethod
@@ -84,8 +90,10 @@ class Job(ABC, Generic[Found]):
         """Packages, beside those that noisydask requires, that its inputs need."""
 
     def begin(self, packages: frozenset[str] = frozenset()) -> None:
-        """Have workers ready that have these packages and those of the inputs."""
-        begin(self.size, self.packages | packages, self.reporter.phase)
+        """Have workers ready that have these packages and those of the inputs; once."""
+        if not self._begun:
+            self._begun = True
+            begin(self.size, self.packages | packages, self.reporter.phase)
 
     def run(self, output: Output) -> Found:
         """Do the job while the output is locked; what it found is published then."""
@@ -95,8 +103,6 @@ class Job(ABC, Generic[Found]):
                 "kernels are compiled anew by each process, which takes seconds: no folder for "
                 "Numba's cache can be written; set NUMBA_CACHE_DIR to one that can"
             )
-        with failures_told(output.place):
-            self.begin(output.place.packages)
         with (
             failures_told(output.place),
             publishing(output, self.publish, self.reporter) as publication,
@@ -105,11 +111,13 @@ class Job(ABC, Generic[Found]):
             self._refuse_other_jobs(publication)
             self._list_inputs()
             run, head = publication.run, self._head(publication.run, started)
-            results = self._repeat(publication.previous, head)
+            results = self._repeat(publication, head)
             if results is None:
+                self.begin(output.place.packages)
                 results = self._run(publication)
                 results |= {"changes": self._compare(publication, head | results)}
                 results |= {"objects": [asdict(stored) for stored in sorted(self.objects)]}
+                results |= {"threads": graph.slots(), "evidence": self._evidence(output)}
             self._check_unchanged()
             manifest = results | head | self._times(started)
             run = output.run_store(run.run, manifest.get("repeats"))
@@ -135,7 +143,6 @@ class Job(ABC, Generic[Found]):
             "format_version": FORMAT_VERSION,
             "run": run.run,
             "started": started.isoformat(),
-            "threads": graph.slots(),
             "versions": dict(_versions()),
             "job": self.name,
             "settings": settings,
@@ -148,15 +155,26 @@ class Job(ABC, Generic[Found]):
         total = round((finished - started).total_seconds(), 4)
         return {"finished": finished.isoformat(), "seconds": {**self.timings, "total": total}}
 
-    def _repeat(
-        self, previous: tuple[RunStore, dict[str, Any]] | None, head: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
+    def _evidence(self, output: Output) -> str | None:
+        """The fingerprint of the receipts that an output keeps for the next run."""
+        if self.evidence is None:
+            return None
+        try:
+            found = list_files(output.place / self.evidence / RECEIPTS)
+        except FileNotFoundError:
+            return None
+        return digest([(name, version(info)) for name, info in found.items()])
+
+    def _repeat(self, publication: Publication, head: Mapping[str, Any]) -> dict[str, Any] | None:
         """What a manifest says of results that are those of the run before; None where they may
         differ, or are not all there.
         """
+        previous = publication.previous
         if previous is None or self.full or not is_same(previous[1], head):
             return None
         run, before = previous
+        if before.get("evidence") != self._evidence(publication.output):
+            return None  # it is of other inputs, as a run leaves that did not come to its end
         if not is_whole(run, before):
             logger.warning("files of the run %s are gone or damaged: it is made anew", run.run)
             return None
@@ -239,10 +257,11 @@ def _versions() -> Mapping[str, str]:
         "pyarrow",
         "fsspec",
     )
-    known = {"python": python_version()} | {name: version(name) for name in packages}
+    known = {"python": python_version()} | {name: metadata.version(name) for name in packages}
     try:
-        return known | {"matplotlib": version("matplotlib")}  # an extra, which draws curves
-    except PackageNotFoundError:
+        # An extra, which draws curves.
+        return known | {"matplotlib": metadata.version("matplotlib")}
+    except metadata.PackageNotFoundError:
         return known
 
 

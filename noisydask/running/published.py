@@ -178,17 +178,22 @@ def _read_chunk(array: ChunkedArray, chunk: int) -> npt.NDArray[np.generic]:
     try:
         return np.array(array.read(chunk))
     except FileNotFoundError as error:
-        raise JobError(
-            f"{array.root.shown}: {array.chunk_name(chunk)} is gone; was the run removed?"
-        ) from error
+        raise _gone(f"{array.root.shown}: {array.chunk_name(chunk)}") from error
+
+
+def _gone(what: str) -> JobError:
+    return JobError(f"{what} is gone; was the run removed?")
 
 
 def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> pd.DataFrame:
     """The first ``rows`` rows of a ranking in Parquet parts, or all."""
     tables: list[pa.Table] = []
     for name in names:
-        with run.place.fs.open((run.place / name).path, "rb") as file:
-            tables.append(pq.read_table(file).slice(0, rows))
+        try:
+            with run.place.fs.open((run.place / name).path, "rb") as file:
+                tables.append(pq.read_table(file).slice(0, rows))
+        except FileNotFoundError as error:
+            raise _gone(f"{run.place.shown}: {name}") from error
         if rows is not None:
             rows -= len(tables[-1])
             if rows <= 0:

@@ -104,8 +104,10 @@ class Watch:
                     check_workers(self.client, self.needed)
             except NoisydaskError as error:
                 self.failure = error
-            except Exception:  # the scheduler is gone: the client finds out itself
-                return
+            except Exception:
+                if self.client.status != "running":  # the scheduler is gone: the client says so
+                    return
+                continue
             if there:
                 seen, known = time.monotonic(), there
             elif time.monotonic() - seen > WORKER_SECONDS:

@@ -38,11 +38,15 @@ from noisydask.storage.zarr_stores import zarr_store
 if TYPE_CHECKING:
     import dask.array as da
     import dask.dataframe as dd
+
+    from noisydask.storage.store import RunStore
 else:
     da, dd = Lazy("dask.array"), Lazy("dask.dataframe")
 
 __all__ = ["DaskRows", "Rows", "all_packages", "differing_indexes", "open_rows", "zarr_store"]
 
+#: Where in a run ids lie that were in memory or in a Dask graph, a Parquet file a block.
+IDS = "ids"
 #: What may be the cause where blocks are not what a Dask collection declared.
 _UNLIKE = "the blocks of a Dask collection must have the shapes and the type that it declares"
 
@@ -130,6 +134,11 @@ def open_rows(
         place = Location.of(str(source.filename), None, name)
         return replace(NpyRows.at(place, source.shape, source.dtype, source.offset), name=name)
     return DaskRows(as_rows(source, name))
+
+
+def kept_ids(run: RunStore) -> Rows:
+    """The ids of all examples that lie in a run."""
+    return _open_url(f"{(run.place / IDS).url}#id", "ids", run.place.options)
 
 
 def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:

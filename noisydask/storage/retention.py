@@ -69,17 +69,21 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
         kept = [run.name for run in runs if run.finished and run not in doomed]
         needed = {_repeated(output.place / RUNS / name) for name in kept}
         doomed = [run for run in doomed if run.name not in needed]
-    for run in doomed:
+    for run in reversed(
+        doomed
+    ):  # the newest first: no run that is there refers to files that are gone
         _remove(output.place / RUNS / run.name)
     return [run.name for run in doomed]
 
 
 def _repeated(place: Location) -> Any:
-    """The run whose files a run refers to, if there is one; a damaged manifest refers to none."""
-    try:
-        return json.loads(place.fs.cat_file((place / MANIFEST).path)).get("repeats")
-    except (ValueError, AttributeError):
-        return None
+    """The run whose files a run refers to, if there is one; ValueError if its manifest is
+    damaged.
+    """
+    found = json.loads(place.fs.cat_file((place / MANIFEST).path))
+    if not isinstance(found, dict):
+        raise ValueError("a manifest is not an object")
+    return found.get("repeats")
 
 
 def superfluous(
