@@ -338,7 +338,7 @@ def test_evidence_of_another_run_is_not_believed(tmp_path: Path) -> None:
     data.pred_probs[20:] = np.nan
     with pytest.raises(InputError):
         issues_of(data, tmp_path / "i")
-    with pytest.raises(InputError, match="not the evidence of the published run"):
+    with pytest.raises(InputError, match="not the evidence of the issues run"):
         noisydask.combine(tmp_path / "i", out)
 
 

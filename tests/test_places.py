@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+import zarr
 from conftest import Place
 from layouts import make, write_npy, write_parquet, write_zarr
 
@@ -304,9 +305,8 @@ def test_outputs_inside_of_an_array_that_is_open(job: str, tmp_path: Path) -> No
     values = np.full((30, 3), 1 / 3, np.float32)
     array = zarr.create_array(str(tmp_path / "in.zarr"), data=values)
     before = sorted(tmp_path.rglob("*"))
+    given = (np.arange(30) % 3, array) if job == "issues" else (array,)
+    function = noisydask.find_label_issues if job == "issues" else noisydask.analyze_loss_dynamics
     with pytest.raises(InputError, match="and would damage it"):
-        if job == "issues":
-            noisydask.find_label_issues(np.arange(30) % 3, array, out=tmp_path / "in.zarr/out")
-        else:
-            noisydask.analyze_loss_dynamics(array, out=tmp_path / "in.zarr/out")
+        function(*given, out=tmp_path / "in.zarr/out")
     assert sorted(tmp_path.rglob("*")) == before

@@ -69,9 +69,8 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
         kept = [run.name for run in runs if run.finished and run not in doomed]
         needed = {_repeated(output.place / RUNS / name) for name in kept}
         doomed = [run for run in doomed if run.name not in needed]
-    for run in reversed(
-        doomed
-    ):  # the newest first: no run that is there refers to files that are gone
+    # The newest first: no run that is still there refers to files that are gone.
+    for run in reversed(doomed):
         _remove(output.place / RUNS / run.name)
     return [run.name for run in doomed]
 
