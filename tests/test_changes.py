@@ -120,7 +120,7 @@ def test_many_parts(
     assert comparison.buckets > 3
     state = compare(comparison, 1000)
     check(
-        Changes("a", "b", *changes._parts_of(changes.summary(state, "a")), state.table),
+        Changes("a", "b", *changes._parts_of(changes.summary(state, "a", None)), state.table),
         by_hand(first, second, labels),
     )
 
@@ -310,13 +310,18 @@ def test_what_enters_and_leaves_other_rankings(
     assert main(["diff", str(tmp_path / "out")]) == 0
 
 
-def test_all_examples_by_position_are_not_read_to_be_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(changed_rows, "_part", None)  # any reading of a ranking fails
-    for seed in range(2):
-        found = noisydask.analyze_loss_dynamics(losses_of(50, seed), out=tmp_path / "out")
-    assert (found.manifest["changes"]["new"], found.manifest["changes"]["gone"]) == (0, 0)
+@pytest.mark.parametrize("rows", [50, 2000])
+def test_of_a_ranking_of_all_the_first_are_compared(rows: int, tmp_path: Path) -> None:
+    """None can enter or leave it; a hundredth of it, and ten at least, is what people look at."""
+    out, first = tmp_path / "out", max(10, rows // 100)
+    found = [noisydask.analyze_loss_dynamics(losses_of(rows, seed), out=out) for seed in range(2)]
+    before, after = (set(each.top_k(first)["index"]) for each in found)
+    changes = found[1].manifest["changes"]
+    assert changes["first"] == first
+    assert (changes["new"], changes["gone"]) == (len(after - before), len(before - after))
+    assert changes["new"] > 0
+    seen = diff(Output.at(out))
+    assert set(seen.table[seen.table["change"] == "new"]["index"]) == after - before
 
 
 def test_runs_of_two_jobs_are_not_compared(tmp_path: Path) -> None:

@@ -319,6 +319,7 @@ def test_figures_measured_with_cleanlab(name: str, plainly: int, calibrated: int
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 @settings(max_examples=25)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS)
 def test_compatible_names_on_any_data(

@@ -28,8 +28,8 @@ _PAIRS = {
 
 def show_changes(console: Console, changes: Changes) -> None:
     """Print counts, counts per class, and the first changes of each kind."""
-    told = counted(changes.counts, changes.gone_because)
-    console.print(f"{changes.before} -> {changes.after}: {told}", highlight=False)
+    told = counted(changes.counts, changes.gone_because, changes.first)
+    console.print(f"{changes.before} -> {changes.after}: {told}", highlight=False, soft_wrap=True)
     if changes.classes:
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("given label", *KINDS):
@@ -80,8 +80,9 @@ def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
 
 def changes_as_json(changes: Changes) -> dict[str, Any]:
     """All that is known of the changes, for machines."""
-    said = {"before": changes.before, "after": changes.after, **changes.counts}
+    said: dict[str, Any] = {"before": changes.before, "after": changes.after, **changes.counts}
     said |= {
+        "first": changes.first,
         "gone_because": dict(changes.gone_because),
         "classes": {str(k): v for k, v in changes.classes.items()},
     }

@@ -60,14 +60,18 @@ def what_changed(manifest: Mapping[str, Any]) -> str:
         return "not known" if manifest["parent"] is not None else ""
     if "repeats" in manifest:
         return f"nothing; the files are those of the run {manifest['repeats']}"
-    return counted(changes, changes["gone_because"])
+    return counted(changes, changes["gone_because"], changes.get("first"))
 
 
-def counted(counts: Mapping[str, int], gone_because: Mapping[str, int]) -> str:
+def counted(
+    counts: Mapping[str, int], gone_because: Mapping[str, int], first: int | None = None
+) -> str:
     """Counts of changes, and why issues are gone."""
     why = ", ".join(f"{count:,} {WHY[reason] or reason}" for reason, count in gone_because.items())
     moved = f", {counts['moved']:,} moved" if counts["moved"] else ""
-    return f"{counts['new']:,} new, {counts['gone']:,} gone{f' ({why})' if why else ''}{moved}"
+    among = "" if first is None else f" among the first {first:,}"
+    why = f" ({why})" if why else ""
+    return f"{counts['new']:,} new, {counts['gone']:,} gone{why}{moved}{among}"
 
 
 def what_was_read(manifest: Mapping[str, Any]) -> str:

@@ -48,7 +48,10 @@ _READ = {
     "dynamics": ("index", *_NAMES, "rank", "metric"),
     "combine": ("index", "id", "rank", "consensus"),
 }
-RANKED = {"issues": "issues", "dynamics": "candidates", "combine": "ranked"}
+_RANKED = {"dynamics": "candidates", "combine": "ranked"}
+#: Of a ranking of all examples, which none can enter or leave, the first hundredth is compared: at
+#: least and at most so many rows.
+_FIRST = (10, 1000)
 Ints = npt.NDArray[np.int64]
 
 
@@ -72,6 +75,8 @@ class Comparison:
         Whether examples are known by their ids.
     ids : Rows, optional
         The later's ids of all examples, if they can be read.
+    first : int, optional
+        How many rows of both rankings are compared; all where it is None.
     buckets : int
         Into how many parts the examples are divided.
     """
@@ -85,6 +90,7 @@ class Comparison:
     buckets: int
     largest: int
     ids: Rows | None = None
+    first: int | None = None
 
     @classmethod
     def of(
@@ -98,7 +104,8 @@ class Comparison:
         if before[1]["job"] != job or job not in _READ:
             raise InputError(f"runs of {before[1]['job']!r} and {job!r} cannot be compared")
         counts = [manifest["counts"] for manifest in manifests]
-        total = sum(count[RANKED[job]] for count in counts)
+        first = None if job == "issues" else min(_first_of(manifest) for manifest in manifests)
+        total = sum(count["issues"] if first is None else first for count in counts)
         there = set.intersection(
             *(
                 _columns(run, manifest["parts"], side)
@@ -115,7 +122,19 @@ class Comparison:
             max(1, -(-total // _TASK_ROWS)),
             max(count["examples"] for count in counts),
             ids,
+            first,
         )
+
+
+def _first_of(manifest: Mapping[str, Any]) -> int:
+    """How many rows of a ranking are worth comparing: all of a ranking of the first alone."""
+    ranked: int = manifest["counts"][_RANKED[manifest["job"]]]
+    settings = manifest["settings"]
+    limit = settings.get("top_k", settings.get("top"))
+    if limit is not None and limit <= ranked:
+        return ranked
+    least, most = _FIRST
+    return min(ranked, max(least, min(most, ranked // 100)))
 
 
 @dataclass(frozen=True)
@@ -140,6 +159,8 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
     name = comparison.parts[side][number - side * len(comparison.parts[0])]
     with _part(comparison.runs[side], name, side) as part:
         frame = part.read(columns=list(comparison.columns)).to_pandas()
+    if comparison.first is not None:
+        frame = frame[frame["rank"] <= comparison.first].reset_index(drop=True)
     if not comparison.by_id:
         frame["id"] = frame["index"]
     if "subset" in frame:

@@ -23,7 +23,6 @@ from noisydask.errors import InputError
 from noisydask.running import graph
 from noisydask.running.changed_rows import (
     KINDS,
-    RANKED,
     REASONS,
     ChangeState,
     Comparison,
@@ -59,6 +58,8 @@ class Changes:
         The first changes of each kind: ``change``, ``why``, ``index``, ``id``, and of both runs
         ``rank``, ``given_label``, ``suggested_label``, ``label_quality`` (the earlier's end in
         ``_before``); missing where there is none.
+    first : int or None
+        How many of the first rows of both rankings were compared; None for all.
     """
 
     before: str
@@ -67,6 +68,7 @@ class Changes:
     gone_because: Mapping[str, int]
     classes: Mapping[int, Mapping[str, int]]
     table: pd.DataFrame = field(repr=False)
+    first: int | None = None
 
 
 def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) -> ChangeState:
@@ -110,12 +112,13 @@ def _added(states: list[ChangeState], top: int) -> ChangeState:
     )
 
 
-def summary(state: ChangeState, before: str) -> dict[str, Any]:
-    """What a manifest says of the changes since another run."""
+def summary(state: ChangeState, before: str, first: int | None) -> dict[str, Any]:
+    """What a manifest says of the changes since another run, among the ``first`` rows or all."""
     labelled = state.classes.shape[1] > 1  # or the ranking has no classes
     classes = np.flatnonzero(state.classes.any(axis=0)) if labelled else ()
     return {
         "since": before,
+        "first": first,
         **dict(zip(KINDS, state.classes.sum(axis=1).tolist(), strict=True)),
         "gone_because": {
             name: int(count) for name, count in zip(REASONS, state.reasons, strict=True) if count
@@ -146,21 +149,9 @@ def since(
     """Compare a run with the one before, write the changes into it; what its manifest says of them,
     and what was written.
     """
-    everything = _all_by_position(after[1])
-    if everything is not None and everything == _all_by_position(before[1]):
-        return unchanged(before[0].run), ()
     comparison = Comparison.of(before, after, ids)
     state = compare(comparison, 0, after[0])
-    return summary(state, before[0].run), state.objects
-
-
-def _all_by_position(manifest: Mapping[str, Any]) -> int | None:
-    """How many examples a ranking holds that is of all of them, by position; None for others."""
-    counts = manifest["counts"]
-    ranked = counts.get(RANKED[manifest["job"]])
-    if manifest["job"] == "issues" or "ids" in manifest["inputs"] or "loss_parts" in manifest:
-        return None  # these may move, or have other names
-    return int(ranked) if ranked == counts["examples"] else None
+    return summary(state, before[0].run, comparison.first), state.objects
 
 
 def diff(
@@ -197,11 +188,17 @@ def diff(
         stored = unchanged(parent) if earlier[0].place == later[0].place else None
     if stored is not None:
         return Changes(
-            parent, later[0].run, *_parts_of(stored), _stored_table(later[0], stored["parts"], top)
+            parent,
+            later[0].run,
+            *_parts_of(stored),
+            _stored_table(later[0], stored["parts"], top),
+            stored.get("first"),
         )
     ids = kept_ids(later[0]) if "kept" in later[1]["inputs"].get("ids", {}) else None
-    state = compare(Comparison.of(earlier, later, ids), top)
-    return Changes(parent, later[0].run, *_parts_of(summary(state, parent)), state.table)
+    comparison = Comparison.of(earlier, later, ids)
+    state = compare(comparison, top)
+    said = _parts_of(summary(state, parent, comparison.first))
+    return Changes(parent, later[0].run, *said, state.table, comparison.first)
 
 
 def _parts_of(
