@@ -24,7 +24,7 @@ _NUMBERS = {
     "metric": "EMA",
     "last_loss": "last loss",
     "num_losses": "losses",
-    "crossed_at": "above mean",
+    "crossed_at": "above since",
 }
 
 

@@ -53,7 +53,7 @@ def _choice(kind: Any, text: str, panel: str) -> Any:
 
 
 def _one(name: str) -> Any:
-    text = f"fsspec options for --{name.replace('_', '-')} alone."
+    text = f"fsspec options for {name} alone."
     return Annotated[
         Any, typer.Option(parser=as_json, metavar="JSON", help=text, rich_help_panel=_STORAGE)
     ]
