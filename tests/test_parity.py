@@ -31,6 +31,8 @@ from noisydask.compat import LabelInspector, find_label_issues_batched
 from noisydask.compat import cleanlab as compat
 from noisydask.core.thresholds import NEVER
 
+# Data of hypothesis have labels that fit the predictions by chance alone.
+pytestmark = pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEEDS = st.integers(0, 2**32)
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64])
@@ -319,7 +321,6 @@ def test_figures_measured_with_cleanlab(name: str, plainly: int, calibrated: int
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 @settings(max_examples=25)
 @given(SEEDS, st.integers(1, 300), CLASSES, DTYPES, OPTIONS)
 def test_compatible_names_on_any_data(
