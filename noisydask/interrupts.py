@@ -58,7 +58,8 @@ class _Stop(threading.local):
             self.number, self.came = number, time.monotonic()
             # What waits for the work of the cluster learns of its end too, and nobody is left to
             # hear.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            for name in ("asyncio", "distributed"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             _look_every(_LOOK_SECONDS)
             self.look()
         elif time.monotonic() - self.came > _ONCE_SECONDS:
