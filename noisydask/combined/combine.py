@@ -136,7 +136,7 @@ class CombineJob(Job[Consensus]):
 
     @property
     def packages(self) -> frozenset[str]:
-        """What both runs and the ids need."""
+        """Packages that both runs and the ids need."""
         return self.inputs.packages
 
     def _result(self, run: RunStore, manifest: dict[str, Any]) -> Consensus:

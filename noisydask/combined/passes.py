@@ -39,7 +39,7 @@ _IDS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the main job kept of each example, to tell its labels; ``columns`` include ``given`` and
+    """The evidence of each example, from which its labels follow; ``columns`` include ``given`` and
     ``top1``.
     """
 

@@ -67,7 +67,7 @@ class Opened:
         return Location(place.url.rsplit("/", 2)[0], place.path.rsplit("/", 2)[0], place.options)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input, which is known by the run that its files are of."""
+        """Describe this input for a manifest; it is known by the run that its files are of."""
         origin = self.manifest.get("repeats", self.run.run)
         return {"url": self.output.shown, "run": self.run.run, "fingerprint": digest(origin)}
 
