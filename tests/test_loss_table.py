@@ -178,6 +178,22 @@ def test_the_formula(text: bool) -> None:
     assert (counts["examples"], counts["losses"]) == (len(ranked), frame["loss"].notna().sum())
 
 
+def test_the_bytes_read_are_those_of_the_columns(tmp_path: Path) -> None:
+    frame, place = make(), Place(str(tmp_path))
+    csv(place / "csv", frame)
+    sizes = sum(path.stat().st_size for path in (tmp_path / "csv").iterdir())
+    assert analyze((place / "csv").url).manifest["bytes_read"] == {"losses": sizes}
+    wide = frame.assign(other=np.random.default_rng(1).random(len(frame)))
+    read = []
+    for name, rows in {"wide": wide, "narrow": frame}.items():
+        put(place, f"{name}.parquet", rows)
+        read.append(analyze((place / f"{name}.parquet").url).manifest["bytes_read"])
+    assert read[0] == read[1]
+    narrow = (tmp_path / "narrow.parquet").stat().st_size
+    assert 0.8 * narrow < read[1]["losses"] < narrow
+    assert "bytes_read" not in analyze(frame).manifest  # nothing was fetched
+
+
 def test_curves_of_chosen_examples() -> None:
     frame = make()
     found = analyze(frame)

@@ -90,6 +90,10 @@ def own(place: Place, out: str, found: Any) -> set[str]:
     return set((place / out / "runs" / found.run.run).objects())
 
 
+def total_read(found: Any) -> int:
+    return sum(found.manifest["bytes_read"].values())
+
+
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Rows.read
 
@@ -110,6 +114,7 @@ def test_an_unchanged_night_reads_and_writes_nothing_of_size(
         forbid_reading(patch)
         nights = [night(place) for _ in range(2)]
     for out, found in first.items():
+        assert min(found.manifest["bytes_read"].values()) >= 0 < total_read(found)
         runs = [found.run.run, *(again[out].run.run for again in nights)]
         assert len(set(runs)) == 3
         for before, again in zip(runs, (again[out] for again in nights), strict=False):
@@ -118,7 +123,8 @@ def test_an_unchanged_night_reads_and_writes_nothing_of_size(
             assert said["repeats"] == runs[0]  # never a run that repeats one itself
             assert said["parent"] == said["changes"]["since"] == before
             assert {said["changes"][kind] for kind in ("new", "gone", "moved")} == {0}
-            assert set(said.get("bytes_read", {}).values()) <= {0}
+            assert set(said["bytes_read"]) == set(found.manifest["bytes_read"])
+            assert total_read(again) == 0
             assert (
                 json.loads((place / out).read(f"runs/{again.run.run}/status.json"))["state"]
                 == "complete"

@@ -171,6 +171,7 @@ class CombineJob(Job[Consensus]):
                 "common": total,
                 "ranked": sum(part.rows for part in parts),
             },
+            "bytes_read": dict(inputs.stored_bytes),
             "parts": [tables.part_name(part.number) for part in parts],
         }
 

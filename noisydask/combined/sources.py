@@ -20,6 +20,7 @@ from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
 from noisydask.storage.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.storage.fingerprints import Snapshot, digest, snapshots
+from noisydask.storage.listing import list_files
 from noisydask.storage.locations import WRITTEN, Location
 from noisydask.storage.store import Output, RunStore
 
@@ -56,6 +57,14 @@ class Opened:
         """Whether the run has an array."""
         return any(stored["path"].startswith(f"{name}/") for stored in self.manifest["objects"])
 
+    def stored_bytes(self, *names: str) -> int:
+        """Bytes of files of the run and of the arrays of these names."""
+        return sum(
+            stored["size"]
+            for stored in self.manifest["objects"]
+            if stored["path"].partition("/")[0] in names or stored["path"] in names
+        )
+
     def rows(self, name: str) -> Rows:
         """An array of the run."""
         return _rows(self.run.place / name, name)
@@ -77,7 +86,8 @@ class Inputs:
     """What the job reads: the sources; the ids that are no rows of a store; how they are joined,
     and the class names.
 
-    ``listed`` is what the ids lie in, as it was before they were read.
+    ``listed`` is what the ids lie in, as it was before they were read; ``stored_bytes`` how many
+    bytes of each run are read, each once.
     """
 
     sources: Sources
@@ -86,6 +96,7 @@ class Inputs:
     on: str
     class_names: tuple[str, ...] | None
     described: Mapping[str, Any]
+    stored_bytes: Mapping[str, int]
 
     @classmethod
     def open(
@@ -137,9 +148,13 @@ class Inputs:
         if ids is None and listed:
             _refuse_other_ids(issues.manifest["inputs"]["ids"].get("fingerprint"), listed["ids"])
         classes = tuple(issues.manifest["class_names"] or ()) or None
-        return cls(
-            sources, names if isinstance(names, DaskRows) else None, listed, on, classes, described
-        )
+        array = names if isinstance(names, DaskRows) else None
+        read = {
+            "issues": issues.stored_bytes("label_quality.zarr")
+            + _evidence_bytes(issues, sources.evidence),
+            "dynamics": dynamics.stored_bytes(*(sources.dynamics_parts or ("ema.zarr",))),
+        }
+        return cls(sources, array, listed, on, classes, described, read)
 
     def urls(self) -> dict[str, str]:
         """Where the ids lie, and all that belongs to the two outputs, by name."""
@@ -271,3 +286,9 @@ def _evidence(issues: Opened, quality: Rows) -> Evidence | None:
     if any(column.shape != quality.shape for column in columns.values()):
         return None
     return Evidence(columns, np.where(np.isnan(thresholds), NEVER, thresholds), score, adjusted)
+
+
+def _evidence_bytes(issues: Opened, evidence: Evidence | None) -> int:
+    """Bytes of the columns that tell labels."""
+    places = (issues.output / "evidence" / name for name in (evidence.columns if evidence else ()))
+    return sum(int(info["size"]) for place in places for info in list_files(place).values())

@@ -120,6 +120,7 @@ class DatumaroFiles:
 
     place: Location
     versions: Listing
+    stored_bytes: int
 
     @classmethod
     def open(cls, place: Location) -> DatumaroFiles:
@@ -127,12 +128,13 @@ class DatumaroFiles:
         with _reading(place):
             folder = place / "annotations"
             found = place.fs.ls(folder.path, detail=True) if place.fs.isdir(folder.path) else []
-        files = {info["name"]: version(info) for info in found if info["name"].endswith(".json")}
+        found = [info for info in found if info["name"].endswith(".json")]
+        files = {info["name"]: version(info) for info in found}
         if not files:
             raise DatasetError(
                 f"there is no Datumaro dataset at {place.shown}: no annotations/*.json"
             )
-        return cls(place, files)
+        return cls(place, files, sum(int(info["size"]) for info in found))
 
     @property
     def folder(self) -> Location:

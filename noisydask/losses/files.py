@@ -49,7 +49,7 @@ class Piece:
     (all of it: no stop).
 
     ``ids`` says between which ids its rows lie, where that is known; ``order`` which piece of the
-    table it is.
+    table it is; ``stored`` how many bytes of the file are read for it.
     """
 
     file: str
@@ -58,6 +58,7 @@ class Piece:
     ids: tuple[Any, Any] | None = None
     stop: int | None = None
     order: int = 0
+    stored: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,13 @@ class LossFiles:
         except Exception as error:
             said = explain(error, place, "table")
             raise blame(error)(said.replace("there is no array", "there is no table")) from error
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the files that are read for all units; a piece that two units share counts
+        twice.
+        """
+        return sum(piece.stored for unit in self.units for piece in unit.pieces)
 
     def read(self, unit: int) -> pd.DataFrame:
         """Rows of a unit, checked."""
@@ -265,13 +273,25 @@ def _footer(
                 k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id
             ]
             ids, leaf = None, leaves[0] if len(leaves) == 1 else None
+        wanted = set(columns.names.values())
         pieces = []
         for number in range(opened.num_row_groups):
             group = opened.metadata.row_group(number)
             known = ids if leaf is None else _bounds(group.column(leaf).statistics)
             if group.num_rows:
-                pieces.append(Piece(file, number, group.num_rows, known))
+                stored = _stored_bytes(group, wanted)
+                pieces.append(Piece(file, number, group.num_rows, known, stored=stored))
     return pieces, text
+
+
+def _stored_bytes(group: Any, names: set[str]) -> int:
+    """Bytes of some columns of a row group, as they lie in the file."""
+    leaves = map(group.column, range(group.num_columns))
+    return sum(
+        leaf.total_compressed_size
+        for leaf in leaves
+        if leaf.path_in_schema.partition(".")[0] in names
+    )
 
 
 def _bounds(statistics: Any) -> tuple[Any, Any] | None:
@@ -341,12 +361,13 @@ def _open_csv(
             continue
         texts.add(written_whole(ids) is None)
         if file.endswith(csv_files.PACKED):
-            units.append(Unit((Piece(file, order=len(units)),)))
+            units.append(Unit((Piece(file, order=len(units), stored=size),)))
             num_bytes += csv_files.UNPACKED * size
         else:  # a row takes about as many bytes as text as it does as numbers
             num_bytes += size
             for low in range(0, size, block_bytes):
                 stop = min(low + block_bytes, size)
-                units.append(Unit((Piece(file, low, stop=stop, order=len(units)),)))
+                piece = Piece(file, low, stop=stop, order=len(units), stored=stop - low)
+                units.append(Unit((piece,)))
     text_ids = True in texts  # of files that differ, those with text decide
     return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, num_bytes)

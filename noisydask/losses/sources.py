@@ -53,6 +53,11 @@ class LossSource(Protocol):
         ...
 
     @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of files that are read; None where it does not lie in files."""
+        ...
+
+    @property
     def packages(self) -> frozenset[str]:
         """Packages, beside those that noisydask requires, that a worker needs to read it."""
         ...
@@ -92,6 +97,11 @@ class FileSource:
         """Units, read and then taken in, whole or after the shuffle."""
         units = len(self.files.units)
         return units + (units if self.files.whole else self._num_parts), self.files.num_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the columns that are read, as they are stored."""
+        return self.files.stored_bytes
 
     @property
     def packages(self) -> frozenset[str]:
@@ -159,6 +169,11 @@ class FrameSource:
         if indexed and not frame.known_divisions:
             frame, indexed = frame.reset_index(), False
         return cls(frame, columns, text, indexed, block_bytes)
+
+    @property
+    def stored_bytes(self) -> None:
+        """None: a frame lies in memory, or in a graph that does not tell."""
+        return None
 
     @property
     def packages(self) -> frozenset[str]:
@@ -276,6 +291,11 @@ class DatumaroSource:
     def pieces(self) -> tuple[int, int]:
         """Files; what lies in memory is none."""
         return (0 if isinstance(self.dataset, DatumaroObject) else len(self.dataset.files)), 0
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of the files, each read once."""
+        return None if isinstance(self.dataset, DatumaroObject) else self.dataset.stored_bytes
 
     @property
     def packages(self) -> frozenset[str]:

@@ -92,7 +92,7 @@ class TableJob(Job[LossDynamics]):
             "losses_per_iteration": sums.counts.sum(axis=0),
             "top_curves": _curves_at(head, iterations, losses, alpha, run),
         }
-        labelled = self.source.columns.label is not None
+        labelled, stored = self.source.columns.label is not None, self.source.stored_bytes
         if labelled:
             arrays |= {
                 "label_values": sums.labels,
@@ -115,6 +115,7 @@ class TableJob(Job[LossDynamics]):
                 "candidates": sum(part.rows for part in candidates),
                 **{name: state.problems.dropped[name] for name in DROPPED},
             },
+            **({"bytes_read": {"losses": stored}} if stored is not None else {}),
             "parts": [loss_tables.part_name(part.number) for part in candidates],
             "loss_parts": list(losses),
         }
