@@ -18,7 +18,7 @@ import sys
 
 from dask_jobqueue import SLURMCluster
 
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 
 if __name__ == "__main__":
     with SLURMCluster(

@@ -8,8 +8,8 @@ environment variable DASK_SCHEDULER_ADDRESS, which Dask's own deployments set; t
 import os
 import sys
 
-from noisydask.command.environment import scheduler_options
-from noisydask.command.start import start
+from noisydask.cli.environment import scheduler_options
+from noisydask.cli.start import start
 
 if __name__ == "__main__":
     start(["run", *scheduler_options(sys.argv[1:], os.environ), *sys.argv[1:]])

@@ -21,33 +21,33 @@ from noisydask.errors import (
 )
 
 if TYPE_CHECKING:
-    from noisydask.combined.combine import combine
-    from noisydask.combined.consensus import Consensus
     from noisydask.compat.cleanlab import LabelInspector, find_label_issues_batched
     from noisydask.compat.datumaro import LossDynamicsAnalyzer, NoisyLabelCandidate
+    from noisydask.consensus.combine import combine
+    from noisydask.consensus.results import Consensus
+    from noisydask.dynamics.analyze import analyze_loss_dynamics
+    from noisydask.dynamics.recorder import LossRecorder
+    from noisydask.dynamics.results import LossDynamics
+    from noisydask.engine.progress import ProgressBar, ProgressLog
     from noisydask.issues.find import find_label_issues
     from noisydask.issues.results import LabelIssues
-    from noisydask.losses.analyze import analyze_loss_dynamics
-    from noisydask.losses.recorder import LossRecorder
-    from noisydask.losses.results import LossDynamics
-    from noisydask.running.progress import ProgressBar, ProgressLog
-    from noisydask.runs import list_runs, open_run
+    from noisydask.opening import list_runs, open_run
 
     __version__: str
 
 #: Other public names, by the module in which they are.
 _MODULES = {
-    "combined.combine": ["combine"],
-    "combined.consensus": ["Consensus"],
+    "consensus.combine": ["combine"],
+    "consensus.results": ["Consensus"],
     "compat.cleanlab": ["LabelInspector", "find_label_issues_batched"],
     "compat.datumaro": ["LossDynamicsAnalyzer", "NoisyLabelCandidate"],
     "issues.find": ["find_label_issues"],
     "issues.results": ["LabelIssues"],
-    "losses.analyze": ["analyze_loss_dynamics"],
-    "losses.recorder": ["LossRecorder"],
-    "losses.results": ["LossDynamics"],
-    "running.progress": ["ProgressBar", "ProgressLog"],
-    "runs": ["list_runs", "open_run"],
+    "dynamics.analyze": ["analyze_loss_dynamics"],
+    "dynamics.recorder": ["LossRecorder"],
+    "dynamics.results": ["LossDynamics"],
+    "engine.progress": ["ProgressBar", "ProgressLog"],
+    "opening": ["list_runs", "open_run"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,5 +1,5 @@
 """``python -m noisydask`` is the command ``noisydask``."""
 
-from noisydask.command.start import start
+from noisydask.cli.start import start
 
 start()

@@ -25,8 +25,8 @@ from hosts import GIVEN, Hosts
 from layouts import make
 
 from noisydask.faults.server import BUCKET, s3_server
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 WORKERS = ("w1", "w2", "w3")
 PORT = 8786

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 if TYPE_CHECKING:
     from conftest import Place

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
 
 from noisydask.errors import InputError, JobError
-from noisydask.storage import zarr_arrays
-from noisydask.storage.arrays import DaskRows, open_rows, zarr_store
-from noisydask.storage.counting import CountingStore
-from noisydask.storage.file_rows import NpyRows, ParquetColumn
-from noisydask.storage.locations import Location, split_column
-from noisydask.storage.rows import ZarrRows
+from noisydask.stores import zarr_arrays
+from noisydask.stores.arrays import DaskRows, open_rows, zarr_store
+from noisydask.stores.counting import CountingStore
+from noisydask.stores.file_rows import NpyRows, ParquetColumn
+from noisydask.stores.locations import Location, split_column
+from noisydask.stores.rows import ZarrRows
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]

@@ -15,13 +15,13 @@ from conftest import Place
 from layouts import make, write_npy, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.running import changed_rows, changes
-from noisydask.running.changed_rows import KINDS, REASONS, Comparison
-from noisydask.running.changes import Changes, compare, diff
-from noisydask.storage.store import Output
+from noisydask.runs import changed_rows, changes
+from noisydask.runs.changed_rows import KINDS, REASONS, Comparison
+from noisydask.runs.changes import Changes, compare, diff
+from noisydask.runs.store import Output
 
 pytestmark = pytest.mark.thorough
 

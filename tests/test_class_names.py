@@ -18,9 +18,9 @@ from test_loss_table import bits
 
 import noisydask
 from noisydask import InputError
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 from noisydask.core import ranking
-from noisydask.running.config import checked
+from noisydask.engine.config import checked
 
 NAMES = ["cat", "dog", "élan"]
 LABELS = np.array([2, 0, -1, 1, 2, 0])

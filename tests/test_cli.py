@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from typer.testing import CliRunner
 
 import noisydask
-from noisydask.command.cli import app, main
+from noisydask.cli.app import app, main
 from noisydask.faults.jobs import Ended
 
 ROOT = Path(__file__).parents[1]
@@ -115,7 +115,7 @@ def test_the_command_line_wins_over_the_environment(
     script: str, more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr("noisydask.command.start.start", called.append)
+    monkeypatch.setattr("noisydask.cli.start.start", called.append)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "theirs")
     monkeypatch.setattr(sys, "argv", [script, "job.yaml", *more])
     runpy.run_path(str(ROOT / "jobs" / f"{script}.py"), run_name="__main__")
@@ -251,7 +251,7 @@ def test_invalid_rows_are_status_2_and_leave_the_last_run(
 def test_no_scheduler_is_status_1(
     data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisydask.running.cluster.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("noisydask.engine.cluster.CONNECT_SECONDS", 2)
     assert main(arguments(data, "--scheduler", "tcp://127.0.0.1:9")) == 1
     assert "no Dask scheduler answers" in capfd.readouterr().err
 

@@ -12,11 +12,11 @@ import distributed
 import pytest
 from distributed import LocalCluster, Security
 
+from noisydask.engine.cluster import connect
+from noisydask.engine.config import ClusterConfig, checked
 from noisydask.errors import InputError, JobError
-from noisydask.running.cluster import connect
-from noisydask.running.config import ClusterConfig, checked
-from noisydask.running.job import failures_told
-from noisydask.storage.locations import Location
+from noisydask.runs.job import failures_told
+from noisydask.stores.locations import Location
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_tls_goes_with_a_scheduler_and_in_whole(given: dict[str, str]) -> None:
 def test_a_scheduler_file_that_nobody_writes_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisydask.running.cluster.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("noisydask.engine.cluster.CONNECT_SECONDS", 0.2)
     with (
         pytest.raises(JobError, match=r"nothing\.json"),
         connect(ClusterConfig(scheduler_file=str(tmp_path / "nothing.json"))),
@@ -110,12 +110,12 @@ def test_a_job_without_workers_does_not_wait_for_ever(monkeypatch: pytest.Monkey
     with LocalCluster(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as cluster:
-        monkeypatch.setattr("noisydask.running.workers.LOOK_SECONDS", 0.2)
+        monkeypatch.setattr("noisydask.engine.workers.LOOK_SECONDS", 0.2)
         config = ClusterConfig(scheduler=cluster.scheduler_address)
 
         def desert() -> None:
             with connect(config) as client:
-                monkeypatch.setattr("noisydask.running.workers.WORKER_SECONDS", 1.5)
+                monkeypatch.setattr("noisydask.engine.workers.WORKER_SECONDS", 1.5)
                 future = client.submit(time.sleep, 60)
                 cluster.scale(0)
                 future.result()

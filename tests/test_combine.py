@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from layouts import make, write_npy
 
 import noisydask
-from noisydask.combined.consensus import Consensus
-from noisydask.command.cli import main
+from noisydask.cli.app import main
+from noisydask.consensus.results import Consensus
 from noisydask.core import ranking
+from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.running.progress import Silent
 
 SLOW = pytest.mark.slow
 
@@ -190,7 +190,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 200, tie_rows: int 
     """Parts of few rows, so that all is shuffled; the search for them runs on the client."""
     monkeypatch.setattr(ranking, "ROWS_PER_PART", rows)
     monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
-    monkeypatch.setattr("noisydask.combined.sources._BLOCK_ROWS", 300)
+    monkeypatch.setattr("noisydask.consensus.sources._BLOCK_ROWS", 300)
 
 
 @pytest.mark.parametrize(

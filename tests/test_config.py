@@ -11,9 +11,9 @@ import pytest
 import yaml
 from distributed.worker_memory import parse_memory_limit
 
-from noisydask.command.nightly_config import checked_night
+from noisydask.cli.nightly_config import checked_night
+from noisydask.engine.config import checked, read_config
 from noisydask.errors import InputError
-from noisydask.running.config import checked, read_config
 
 ROOT = Path(__file__).parents[1]
 LEAST = {"labels": "l.zarr", "pred_probs": "p.zarr", "out": "o"}

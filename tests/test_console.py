@@ -15,9 +15,9 @@ import pytest
 from layouts import make
 
 import noisydask
-from noisydask.command import showing
-from noisydask.command.cli import main
-from noisydask.command.printing import Printer
+from noisydask.cli import showing
+from noisydask.cli.app import main
+from noisydask.cli.printing import Printer
 from noisydask.report.curves import sparkline
 
 

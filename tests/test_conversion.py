@@ -17,8 +17,8 @@ from distributed import Client
 
 import noisydask
 from noisydask.errors import InputError
-from noisydask.storage.arrays import DaskRows, open_rows
-from noisydask.storage.conversion import as_array
+from noisydask.stores.arrays import DaskRows, open_rows
+from noisydask.stores.conversion import as_array
 
 ROWS, CLASSES = 900, 4
 RNG = np.random.default_rng(7)

@@ -16,7 +16,7 @@ from distributed import Client
 
 import noisydask
 from noisydask import DatasetError, InputError, LossDynamicsAnalyzer, NoisyLabelCandidate
-from noisydask.losses import annotations, datumaro_format
+from noisydask.dynamics import annotations, datumaro_format
 
 pytestmark = pytest.mark.thorough
 

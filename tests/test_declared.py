@@ -20,9 +20,9 @@ from distributed import Client
 from layouts import write_npy, write_zarr
 
 import noisydask
+from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, NoisydaskError
-from noisydask.running.progress import Silent
-from noisydask.storage.arrays import open_rows
+from noisydask.stores.arrays import open_rows
 
 ROWS, CLASSES = 600, 5
 LABELS = np.arange(ROWS) % CLASSES

@@ -25,7 +25,7 @@ import yaml
 from cronsim import CronSim
 from jsonschema import Draft202012Validator, ValidationError
 
-from noisydask.command.cli import app
+from noisydask.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

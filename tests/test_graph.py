@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noisydask.core.blocks import BlockGrid, plan_tasks
-from noisydask.running import graph
+from noisydask.engine import graph
 
 
 class Collect:

@@ -20,8 +20,8 @@ from numcodecs.abc import Codec
 
 import noisydask
 from noisydask.errors import InputError, JobError
-from noisydask.storage.arrays import open_rows
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import open_rows
+from noisydask.stores.locations import Location
 
 #: Names of classes in the order of the columns, which is not the alphabet's nor that of rows.
 CLASSES = ["zebra", "ant", "mule", "bee"]

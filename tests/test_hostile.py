@@ -15,11 +15,11 @@ from conftest import Place
 from layouts import make, write_npy, write_parquet, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
+from noisydask.engine.config import checked, read_config
 from noisydask.errors import InputError, NoisydaskError
-from noisydask.running.config import checked, read_config
-from noisydask.storage.arrays import open_rows
-from noisydask.storage.locations import Location, is_inside
+from noisydask.stores.arrays import open_rows
+from noisydask.stores.locations import Location, is_inside
 
 DATA = make(rows=300, classes=3)
 RUN = "20260101T020304Z-0123abcd"

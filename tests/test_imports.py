@@ -16,17 +16,19 @@ ROOT = Path(noisydask.__file__).parent
 #: A room imports from itself and from those before it.
 ROOMS = (
     "core",
-    "storage",
+    "stores",
     "report",
-    "running",
+    "checkpoint",
+    "engine",
+    "runs",
     "issues",
-    "losses",
-    "combined",
+    "dynamics",
+    "consensus",
     "compat",
     "demo",
     "faults",
     "bench",
-    "command",
+    "cli",
 )
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
@@ -36,15 +38,15 @@ PASSES = (
     "issues.passes",
     "issues.scanning",
     "issues.tables",
-    "running.changed_rows",
-    "losses.dense_passes",
-    "losses.dense_state",
-    "losses.candidates",
-    "losses.tables",
-    "losses.table_passes",
-    "losses.loss_parts",
-    "combined.passes",
-    "combined.tables",
+    "runs.changed_rows",
+    "dynamics.dense_passes",
+    "dynamics.dense_state",
+    "dynamics.candidates",
+    "dynamics.tables",
+    "dynamics.table_passes",
+    "dynamics.loss_parts",
+    "consensus.passes",
+    "consensus.tables",
 )
 
 
@@ -128,7 +130,7 @@ def test_passes_know_no_dask() -> None:
 def test_only_graph_builds_graphs() -> None:
     # The other turns arrays of the caller into Dask arrays, and runs no pass.
     builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
-    assert builders == {"storage.arrays", "running.graph"}
+    assert builders == {"stores.arrays", "engine.graph"}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_only_graph_builds_graphs() -> None:
     ],
 )
 def test_what_answers_at_once_imports_little(words: list[str], packages: set[str]) -> None:
-    code = "import sys; from noisydask.command.cli import main; main({!r}); print(*sys.modules)"
+    code = "import sys; from noisydask.cli.app import main; main({!r}); print(*sys.modules)"
     command = [sys.executable, "-c", code.format(words)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert not packages & {*done.stdout.split()}

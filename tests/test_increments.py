@@ -19,11 +19,11 @@ from layouts import Data, make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
 from noisydask.core.receipts import EVIDENCE_VERSION
+from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.running.progress import Silent
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -27,6 +27,7 @@ from distributed import Client, LocalCluster
 from layouts import make, write_zarr
 
 import noisydask
+from noisydask.engine.progress import Silent
 from noisydask.interrupts import (
     SIGNALS,
     Interrupted,
@@ -35,9 +36,8 @@ from noisydask.interrupts import (
     raise_if_interrupted,
     uninterrupted,
 )
-from noisydask.running.progress import Silent
-from noisydask.storage.locations import Location
-from noisydask.storage.lock import Lock
+from noisydask.runs.lock import Lock
+from noisydask.stores.locations import Location
 
 DATA = make(rows=100_000)
 
@@ -316,8 +316,8 @@ def test_a_stop_publishes_nothing_even_if_its_exception_is_lost(
 STUCK = """
 import sys, time
 from noisydask.interrupts import interruptible
-from noisydask.storage.locations import Location
-from noisydask.storage.lock import Lock
+from noisydask.stores.locations import Location
+from noisydask.runs.lock import Lock
 
 with interruptible(), Lock(Location.of(sys.argv[1], {}, "out"), "first", 60):
     try:
@@ -396,7 +396,7 @@ import sys
 from noisydask.interrupts import end_at_once_on_signals
 end_at_once_on_signals()
 print("begun", flush=True)
-from noisydask.command.start import start
+from noisydask.cli.start import start
 if __name__ == "__main__":
     start(sys.argv[1:])
 """

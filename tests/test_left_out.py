@@ -28,7 +28,7 @@ from test_losses import bits as dense_bits
 
 import noisydask
 from noisydask import InputError, LossDynamics, LossDynamicsAnalyzer
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 
 Array = npt.NDArray[Any]
 

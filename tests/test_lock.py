@@ -16,15 +16,15 @@ from conftest import Place
 
 from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, LockedError
-from noisydask.storage.conditional import (
+from noisydask.runs.lock import LOCK, Lock
+from noisydask.stores.conditional import (
     MUTEX,
     ConflictError,
     Document,
     IgnoredConditionError,
     Seen,
 )
-from noisydask.storage.locations import Location
-from noisydask.storage.lock import LOCK, Lock
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 
@@ -216,8 +216,8 @@ def test_a_lock_renewed_while_waited_for_is_respected(root: Location) -> None:
 
 def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path: Any) -> None:
     script = (
-        "import sys, os\nfrom noisydask.storage.lock import Lock\nfrom "
-        "noisydask.storage.locations import Location\n"
+        "import sys, os\nfrom noisydask.runs.lock import Lock\nfrom "
+        "noisydask.stores.locations import Location\n"
         "Lock(Location.of(sys.argv[1], None, 'out'), 'r', 60.0).__enter__()\nprint('held', "
         "flush=True)\ninput()"
     )
@@ -243,7 +243,7 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path: 
 def test_a_process_stopped_in_the_middle_of_a_write_is_named(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisydask.storage.conditional._MUTEX_SECONDS", 1.0)
+    monkeypatch.setattr("noisydask.stores.conditional._MUTEX_SECONDS", 1.0)
     root = Location.of(str(tmp_path), None, "out")
     script = (
         "import sys, fcntl\nfile = open(sys.argv[1], 'w')\nfcntl.flock(file, fcntl.LOCK_EX)\n"
@@ -274,7 +274,7 @@ def test_a_store_that_ignores_conditions_is_refused(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Location.of(str(tmp_path), None, "out")
-    monkeypatch.setattr("noisydask.storage.lock.Document.check_conditions", _ignored)
+    monkeypatch.setattr("noisydask.runs.lock.Document.check_conditions", _ignored)
     with (
         pytest.raises(InputError, match=r"keeps no conditional writes .* allow_unsafe_store"),
         lock(root),

@@ -15,9 +15,9 @@ from conftest import Place
 
 import noisydask
 from noisydask import JobError
-from noisydask.running.progress import Silent
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.engine.progress import Silent
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 

@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 import noisydask
 from noisydask import InputError, JobError, LossDynamics
 from noisydask.core import ranking
-from noisydask.losses import files
-from noisydask.losses.files import LossFiles
-from noisydask.losses.table import LossColumns
-from noisydask.storage.locations import Location
+from noisydask.dynamics import files
+from noisydask.dynamics.files import LossFiles
+from noisydask.dynamics.table import LossColumns
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 

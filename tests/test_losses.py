@@ -21,13 +21,13 @@ from distributed import Client, LocalCluster
 from layouts import write_npy, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 from noisydask.core import curve_sums, ranking
 from noisydask.core.dynamics import ema_curves
+from noisydask.dynamics.results import LossDynamics
 from noisydask.errors import InputError
-from noisydask.losses.results import LossDynamics
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 

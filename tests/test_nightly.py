@@ -20,9 +20,9 @@ from distributed import LocalCluster
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
-from noisydask.command.nightly import Step, run_night, worst
-from noisydask.command.nightly_config import checked_night
+from noisydask.cli.app import main
+from noisydask.cli.nightly import Step, run_night, worst
+from noisydask.cli.nightly_config import checked_night
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.interrupts import Interrupted, interruptible

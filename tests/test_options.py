@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
+from noisydask.engine.config import checked
 from noisydask.errors import InputError
-from noisydask.running.config import checked
 
 LABELS = np.array([0, 1, 0, 1, 1])
 PRED_PROBS = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])

@@ -15,10 +15,10 @@ from conftest import Place
 from layouts import make, write_npy, write_parquet, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
-from noisydask.command.nightly_config import checked_night
+from noisydask.cli.app import main
+from noisydask.cli.nightly_config import checked_night
 from noisydask.errors import InputError
-from noisydask.storage.locations import Location, is_inside
+from noisydask.stores.locations import Location, is_inside
 
 DATA = make(rows=200, classes=4)
 NOT_OURS = "which noisydask did not make; give a folder that is empty or one that noisydask made$"

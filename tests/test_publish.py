@@ -15,13 +15,13 @@ from layouts import make
 
 import noisydask
 from noisydask.core.settings import PublishSettings
+from noisydask.engine import progress
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.issues.results import LabelIssues
-from noisydask.running import progress
-from noisydask.running.publish import publishing
-from noisydask.running.status import STATUS
-from noisydask.storage.conditional import Document
-from noisydask.storage.store import Output
+from noisydask.runs.publish import publishing
+from noisydask.runs.status import STATUS
+from noisydask.runs.store import Output
+from noisydask.stores.conditional import Document
 
 pytestmark = pytest.mark.thorough
 
@@ -156,7 +156,7 @@ def test_quality_gate(place: Place) -> None:
 
 
 def test_status_of_a_running_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noisydask.running.status.EVERY", 0.05)
+    monkeypatch.setattr("noisydask.runs.status.EVERY", 0.05)
     seen: list[Any] = []
 
     class Slow(progress.Silent):

@@ -21,17 +21,17 @@ from conftest import Place
 from layouts import make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 from noisydask.errors import GateError, InputError, JobError
 from noisydask.faults.jobs import published
 from noisydask.faults.proxy import Proxy
-from noisydask.running.publish import Publication
-from noisydask.running.status import StatusReporter
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
-from noisydask.storage.lock import Lock
-from noisydask.storage.rows import Rows
-from noisydask.storage.store import Output
+from noisydask.runs.lock import Lock
+from noisydask.runs.publish import Publication
+from noisydask.runs.status import StatusReporter
+from noisydask.runs.store import Output
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
+from noisydask.stores.rows import Rows
 
 pytestmark = pytest.mark.thorough
 
@@ -207,7 +207,7 @@ def test_another_version_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     place = Place(str(tmp_path))
     store(place)
     issues(place)
-    monkeypatch.setattr("noisydask.running.job._versions", lambda: {"noisydask": "99"})
+    monkeypatch.setattr("noisydask.runs.job._versions", lambda: {"noisydask": "99"})
     assert "repeats" not in issues(place).manifest
 
 
@@ -293,7 +293,7 @@ def test_inputs_that_change_meanwhile(place: Place, monkeypatch: pytest.MonkeyPa
     store(place)
     first = issues(place)
     with monkeypatch.context() as patch:
-        patch.setattr("noisydask.running.job.is_whole", lambda *_: correct_label(place) or True)
+        patch.setattr("noisydask.runs.job.is_whole", lambda *_: correct_label(place) or True)
         with pytest.raises(JobError, match=r"labels at .* changed while it was read"):
             issues(place)
     assert noisydask.open_run((place / "out").url, place.options).run.run == first.run.run

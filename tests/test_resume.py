@@ -28,7 +28,7 @@ BLOCK_BYTES = 7_000  # one chunk
 #: A job whose blocks come one after another, slowly enough to be killed between them.
 ONE_BY_ONE = """
 import contextlib, sys, time, dask, json, noisydask
-from noisydask.running.progress import Silent
+from noisydask.engine.progress import Silent
 
 class Slow(Silent):
     @contextlib.contextmanager

@@ -20,11 +20,11 @@ from test_losses import bits
 from test_resume import kill_after
 
 import noisydask
+from noisydask.dynamics.dense_job import DynamicsJob
+from noisydask.dynamics.results import LossDynamics
 from noisydask.errors import JobError
-from noisydask.losses.dense_job import DynamicsJob
-from noisydask.losses.results import LossDynamics
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 SLOW = pytest.mark.slow
@@ -35,7 +35,7 @@ BLOCK_BYTES = 10_000  # 100 rows of 14 iterations, or of 18
 #: A job whose blocks come one after another, not too fast to be killed between two.
 ONE_BY_ONE = """
 import sys, time, dask, json, noisydask
-from noisydask.losses import dense_passes as dynamics_passes
+from noisydask.dynamics import dense_passes as dynamics_passes
 advance = dynamics_passes.advance
 def slowly(*args):
     time.sleep(0.03)

@@ -21,8 +21,8 @@ import noisydask
 from noisydask.core import ranking
 from noisydask.core.settings import PublishSettings
 from noisydask.issues.results import LabelIssues
-from noisydask.storage.retention import OWN, KeptRun, superfluous
-from noisydask.storage.store import Output, RunStore
+from noisydask.runs.retention import OWN, KeptRun, superfluous
+from noisydask.runs.store import Output, RunStore
 
 pytestmark = pytest.mark.thorough
 

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 import noisydask
-from noisydask.command import cli
-from noisydask.command.cli import main
-from noisydask.command.printing import Printer
+from noisydask.cli import app as cli
+from noisydask.cli.app import main
+from noisydask.cli.printing import Printer
 
 LABELS = np.array([1, 1, 0, 1, 1, 0])
 #: Two rows are far surer than four decimals tell, against their labels.

@@ -21,14 +21,14 @@ from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, w
 
 import noisydask
 from noisydask.core.confident import SparseCounts
+from noisydask.engine import graph
 from noisydask.errors import InputError
 from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.issues.results import LabelIssues
 from noisydask.issues.tables import write_joint
-from noisydask.running import graph
-from noisydask.storage.arrays import zarr_store
-from noisydask.storage.locations import Location
-from noisydask.storage.store import Output
+from noisydask.runs.store import Output
+from noisydask.stores.arrays import zarr_store
+from noisydask.stores.locations import Location
 
 pytestmark = pytest.mark.thorough
 

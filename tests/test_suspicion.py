@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
+from noisydask.engine.progress import Silent
 from noisydask.errors import GateError, InputError, LabelWarning
-from noisydask.running.progress import Silent
 
 DATA = make(rows=1030, classes=7, noise=0.1)
 SHIFTED = (DATA.labels + 1) % 7

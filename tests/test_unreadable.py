@@ -15,15 +15,15 @@ from distributed import Client
 from layouts import make, write_zarr
 
 import noisydask
+from noisydask.checkpoint.sources import block_sources, describe
 from noisydask.core.blocks import BlockGrid
+from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.running.progress import Silent
-from noisydask.storage.arrays import open_rows, zarr_store
-from noisydask.storage.fingerprints import Snapshot
-from noisydask.storage.locations import Location
-from noisydask.storage.rows import ZarrRows
-from noisydask.storage.sources import block_sources, describe
+from noisydask.stores.arrays import open_rows, zarr_store
+from noisydask.stores.fingerprints import Snapshot
+from noisydask.stores.locations import Location
+from noisydask.stores.rows import ZarrRows
 
 pytestmark = pytest.mark.thorough
 SLOW = pytest.mark.slow

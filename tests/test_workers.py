@@ -18,13 +18,13 @@ from distributed import Client, LocalCluster
 from layouts import write_zarr
 
 import noisydask
-from noisydask.command.cli import main
+from noisydask.cli.app import main
+from noisydask.engine.cluster import connect
+from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError, JobError
 from noisydask.faults.place import Place
-from noisydask.running.cluster import connect
-from noisydask.running.config import ClusterConfig
-from noisydask.storage.arrays import open_rows
-from noisydask.storage.locations import Location
+from noisydask.stores.arrays import open_rows
+from noisydask.stores.locations import Location
 
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 LABELS = np.arange(300) % 3
@@ -125,7 +125,7 @@ def test_another_version_on_the_cluster_is_named(
 def test_workers_that_join_later_are_looked_at(
     tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisydask.running.workers.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("noisydask.engine.workers.LOOK_SECONDS", 0.2)
     whole = installed_without(tmp_path / "whole")
     lacking = installed_without(tmp_path / "lacking", "s3fs", "noisydask")
 
@@ -161,7 +161,7 @@ def test_an_adaptive_cluster_that_starts_with_no_worker(
 def test_a_cluster_that_gets_no_worker_is_waited_for_with_an_end(
     scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisydask.running.workers.WORKER_SECONDS", 1)
+    monkeypatch.setattr("noisydask.engine.workers.WORKER_SECONDS", 1)
     with Client(scheduler), pytest.raises(JobError, match=f"dask worker {scheduler}"):
         noisydask.find_label_issues(LABELS, PROBS)
 
@@ -170,7 +170,7 @@ def test_a_cluster_that_gets_no_worker_is_waited_for_with_an_end(
 #: process was that they started.
 _ALONE = """
 import json, resource, sys
-from noisydask.command.cli import main
+from noisydask.cli.app import main
 statuses = [main(words) for words in json.loads(sys.argv[1])]
 print(json.dumps([statuses, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from noisydask.bench.data import losses_of
 from noisydask.compat.datumaro import LossDynamicsAnalyzer
-from noisydask.losses.analyze import analyze_loss_dynamics
+from noisydask.dynamics.analyze import analyze_loss_dynamics
 
 EXAMPLES, ITERATIONS, LABELS = 5_000, 50, 10
 #: Examples of which the cost of a run itself is no longer seen.

@@ -29,14 +29,14 @@ from rich.table import Table
 from noisydask.bench.data import make_data, make_losses, stored_bytes
 from noisydask.bench.memory import forget_peak, peak
 from noisydask.core.blocks import BlockGrid, plan_blocks
+from noisydask.dynamics.analyze import analyze_loss_dynamics
+from noisydask.engine import graph
+from noisydask.engine.cluster import connect
+from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError
 from noisydask.issues import scanning
 from noisydask.issues.find import find_label_issues
-from noisydask.losses.analyze import analyze_loss_dynamics
-from noisydask.running import graph
-from noisydask.running.cluster import connect
-from noisydask.running.config import ClusterConfig
-from noisydask.storage.arrays import Rows, open_rows
+from noisydask.stores.arrays import Rows, open_rows
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
 #: Candidates of a measured ranking of losses.

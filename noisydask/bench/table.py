@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from noisydask.bench.memory import forget_peak, peak
-from noisydask.losses.analyze import analyze_loss_dynamics
-from noisydask.running.cluster import connect
-from noisydask.running.config import ClusterConfig
+from noisydask.dynamics.analyze import analyze_loss_dynamics
+from noisydask.engine.cluster import connect
+from noisydask.engine.config import ClusterConfig
 
 _ITERATIONS = 50
 _FILE_ROWS = 1 << 20

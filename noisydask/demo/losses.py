@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from noisydask.combined.consensus import Consensus
+from noisydask.consensus.results import Consensus
+from noisydask.dynamics.recorder import LossRecorder
 from noisydask.errors import InputError
-from noisydask.losses.recorder import LossRecorder
 
 EPOCHS = 30
 #: Weight of a new loss: about the last ten of thirty epochs. (The default suits thousands of

@@ -28,7 +28,7 @@ _TELLS_OF_ITSELF = ("manifest.json", "status.json")
 # Children are forked from a process that has imported everything: a job of a second does not wait
 # two for its imports.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["noisydask.command.cli", "s3fs", "noisydask.faults.child"])
+_FORKS.set_forkserver_preload(["noisydask.cli.app", "s3fs", "noisydask.faults.child"])
 
 
 @dataclass(frozen=True)

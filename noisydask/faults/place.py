@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import zarr
 
-from noisydask.storage.locations import Location
-from noisydask.storage.zarr_stores import zarr_store
+from noisydask.stores.locations import Location
+from noisydask.stores.zarr_stores import zarr_store
 
 
 @dataclass(frozen=True)

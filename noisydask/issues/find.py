@@ -11,17 +11,17 @@ from typing import Any, Protocol, TypeVar
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
 from noisydask.core.settings import IssueSettings, PublishSettings
+from noisydask.engine import graph
+from noisydask.engine.progress import Reporter, Silent
+from noisydask.engine.sizes import size_in_bytes
 from noisydask.errors import GateError, InputError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
 from noisydask.report.numbers import percent
-from noisydask.running import graph
-from noisydask.running.progress import Reporter, Silent
-from noisydask.running.published import temporary_folder
-from noisydask.running.sizes import size_in_bytes
-from noisydask.storage.locations import options_by_name, refuse_overlap
-from noisydask.storage.store import Output
+from noisydask.runs.published import temporary_folder
+from noisydask.runs.store import Output
+from noisydask.stores.locations import options_by_name, refuse_overlap
 
 
 def find_label_issues(

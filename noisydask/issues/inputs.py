@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from noisydask.errors import InputError
-from noisydask.storage.arrays import DaskRows, Rows, differing_indexes, open_rows
-from noisydask.storage.conversion import is_unicode
+from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
+from noisydask.stores.conversion import is_unicode
 
 
 @dataclass(frozen=True)

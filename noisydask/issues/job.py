@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisydask.checkpoint.sources import block_sources, describe
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
@@ -19,15 +20,16 @@ from noisydask.core.receipts import BlockSource, StoredBlock, Why
 from noisydask.core.settings import IssueSettings
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
+from noisydask.engine import graph
+from noisydask.engine.deaths import deadly
+from noisydask.engine.progress import listening
 from noisydask.errors import InputError
 from noisydask.issues import passes, scanning, tables
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.ranked import Ranking, kept
 from noisydask.issues.results import LabelIssues
 from noisydask.lazily import Lazy
-from noisydask.running import graph
-from noisydask.running.deaths import deadly
-from noisydask.running.job import (
+from noisydask.runs.job import (
     EVIDENCE_TASKS,
     SCAN_TASKS,
     Job,
@@ -35,14 +37,12 @@ from noisydask.running.job import (
     run_over_all,
     tasks_of,
 )
-from noisydask.running.progress import listening
-from noisydask.running.publish import Publication
-from noisydask.running.repeats import blocks_told
-from noisydask.storage.arrays import IDS, DaskRows, Rows, all_packages
-from noisydask.storage.chunks import ChunkedArray
-from noisydask.storage.fingerprints import check_blocks_unchanged, snapshots
-from noisydask.storage.sources import block_sources, describe
-from noisydask.storage.store import Output, RunStore
+from noisydask.runs.publish import Publication
+from noisydask.runs.repeats import blocks_told
+from noisydask.runs.store import Output, RunStore
+from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages
+from noisydask.stores.chunks import ChunkedArray
+from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
 
 if TYPE_CHECKING:
     from distributed import scheduler

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.checkpoint.evidence_store import EvidenceStore
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import (
     IssueCounts,
@@ -41,10 +42,9 @@ from noisydask.core.ranking import (
 )
 from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError
-from noisydask.storage.chunks import ChunkedArray, StoredObject
-from noisydask.storage.evidence_store import EvidenceStore
-from noisydask.storage.frames import stacked
-from noisydask.storage.rows import Rows, read_rows
+from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.frames import stacked
+from noisydask.stores.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
 

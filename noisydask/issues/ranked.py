@@ -13,12 +13,12 @@ import numpy as np
 from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.receipts import StoredBlock
+from noisydask.engine import graph
 from noisydask.issues import passes, tables
-from noisydask.running import graph
-from noisydask.running.job import EVIDENCE_TASKS, run_over_all, tasks_of
-from noisydask.storage.arrays import IDS, DaskRows, Rows, kept_ids
-from noisydask.storage.chunks import ChunkedArray, StoredObject
-from noisydask.storage.store import RunStore
+from noisydask.runs.job import EVIDENCE_TASKS, run_over_all, tasks_of
+from noisydask.runs.store import RunStore
+from noisydask.stores.arrays import IDS, DaskRows, Rows, kept_ids
+from noisydask.stores.chunks import ChunkedArray, StoredObject
 
 
 def kept(
@@ -33,7 +33,7 @@ def kept(
     blocks = graph.block_numbers(range(grid.num_blocks), (1,) * grid.num_blocks)
     task = partial(tables.write_ids, run=run, folder=IDS)
     written = graph.run_pass("ids", task, blocks, graph.block_rows(ids.array, grid))
-    return kept_ids(run), written
+    return kept_ids(run.place), written
 
 
 @dataclass(frozen=True)

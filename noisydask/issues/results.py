@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from noisydask.running.published import PublishedRun
+from noisydask.runs.published import PublishedRun
 
 if TYPE_CHECKING:
-    from noisydask.running.graph import LazyArray
+    from noisydask.engine.graph import LazyArray
 
 
 @dataclass(eq=False, repr=False)

@@ -21,8 +21,8 @@ from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
 from noisydask.errors import JobError
 from noisydask.issues.passes import Dataset, rows_of
-from noisydask.storage.fingerprints import digest, of_labels
-from noisydask.storage.rows import Rows, read_rows
+from noisydask.stores.fingerprints import digest, of_labels
+from noisydask.stores.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.integer]

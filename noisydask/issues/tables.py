@@ -18,8 +18,8 @@ from zarr.abc.buffer import Buffer
 from noisydask.core.confident import SparseCounts
 from noisydask.core.ranking import Part
 from noisydask.issues.passes import candidates, rank
-from noisydask.storage.chunks import ChunkedArray, StoredObject
-from noisydask.storage.store import RunStore
+from noisydask.runs.store import RunStore
+from noisydask.stores.chunks import ChunkedArray, StoredObject
 
 Array = npt.NDArray[np.generic]
 

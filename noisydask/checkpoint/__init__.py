@@ -1,0 +1,1 @@
+"""What an output keeps of each block, so that the next run reads only what changed."""

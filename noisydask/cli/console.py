@@ -1,0 +1,60 @@
+"""A run of the main job on a terminal: its summary, its worst labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from noisydask.cli.console_runs import run_as_json, run_lines
+from noisydask.cli.printing import Column, printable, show_columns, show_lines
+from noisydask.issues.results import LabelIssues
+from noisydask.report.numbers import percent, significant
+
+
+def show_summary(console: Console, issues: LabelIssues) -> None:
+    """Print what was found, in a few lines."""
+    counts = issues.manifest["counts"]
+    share = percent(counts["issues"] / counts["examples"])
+    lines = [
+        ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share})"),
+        ("classes", f"{counts['classes']:,}"),
+        ("invalid rows left out", f"{counts['invalid']:,}" if counts["invalid"] else ""),
+        (
+            "blocks read again",
+            f"{counts['blocks_read_again']:,}" if counts["blocks_read_again"] else "",
+        ),
+        *run_lines(issues),
+    ]
+    show_lines(console, lines)
+
+
+def show_top(console: Console, issues: LabelIssues, top: int) -> None:
+    """Print the worst labels as a table."""
+    frame = issues.to_dataframe(top)
+    if frame.empty:
+        console.print("no label issues")
+        return
+    # What only repeats another column takes room from the names.
+    named = not frame["id"].equals(frame["index"])
+    numbers = {
+        "label_quality": "quality",
+        "given_prob": "P(given)",
+        "suggested_prob": "P(suggested)",
+    }
+    if frame["given_prob"].equals(frame["label_quality"].rename("given_prob")):
+        del numbers["given_prob"]
+    columns = [Column(name, frame[name].map(str)) for name in ("rank", "index")]
+    columns += [Column("id", frame["id"].map(printable), text=True)] if named else []
+    for side in ("given", "suggested"):
+        called = frame.get(f"{side}_name", frame[f"{side}_label"])
+        columns.append(Column(side, called.map(printable), text=True))
+    kept = len(columns)
+    columns += [Column(called, frame[name].map(significant)) for name, called in numbers.items()]
+    show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
+
+
+def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:
+    """The summary and the worst labels for machines."""
+    rows: list[dict[str, Any]] = issues.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
+    return run_as_json(issues, rows)

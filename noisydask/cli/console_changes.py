@@ -1,0 +1,89 @@
+"""What changed between two runs, on a terminal and for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from noisydask.cli.console_runs import WHY, counted
+from noisydask.cli.printing import printable
+from noisydask.report.numbers import significant
+from noisydask.runs.changed_rows import KINDS
+from noisydask.runs.changes import Changes
+
+#: Columns of the rankings, as they are called here.
+_NAMES = ("index", "id", "subset", "ann_id")
+_PAIRS = {
+    "rank": "rank",
+    "given_label": "label",
+    "label_quality": "quality",
+    "metric": "EMA",
+    "consensus": "consensus",
+}
+
+
+def show_changes(console: Console, changes: Changes) -> None:
+    """Print counts, counts per class, and the first changes of each kind."""
+    told = counted(changes.counts, changes.gone_because, changes.first)
+    console.print(f"{changes.before} -> {changes.after}: {told}", highlight=False, soft_wrap=True)
+    if changes.classes:
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("given label", *KINDS):
+            table.add_column(name, justify="right")
+        for label, found in changes.classes.items():
+            table.add_row(str(label), *(f"{found[kind]:,}" for kind in KINDS))
+        console.print(table)
+    for kind in KINDS:
+        _show_kind(console, changes, kind)
+
+
+def _show_kind(console: Console, changes: Changes, kind: str) -> None:
+    rows = _records(changes, kind)
+    if not rows:
+        return
+    table = Table(title=kind, title_justify="left", box=box.SIMPLE_HEAD)
+    names = [name for name in _NAMES if name in rows[0]]
+    pairs = [name for name in _PAIRS if name in rows[0]]
+    explained = kind == "gone" and "label_quality" in pairs
+    for name in (*names, *(_PAIRS[name] for name in pairs), *(["why"] if explained else [])):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = [printable(row[name]) for name in names]
+        more = [WHY.get(row["why"], "")] if explained else []
+        table.add_row(*cells, *(_pair(row, name, kind) for name in pairs), *more)
+    console.print(table)
+
+
+def _pair(row: dict[str, Any], name: str, kind: str) -> str:
+    """A value before and after, or the one of them that there is."""
+    before, after = (_text(row[key]) for key in (f"{name}_before", name))
+    if kind == "new" or before == after:
+        return after
+    return f"{before} > {after}" if after else before
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return significant(value) if isinstance(value, float) else str(value)
+
+
+def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
+    """Rows of a kind; what is missing is None."""
+    rows = changes.table[changes.table["change"] == kind]
+    return json.loads(rows.to_json(orient="records", double_precision=15))
+
+
+def changes_as_json(changes: Changes) -> dict[str, Any]:
+    """All that is known of the changes, for machines."""
+    said: dict[str, Any] = {"before": changes.before, "after": changes.after, **changes.counts}
+    said |= {
+        "first": changes.first,
+        "gone_because": dict(changes.gone_because),
+        "classes": {str(k): v for k, v in changes.classes.items()},
+    }
+    return said | {"changes": {kind: _records(changes, kind) for kind in KINDS}}

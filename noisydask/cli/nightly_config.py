@@ -1,0 +1,145 @@
+"""The configuration of a night: a section for each job, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from noisydask.core.choices import JoinKey
+from noisydask.engine.config import (
+    CONFIGS,
+    AnyPlace,
+    ClusterConfig,
+    DynamicsConfig,
+    IssuesConfig,
+    Place,
+    PublishConfig,
+    Strict,
+)
+from noisydask.engine.refusals import told
+from noisydask.stores.locations import is_inside, refuse_overlap
+
+#: Jobs of a night, in the order in which they run.
+SECTIONS = ("issues", "dynamics", "combine")
+
+
+class CombineConfig(PublishConfig):
+    """What joins two rankings; ``issues`` and ``dynamics`` are outputs, by default those of the
+    night's own jobs.
+    """
+
+    issues: AnyPlace | None = None
+    dynamics: AnyPlace | None = None
+    on: JoinKey | None = None
+    ids: AnyPlace | None = None
+    top: int | None = Field(default=None, ge=1)
+    full: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """These options as :func:`noisydask.combine` takes them."""
+        given = super().arguments()
+        return {
+            f"{name}_out" if name in ("issues", "dynamics") else name: value
+            for name, value in given.items()
+        }
+
+
+class NightlyConfig(Strict):
+    """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options``
+    are for all of them.
+    """
+
+    job: Literal["nightly"]
+    issues: IssuesConfig | None = None
+    dynamics: DynamicsConfig | None = None
+    combine: CombineConfig | None = None
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    cluster: ClusterConfig = ClusterConfig()
+
+    def sections(self) -> list[tuple[str, PublishConfig]]:
+        """The jobs that there are, by name, in the order in which they run."""
+        return [
+            (name, section) for name in SECTIONS if (section := getattr(self, name)) is not None
+        ]
+
+    def _inputs(self) -> dict[str, str]:
+        """Where the inputs of all jobs lie that are no outputs of others, by name."""
+        return {
+            f"{name}.{option}": place.url
+            for name, section in self.sections()
+            for option, place in section
+            if isinstance(place, Place) and option not in ("out", *SECTIONS)
+        }
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The jobs whose results a job reads."""
+        if name != "combine" or self.combine is None:
+            return ()
+        wanted = (self.combine.issues, self.combine.dynamics)
+        return tuple(other for other, section in self.sections() if section.out in wanted)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share(cls, values: Any) -> Any:
+        """Hand the common storage options to the sections, whose own win, and the outputs of the
+        jobs to ``combine``.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        shared = dict(values)
+        for name in SECTIONS:
+            section = values.get(name)
+            if not isinstance(section, Mapping):
+                continue
+            if "cluster" in section:
+                raise ValueError(
+                    f"cluster stands beside the sections, not in {name}: all jobs share one"
+                )
+            common, own = values.get("storage_options", {}), section.get("storage_options", {})
+            if isinstance(common, Mapping) and isinstance(own, Mapping):
+                shared[name] = {**section, "storage_options": {**common, **own}}
+        if isinstance(shared.get("combine"), dict):
+            for name in ("issues", "dynamics"):
+                if isinstance(shared.get(name), dict):
+                    shared["combine"].setdefault(name, shared[name].get("out"))
+        return shared
+
+    @model_validator(mode="after")
+    def _whole(self) -> NightlyConfig:
+        """A night has jobs, each with an output of its own (one pointer names one job's run) that
+        lies in no input of another, and all that they need.
+        """
+        sections = self.sections()
+        if not sections:
+            raise ValueError(f"give at least one of the sections {', '.join(SECTIONS)}")
+        for (one, first), (other, second) in combinations(sections, 2):
+            if is_inside(first.out.url, second.out.url) or is_inside(second.out.url, first.out.url):
+                raise ValueError(f"{one}.out and {other}.out must be places apart")
+        for _, section in sections:
+            refuse_overlap(section.out.url, self._inputs())
+        if self.combine and not (self.combine.issues and self.combine.dynamics):
+            raise ValueError(
+                "combine needs both jobs: their sections, or their outputs as combine.issues "
+                "and .dynamics"
+            )
+        return self
+
+
+def checked_night(values: Mapping[str, Any]) -> NightlyConfig:
+    """Check the options of a night.
+
+    Examples
+    --------
+    >>> issues = {"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}
+    >>> night = {"job": "nightly", "storage_options": {"profile": "x"}, "issues": issues}
+    >>> checked_night(night).issues.storage_options
+    {'profile': 'x'}
+    >>> checked_night({"job": "nightly", "issues": {**issues, "cluster": {"workers": 2}}})
+    Traceback (most recent call last):
+    noisydask.errors.InputError: cluster stands beside the sections, not in issues: ...
+    """
+    with told(NightlyConfig, {**CONFIGS, "combine": CombineConfig}):
+        return NightlyConfig.model_validate(values)

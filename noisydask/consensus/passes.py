@@ -1,0 +1,272 @@
+"""What a task does to join two rankings: reads both sides of a block, counts keys, joins by id,
+sorts a part.
+
+Everything is a *frame*, a row an example. Dask is not known here, storage is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from noisydask.core import ranking
+from noisydask.core.blocks import BlockGrid
+from noisydask.core.label_quality import label_quality
+from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
+from noisydask.core.whole_numbers import whole_numbers
+from noisydask.errors import InputError
+from noisydask.runs.store import RunStore
+from noisydask.stores.frames import stacked
+from noisydask.stores.rows import Rows
+
+Array = npt.NDArray[Any]
+Step = Callable[[pd.DataFrame], pd.DataFrame]
+
+#: The three orders, by the column that they sort: the two jobs' and their consensus.
+QUALITY, METRIC, CONSENSUS = "label_quality", "metric", "consensus"
+#: Where the first two leave the ranks.
+RANKS = {QUALITY: "quality_rank", METRIC: "metric_rank"}
+_IDS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of each example, from which its labels follow; ``columns`` include ``given`` and
+    ``top1``.
+    """
+
+    columns: Mapping[str, Rows]
+    thresholds: npt.NDArray[np.float64]
+    quality_score: str
+    adjust_pred_probs: bool
+
+    def labels(self, start: int, stop: int, quality: Array) -> tuple[Array, Array]:
+        """Given and suggested labels of some examples; their scores prove that the evidence is that
+        of the run.
+        """
+        found = {name: column.read(start, stop) for name, column in self.columns.items()}
+        scores, unresolved = label_quality(
+            found, self.thresholds, self.quality_score, self.adjust_pred_probs
+        )
+        if not (unresolved | (scores == quality) | (np.isnan(scores) & np.isnan(quality))).all():
+            where = next(iter(self.columns.values())).url.rpartition("/")[0]
+            raise InputError(
+                f"{where} is not the evidence of the issues run: join the published run, or run "
+                "the issues job again with full=True or --full"
+            )
+        return found["given"].astype(np.int32), found["top1"].astype(np.int32)
+
+
+class Blocks(Protocol):
+    """Examples in blocks."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        ...
+
+    def read(
+        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+    ) -> pd.DataFrame:
+        """Examples of a block; with ``columns`` at least these, and what costs more is left out."""
+        ...
+
+    def empty(self) -> pd.DataFrame:
+        """A frame without rows, of the types of those with."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The two runs, as they are read: blocks of the main job's examples, with the metric beside
+    where it has a place.
+    """
+
+    grid: BlockGrid
+    quality: Rows
+    metric: Rows | None
+    ids: Rows | None
+    id_dtype: np.dtype[Any]
+    evidence: Evidence | None
+    dynamics: RunStore = field(repr=False)
+    dynamics_parts: tuple[str, ...] = ()
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return self.grid.num_blocks
+
+    def read(
+        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+    ) -> pd.DataFrame:
+        """Examples of a block that have a score, and where they are joined by index, a metric."""
+        start, stop = self.grid.bounds(block)
+        quality = self.quality.read(start, stop)
+        metric = (
+            np.full(stop - start, np.nan) if self.metric is None else self.metric.read(start, stop)
+        )
+        index = np.arange(start, stop)
+        frame: dict[str, Array] = {
+            "index": index,
+            QUALITY: quality,
+            METRIC: metric.astype(np.float64),
+        }
+        if columns is None:
+            if ids is None:
+                ids = index if self.ids is None else self.ids.read(start, stop)
+            frame["id"] = as_ids(ids)
+            if self.evidence is not None:
+                frame["given_label"], frame["suggested_label"] = self.evidence.labels(
+                    start, stop, quality
+                )
+        known = (
+            ~np.isnan(quality) if self.metric is None else ~(np.isnan(quality) | np.isnan(metric))
+        )
+        return pd.DataFrame(frame)[known].reset_index(drop=True)
+
+    def read_dynamics(self, part: int) -> pd.DataFrame:
+        """Ids and metrics of a part of the dynamics job's ranking, as rows without a place in the
+        main job's data.
+        """
+        with self.dynamics.place.fs.open(
+            (self.dynamics.place / self.dynamics_parts[part]).path, "rb"
+        ) as file:
+            table = pq.read_table(file, columns=["id", "metric"])
+        rows = len(table)
+        frame = {
+            name: np.full(rows, -1 if dtype.kind == "i" else np.nan, dtype)
+            for name, dtype in self.empty().dtypes.items()
+        }
+        frame |= {
+            "id": as_ids(table["id"].to_numpy()),
+            METRIC: table["metric"].to_numpy().astype(np.float64),
+        }
+        return pd.DataFrame(frame)
+
+    def empty(self) -> pd.DataFrame:
+        """A frame without rows, of the types of those with."""
+        kinds: dict[str, Any] = {
+            "index": np.int64,
+            QUALITY: self.quality.dtype,
+            METRIC: np.float64,
+            "id": self.id_dtype,
+        }
+        if self.evidence is not None:
+            kinds |= {"given_label": np.int32, "suggested_label": np.int32}
+        return pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
+
+
+def as_ids(ids: Array) -> Array:
+    """Ids as both sides have them: 64-bit integers, or text."""
+    return whole_numbers(ids, "ids") if ids.dtype.kind in "iu" else ids.astype(object)
+
+
+def keys_of(frame: pd.DataFrame, column: str) -> Keys:
+    """Keys that order like the job of a column does, worst label first: a low quality, a high
+    metric, a low consensus.
+    """
+    scores = frame[column].to_numpy()
+    return sort_keys(-scores if column == METRIC else np.ascontiguousarray(scores))
+
+
+def count(blocks: Sequence[int], source: Blocks, column: str, bins: Sequence[Bin]) -> Ints:
+    """Histogram of the keys of a column."""
+    return reduce(
+        add, (histogram(keys_of(source.read(block, [column]), column), bins) for block in blocks)
+    )
+
+
+def count_ties(
+    blocks: Sequence[int], source: Blocks, column: str, ties: Sequence[int], rows: int
+) -> Ints:
+    """Per tied key, how many of the examples have it, by index divided by
+    :data:`ranking.TIE_ROWS`.
+    """
+    counts = np.zeros((len(ties), -(-rows // ranking.TIE_ROWS)), np.int64)
+    for block in blocks:
+        frame = source.read(block, ["index", column])
+        keys, where = keys_of(frame, column), frame["index"].to_numpy() // ranking.TIE_ROWS
+        for row, key in enumerate(ties):
+            counts[row] += np.bincount(
+                where[keys == keys.dtype.type(key)], minlength=counts.shape[1]
+            )
+    return counts
+
+
+def all_of(
+    blocks: Sequence[int], ids: Array | None, source: Blocks, then: Step | None = None
+) -> pd.DataFrame:
+    """The examples of some blocks, given to ``then``."""
+    frame = stacked([source.read(block, ids=ids) for block in blocks])
+    return frame if then is None else then(frame)
+
+
+def all_of_dynamics(
+    parts: Sequence[int], source: Sources, then: Step | None = None
+) -> pd.DataFrame:
+    """The rows of some parts of the dynamics job's ranking, given to ``then``."""
+    frame = stacked([source.read_dynamics(part) for part in parts])
+    return frame if then is None else then(frame)
+
+
+def to_parts(frame: pd.DataFrame, column: str, parts: Sequence[Part]) -> pd.DataFrame:
+    """Examples with the number of the part of an order that they belong to; those beyond its end
+    are left out.
+    """
+    part = assign_parts(keys_of(frame, column), frame["index"].to_numpy(), parts)
+    return frame.assign(part=part)[part >= 0]
+
+
+def to_id_parts(frame: pd.DataFrame, num_parts: int) -> pd.DataFrame:
+    """Rows with the number of the part in which all of the same id meet."""
+    part = pd.util.hash_array(frame["id"].to_numpy(), categorize=False) % np.uint64(num_parts)
+    return frame.assign(part=part.astype(np.int64))
+
+
+def joined(frame: pd.DataFrame) -> pd.DataFrame:
+    """Examples that both sides know, of rows of both; ids must be unique on either side."""
+    here = frame["index"].to_numpy() >= 0
+    left, right = frame[here].drop(columns=METRIC), frame.loc[~here, ["id", METRIC]]
+    for name, side in (("issues", left), ("dynamics", right)):
+        twice = side["id"][side["id"].duplicated()].unique()
+        if len(twice):
+            first = ", ".join(repr(value) for value in twice[:_IDS_SHOWN].tolist())
+            raise InputError(
+                f"ids of the {name} run are not unique ({first}): its examples cannot be joined "
+                "by id"
+            )
+    # The order in which rows meet is that of the cluster's day.
+    return left.merge(right, on="id").sort_values("index", ignore_index=True)
+
+
+def in_order(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows in the order of a column, ties by index."""
+    order = np.lexsort((frame["index"].to_numpy(), keys_of(frame, column)))
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def with_consensus(frame: pd.DataFrame, total: int) -> pd.DataFrame:
+    """Ranks, from 0 to ``total - 1``, become percentiles and their mean.
+
+    Examples
+    --------
+    >>> ranks = pd.DataFrame({"quality_rank": [0, 1, 2], "metric_rank": [1, 0, 2]})
+    >>> with_consensus(ranks, 3)["consensus"].tolist()
+    [0.25, 0.25, 1.0]
+    """
+    last = max(total - 1, 1)
+    quality, metric = (frame[name].to_numpy() for name in RANKS.values())
+    # Of the sum of the ranks, an integer: one rounding, and equal sums stay equal.
+    return frame.assign(
+        quality_percentile=quality / last,
+        metric_percentile=metric / last,
+        consensus=(quality + metric) / (2 * last),
+    )

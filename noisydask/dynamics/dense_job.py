@@ -1,0 +1,433 @@
+"""One run of the job on dense losses, step by step: scan, rank, look at the candidates, write,
+publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.checkpoint.sources import describe_losses, refuse_lost_losses
+from noisydask.core import ranking
+from noisydask.core.blocks import BlockGrid, plan_blocks
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
+from noisydask.core.loss_receipts import LossSource
+from noisydask.core.problems import Problems
+from noisydask.core.receipts import Why
+from noisydask.core.settings import LossSettings
+from noisydask.dynamics import candidates as asked
+from noisydask.dynamics import dense_passes as passes
+from noisydask.dynamics import tables as loss_tables
+from noisydask.dynamics.class_names import check_labels
+from noisydask.dynamics.dense_state import chunk_width, loss_sources, open_states
+from noisydask.dynamics.inputs import LossInputs
+from noisydask.dynamics.results import LossDynamics
+from noisydask.dynamics.row_problems import LEAVE_OUT
+from noisydask.dynamics.tables import CandidatePart
+from noisydask.engine import graph
+from noisydask.engine.deaths import deadly
+from noisydask.engine.progress import listening
+from noisydask.errors import InputError
+from noisydask.issues.passes import refine, tie
+from noisydask.lazily import Lazy
+from noisydask.runs.job import (
+    EVIDENCE_TASKS,
+    SCAN_TASKS,
+    Job,
+    check_memory,
+    tasks_of,
+)
+from noisydask.runs.publish import Publication
+from noisydask.runs.repeats import blocks_told
+from noisydask.runs.store import RunStore
+from noisydask.stores.arrays import DaskRows, all_packages
+from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
+
+if TYPE_CHECKING:
+    from distributed import scheduler
+else:
+    scheduler = Lazy("distributed.scheduler")
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+#: Candidates whose curves are kept in the run.
+CURVES = 20
+#: Bytes of the candidates' losses that every task may keep on the way.
+_KEPT_BYTES = 8 * 1024**2
+#: Bytes of a candidate's state beside its losses.
+_STATE_BYTES = 64
+
+_WORDS = {
+    LossProblem.NEGATIVE: "negative losses",
+    LossProblem.TOO_LARGE: f"infinite losses or losses above {LARGEST_LOSS:.3g}",
+}
+
+
+@dataclass
+class DynamicsJob(Job[LossDynamics]):
+    """One run on dense losses; :meth:`run` is the whole of it.
+
+    ``lasting`` says that the output outlives the run, so that states are kept for the next.
+    """
+
+    name, evidence = "dynamics", "evidence-dynamics"
+    inputs: LossInputs
+    settings: LossSettings
+    lasting: bool = True
+    class_names: tuple[str, ...] | None = None
+    rebuilt: str | None = None
+    data: passes.LossData | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all losses."""
+        return self.inputs.losses.num_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the inputs need that lie in stores."""
+        return all_packages(self.inputs.opened.values())
+
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LossDynamics:
+        return LossDynamics(run, manifest, self.inputs)
+
+    def _settings(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
+        return {
+            name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()
+        }
+
+    def _more(self) -> tuple[Any, ...]:
+        return self.inputs.iterations.tolist(), self.class_names
+
+    def _grid(self) -> tuple[int, BlockGrid]:
+        """Plan the iterations that are read at once, and the blocks."""
+        losses, block_bytes = self.inputs.losses, self.settings.block_bytes
+        width = read_width(losses, block_bytes)
+        row_bytes = width * losses.dtype.itemsize
+        return width, plan_blocks(losses.shape[0], row_bytes, losses.chunk_rows, block_bytes)
+
+    def _list_inputs(self) -> None:
+        self._grid()  # whose size is within bounds, before its chunks are walked
+        self.snapshots = snapshots(self.inputs.opened)
+
+    def _check_unchanged(self) -> None:
+        if self.data is None or self.data.states is None:
+            return super()._check_unchanged()
+        forget = self.data.states.forget
+        check_blocks_unchanged(self.snapshots, "losses", self.data.grid, forget)
+
+    def _run(self, publication: Publication) -> dict[str, Any]:
+        for text in self.inputs.warnings:
+            self.reporter.warning(text)
+        run = publication.run
+        data, sources = self._plan(publication)
+        self._timed("start")
+        scanned = self._scan(data, sources)
+        sums, mean = scanned.sums, scanned.sums.mean()
+        check_labels(sums.labels, self.class_names)
+        self._timed("scan")
+        candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
+        self.reporter.phase(f"ranking {candidates:,} candidates")
+        first = scanned.top.first(candidates)
+        rows, again = self._rows_of(data, sources, first)
+        if data.few:
+            parts = self._write_top(data, first, rows, mean, run)
+        else:
+            parts, more = self._write_ranking(
+                data, sources, scanned.histogram, candidates, mean, run
+            )
+            again += more
+        self._timed("rank")
+        self._write_curves(rows, mean, run)
+        self._write_small(run, sums, mean)
+        return {
+            "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
+            "class_names": list(self.class_names) if self.class_names is not None else None,
+            "counts": {
+                "examples": data.shape[0],
+                "iterations": data.shape[1],
+                "iterations_read": scanned.iterations,
+                "losses": int(sums.counts.sum()),
+                "labels": len(sums.labels) if self.inputs.labels is not None else 0,
+                "candidates": sum(part.rows for part in parts),
+                "invalid": scanned.invalid,
+                "blocks": data.grid.num_blocks,
+            },
+            "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
+            "parts": [loss_tables.part_name(part.number) for part in parts],
+        }
+
+    def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
+        """What the passes need, and what is known of the blocks."""
+        losses, labels, ids, settings = (
+            self.inputs.losses,
+            self.inputs.labels,
+            self.inputs.ids,
+            self.settings,
+        )
+        rows, iterations = losses.shape
+        width, grid = self._grid()
+        refuse_lost_losses(self.snapshots)
+        snapshot = self.snapshots.get("losses")
+        lasting = (
+            snapshot if self.lasting and snapshot is not None and snapshot.identified else None
+        )
+        top_k = settings.top_k
+        few = (
+            top_k is not None
+            and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
+        )
+        keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
+        states, receipts, fresh = None, set(), self.full or lasting is None
+        if lasting or not few:
+            kind, twice = (
+                {"alpha": settings.alpha, "block_bytes": settings.block_bytes},
+                0 < keep < iterations,
+            )
+            root = publication.output.place / "evidence-dynamics"
+            states, grid, self.rebuilt = open_states(
+                root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
+            )
+            receipts = set() if fresh else states.receipts()
+        if self.rebuilt:
+            self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
+        check_memory(grid.block_bytes)
+        metric = publication.run.array("ema.zarr", (rows,), grid.block_rows, np.float64)
+        self.objects.append(metric.create())
+        self.data = data = passes.LossData(
+            grid,
+            (rows, iterations),
+            losses.dtype,
+            settings.alpha,
+            width,
+            metric,
+            top=top_k if few and top_k else CURVES,
+            few=few,
+            keep=keep,
+            states=states,
+            labelled=labels is not None,
+            skip=settings.on_invalid == "skip",
+            losses=None if isinstance(losses, DaskRows) else losses,
+            labels=None if isinstance(labels, DaskRows) else labels,
+            ids=None if isinstance(ids, DaskRows) else ids,
+        )
+        why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
+        return data, list(
+            loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why)
+        )
+
+    def _over(
+        self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any
+    ) -> tuple[Any, ...]:
+        """The blocks of a pass by task; what lies in memory or a Dask graph of ``given`` is handed
+        to the tasks.
+        """
+        numbers = [block.number if isinstance(block, LossSource) else block for block in blocks]
+        arrays = [
+            graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None
+            for rows in given
+        ]
+        tasks = tasks_of(len(blocks), per_slot, any(array is not None for array in arrays))
+        return graph.block_numbers(blocks, tasks), *arrays
+
+    def _state_of(self, name: str, task: Any, *over: Any) -> Any:
+        return graph.run_pass(name, task, *self._over(*over))
+
+    def _scan(self, data: passes.LossData, sources: Sequence[LossSource]) -> passes.LossScan:
+        """Read what no receipt stands for."""
+        rows, iterations = data.shape
+        size = rows * iterations * data.dtype.itemsize
+        self.reporter.phase(
+            f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks"
+        )
+        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
+            task = partial(passes.scan, data=replace(data, notify=notify))
+            numbers, *arrays = self._over(
+                data, sources, SCAN_TASKS, self.inputs.losses, self.inputs.labels
+            )
+            try:
+                state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
+            except scheduler.KilledWorker as error:
+                kept = data.states.complete if data.states else lambda source: False
+                open_blocks = (
+                    source.number for source in graph.task_of(error, numbers) if not kept(source)
+                )
+                bounds = next((data.grid.bounds(block) for block in open_blocks), None)
+                raise deadly(error, bounds, data.losses) from error
+        if state.problems.total and not data.skip:
+            raise InputError(_say(state.problems, rows))
+        if not state.recorded:
+            raise InputError("no loss is recorded there: there is nothing to look at")
+        self.objects += state.objects
+        return state
+
+    def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
+        return tuple(np.unique(index // data.grid.block_rows).tolist())
+
+    def _rows_of(
+        self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top
+    ) -> tuple[npt.NDArray[Any], int]:
+        """All losses of a few candidates, in the order of the ranking; the bytes read for those
+        that were not kept.
+        """
+        lacking, losses = np.flatnonzero(top.since), top.losses.copy()
+        names = [
+            (index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()
+        ]
+        kept = data.states.read_rows() if data.states and len(lacking) else {}
+        for place in (place for place in lacking if names[place] in kept):
+            losses[place] = kept[names[place]]
+        lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
+        if not len(lacking):
+            return losses, 0
+        index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
+        task = partial(asked.chosen_rows, data=data, index=index, last=last)
+        found = self._state_of(
+            "rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses
+        )
+        losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
+        if data.states and sources[0].prefixes:
+            data.states.write_rows(names, losses)
+        return losses, found.bytes_read
+
+    def _write_top(
+        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: RunStore
+    ) -> list[CandidatePart]:
+        """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
+        run.make_folder("candidates")
+        order = np.argsort(top.index)
+        index = top.index[order]
+        task = partial(asked.details, data=data, index=index)
+        blocks = self._blocks_of(data, index)
+        found = self._state_of(
+            "details", task, data, blocks, EVIDENCE_TASKS, self.inputs.labels, self.inputs.ids
+        )
+        told = found.rows.sort_values("index", ignore_index=True)
+        told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
+        frame = asked.candidates(top.states.part(order), told)
+        return self._recorded(
+            loss_tables.write_part(
+                frame, 0, 1, len(frame), self.inputs.iterations, run, self.class_names
+            )
+        )
+
+    def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
+        self.objects += [stored for part in parts for stored in part.objects]
+        return list(parts)
+
+    def _write_ranking(
+        self,
+        data: passes.LossData,
+        sources: Sequence[LossSource],
+        histogram: Any,
+        total: int,
+        mean: Floats,
+        run: RunStore,
+    ) -> tuple[list[CandidatePart], int]:
+        """Find the parts of a long ranking, sort and write each."""
+        run.make_folder("candidates")
+        scores, blocks = passes.Descending(**vars(data.metric)), range(data.grid.num_blocks)
+        cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
+        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
+        while bins := cut_off.too_large:
+            found = self._state_of(
+                "refine", partial(refine, bins=bins, scores=scores), data, blocks, EVIDENCE_TASKS
+            )
+            cut_off.add(bins, found)
+        if tied := cut_off.tied:
+            counts = self._state_of(
+                "tie", partial(tie, ties=tied, scores=scores), data, blocks, EVIDENCE_TASKS
+            )
+            cut_off.add_ties(tied, counts)
+        parts = tuple(cut_off.parts())
+        task = partial(asked.select, data=data, mean=mean, parts=parts)
+        given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
+        frames = graph.over_blocks(
+            "select", task, *self._over(data, sources, EVIDENCE_TASKS, *given)
+        )
+        to: dict[str, Any] = {
+            "iterations": self.inputs.iterations,
+            "run": run,
+            "class_names": list(self.class_names) if self.class_names is not None else None,
+        }
+        if len(parts) == 1:
+            finish = partial(
+                loss_tables.write_part,
+                number=0,
+                first_rank=1,
+                take=parts[0].take,
+                **to,
+            )
+            written = [graph.compute(graph.gather_frames("write", frames, finish))]
+        else:
+            firsts = tuple((1 + np.cumsum([0, *(part.take for part in parts[:-1])])).tolist())
+            finish_part = partial(
+                loss_tables.write_shuffled_part,
+                parts=parts,
+                first_ranks=firsts,
+                **to,
+            )
+            meta = asked.empty_selection(
+                data, self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
+            )
+            table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
+            written = sorted(table["written"], key=lambda part: part.number)
+        return self._recorded(*written), sum(part.bytes_read for part in written)
+
+    def _write_curves(self, rows: Array, mean: Floats, run: RunStore) -> None:
+        """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
+        curves = ema_curves(rows[:CURVES], self.settings.alpha)
+        self.objects += run.write_array("top_curves.zarr", curves)
+        self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
+
+    def _write_small(self, run: RunStore, sums: CurveSums, mean: Floats) -> None:
+        """Write what has the size of the labels and iterations."""
+        arrays = {
+            "iterations": self.inputs.iterations.astype(np.int64),
+            "mean_loss_dyns": mean,
+            "losses_per_iteration": sums.counts.sum(axis=0),
+        }
+        if self.inputs.labels is not None:
+            arrays |= {
+                "label_values": sums.labels,
+                "mean_loss_dyns_per_label": sums.mean_per_label(),
+            }
+        for name, values in arrays.items():
+            self.objects += run.write_array(f"{name}.zarr", values)
+        self._timed("write")
+
+
+def read_width(losses: Any, block_bytes: int) -> int:
+    """Iterations that are read at once: all, or where chunks split them and a row of chunks is too
+    large, some chunks.
+    """
+    iterations, chunk = losses.shape[1], getattr(losses, "chunk_columns", 0)
+    height = losses.chunk_rows * losses.dtype.itemsize
+    if not chunk or height * iterations <= block_bytes:
+        return int(iterations)
+    return int(min(iterations, max(chunk, block_bytes // height // chunk * chunk)))
+
+
+def _say(problems: Problems, rows: int) -> str:
+    """One sentence about refused rows."""
+    kinds = [
+        f"{problems.counts[kind]:,} with {word}"
+        for kind, word in _WORDS.items()
+        if problems.counts[kind]
+    ]
+    first = ", ".join(str(row) for row, _ in problems.first)
+    return (
+        f"{problems.total:,} of {rows:,} examples are invalid: {'; '.join(kinds)}; the first "
+        f"are rows {first}. Correct them, or {LEAVE_OUT}"
+    )

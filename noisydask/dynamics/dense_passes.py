@@ -1,0 +1,401 @@
+"""The passes of the loss dynamics over dense losses, block by block: what a task does, and states
+that add up.
+
+As in :mod:`noisydask.issues.passes`, storage is handed in and Dask is not known here. A block is
+read whole where its chunks allow it; where chunks split the iterations and whole rows would be too
+much, it is read piece by piece of its iterations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.core.curve_sums import CurveSums
+from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance, label_codes
+from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
+from noisydask.core.problems import Problems
+from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
+from noisydask.dynamics.dense_state import Known, StateStore
+from noisydask.issues.scanning import reads
+from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.fingerprints import of_labels
+from noisydask.stores.rows import Rows, ZarrRows
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+#: Labels for each row of a block at most, for its sums to be kept for the next run: with more, they
+#: outgrow its losses.
+_MOST_LABELS = 0.25
+
+
+class Descending(ChunkedArray):
+    """A stored array as scores of which the lowest come first: its values with the other sign."""
+
+    def read(self, chunk: int) -> Array:
+        """Read a chunk's rows, negated."""
+        return -cast(Array, super().read(chunk))
+
+
+@dataclass(frozen=True)
+class LossData:
+    """What the passes read and how.
+
+    Attributes
+    ----------
+    width : int
+        Iterations that are read at once.
+    top : int
+        Candidates whose losses are gathered on the way.
+    few : bool
+        Whether these are all that are wanted; else the ranking is found by a histogram.
+    keep : int
+        Iterations that end a chunk of the array: after these, states are kept for appended ones.
+    states : StateStore, optional
+        Where states are kept.
+    skip : bool
+        Leave invalid losses out, and count them, instead of refusing them.
+    """
+
+    grid: BlockGrid
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    alpha: float
+    width: int
+    metric: ChunkedArray = field(repr=False)
+    top: int = 0
+    few: bool = True
+    keep: int = 0
+    states: StateStore | None = None
+    losses: Rows | None = None
+    labels: Rows | None = None
+    ids: Rows | None = None
+    labelled: bool = False
+    skip: bool = False
+    notify: Callable[[int, int], None] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Top:
+    """Those examples of some that come first in the ranking, at most ``size``.
+
+    Attributes
+    ----------
+    losses : ndarray, (k, T)
+        Their losses.
+    since : ndarray of int64, (k,)
+        The iteration from which on these are known.
+    """
+
+    size: int
+    index: Ints
+    states: ExampleStates
+    losses: Array
+    since: Ints
+
+    @classmethod
+    def none(cls, data: LossData) -> Top:
+        """Of no examples."""
+        empty, losses = np.zeros(0, np.int64), np.zeros((0, data.shape[1]), data.dtype)
+        return cls(data.top, empty, ExampleStates.empty(0, data.dtype), losses, empty)
+
+    def with_rows(self, start: int, states: ExampleStates, tile: Array | None = None) -> Top:
+        """Take in consecutive examples from ``start`` on, of whose losses the last ones may be
+        known.
+        """
+        metric = states.metric
+        least = self.states.ema[-1] if len(self.index) == self.size else 0.0
+        if np.count_nonzero(metric >= least) > self.size:
+            least = max(
+                least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1]
+            )
+        above, tied = np.flatnonzero(metric > least), np.flatnonzero(metric == least)
+        rows = np.sort(np.concatenate([above, tied[: self.size - len(above)]]))
+        losses = np.zeros((len(rows), self.losses.shape[1]), self.losses.dtype)
+        since = losses.shape[1] - (0 if tile is None else tile.shape[1])
+        if tile is not None:
+            losses[:, since:] = tile[rows]
+        return self + Top(
+            self.size, start + rows, states.part(rows), losses, np.full(len(rows), since)
+        )
+
+    def first(self, size: int) -> Top:
+        """No more than so many."""
+        some = slice(size)
+        return Top(
+            size, self.index[some], self.states.part(some), self.losses[some], self.since[some]
+        )
+
+    def recalled(self, known: Known) -> Top:
+        """With losses of earlier iterations that are known."""
+        for place, index in enumerate(self.index.tolist()):
+            if index in known.rows and self.since[place] <= known.iterations:
+                self.losses[place, : known.iterations] = known.rows[index]
+                self.since[place] = 0
+        return self
+
+    def __add__(self, other: Top) -> Top:
+        index = np.concatenate([self.index, other.index])
+        order = np.lexsort((index, -np.concatenate([self.states.ema, other.states.ema])))[
+            : self.size
+        ]
+        mine, theirs = self.states.columns(), other.states.columns()
+        states = ExampleStates(
+            **{name: np.concatenate([mine[name], theirs[name]])[order] for name in mine}
+        )
+        losses, since = (
+            np.concatenate([self.losses, other.losses]),
+            np.concatenate([self.since, other.since]),
+        )
+        return Top(self.size, index[order], states, losses[order], since[order])
+
+
+@dataclass(frozen=True)
+class LossScan:
+    """Of the scan: sums by label and iteration, refused rows, what the ranking begins with,
+    objects, stored bytes read; invalid losses left out, blocks read and why, and the most
+    iterations that were read of one.
+    """
+
+    sums: CurveSums
+    problems: Problems
+    recorded: int
+    histogram: Ints | None
+    top: Top
+    objects: tuple[StoredObject, ...]
+    bytes_read: int
+    invalid: int
+    why: Counter[str]
+    iterations: int
+
+    def __add__(self, other: LossScan) -> LossScan:
+        both = (
+            None
+            if self.histogram is None or other.histogram is None
+            else self.histogram + other.histogram
+        )
+        return LossScan(
+            self.sums + other.sums,
+            self.problems + other.problems,
+            self.recorded + other.recorded,
+            both,
+            self.top + other.top,
+            self.objects + other.objects,
+            self.bytes_read + other.bytes_read,
+            self.invalid + other.invalid,
+            self.why + other.why,
+            max(self.iterations, other.iterations),
+        )
+
+
+def scan(
+    blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, data: LossData
+) -> LossScan:
+    """Read of each block what no receipt stands for; arrays are handed in only for a single block
+    of a Dask graph.
+    """
+    return reduce(add, (_scan_or_reuse(block, losses, labels, data) for block in blocks))
+
+
+def _scan_or_reuse(
+    source: LossSource, losses: Array | None, labels: Array | None, data: LossData
+) -> LossScan:
+    """Go on from what stands of a block; where that is all, read nothing."""
+    start, stop = data.grid.bounds(source.number)
+    if labels is None and data.labels is not None:
+        labels = data.labels.read(start, stop)
+    content = of_labels(labels) if source.prefixes and labels is not None else ""
+    known, why = None, source.why
+    if data.states is not None and source.prefixes:
+        known, why = data.states.recall(source, content, stop - start, data.shape[1])
+        if known is not None and known.invalid and not data.skip:
+            known = None  # of a run that left invalid losses out, which this one is to name
+    if known is None or known.iterations < data.shape[1]:
+        scanned = _scan_block(source.number, known, losses, labels, data)
+        if source.prefixes and (data.skip or not scanned.found.problems.total):
+            _vouch(source, content, scanned, data)
+        return replace(scanned.found, why=Counter([why]))
+    problems, top = (
+        np.zeros(stop - start, np.uint8),
+        Top.none(data).with_rows(start, known.states).recalled(known),
+    )
+    found = _summed(source.number, known.states, known.sums, problems, top, data, 0)
+    return replace(found, invalid=known.invalid)
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """What was found in a block, the checksums of its states where they were stored, and the number
+    of invalid losses before those iterations after which states are kept.
+    """
+
+    found: LossScan
+    checksums: dict[str, str]
+    kept_invalid: int
+
+
+def _scan_block(
+    block: int, known: Known | None, losses: Array | None, labels: Array | None, data: LossData
+) -> _Scanned:
+    """Read a block's iterations, all or those after what is known."""
+    (start, stop), iterations = data.grid.bounds(block), data.shape[1]
+    values, codes = _codes(labels)
+    states, first = (
+        (known.states, known.iterations)
+        if known
+        else (ExampleStates.empty(stop - start, data.dtype), 0)
+    )
+    kept = (
+        states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
+    )
+    wanted = spans(first, iterations, data.width)
+    cuts = [cut for span in wanted for cut in _cut(span, data.keep)]
+    sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
+    invalid = np.zeros(iterations, np.int64)
+    problems, top = np.zeros(stop - start, np.uint8), Top.none(data)
+    for low, high, span, tile in tiles(start, stop, losses, data, wanted):
+        rows = slice(low - start, high - start)
+        part = states.part(rows)
+        for cut in _cut(span, data.keep):
+            columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
+            found_here = advance(
+                part, columns, data.alpha, sums[cut], None if codes is None else codes[rows]
+            )
+            np.maximum(problems[rows], found_here, out=problems[rows])
+            if found_here.any():
+                invalid[slice(*cut)] += _count_invalid(columns)
+            if kept is not None and cut[1] == data.keep:
+                for name, column in part.columns().items():
+                    kept.columns()[name][rows] = column
+        if len(wanted) == 1:
+            top = top.with_rows(low, part, tile)
+    if len(wanted) > 1:
+        top = top.with_rows(start, states)
+    if known:
+        top = top.recalled(known)
+    checksums = (
+        data.states.write_states(block, kept, kept=True) if data.states and kept is not None else {}
+    )
+    if data.states:
+        checksums |= data.states.write_states(block, states)
+    total = reduce(
+        CurveSums.then, sums.values(), known.sums if known else CurveSums.zero(values, 0)
+    )
+    found = _summed(
+        block, states, total, problems, top, data, (stop - start) * (iterations - first)
+    )
+    found = replace(
+        found,
+        invalid=(known.invalid if known else 0) + int(invalid.sum()),
+        iterations=iterations - first,
+    )
+    return _Scanned(found, checksums, found.invalid - int(invalid[data.keep :].sum()))
+
+
+def _count_invalid(losses: Array) -> Ints:
+    """Number of invalid losses at each iteration."""
+    return ((losses < 0) | (losses > np.float64(LARGEST_LOSS))).sum(axis=0)
+
+
+def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -> None:
+    """Write a block's receipt, unless its sums are larger than what they spare the next run."""
+    states, found = cast(StateStore, data.states), scanned.found
+    start, stop = data.grid.bounds(source.number)
+    if len(found.sums.labels) > _MOST_LABELS * (stop - start):
+        return
+    top = found.top
+    whole = top.since == 0
+    states.write_receipt(
+        source.number,
+        LossReceipt(
+            data.shape[1],
+            source.whole,
+            data.keep,
+            source.prefix(data.keep // states.width),
+            labels,
+            stop - start,
+            scanned.checksums,
+            found.invalid,
+            scanned.kept_invalid,
+        ),
+        BlockSums(found.sums, top.index[whole], top.losses[whole]),
+    )
+
+
+def _summed(
+    block: int,
+    states: ExampleStates,
+    sums: CurveSums,
+    problems: npt.NDArray[np.uint8],
+    top: Top,
+    data: LossData,
+    losses: int,
+) -> LossScan:
+    """What the ranking begins with, of a block of which so many losses were read."""
+    metric, (start, stop) = states.metric, data.grid.bounds(block)
+    written = data.metric.write_recorded(block, metric)
+    bytes_read = data.losses.take_bytes_read() if data.losses is not None else 0
+    if data.notify:
+        data.notify(stop - start, bytes_read or losses * data.dtype.itemsize)
+    return LossScan(
+        sums,
+        Problems.of(problems, start),
+        int(np.count_nonzero(states.count)),
+        None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)]),
+        top,
+        (written,),
+        bytes_read,
+        0,
+        Counter(),
+        0,
+    )
+
+
+def _codes(labels: Array | None) -> tuple[Ints, npt.NDArray[np.int32] | None]:
+    """The block's distinct labels and which each row has; without labels all have one."""
+    if labels is None:
+        return np.zeros(1, np.int64), None
+    return label_codes(labels)
+
+
+def spans(first: int, last: int, width: int) -> list[tuple[int, int]]:
+    """Ranges of the iterations from ``first`` on that are read at once, in order."""
+    return [(low, min(low + width, last)) for low in range(first, last, width)]
+
+
+def _cut(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
+    """A range, in two where ``at`` lies inside."""
+    return list(pairwise(sorted({*span, at}))) if span[0] < at < span[1] else [span]
+
+
+def tiles(
+    start: int, stop: int, losses: Array | None, data: LossData, wanted: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
+    """Losses of rows ``start`` to ``stop``: first row and the one after the last, iterations,
+    values; each read once.
+    """
+    for span in wanted:
+        if losses is not None:
+            yield start, stop, span, losses[:, slice(*span)]
+        else:
+            rows = _window(data, *span)
+            yield from (
+                (low, high, span, rows.read(low, high)) for low, high in reads(rows, start, stop)
+            )
+
+
+def _window(data: LossData, first: int, last: int) -> Rows:
+    rows = cast(Rows, data.losses)
+    return (
+        rows if (first, last) == (0, rows.shape[1]) else cast(ZarrRows, rows).columns(first, last)
+    )

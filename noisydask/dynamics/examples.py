@@ -1,0 +1,259 @@
+"""Rows of (example, iteration, loss) become examples with a series each, and what is told of them.
+
+An example is an id, or where they are known an id, a subset and an annotation id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from noisydask.core.duplicates import one_of_each
+from noisydask.core.dynamics import (
+    LARGEST_LOSS,
+    ExampleStates,
+    advance_table,
+    label_codes,
+    table_crossings,
+    table_curves,
+)
+from noisydask.core.settings import LossSettings
+from noisydask.core.table_sums import TableSums, distinct
+from noisydask.dynamics.row_problems import FIRST_ROWS, RowProblem, RowProblems, recorded
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: What an example is, the column that says its label, and the one that numbers rows.
+EXAMPLE, LABEL, ROW = ("id", "subset", "ann_id"), "label", "row"
+#: What is told of an example, in the order of its columns.
+TOLD = ("metric", "num_losses", "mean_loss", "variance", "min_loss", "last_loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples with their losses.
+
+    Attributes
+    ----------
+    keys : mapping of str to ndarray, (n,)
+        ``id`` (int64 or text), and where known ``subset`` (text), ``ann_id`` and ``label`` (int64).
+    starts : ndarray of int64, (n + 1,)
+        Where the rows of each example begin.
+    iterations : ndarray of int64, (rows,)
+        Ascending within an example.
+    losses : ndarray of float32 or float64, (rows,)
+    """
+
+    keys: Mapping[str, Array]
+    starts: Ints
+    iterations: Ints
+    losses: npt.NDArray[np.floating]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, RowProblems]:
+        """Sort rows and check them; what is found wrong is no reason to stop here.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``,
+            ``row``; only a loss may be empty. ``row`` numbers all rows of the table, in order; the
+            first or last of duplicates is chosen by it.
+        settings : LossSettings
+            What is done about duplicate and invalid losses. What is invalid is left out first.
+        """
+        kept, dropped = recorded(rows["loss"].to_numpy(), settings.on_invalid)
+        rows = rows if kept.all() else rows[kept]
+        names = [name for name in EXAMPLE if name in rows]
+        codes = [_codes(rows[name]) for name in names] + [rows["iteration"].to_numpy()]
+        order = _order(codes)
+        codes = [code[order] for code in codes]
+        new = np.ones(len(order), bool)
+        new[1:] = np.logical_or.reduce([code[1:] != code[:-1] for code in codes[:-1]])
+        starts = np.append(np.flatnonzero(new), len(order))
+        firsts = order[starts[:-1]]
+        keys = {name: rows[name].to_numpy()[firsts] for name in (*names, LABEL) if name in rows}
+        found = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
+        positions = rows[ROW].to_numpy()[order] if ROW in rows else order
+        labels = rows[LABEL].to_numpy()[order] if LABEL in rows else None
+        return found._checked(settings, dropped, positions, labels)
+
+    @classmethod
+    def of_series(
+        cls,
+        keys: Mapping[str, Array],
+        counts: Ints,
+        iterations: Ints,
+        losses: Floats,
+        settings: LossSettings,
+    ) -> tuple[Examples, RowProblems]:
+        """Put the losses of each example in order and check them; ``counts`` says how many each
+        has.
+
+        Examples stay in their order; losses that are NaN or left out by the settings do not count,
+        and examples without any other are left out.
+        """
+        kept, dropped = recorded(losses, settings.on_invalid)
+        if not kept.all():
+            counts = np.bincount(
+                np.repeat(np.arange(len(counts)), counts)[kept], minlength=len(counts)
+            )
+            iterations, losses = iterations[kept], losses[kept]
+        some = counts > 0
+        starts, order = np.concatenate([[0], np.cumsum(counts[some])]), np.arange(len(losses))
+        rising = iterations[1:] > iterations[:-1]
+        rising[starts[1:-1] - 1] = True
+        if not rising.all():
+            order = np.lexsort((iterations, np.repeat(np.arange(len(starts) - 1), counts[some])))
+            iterations, losses = iterations[order], losses[order]
+        found = cls(
+            {name: column[some] for name, column in keys.items()}, starts, iterations, losses
+        )
+        return found._checked(settings, dropped, order)
+
+    def sorted(self) -> Examples:
+        """The examples in ascending order; those that are named alike stay in their order."""
+        columns = [_codes(pd.Series(self.keys[name])) for name in EXAMPLE if name in self.keys]
+        return self.take(np.lexsort(columns[::-1]))
+
+    def _checked(
+        self,
+        settings: LossSettings,
+        dropped: Counter[str],
+        positions: Ints,
+        labels: Ints | None = None,
+    ) -> tuple[Examples, RowProblems]:
+        """Take one of duplicates, if the settings say so, and say what is wrong with each row.
+
+        ``positions`` and ``labels`` are those of the rows.
+        """
+        new = np.zeros(len(self.losses), bool)
+        new[self.starts[:-1]] = True
+        same, how = ~new[1:], settings.on_duplicate
+        wrong = np.zeros((len(RowProblem), len(new)), bool)
+        wrong[RowProblem.NEGATIVE] = self.losses < 0
+        wrong[RowProblem.TOO_LARGE] = self.losses > LARGEST_LOSS
+        wrong[RowProblem.DUPLICATE, 1:] = same & (self.iterations[1:] == self.iterations[:-1])
+        if labels is not None:
+            wrong[RowProblem.LABEL, 1:] = same & (labels[1:] != labels[:-1])
+        found = self
+        if how != "raise" and wrong[RowProblem.DUPLICATE].any():
+            runs = np.flatnonzero(~wrong[RowProblem.DUPLICATE])
+            found = Examples(
+                self.keys,
+                np.searchsorted(runs, self.starts),
+                self.iterations[runs],
+                one_of_each(self.losses, runs, how, positions),
+            )
+            dropped["duplicates"] = len(new) - len(runs)
+            wrong[RowProblem.DUPLICATE] = False
+        if not wrong.any():
+            return found, RowProblems(dropped=dropped)
+        rows = np.flatnonzero(wrong.any(axis=0))[:FIRST_ROWS]
+        ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
+        first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
+        return found, RowProblems(tuple(wrong.sum(axis=1).tolist()), first, dropped)
+
+    def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
+        """Iterations and losses of one example."""
+        rows = slice(self.starts[example], self.starts[example + 1])
+        return self.iterations[rows], self.losses[rows]
+
+    def take(self, chosen: Ints) -> Examples:
+        """Some of the examples, in the order asked for."""
+        counts = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.starts[chosen] - starts[:-1], counts) + np.arange(starts[-1])
+        keys = {name: column[chosen] for name, column in self.keys.items()}
+        return Examples(keys, starts, self.iterations[rows], self.losses[rows])
+
+
+def joined(pieces: Sequence[Examples]) -> Examples:
+    """Examples of several pieces, one after the other; at least one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    keys = {name: np.concatenate([piece.keys[name] for piece in pieces]) for name in pieces[0].keys}
+    counts = np.concatenate([np.diff(piece.starts) for piece in pieces])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    iterations, losses = (
+        np.concatenate([getattr(p, name) for p in pieces]) for name in ("iterations", "losses")
+    )
+    return Examples(keys, starts, iterations, losses)
+
+
+def _codes(column: pd.Series[Any]) -> Ints:
+    """Integers that order like the values of a column."""
+    if column.dtype.kind == "i":
+        return cast(Ints, column.to_numpy())
+    codes, distinct = pd.factorize(column.to_numpy())
+    ranks = np.empty(len(distinct), np.int64)
+    ranks[np.argsort(distinct)] = np.arange(len(distinct))
+    return ranks[codes]
+
+
+def _order(columns: Sequence[Ints]) -> Ints:
+    """Positions in ascending order of the columns, the first deciding first."""
+    if not len(columns[0]):
+        return np.zeros(0, np.int64)
+    packed, room = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        low = int(column.min())
+        span = int(column.max()) - low + 1
+        room *= span
+        if room >= 1 << 63:
+            return np.lexsort(columns[::-1])
+        packed = packed * span + (column - low)
+    return np.argsort(packed)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Examples, what is known of each after its last loss, and the sums of their EMA."""
+
+    examples: Examples
+    states: ExampleStates
+    sums: TableSums
+
+    @classmethod
+    def of(cls, examples: Examples, alpha: float) -> Analysis:
+        """Follow the losses of each example."""
+        iterations, steps = distinct(examples.iterations)
+        labels, codes = np.zeros(1, np.int64), None
+        if LABEL in examples.keys:
+            labels, codes = label_codes(examples.keys[LABEL])
+        states = ExampleStates.empty(len(examples), examples.losses.dtype)
+        sums = TableSums.zero(labels, iterations)
+        advance_table(states, examples.starts, examples.losses, steps, alpha, sums.sums, codes)
+        return cls(examples, states, sums)
+
+    @cached_property
+    def told(self) -> dict[str, Array]:
+        """What is told of each example, by the names of :data:`TOLD`."""
+        return {"metric": self.states.metric, **self.states.statistics()}
+
+
+def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats) -> Ints:
+    """First iteration of each example at which its EMA lies above the mean curve, -1 for none:
+    (n,).
+    """
+    steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
+    found = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
+    return np.where(found < 0, -1, iterations[found]) if len(iterations) else found
+
+
+def ema_frame(examples: Examples, alpha: float, iterations: Ints) -> Floats:
+    """EMA of each example at all iterations, NaN where not recorded: (n, T)."""
+    steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
+    return table_curves(examples.starts, examples.losses, steps, alpha, len(iterations))

@@ -1,0 +1,373 @@
+"""Tables of recorded losses in files, cut into units that a task reads: row groups of Parquet, byte
+ranges of CSV.
+
+Where the statistics of a Parquet dataset show that no id lies in two units, examples are whole
+within each unit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby, pairwise
+from operator import attrgetter, itemgetter
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from noisydask.dynamics import csv_files
+from noisydask.dynamics.table import (
+    LossColumns,
+    checked_rows,
+    is_text,
+    numbered,
+    written_whole,
+)
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.stores.fingerprints import of_files
+from noisydask.stores.frames import stacked
+from noisydask.stores.hints import cannot_be_read
+from noisydask.stores.listing import Listing, list_files, version
+from noisydask.stores.locations import PARQUET, Location, blame, explain, reason
+
+#: Footers read at once.
+_FOOTER_THREADS = 16
+#: Rows read, of those there are, at most, where a table needs no shuffle.
+_READ_TWICE = 1.5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file
+    (all of it: no stop).
+
+    ``ids`` says between which ids its rows lie, where that is known; ``order`` which piece of the
+    table it is; ``stored`` how many bytes of the file are read for it.
+    """
+
+    file: str
+    number: int = 0
+    rows: int | None = None
+    ids: tuple[Any, Any] | None = None
+    stop: int | None = None
+    order: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and
+    below ``high``.
+    """
+
+    pieces: tuple[Piece, ...]
+    low: Any = None
+    high: Any = None
+
+    def rows_of(self, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+        """The rows that belong to this unit."""
+        if self.low is not None:
+            frame = frame[frame[column] >= self.low]
+        if self.high is not None:
+            frame = frame[frame[column] < self.high]
+        return frame
+
+
+@dataclass(frozen=True)
+class LossFiles:
+    """A table in files.
+
+    Attributes
+    ----------
+    place : Location
+        Its file or folder.
+    columns : LossColumns
+        What its columns are called.
+    units : tuple of Unit
+        All of it, each about a block.
+    whole : bool
+        Whether all rows of an id lie in one unit.
+    rows : int or None
+        Number of rows, where that is known.
+    text_ids : bool
+        Whether ids are text.
+    num_bytes : int
+        Bytes of the rows in memory, about.
+    versions : mapping of str to str or None
+        Its files as they were before anything was read, each with the version that its store gives
+        it.
+    """
+
+    place: Location
+    columns: LossColumns
+    units: tuple[Unit, ...] = field(repr=False)
+    whole: bool
+    rows: int | None
+    text_ids: bool
+    num_bytes: int
+    versions: Listing = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, place: Location, columns: LossColumns, block_bytes: int) -> LossFiles:
+        """Look at a file or folder.
+
+        Raises
+        ------
+        InputError
+            If there is no table, or without one of the columns.
+        """
+        try:
+            found = list_files(place)
+            parquet = [name for name in found if name.endswith(PARQUET)]
+            csv = [name for name in found if name.endswith(csv_files.SUFFIXES)]
+            if bool(parquet) == bool(csv):
+                what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
+                raise InputError(f"the table at {place.shown} has {what}")
+            if parquet:
+                opened = _open_parquet(place, columns, parquet, block_bytes)
+            else:
+                opened = _open_csv(
+                    place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes
+                )
+            return replace(
+                opened, versions={name: version(found[name]) for name in [*parquet, *csv]}
+            )
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            said = explain(error, place, "table")
+            raise blame(error)(said.replace("there is no array", "there is no table")) from error
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the files that are read for all units; a piece that two units share counts
+        twice.
+        """
+        return sum(piece.stored for unit in self.units for piece in unit.pieces)
+
+    def read(self, unit: int) -> pd.DataFrame:
+        """Rows of a unit, checked."""
+        pieces = sorted(self.units[unit].pieces, key=attrgetter("order"))
+        try:
+            if pieces[0].rows is None:
+                frames = [self._csv(piece) for piece in pieces]
+            else:
+                frames = [
+                    self._parquet(file, [piece.number for piece in some])
+                    for file, some in groupby(pieces, attrgetter("file"))
+                ]
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            why = reason(error) or cannot_be_read(error)
+            raise JobError(f"table at {self.place.shown}: {why}") from error
+        rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
+        # Of CSV, of which nobody knows the number of rows, a unit is one piece.
+        sizes = [(piece.order, piece.rows or len(rows)) for piece in pieces]
+        return self.units[unit].rows_of(numbered(rows, self.columns, sizes), "id")
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        files = {piece.file for unit in self.units for piece in unit.pieces}
+        told = {
+            "url": self.place.shown,
+            "files": len(files),
+            "rows": self.rows,
+            "columns": self.columns.names,
+        }
+        return told | {"fingerprint": of_files(self.versions)}
+
+    def _csv(self, piece: Piece) -> pd.DataFrame:
+        return csv_files.read_rows(
+            self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids
+        )
+
+    def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
+        in_path, names = _in_path(self.place, file), self.columns.names.values()
+        texts = (self.columns.subset, self.columns.id if self.text_ids else None)
+        said = {
+            name: in_path[name] if name in texts else _number(in_path[name])
+            for name in names
+            if name in in_path
+        }
+        stored = [name for name in names if name not in said]
+        with self.place.fs.open(file, "rb") as handle:
+            frame = (
+                pq.ParquetFile(handle)
+                .read_row_groups(groups, columns=stored)
+                .to_pandas(ignore_metadata=True)
+            )
+        return frame.assign(**said)
+
+
+def _in_path(place: Location, file: str) -> dict[str, str]:
+    """Columns that the path says: ``subset=train/part.parquet``."""
+    parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
+    return {unquote(name): unquote(value) for name, sign, value in parts if sign}
+
+
+def _number(text: str) -> int | str:
+    """The integer that a text is; what is none is refused with the column's other cells."""
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
+
+
+def _open_parquet(
+    place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int
+) -> LossFiles:
+    said = [
+        in_path[columns.id]
+        for in_path in (_in_path(place, file) for file in files)
+        if columns.id in in_path
+    ]
+    text_in_path = written_whole(said) is None
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = list(pool.map(partial(_footer, place, columns, text_in_path), files))
+    texts = {text for pieces, text in footers if pieces}
+    if len(texts) > 1:
+        raise InputError(f"the files of {place.shown} hold {columns.id!r} as integers and as text")
+    text_ids = texts == {True}
+    pieces = [piece for found, _ in footers for piece in found]
+    pieces = [replace(piece, order=order) for order, piece in enumerate(pieces)]
+    row_bytes = columns.row_bytes(text_ids)
+    block_rows = max(1, block_bytes // row_bytes)
+    rows = sum(piece.rows or 0 for piece in pieces)
+    units = _by_ids(pieces, block_rows)
+    whole = units is not None
+    if units is None:
+        units = _in_order(pieces, block_rows)
+    return LossFiles(
+        place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes
+    )
+
+
+def _footer(
+    place: Location, columns: LossColumns, text_in_path: bool, file: str
+) -> tuple[list[Piece], bool]:
+    """Row groups of a file that have rows, and whether its ids are text."""
+    in_path = _in_path(place, file)
+    with place.fs.open(file, "rb") as handle:
+        opened = pq.ParquetFile(handle)
+        names = opened.schema_arrow.names
+        columns.require(
+            [*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}"
+        )
+        if columns.id in in_path:
+            text, said = text_in_path, in_path[columns.id]
+            ids, leaf = (said if text else int(said),) * 2, None
+        else:
+            kind = opened.schema_arrow.field(columns.id).type
+            text = is_text(
+                pd.Series(dtype=getattr(kind, "value_type", kind).to_pandas_dtype()).dtype,
+                columns.id,
+            )
+            # Names of leaves are not unique: meta.id is called id too. Only a path is, and it not
+            # always.
+            leaves = [
+                k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id
+            ]
+            ids, leaf = None, leaves[0] if len(leaves) == 1 else None
+        wanted = set(columns.names.values())
+        pieces = []
+        for number in range(opened.num_row_groups):
+            group = opened.metadata.row_group(number)
+            known = ids if leaf is None else _bounds(group.column(leaf).statistics)
+            if group.num_rows:
+                stored = _stored_bytes(group, wanted)
+                pieces.append(Piece(file, number, group.num_rows, known, stored=stored))
+    return pieces, text
+
+
+def _stored_bytes(group: Any, names: set[str]) -> int:
+    """Bytes of some columns of a row group, as they lie in the file."""
+    leaves = map(group.column, range(group.num_columns))
+    return sum(
+        leaf.total_compressed_size
+        for leaf in leaves
+        if leaf.path_in_schema.partition(".")[0] in names
+    )
+
+
+def _bounds(statistics: Any) -> tuple[Any, Any] | None:
+    if statistics is None or not statistics.has_min_max:
+        return None
+    low, high = statistics.min, statistics.max
+    return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
+
+
+def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
+    """Units of about a block that share no id; None where ids lie so that too much would be read
+    twice.
+
+    The rows of a table that is sorted by id lie in row groups of which one ends with the id that
+    the next begins with: such a row group is read for both units.
+    """
+    if not pieces or any(piece.ids is None for piece in pieces):
+        return None
+    bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
+    bounds.sort(key=lambda found: found[:2])
+    cuts: list[Any] = [None]
+    filled, start = 0, bounds[0][0]
+    for low, _, piece in bounds:
+        if filled + (piece.rows or 0) > block_rows and low != start:
+            cuts.append(low)
+            filled, start = 0, low
+        filled += piece.rows or 0
+    units: list[Unit] = []
+    first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
+    for low, high in pairwise([*cuts, None]):
+        while low is not None and bounds[first][1] < low:
+            first += 1  # it lies below all that is still to come
+        until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
+        inside = tuple(
+            piece for _, last, piece in bounds[first:until] if low is None or last >= low
+        )
+        rows = sum(piece.rows or 0 for piece in inside)
+        left -= rows
+        if left < 0 or (len(inside) > 2 and rows > 2 * block_rows):
+            return None
+        units.append(Unit(inside, low, high))
+    return tuple(units)
+
+
+def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
+    """Units of about a block, in the order of the files."""
+    packed: list[list[Piece]] = []
+    filled = 0
+    for piece in pieces:
+        if packed and filled + (piece.rows or 0) <= block_rows:
+            packed[-1].append(piece)
+        else:
+            packed.append([piece])
+            filled = 0
+        filled += piece.rows or 0
+    return tuple(Unit(tuple(unit)) for unit in packed)
+
+
+def _open_csv(
+    place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int
+) -> LossFiles:
+    units: list[Unit] = []
+    texts, num_bytes = set(), 0
+    for file, size in sizes.items():
+        ids = csv_files.first_ids(place, file, columns)
+        if ids is None:
+            continue
+        texts.add(written_whole(ids) is None)
+        if file.endswith(csv_files.PACKED):
+            units.append(Unit((Piece(file, order=len(units), stored=size),)))
+            num_bytes += csv_files.UNPACKED * size
+        else:  # a row takes about as many bytes as text as it does as numbers
+            num_bytes += size
+            for low in range(0, size, block_bytes):
+                stop = min(low + block_bytes, size)
+                piece = Piece(file, low, stop=stop, order=len(units), stored=stop - low)
+                units.append(Unit((piece,)))
+    text_ids = True in texts  # of files that differ, those with text decide
+    return LossFiles(place, columns, tuple(units), len(units) == 1, None, text_ids, num_bytes)

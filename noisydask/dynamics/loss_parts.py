@@ -1,0 +1,87 @@
+"""Examples with their losses, kept in a run as Parquet parts: the ranking and single curves are
+read from there.
+
+A part holds whole examples in ascending order, with what is told of each, its iterations and its
+losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noisydask.dynamics.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples
+from noisydask.runs.store import RunStore
+from noisydask.stores.chunks import StoredObject
+
+Array = npt.NDArray[Any]
+
+_GROUP_EXAMPLES = 1 << 16
+
+
+@dataclass(frozen=True, order=True)
+class LossPart:
+    """A part of a run: examples with their losses."""
+
+    name: str
+    examples: int
+    written: StoredObject
+
+
+def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
+    """Write a part; doing it twice leaves what doing it once does."""
+    found = analysis.examples
+    offsets = pa.array(found.starts.astype(np.int32))
+    columns = {**found.keys, **{told: analysis.told[told] for told in TOLD}}
+    arrays = {column: pa.array(values) for column, values in columns.items()}
+    arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(found.iterations))
+    arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))
+    buffer = BytesIO()
+    pq.write_table(
+        pa.table(arrays),
+        buffer,
+        row_group_size=_GROUP_EXAMPLES,
+        compression="zstd",
+        use_dictionary=[
+            c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays
+        ],
+    )
+    return LossPart(name, len(found), run.write(name, buffer.getvalue()))
+
+
+def read_losses(name: str, run: RunStore) -> Examples:
+    """The examples of a part."""
+    table = _read(name, run, None)
+    iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
+    starts = iterations.offsets.to_numpy().astype(np.int64)
+    keys = {
+        column: _values(table, column)
+        for column in (*EXAMPLE, LABEL)
+        if column in table.column_names
+    }
+    return Examples(keys, starts, iterations.values.to_numpy(), losses.values.to_numpy())
+
+
+def read_columns(part: str, run: RunStore, *names: str) -> list[Array]:
+    """Columns of a part, in one read."""
+    table = _read(part, run, list(names))
+    return [_values(table, name) for name in names]
+
+
+def _read(part: str, run: RunStore, columns: list[str] | None) -> pa.Table:
+    with run.place.fs.open((run.place / part).path, "rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
+def _chunk(table: pa.Table, name: str) -> Any:
+    return table.column(name).combine_chunks()
+
+
+def _values(table: pa.Table, name: str) -> Array:
+    return cast(Array, table.column(name).to_numpy())

@@ -1,0 +1,346 @@
+"""Where recorded losses come from, other than dense arrays: tables in files, frames, datasets of
+Datumaro.
+
+Each brings the losses of every example together in one place, where they are taken in and written
+to the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from noisydask.dynamics.annotations import Batch
+from noisydask.dynamics.datumaro_format import (
+    DatumaroFiles,
+    DatumaroObject,
+    loss_attribute,
+    open_dataset,
+)
+from noisydask.dynamics.examples import Examples
+from noisydask.dynamics.files import LossFiles
+from noisydask.dynamics.table import LossColumns, checked_rows, is_text, numbered
+from noisydask.dynamics.table_passes import Gathering, GatherState
+from noisydask.engine import graph
+from noisydask.errors import InputError, JobError
+from noisydask.stores.fingerprints import check_files_unchanged
+from noisydask.stores.locations import Location
+
+
+class LossSource(Protocol):
+    """Where examples with their losses come from."""
+
+    @property
+    def columns(self) -> LossColumns:
+        """What is known of a loss."""
+        ...
+
+    @property
+    def text_ids(self) -> bool:
+        """Whether ids are text; integers otherwise."""
+        ...
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """How often :meth:`gather` says that a piece is done, and the bytes of all, or 0 where
+        those are not known.
+        """
+        ...
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of files that are read; None where it does not lie in files."""
+        ...
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that a worker needs to read it."""
+        ...
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Bring the losses of each example together and take them in."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """JobError if it is not what it was before it was read, as far as its store tells."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A table in files."""
+
+    files: LossFiles
+    block_bytes: int
+
+    @property
+    def columns(self) -> LossColumns:
+        """What its columns are called."""
+        return self.files.columns
+
+    @property
+    def text_ids(self) -> bool:
+        """Whether ids are text."""
+        return self.files.text_ids
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Units, read and then taken in, whole or after the shuffle."""
+        units = len(self.files.units)
+        return units + (units if self.files.whole else self._num_parts), self.files.num_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the columns that are read, as they are stored."""
+        return self.files.stored_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the place of the files needs."""
+        return self.files.place.packages
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Read each unit once; where ids lie in several, shuffle their rows."""
+        units = len(self.files.units)
+        if not units:
+            return GatherState.zero()
+        numbers = graph.block_numbers(range(units), (1,) * units)
+        read = partial(_read_unit, files=self.files, done=gathering.done)
+        parts = list(graph.over_blocks("table", read, numbers).to_delayed())
+        if not self.files.whole:
+            parts = graph.shuffle_rows(
+                parts, self.columns.meta(self.text_ids), "id", self._num_parts
+            )
+        state = _gathered(parts, gathering)
+        if self.files.rows not in (None, state.taken):
+            raise JobError(
+                f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at "
+                f"{self.files.place.shown}:"
+                " it was changed while it was read, or its statistics of column "
+                f"{self.columns.id!r} are wrong"
+            )
+        return state
+
+    @property
+    def _num_parts(self) -> int:
+        return max(1, -(-self.files.num_bytes // self.block_bytes))
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return self.files.describe()
+
+    def check_unchanged(self) -> None:
+        """List the files again."""
+        check_files_unchanged("table", self.files.place, self.files.versions)
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A frame of pandas or Dask; ``by_index`` says that the ids are its index, and each of them in
+    one partition only.
+    """
+
+    frame: Any = field(repr=False)
+    columns: LossColumns
+    text_ids: bool
+    by_index: bool
+    block_bytes: int
+
+    @classmethod
+    def of(cls, frame: Any, columns: LossColumns, block_bytes: int) -> FrameSource:
+        """Look at a frame."""
+        names, indexed = (
+            list(frame.columns),
+            frame.index.name == columns.id and columns.id not in frame.columns,
+        )
+        columns.require([*names, *([columns.id] if indexed else [])], "the table")
+        text = is_text(frame.index.dtype if indexed else frame.dtypes[columns.id], columns.id)
+        if isinstance(frame, pd.DataFrame):
+            return cls(frame.reset_index() if indexed else frame, columns, text, False, block_bytes)
+        if indexed and not frame.known_divisions:
+            frame, indexed = frame.reset_index(), False
+        return cls(frame, columns, text, indexed, block_bytes)
+
+    @property
+    def stored_bytes(self) -> None:
+        """None: a frame lies in memory, or in a graph that does not tell."""
+        return None
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """None: the rows travel as they are."""
+        return frozenset()
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Partitions, or slices of what lies in memory."""
+        slices = (
+            -(-max(1, len(self.frame)) // self._block_rows)
+            if isinstance(self.frame, pd.DataFrame)
+            else 0
+        )
+        return slices or self.frame.npartitions, 0
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, self.block_bytes // self.columns.row_bytes(self.text_ids))
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Take each partition once; where ids lie in several, shuffle their rows."""
+        parts = graph.frame_parts(self.frame, self._block_rows)
+        parts = graph.map_parts(
+            "rows", partial(_check_part, columns=self.columns, text_ids=self.text_ids), parts
+        )
+        if len(parts) > 1 and not self.by_index:
+            parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
+        return _gathered(parts, gathering)
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {"memory": True, "columns": self.columns.names}
+
+    def check_unchanged(self) -> None:
+        """Nothing tells versions of what lies in memory."""
+
+
+def open_table(
+    source: Any, columns: LossColumns, storage_options: Mapping[str, Any] | None, block_bytes: int
+) -> FileSource | FrameSource:
+    """Open a table of losses.
+
+    Parameters
+    ----------
+    source : str, Path, pandas.DataFrame or dask.dataframe.DataFrame
+        A Parquet or CSV file or a folder of them by path or URL, or a frame.
+    columns : LossColumns
+        What its columns are called.
+    storage_options : mapping, optional
+        Passed to fsspec.
+    block_bytes : int
+        Bytes of rows that a task takes.
+
+    Raises
+    ------
+    InputError
+        If there is no table, or without one of the columns.
+    """
+    if isinstance(source, str | Path):
+        place = Location.of(str(source), storage_options, "table")
+        return FileSource(LossFiles.open(place, columns, block_bytes), block_bytes)
+    if graph.is_frame(source):
+        return FrameSource.of(source, columns, block_bytes)
+    raise InputError(
+        f"table must be a path, a URL or a frame of pandas or Dask, not {type(source).__name__}"
+    )
+
+
+def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> pd.DataFrame:
+    (unit,) = units
+    rows = files.read(unit)
+    done(files.columns.row_bytes(files.text_ids) * len(rows))
+    return rows
+
+
+def _check_part(
+    frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool
+) -> pd.DataFrame:
+    rows = frame.reset_index() if columns.id not in frame.columns else frame
+    return numbered(checked_rows(rows, columns, text_ids), columns, [(number, len(rows))])
+
+
+def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
+    state: GatherState = graph.total(
+        "examples", graph.map_parts("examples", gathering.gather_rows, parts)
+    )
+    return state
+
+
+@dataclass(frozen=True)
+class DatumaroSource:
+    """A dataset of Datumaro; ``attribute`` holds the losses of an annotation."""
+
+    dataset: DatumaroFiles | DatumaroObject
+    attribute: str
+    columns: LossColumns = LossColumns(label="label", subset="subset", ann_id="ann_id")  # noqa: RUF009  frozen
+    text_ids: bool = True
+
+    @classmethod
+    def open(
+        cls, source: Any, tracking_loss_type: str | None, storage_options: Mapping[str, Any] | None
+    ) -> DatumaroSource:
+        """Open a dataset.
+
+        Raises
+        ------
+        DatasetError
+            If it is none, or made for something else.
+        """
+        dataset = open_dataset(source, storage_options)
+        return cls(dataset, loss_attribute(dataset.infos(), tracking_loss_type))
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Files; what lies in memory is none."""
+        return (0 if isinstance(self.dataset, DatumaroObject) else len(self.dataset.files)), 0
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Bytes of the files, each read once."""
+        return None if isinstance(self.dataset, DatumaroObject) else self.dataset.stored_bytes
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """What the place of the files needs."""
+        if isinstance(self.dataset, DatumaroObject):
+            return frozenset()
+        return self.dataset.place.packages
+
+    def gather(self, gathering: Gathering) -> GatherState:
+        """Read each file once, as a stream; what lies in memory is taken in here."""
+        if isinstance(self.dataset, DatumaroObject):
+            return _take_in(self.dataset.batches(self.attribute), "00000", gathering)
+        files = range(len(self.dataset.files))
+        task = partial(
+            _gather_files, dataset=self.dataset, attribute=self.attribute, gathering=gathering
+        )
+        state: GatherState = graph.run_pass(
+            "datumaro", task, graph.block_numbers(files, (1,) * len(files))
+        )
+        return state
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input."""
+        return {**self.dataset.describe(), "attribute": self.attribute}
+
+    def check_unchanged(self) -> None:
+        """List the files again, where there are such."""
+        if isinstance(self.dataset, DatumaroFiles):
+            check_files_unchanged(
+                "the Datumaro dataset", self.dataset.folder, self.dataset.versions
+            )
+
+
+def _gather_files(
+    numbers: Sequence[int], dataset: DatumaroFiles, attribute: str, gathering: Gathering
+) -> GatherState:
+    (number,) = numbers
+    state = _take_in(dataset.batches_of(number, attribute), f"{number:05d}", gathering)
+    gathering.done(0)
+    return state
+
+
+def _take_in(batches: Iterable[Batch], name: str, gathering: Gathering) -> GatherState:
+    state = GatherState.zero()
+    for number, batch in enumerate(batches):
+        examples, problems = Examples.of_series(*batch, gathering.settings)
+        state += gathering.gather(examples.sorted(), problems, f"{name}-{number:05d}")
+    return state

@@ -1,0 +1,287 @@
+"""The passes over a table of losses, part by part: what a task does, and the partial states that
+add up.
+
+The first pass leaves in the run, for each part, its examples with their losses; the others read
+those. Storage is handed in, Dask is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from io import BytesIO
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
+from noisydask.core.settings import LossSettings
+from noisydask.core.table_sums import TableSums
+from noisydask.dynamics.class_names import with_names
+from noisydask.dynamics.examples import (
+    EXAMPLE,
+    LABEL,
+    TOLD,
+    Analysis,
+    Examples,
+    crossed_at,
+)
+from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, write_losses
+from noisydask.dynamics.row_problems import RowProblems
+from noisydask.dynamics.table import LossColumns
+from noisydask.dynamics.ties import TieCuts, TieSample
+from noisydask.runs.store import RunStore
+from noisydask.stores.chunks import StoredObject
+from noisydask.stores.frames import stacked
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: The folder of a run that holds the examples with their losses.
+LOSSES = "losses"
+#: Candidates whose curves are kept.
+HEAD = 20
+#: Columns by which candidates are put in order after their metric; the last two tell apart what is
+#: named alike.
+TIES = (*EXAMPLE, "file", "row")
+
+
+@dataclass(frozen=True, eq=False)
+class GatherState:
+    """Of the first pass: sums for the mean curves, histogram of the metric, problems, numbers, and
+    the parts written.
+
+    ``rows`` are those with a loss that was not left out, ``taken`` all rows of a table.
+    """
+
+    sums: TableSums
+    histogram: Ints
+    problems: RowProblems = field(default_factory=RowProblems)
+    rows: int = 0
+    parts: tuple[LossPart, ...] = ()
+    taken: int = 0
+
+    @classmethod
+    def zero(cls) -> GatherState:
+        """The state of no examples."""
+        none = np.zeros(0, np.int64)
+        return cls(TableSums.zero(none, none), np.zeros((1, 1 << 16), np.int64))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return sum(part.examples for part in self.parts)
+
+    def __add__(self, other: GatherState) -> GatherState:
+        return GatherState(
+            self.sums + other.sums,
+            self.histogram + other.histogram,
+            self.problems + other.problems,
+            self.rows + other.rows,
+            tuple(sorted(self.parts + other.parts)),
+            self.taken + other.taken,
+        )
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How examples are gathered: the job's settings, the run that they are written to, who is told
+    of pieces done.
+    """
+
+    settings: LossSettings
+    run: RunStore
+    notify: Callable[[int, int], None] | None = field(default=None, repr=False)
+
+    def done(self, num_bytes: int) -> None:
+        """Say that a piece is done, of which so many bytes were read."""
+        if self.notify is not None:
+            self.notify(1, num_bytes)
+
+    def gather_rows(self, rows: pd.DataFrame, number: int) -> GatherState:
+        """Take in all rows of some examples, in any order; those without a loss are left out."""
+        state = self.gather(*Examples.of_rows(rows, self.settings), f"{number:05d}")
+        self.done(0)
+        return replace(state, taken=len(rows))
+
+    def gather(self, examples: Examples, problems: RowProblems, name: str) -> GatherState:
+        """Take in some examples, whole and sorted, unless some are refused; doing it twice leaves
+        what doing it once does.
+        """
+        rows = len(examples.losses)
+        if problems.total or not rows:
+            return replace(GatherState.zero(), problems=problems, rows=rows)
+        found = Analysis.of(examples, self.settings.alpha)
+        part = write_losses(found, f"{LOSSES}/part-{name}.parquet", self.run)
+        counts = histogram(sort_keys(-found.states.metric), [whole_range(8)])
+        return GatherState(found.sums, counts, problems, rows, (part,))
+
+
+def refine(
+    numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore
+) -> Ints:
+    """Histogram of bins of the metric that hold too many examples."""
+    keys = (sort_keys(-read_columns(losses[number], run, "metric")[0]) for number in numbers)
+    return reduce(add, (histogram(key, bins) for key in keys))
+
+
+def sample_ties(
+    numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore
+) -> TieSample:
+    """A sample of the examples of tied keys, of which there are too many for a part."""
+    return reduce(add, (TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
+
+
+def count_ties(
+    numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore
+) -> Ints:
+    """Per tied key, how many examples lie between its cuts."""
+    return reduce(add, (cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
+
+
+def _keys_and_ids(part: str, run: RunStore) -> tuple[Keys, npt.NDArray[Any]]:
+    metric, ids = read_columns(part, run, "metric", "id")
+    return sort_keys(-metric), ids
+
+
+@dataclass(frozen=True, eq=False)
+class LossSelection:
+    """Which examples are candidates, where those of the same metric are cut, and what the dataset's
+    mean curve is.
+    """
+
+    ranked: tuple[Part, ...]
+    cuts: TieCuts
+    alpha: float
+    iterations: Ints
+    mean: Floats
+    losses: tuple[str, ...]
+    run: RunStore
+    class_names: tuple[str, ...] | None
+
+    def select(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """The examples of the ranking's parts as a table; ``part`` says of which."""
+        return stacked([self._select(number) for number in numbers])
+
+    def _select(self, number: int) -> pd.DataFrame:
+        told = dict(zip(TOLD, read_columns(self.losses[number], self.run, *TOLD), strict=True))
+        everyone, keys = read_losses(self.losses[number], self.run), sort_keys(-told["metric"])
+        part = assign_parts(keys, self.cuts.index(keys, everyone.keys["id"]), self.ranked)
+        rows = np.flatnonzero(part >= 0)
+        examples = everyone.take(rows)
+        columns = {
+            name: examples.keys[name]
+            for name in ("id", LABEL, "subset", "ann_id")
+            if name in examples.keys
+        }
+        crossed = crossed_at(examples, self.alpha, self.iterations, self.mean)
+        chosen = {name: values[rows] for name, values in told.items()}
+        where = {"part": part[rows], "file": np.full(len(rows), number), "row": rows}
+        return pd.DataFrame(where | columns | chosen | {"crossed_at": crossed})
+
+
+def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
+    """A table of :meth:`LossSelection.select` without rows."""
+    keys = columns.meta(text_ids)
+    ints = pd.Series(dtype=np.int64)
+    told = {name: ints if name == "num_losses" else pd.Series(dtype=np.float64) for name in TOLD}
+    names = [name for name in ("id", LABEL, "subset", "ann_id") if name in keys]
+    where = dict.fromkeys(("part", "file", "row"), ints)
+    return pd.DataFrame(where | {name: keys[name] for name in names} | told | {"crossed_at": ints})
+
+
+@dataclass(frozen=True)
+class CandidatePart:
+    """A part of the ranking that lies in the run; ``head`` says of its first rows in which file and
+    row their losses lie.
+    """
+
+    number: int
+    rows: int
+    written: StoredObject
+    head: tuple[tuple[int, int], ...]
+
+
+def candidates_name(number: int) -> str:
+    """Path of a part of the ranking in its run."""
+    return f"candidates/part-{number:05d}.parquet"
+
+
+def rank_candidates(
+    frame: pd.DataFrame,
+    number: int,
+    part: Part,
+    first_rank: int,
+    run: RunStore,
+    class_names: Sequence[str] | None,
+) -> CandidatePart:
+    """Put a part of the ranking in order, take the examples that belong to it, number and write
+    them.
+    """
+    by = ["metric", *(name for name in TIES if name in frame)]
+    frame = frame.sort_values(
+        by, ascending=[False, *(True for _ in by[1:])], kind="stable", ignore_index=True
+    )
+    frame = frame.iloc[: part.take]
+    head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
+    frame = frame.drop(columns=["part", "file", "row"], errors="ignore")
+    frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
+    buffer = BytesIO()
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    table = with_names(table, class_names)
+    pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
+    return CandidatePart(
+        number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head
+    )
+
+
+def rank_shuffled(
+    frame: pd.DataFrame,
+    parts: Sequence[Part],
+    first_ranks: Sequence[int],
+    run: RunStore,
+    class_names: Sequence[str] | None,
+) -> pd.DataFrame:
+    """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written,
+    as a table's row.
+    """
+    number = int(frame.index[0])
+    written = rank_candidates(
+        frame.reset_index(drop=True), number, parts[number], first_ranks[number], run, class_names
+    )
+    return pd.DataFrame({"written": pd.Series([written], dtype=object)})
+
+
+def find_examples(
+    numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore
+) -> tuple[Examples, ...]:
+    """All examples of some ids."""
+    found = []
+    for number in numbers:
+        rows = np.flatnonzero(
+            pd.Series(read_columns(losses[number], run, "id")[0]).isin(ids).to_numpy()
+        )
+        if len(rows):
+            found.append(read_losses(losses[number], run).take(rows))
+    return tuple(found)
+
+
+def examples_at(
+    numbers: Sequence[int], places: Sequence[tuple[int, int]], losses: Sequence[str], run: RunStore
+) -> tuple[tuple[int, Examples], ...]:
+    """Examples by file and row, each with its position in ``places``."""
+    found = []
+    for number in numbers:
+        examples = read_losses(losses[number], run)
+        found += [
+            (k, examples.take(np.array([row])))
+            for k, (file, row) in enumerate(places)
+            if file == number
+        ]
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Dask: graphs, clusters, progress and failures."""

@@ -1,0 +1,1 @@
+"""Runs of any job in an output: locked, done, compared, published and removed."""

@@ -1,0 +1,367 @@
+"""What runs of all jobs have in common: lock and publish, tell failures, time the phases, plan
+tasks, begin the manifest.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from platform import python_version
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from noisydask.checkpoint.block_store import RECEIPTS
+from noisydask.core import compiled
+from noisydask.core.blocks import BLOCKS_IN_MEMORY, DEFAULT_BLOCK_BYTES, plan_tasks
+from noisydask.core.settings import PublishSettings
+from noisydask.engine import graph
+from noisydask.engine.beginning import begin
+from noisydask.engine.progress import Reporter, logger
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.lazily import Lazy
+from noisydask.runs.changed_rows import DamagedRunError
+from noisydask.runs.changes import since
+from noisydask.runs.publish import Publication, publishing
+from noisydask.runs.repeats import identity_of, is_same, is_whole, repeated
+from noisydask.runs.store import FORMAT_VERSION, Output, RunStore, storage_error
+from noisydask.stores.chunks import StoredObject
+from noisydask.stores.fingerprints import Snapshot, check_unchanged, digest
+from noisydask.stores.listing import list_files, version
+from noisydask.stores.locations import Location, is_full, reason
+from noisydask.stores.rows import Rows
+
+if TYPE_CHECKING:
+    from distributed import system
+else:
+    system = Lazy("distributed.system")
+
+Found = TypeVar("Found")
+
+
+@dataclass(kw_only=True)
+class Job(ABC, Generic[Found]):
+    """One run of a job; :meth:`run` is the whole of it.
+
+    Attributes
+    ----------
+    name : str
+        The job, as its manifest and the command call it.
+    evidence : str or None
+        The folder of the output in which it keeps receipts, if it does.
+    reporter : Reporter
+        Shows progress.
+    publish : PublishSettings
+        How the run is locked, published and kept.
+    full : bool
+        Do everything again, though nothing changed since the run before.
+    snapshots : dict of str to Snapshot
+        The inputs that lie in stores as they were listed before anything was read, by name.
+    objects : list of StoredObject
+        What was written so far.
+    timings : dict
+        Seconds of each phase that is over.
+    """
+
+    name: ClassVar[str]
+    evidence: ClassVar[str | None] = None
+    reporter: Reporter
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    full: bool = False
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    objects: list[StoredObject] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+    _begun: bool = False
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Bytes that the job reads, in memory; None where nobody knows before."""
+
+    @property
+    @abstractmethod
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that its inputs need."""
+
+    def begin(self, packages: frozenset[str] = frozenset()) -> None:
+        """Have workers ready that have these packages and those of the inputs; once."""
+        if not self._begun:
+            self._begun = True
+            begin(self.size, self.packages | packages, self.reporter.phase)
+
+    def run(self, output: Output) -> Found:
+        """Do the job while the output is locked; what it found is published then."""
+        started = datetime.now(UTC)
+        if compiled.not_kept:
+            logger.warning(
+                "kernels are compiled anew by each process, which takes seconds: no folder for "
+                "Numba's cache can be written; set NUMBA_CACHE_DIR to one that can"
+            )
+        with (
+            failures_told(output.place),
+            publishing(output, self.publish, self.reporter) as publication,
+        ):
+            self.reporter = publication.reporter
+            self._refuse_other_jobs(publication)
+            self._list_inputs()
+            run, head = publication.run, self._head(publication.run, started)
+            results = self._repeat(publication, head)
+            if results is None:
+                self.begin(output.place.packages)
+                results = self._run(publication)
+                results |= {"changes": self._compare(publication, head | results)}
+                results |= {"objects": [asdict(stored) for stored in sorted(self.objects)]}
+                results |= {"threads": graph.slots(), "evidence": self._evidence(output)}
+            self._check_unchanged()
+            manifest = results | head | self._times(started)
+            run = output.run_store(run.run, manifest.get("repeats"))
+            return self._result(run, publication.publish(manifest))
+
+    def _refuse_other_jobs(self, publication: Publication) -> None:
+        """An output's pointer names the runs of one job: readers, comparisons and gates rely on
+        it.
+        """
+        found = (
+            publication.previous[1].get("job") if publication.previous is not None else self.name
+        )
+        if found != self.name:
+            raise InputError(
+                f"{publication.output.place.shown} holds runs of the job {found!r}; give this "
+                "one an out of its own"
+            )
+
+    def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
+        """What a manifest says of a run before anything is read."""
+        settings, inputs = self._settings(), self._inputs()
+        return {
+            "format_version": FORMAT_VERSION,
+            "run": run.run,
+            "started": started.isoformat(),
+            "versions": dict(_versions()),
+            "job": self.name,
+            "settings": settings,
+            "inputs": inputs,
+            "identity": identity_of(settings, inputs, _versions(), *self._more()),
+        }
+
+    def _times(self, started: datetime) -> dict[str, Any]:
+        finished = datetime.now(UTC)
+        total = round((finished - started).total_seconds(), 4)
+        return {"finished": finished.isoformat(), "seconds": {**self.timings, "total": total}}
+
+    def _evidence(self, output: Output) -> str | None:
+        """The fingerprint of the receipts that an output keeps for the next run."""
+        if self.evidence is None:
+            return None
+        try:
+            found = list_files(output.place / self.evidence / RECEIPTS)
+        except FileNotFoundError:
+            return None
+        return digest([(name, version(info)) for name, info in found.items()])
+
+    def _repeat(self, publication: Publication, head: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a manifest says of results that are those of the run before; None where they may
+        differ, or are not all there.
+        """
+        previous = publication.previous
+        if previous is None or self.full or not is_same(previous[1], head):
+            return None
+        run, before = previous
+        if before.get("evidence") != self._evidence(publication.output):
+            return None  # it is of other inputs, as a run leaves that did not come to its end
+        if not is_whole(run, before):
+            logger.warning("files of the run %s are gone or damaged: it is made anew", run.run)
+            return None
+        self.reporter.phase(f"nothing changed: this run repeats {run.run}")
+        for text in before.get("warnings", ()):
+            self.reporter.warning(text)
+        self._timed("look")
+        return repeated(run, before)
+
+    def _compare(
+        self, publication: Publication, manifest: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What changed since the run before, written into this one; None where that is not
+        known.
+        """
+        if publication.previous is None:
+            return None
+        self.reporter.phase("comparing with the run before")
+        try:
+            changes, objects = since(
+                publication.previous, (publication.run, manifest), self._names()
+            )
+        except DamagedRunError as error:  # which is no reason not to publish a whole one
+            logger.warning("what changed is not known: %s", error)
+            return None
+        self.objects += objects
+        self._timed("changes")
+        return changes
+
+    @abstractmethod
+    def _run(self, publication: Publication) -> dict[str, Any]:
+        """Do the job; what a manifest says of its results."""
+
+    @abstractmethod
+    def _result(self, run: RunStore, manifest: dict[str, Any]) -> Found:
+        """The published run, as the function of the job returns it."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The settings of the job."""
+
+    @abstractmethod
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        """What a manifest says of the inputs, with a fingerprint of each that has one."""
+
+    def _more(self) -> tuple[Any, ...]:
+        """What results follow from besides, in values of JSON."""
+        return ()
+
+    def _names(self) -> Rows | None:
+        """The ids of all examples, where they can be read again."""
+        return None
+
+    def _list_inputs(self) -> None:
+        """List the inputs, where that was not done when they were opened."""
+
+    def _check_unchanged(self) -> None:
+        """List the inputs again; JobError if any is not what it was."""
+        check_unchanged(self.snapshots)
+
+    def _timed(self, phase: str) -> None:
+        now = time.monotonic()
+        self.timings[phase] = round(now - self._last, 4)
+        self._last = now
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """The versions of what the result depends on; looking them up takes longer than a small job's
+    passes do.
+    """
+    packages = (
+        "noisydask",
+        "dask",
+        "distributed",
+        "numpy",
+        "numba",
+        "zarr",
+        "pandas",
+        "pyarrow",
+        "fsspec",
+    )
+    known = {"python": python_version()} | {name: metadata.version(name) for name in packages}
+    try:
+        # An extra, which draws curves.
+        return known | {"matplotlib": metadata.version("matplotlib")}
+    except metadata.PackageNotFoundError:
+        return known
+
+
+@contextmanager
+def failures_told(place: Location) -> Iterator[None]:
+    """Failures of the cluster and of the output's store become errors that are told in one
+    sentence.
+    """
+    try:
+        yield
+    except NoisydaskError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise JobError(f"a worker failed: {reason(error)}") from error
+        if _in_a_shuffle(error):
+            raise JobError(
+                f"a disk is full on which Dask keeps rows while they are sorted. {_SCRATCH}"
+            ) from error
+        if _from(error, "tempfile"):
+            raise JobError(f"no folder for temporary files can be written. {_SCRATCH}") from error
+        if (
+            type(error).__name__ == "P2PConsistencyError"
+        ):  # what other workers say of one that failed
+            raise JobError(
+                "the cluster failed while workers exchanged rows to be sorted: did one die, or "
+                f"is a disk full? {_SCRATCH}"
+            ) from error
+        if getattr(error, "reason", None) == "scheduler-connection-lost" or _from(
+            error, "distributed.comm"
+        ):
+            raise JobError(
+                "the cluster failed: the connection to its scheduler was lost; run the job again"
+            ) from error
+        if isinstance(error, OSError) or reason(error) is not None:
+            raise storage_error(error, place) from error
+        if type(error).__module__.startswith("distributed"):
+            raise JobError(f"the cluster failed: {type(error).__name__}: {error}") from error
+        raise
+
+
+#: Where Dask shuffles.
+_SCRATCH = (
+    "It is that of the workers' local directory, or of the folder that DASK_TEMPORARY_DIRECTORY "
+    "names; free some space there,"
+    " or give another place"
+)
+
+
+def _in_a_shuffle(error: Exception) -> bool:
+    """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the
+    package partd.
+    """
+    if type(error).__name__ == "P2POutOfDiskError":
+        return True
+    return is_full(error) and _from(error, "partd.file")
+
+
+def _from(error: Exception, module: str) -> bool:
+    """Whether an error of the system was raised in a package's module, or one below it."""
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__))
+    return isinstance(error, OSError) and any(f"{name}.".startswith(f"{module}.") for name in names)
+
+
+#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over
+#: evidence.
+SCAN_TASKS, EVIDENCE_TASKS = 32, 2
+
+
+def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
+    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
+    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
+
+
+def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
+    """A pass over all blocks that reads no inputs."""
+    return graph.run_pass(
+        name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS))
+    )
+
+
+def check_memory(block_bytes: int) -> None:
+    """Refuse a plan that does not fit the workers, before the first task."""
+    client = graph.active_client()
+    if client is None:
+        # What the usual block needs any machine has; to ask takes importing all of distributed.
+        if block_bytes > DEFAULT_BLOCK_BYTES and block_bytes > system.MEMORY_LIMIT:
+            raise InputError(
+                f"a block of {block_bytes:,} bytes does not fit this machine's memory, "
+                f"{system.MEMORY_LIMIT:,} bytes"
+            )
+        return
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        need = threads * block_bytes * BLOCKS_IN_MEMORY
+        if limit and need > 0.6 * limit:
+            fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
+            raise InputError(
+                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} "
+                f"threads and {limit:,} bytes;"
+                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller "
+                "chunks, or use larger workers"
+            )

@@ -1,0 +1,204 @@
+"""The output: evidence and runs.
+
+``OUT/evidence`` holds the evidence of all rows. A run is a folder of its own under ``OUT/runs``;
+every object written into it is recorded with its size and checksum. A run that came out as the one
+before refers to the files of that one. :mod:`noisydask.runs.publish` makes a run visible.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from fsspec.implementations.local import LocalFileSystem
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.lazily import Lazy
+from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.listing import first_names
+from noisydask.stores.locations import WRITTEN, Location, blame, cannot_write, explain
+
+if TYPE_CHECKING:
+    from noisydask.checkpoint import evidence_store
+else:
+    evidence_store = Lazy("noisydask.checkpoint.evidence_store")
+
+Array = npt.NDArray[np.generic]
+
+#: The newest format, and the only one that is written; in the first, no run refers to the files of
+#: another. All are read.
+FORMAT_VERSION = 2
+LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
+#: Names that are looked at of a folder that may be somebody else's.
+_FIRST_NAMES = 100
+#: Names of runs: the time and a random tail.
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+class NoRunError(InputError):
+    """There is no finished run, or what tells of it is damaged."""
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """One run's folder.
+
+    Attributes
+    ----------
+    place : Location
+        Where its files lie; those of a run that repeats another lie in the folder of that one.
+    run : str
+        Its name.
+    """
+
+    place: Location
+    run: str
+
+    @property
+    def shown(self) -> str:
+        """The folder of the run itself, without anything secret."""
+        return f"{self.place.shown.rpartition('/')[0]}/{self.run}"
+
+    def array(
+        self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
+    ) -> ChunkedArray:
+        """An array of the run, not yet created."""
+        return ChunkedArray(
+            self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype)
+        )
+
+    def write_array(self, name: str, values: Array) -> list[StoredObject]:
+        """Write a small array in one chunk."""
+        array = self.array(name, values.shape, len(values), values.dtype)
+        return [array.create(), *([array.write_recorded(0, values)] if values.size else [])]
+
+    def write(self, path: str, content: bytes) -> StoredObject:
+        """Write an object."""
+        self.place.fs.pipe_file((self.place / path).path, content)
+        return StoredObject.of(path, content)
+
+    def make_folder(self, path: str | None = None) -> None:
+        """Make a folder of the run, or the run's own, where the file system has such."""
+        if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
+            self.place.fs.makedirs((self.place / path if path else self.place).path, exist_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all that is in it."""
+        self.place.fs.rm((self.place / path).path, recursive=True)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The place of all runs of one dataset."""
+
+    place: Location
+
+    @classmethod
+    def at(cls, url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Output:
+        """Name an output; nothing is touched."""
+        return cls(Location.of(str(url), storage_options, "out"))
+
+    def open_evidence(
+        self,
+        grid: BlockGrid,
+        num_classes: int,
+        dtype: np.dtype[Any],
+        columns: Iterable[str],
+        fresh: bool,
+    ) -> tuple[evidence_store.EvidenceStore, str | None]:
+        """The evidence store of this output, as
+        :func:`noisydask.checkpoint.evidence_store.open_evidence` leaves it.
+        """
+        try:
+            return evidence_store.open_evidence(
+                self.place / "evidence", grid, num_classes, dtype, columns, fresh
+            )
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            raise cannot_write(error, self.place) from error
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds files of others and no sign of ours, between which the files
+        of runs would lie.
+
+        Hidden files do not count: many a tool puts one into an empty folder.
+        """
+        try:
+            names = {name.removesuffix(".new") for name in first_names(self.place, _FIRST_NAMES)}
+            foreign = sorted(name for name in names.difference(WRITTEN) if not name.startswith("."))
+            signs = ("lock.json", LATEST)
+            ours = not foreign or any(
+                sign in names or self.place.fs.exists((self.place / sign).path) for sign in signs
+            )
+        except Exception as error:
+            raise cannot_write(error, self.place) from error
+        if not ours:
+            raise InputError(
+                f"out at {self.place.shown} holds {foreign[0]!r}, which noisydask did not make; "
+                "give a folder that is empty or one that noisydask made"
+            )
+
+    def start_run(self) -> RunStore:
+        """A new run: its name is the time and a random tail, so that no two meet."""
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        return RunStore(self.place / RUNS / run, run)
+
+    def run_store(self, run: Any, repeats: Any = None) -> RunStore:
+        """A run with the folder of its files, of another run where it ``repeats`` one; ValueError
+        if that cannot be a run's name.
+        """
+        for name in (run, repeats or run):
+            if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
+                raise ValueError(f"no run is called {name!r}")
+        return RunStore(self.place / RUNS / (repeats or run), run)
+
+    def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
+        """A finished run and its manifest: the published one, or another by its name.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if name is not None and not RUN_NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd"
+            )
+        try:
+            run = self.run_store(
+                name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"]
+            )
+            manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            if manifest.get("run", run.run) != run.run:
+                raise ValueError("it is the manifest of another run")
+            run = self.run_store(run.run, manifest.get("repeats"))
+        except FileNotFoundError as error:
+            which = f"no finished run {name or ''}".rstrip()
+            raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise NoRunError(
+                f"{self.place.shown}: {LATEST} or the manifest that it names is damaged"
+            ) from error
+        except Exception as error:
+            raise blame(error)(explain(error, self.place, "out")) from error
+        found = manifest.get("format_version")
+        if found not in range(1, FORMAT_VERSION + 1):
+            raise InputError(
+                f"{self.place.shown} has format {found}, this noisydask reads 1 to {FORMAT_VERSION}"
+            )
+        return run, manifest
+
+
+def storage_error(error: BaseException, place: Location) -> JobError:
+    """A failure to write in the middle of a job."""
+    return JobError(str(cannot_write(error, place)))

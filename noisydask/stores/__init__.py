@@ -1,0 +1,1 @@
+"""Places and bytes: arrays and tables opened and read, arrays written, fingerprints."""

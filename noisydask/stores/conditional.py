@@ -1,0 +1,335 @@
+"""Small JSON documents that several drivers may write: each write says what it replaces, and is
+refused if that has changed.
+
+An object store takes a PUT with ``If-None-Match: *`` or ``If-Match: <etag>``; on a local disk a
+lock on a file beside the document does the same. Every document carries a write-id of its own. A
+PUT whose answer is lost is sent again and then meets its own object: whatever a store answered,
+what lies there afterwards says whose write it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import locket
+from fsspec.asyn import sync
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from noisydask.errors import LockedError
+from noisydask.stores.locations import Location
+
+#: Times that a write is tried which the store neither did nor refused.
+_TRIES = 4
+#: Seconds that a local write waits for others, each of which takes milliseconds.
+_MUTEX_SECONDS = 10.0
+_MEMORY = threading.Lock()
+#: Lies beside the documents on a local disk.
+MUTEX = ".mutex"
+
+
+class ConflictError(Exception):
+    """Somebody else has written the document; ``found`` is what lies there now."""
+
+    def __init__(self, found: Seen | None) -> None:
+        super().__init__("somebody else has written it")
+        self.found = found
+
+
+class IgnoredConditionError(Exception):
+    """The store did a write that it had to refuse."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A document as it lay in the store.
+
+    Attributes
+    ----------
+    content : bytes
+        What was read.
+    tag : str
+        The version, by which a write says what it replaces.
+    age : float or None
+        Seconds since it was written, by the clock of the store; None where that does not tell.
+    """
+
+    content: bytes
+    tag: str
+    age: float | None = None
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The document; ValueError if it is none."""
+        value = json.loads(self.content)
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        return value
+
+    @property
+    def write_id(self) -> str | None:
+        """Which write it was; None for one that was not ours."""
+        try:
+            return str(self.value["write"])
+        except (ValueError, KeyError):
+            return None
+
+
+class _Objects(ABC):
+    """How one kind of store reads and writes a document."""
+
+    def __init__(self, place: Location) -> None:
+        self.place = place
+
+    @abstractmethod
+    def get(self) -> Seen | None:
+        """What lies there."""
+
+    @abstractmethod
+    def put(self, content: bytes, tag: str | None) -> str:
+        """Write if the version is still ``tag``, or if there is none; any error if it is not. The
+        new version.
+        """
+
+
+class _S3Objects(_Objects):
+    def get(self) -> Seen | None:
+        fs = self.place.fs
+        bucket, key, _ = fs.split_path(self.place.path)
+        for attempt in range(_TRIES):
+            try:
+                answer = fs.call_s3("get_object", Bucket=bucket, Key=key)
+                content = sync(fs.loop, answer["Body"].read)
+            except FileNotFoundError:
+                return None
+            except Exception:
+                if attempt == _TRIES - 1:
+                    raise
+                _pause(attempt)
+                continue
+            return Seen(content, answer["ETag"], _age(answer))
+        raise AssertionError("unreachable")
+
+    def put(self, content: bytes, tag: str | None) -> str:
+        condition = {"mode": "create"} if tag is None else {"IfMatch": tag}
+        return str(self.place.fs.pipe_file(self.place.path, content, **condition)["ETag"])
+
+
+def _age(answer: Mapping[str, Any]) -> float | None:
+    """Seconds between the modification of an object and the answer that tells of it, both by the
+    store's clock.
+    """
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    modified = answer.get("LastModified")
+    return (
+        None
+        if date is None or modified is None
+        else (parsedate_to_datetime(date) - modified).total_seconds()
+    )
+
+
+class _LocalObjects(_Objects):
+    def get(self) -> Seen | None:
+        try:
+            with open(self.place.path, "rb") as file:
+                content, written = file.read(), os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            return None
+        # The file system's own clock is asked by touching a file: on a network disk it is another
+        # machine's.
+        self.mutex.touch()
+        return Seen(content, _digest(content), self.mutex.stat().st_mtime - written)
+
+    def put(self, content: bytes, tag: str | None) -> str:
+        os.makedirs(os.path.dirname(self.place.path), exist_ok=True)
+        with self._alone():
+            found = self.get()
+            if (found.tag if found else None) != tag:
+                raise FileExistsError(self.place.path)
+            # one name: what a killed process leaves, the next replaces
+            beside = f"{self.place.path}.new"
+            Path(beside).unlink(missing_ok=True)
+            with open(beside, "xb") as file:  # and follows no link
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.place.path)
+        return _digest(content)
+
+    @property
+    def mutex(self) -> Path:
+        """The file whose lock is held while a document is replaced; a killed process lets go of
+        it.
+        """
+        return Path(self.place.path).with_name(MUTEX)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            with locket.lock_file(str(self.mutex), timeout=_MUTEX_SECONDS):
+                yield
+        except locket.LockError as error:
+            raise LockedError(
+                f"a process that does not go on holds {self.mutex} for {_MUTEX_SECONDS:.0f} s; "
+                "let it go on, or end it"
+            ) from error
+
+
+class _MemoryObjects(_Objects):
+    def get(self) -> Seen | None:
+        try:
+            content = self.place.fs.cat_file(self.place.path)
+        except FileNotFoundError:
+            return None
+        return Seen(content, _digest(content))
+
+    def put(self, content: bytes, tag: str | None) -> str:
+        with _MEMORY:
+            found = self.get()
+            if (found.tag if found else None) != tag:
+                raise FileExistsError(self.place.path)
+            self.place.fs.pipe_file(self.place.path, content)
+        return _digest(content)
+
+
+class _PlainObjects(_MemoryObjects):
+    """A store of which no conditional write is known: what was seen is looked at again, then
+    overwritten.
+    """
+
+    def put(self, content: bytes, tag: str | None) -> str:
+        found = self.get()
+        if (found.tag if found else None) != tag:
+            raise FileExistsError(self.place.path)
+        self.place.fs.pipe_file(self.place.path, content)
+        return _digest(content)
+
+
+def _digest(content: bytes) -> str:
+    """The version of a document where the store gives none: its write-id makes each content
+    another.
+    """
+    return sha256(content).hexdigest()
+
+
+def _is_s3(fs: Any) -> bool:
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    return "s3" in protocols and hasattr(fs, "call_s3")
+
+
+def _pause(attempt: int) -> None:
+    """Wait longer each time, and each process for another time."""
+    time.sleep(random.uniform(0.5, 1) * 0.2 * 2**attempt)  # noqa: S311
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON document written under conditions.
+
+    Attributes
+    ----------
+    place : Location
+        Where it lies.
+    unsafe : bool
+        Whether the store may ignore conditions: then what was seen is looked at again just before
+        each write.
+    """
+
+    place: Location
+    unsafe: bool = field(default=False, kw_only=True)
+
+    @cached_property
+    def _objects(self) -> _Objects:
+        fs = self.place.fs
+        if isinstance(fs, LocalFileSystem):
+            return _LocalObjects(self.place)
+        if isinstance(fs, MemoryFileSystem):
+            return _MemoryObjects(self.place)
+        return (
+            _S3Objects(self.place) if _is_s3(fs) and not self.unsafe else _PlainObjects(self.place)
+        )
+
+    def read(self) -> Seen | None:
+        """What lies there now, if anything."""
+        return self._objects.get()
+
+    def write(self, value: Mapping[str, Any], seen: Seen | None) -> Seen:
+        """Replace what was seen, or create the document where nothing was.
+
+        Raises
+        ------
+        ConflictError
+            If something else lies there; nothing was written.
+        """
+        mine = secrets.token_hex(16)
+        content = json.dumps({**value, "write": mine}, indent=1).encode()
+        wanted = seen.tag if seen else None
+        for attempt in range(_TRIES):
+            try:
+                return Seen(content, self._objects.put(content, wanted))
+            except LockedError:
+                raise
+            except Exception as error:
+                failed = error
+            found = self.read()
+            if found is not None and found.write_id == mine:
+                return found
+            if (found.tag if found else None) != wanted:
+                raise ConflictError(found) from failed
+            if isinstance(failed, PermissionError) or attempt == _TRIES - 1:
+                raise failed
+            _pause(attempt)
+        raise AssertionError("unreachable")
+
+    def check_conditions(self, held: Seen) -> None:
+        """Ask the store for two writes that it must refuse; a document of ours, ``held``, lies
+        there.
+
+        What would be written is what lies there already, so that nothing changes where they are
+        done.
+
+        Raises
+        ------
+        IgnoredConditionError
+            If the store does one of them, or knows no conditions.
+        """
+        if isinstance(self._objects, _PlainObjects):
+            raise IgnoredConditionError("no conditional writes are known of this kind of store")
+        for tag, header in ((None, "If-None-Match"), (f'"{"0" * 32}"', "If-Match")):
+            try:
+                self._objects.put(held.content, tag)
+            except Exception as error:
+                if not _refused(error):
+                    raise
+            else:
+                raise IgnoredConditionError(f"it ignores {header}")
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a store says that a condition does not hold; the type of the error differs by
+    server.
+    """
+    answer = getattr(error.__cause__, "response", None) or {}
+    return isinstance(error, FileExistsError) or answer.get("ResponseMetadata", {}).get(
+        "HTTPStatusCode"
+    ) in (409, 412)
+
+
+def knows_no_conditions(error: Exception) -> bool:
+    """Whether a store refuses conditional writes as something that it has not."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 501

@@ -1,0 +1,150 @@
+"""What lies in a store, by one listing: the objects below a path, each with the version that its
+store gives it.
+
+A version is the store's own identity of an object: its ETag, else its size and the time of its last
+change. Objects of stores that tell neither have the version None.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from noisydask.lazily import Lazy
+from noisydask.stores.locations import Location
+
+if TYPE_CHECKING:
+    from zarr import storage
+    from zarr.abc.store import Store
+    from zarr.core import sync
+else:
+    storage, sync = Lazy("zarr.storage"), Lazy("zarr.core.sync")
+
+Listing = Mapping[str, str | None]
+
+#: The version of an object of no bytes: what a failed upload leaves, never a chunk. Some stores
+#: read one as not there.
+EMPTY = "empty"
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def version(info: Mapping[str, Any]) -> str | None:
+    """The version of an object, from what fsspec tells of it.
+
+    Examples
+    --------
+    >>> version({"name": "a", "size": 3, "ETag": '"9b"'})
+    '9b'
+    >>> version({"name": "a", "size": 3, "mtime": 17.5})
+    '3 17.5'
+    """
+    if info.get("size", info.get("Size")) == 0:
+        return EMPTY
+    tag = info.get("ETag") or info.get("etag")
+    if tag:
+        return str(tag).strip('"')
+    time = next((info[name] for name in _TIMES if info.get(name) is not None), None)
+    return None if time is None else f"{info.get('size', info.get('Size'))} {time}"
+
+
+def file_version(found: os.stat_result) -> str:
+    """The version of a local file."""
+    return f"{found.st_size} {found.st_mtime_ns}" if found.st_size else EMPTY
+
+
+def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
+    """Files of a dataset in the natural order of their names, ``part.2`` before ``part.10``, with
+    what fsspec tells of each: a file, or those anywhere in a folder.
+
+    As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called
+    so, is no part of it.
+    """
+    found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+    names = sorted(sorted(found), key=_natural)
+    inside = {name: name[len(place.path) :].strip("/").split("/") for name in names}
+    return {
+        name: found[name]
+        for name, parts in inside.items()
+        if not any(part.startswith((".", "_")) for part in parts)
+    }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A name by which numbers are compared as such.
+
+    Examples
+    --------
+    >>> sorted(["part.10", "part.2", "a"], key=_natural)
+    ['a', 'part.2', 'part.10']
+    """
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def first_names(place: Location, at_most: int) -> list[str]:
+    """Names of what lies directly in a folder; on S3 the first so many, in one request."""
+    fs = place.fs
+    fs.invalidate_cache()
+    try:
+        if hasattr(fs, "call_s3"):
+            bucket, key, _ = fs.split_path(place.path)
+            prefix = f"{key}/" if key else ""
+            answer = fs.call_s3(
+                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=at_most
+            )
+            found = [each["Key"] for each in answer.get("Contents", ())]
+            found += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+            return [path[len(prefix) :].strip("/") for path in found if path != prefix]
+        found = [path.rstrip("/") for path in fs.ls(place.path, detail=False)]
+    except FileNotFoundError:
+        return []
+    # Some stores list a folder in itself, and all do so with a file.
+    return [path.rpartition("/")[2] for path in found if path != place.path.rstrip("/")]
+
+
+def list_array(store: Store, path: str) -> Listing | None:
+    """Objects of a Zarr array by their key, in one listing; None where the store cannot be
+    listed.
+    """
+    while isinstance(store, storage.WrapperStore):
+        store = store._store
+    found: Listing
+    try:
+        if isinstance(store, storage.LocalStore):
+            found = _local(str(store.root / path))
+        elif isinstance(store, storage.FsspecStore):
+            found = sync.sync(_fsspec(store, path))
+        else:
+            found = sync.sync(_keys(store, path))
+    except (PermissionError, NotImplementedError):
+        return None
+    # A store that does not even list what was opened (plain HTTP) tells nothing by what else it
+    # leaves out.
+    return found if "zarr.json" in found or ".zarray" in found else None
+
+
+def _local(root: str) -> Listing:
+    found, waiting = {}, [""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(f"{folder}{entry.name}/")
+                else:
+                    found[folder + entry.name] = file_version(entry.stat())
+    return found
+
+
+async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:
+    root = "/".join(part for part in (store.path.rstrip("/"), path) if part)
+    store.fs.invalidate_cache()
+    found = await store.fs._find(root, detail=True)
+    prefix = root.strip("/") + "/"
+    return {name.strip("/").removeprefix(prefix): version(info) for name, info in found.items()}
+
+
+async def _keys(store: Store, path: str) -> Listing:
+    prefix = f"{path}/" if path else ""
+    return {key.removeprefix(prefix): None async for key in store.list_prefix(prefix)}

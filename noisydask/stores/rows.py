@@ -1,0 +1,344 @@
+"""Rows that live in a store travel to the workers as a small description and are read there, a
+range at a time: what all kinds have in common, and Zarr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+from math import prod
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore, StorePath, WrapperStore
+
+from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.stores.conversion import native
+from noisydask.stores.counting import ByteCount
+from noisydask.stores.declared import check_rows
+from noisydask.stores.hints import cannot_be_read, not_of_data
+from noisydask.stores.listing import Listing, list_array
+from noisydask.stores.locations import packages_of, reason, shown
+from noisydask.stores.zarr_arrays import OpenArray
+
+Array = npt.NDArray[np.generic]
+
+
+class Chunk(NamedTuple):
+    """An object that rows lie in: its key below the array, the rows, and which part of each of
+    them.
+
+    Attributes
+    ----------
+    key : str
+        Its path below the array; empty for a file that is the array.
+    start, stop : int
+        Rows in it that were asked for.
+    rest : tuple of slice
+        Its part of the other axes.
+    """
+
+    key: str
+    start: int
+    stop: int
+    rest: tuple[slice, ...] = ()
+
+
+#: What may be the cause where rows are not what was declared.
+CHANGED = "it changed after it was opened: run the job again"
+
+
+class UnreadableError(JobError):
+    """Stored rows that cannot be decoded: reading them again will not help."""
+
+
+@dataclass(kw_only=True)
+class Rows(ABC):
+    """Rows of an array in a store, read a range at a time.
+
+    Attributes
+    ----------
+    url : str
+        Where they are, without anything secret.
+    shape : tuple of int
+        Shape of the array.
+    dtype : dtype
+        Its type, in the byte order of this machine whatever the store has.
+    chunk_rows : int
+        Rows that the store keeps together.
+    chunk_columns : int
+        Columns that it keeps together; 0 where rows are always whole.
+    name : str
+        What errors call the input.
+    """
+
+    url: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_rows: int = 1
+    chunk_columns: int = 0
+    name: str = ""
+    fetched: ByteCount = field(default_factory=ByteCount, repr=False)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows ``start`` to ``stop``, as far as there are such, compared with what was there when
+        the array was opened.
+        """
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        try:
+            rows = self._decoded(start, stop)
+            rows = rows.astype(native(rows.dtype), copy=False)
+            declared = (stop - start, *self.shape[1:]), self.dtype
+            check_rows((rows.shape, rows.dtype), declared, self.where(start, stop), CHANGED)
+            return rows
+        except NoisydaskError:
+            raise
+        except Exception as error:  # no InputError: the job was begun, the array was there
+            why = reason(error) or cannot_be_read(error)
+            raise JobError(f"{self.where(start, stop)}: {why}") from error
+
+    def where(self, start: int, stop: int) -> str:
+        """Rows ``start`` to ``stop`` as errors name them."""
+        source = f"{self.name} at {self.url}" if self.name else self.url
+        return f"{source}, rows {start:,} to {stop - 1:,}"
+
+    def _refuse_another(self, start: int, stop: int) -> None:
+        """Refuse what lies in the place of the array that was opened, if it is another one."""
+        try:
+            now = self.reopened()
+        except InputError:
+            raise
+        except Exception:
+            return  # gone or damaged, as its chunks will tell
+        where = self.where(start, stop)
+        check_rows((now.shape, now.dtype), (self.shape, self.dtype), where, CHANGED)
+        if now.layout != self.layout:
+            raise InputError(f"{where}: it is stored in other chunks now; {CHANGED}")
+
+    def _decoded(self, start: int, stop: int) -> Array:
+        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by
+        one.
+        """
+        try:
+            return self._read(start, stop)
+        except Exception as error:
+            if isinstance(error, NoisydaskError) or not_of_data(error):
+                raise
+        self._refuse_another(start, stop)
+        for chunk in self.chunks(start, stop):
+            try:
+                self._read_chunk(chunk)
+            except Exception as error:
+                if isinstance(error, NoisydaskError) or not_of_data(error):
+                    raise
+                where = f"chunk {shown(chunk.key)}, " if chunk.key else ""
+                raise UnreadableError(
+                    f"{self.url}: {where}rows {chunk.start:,} to {chunk.stop - 1:,} cannot be read"
+                    f" ({type(error).__name__}); is it damaged?"
+                ) from error
+        return self._read(start, stop)  # what came was cut short on its way
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        """What a chunk holds of its rows."""
+        return self._read(chunk.start, chunk.stop)
+
+    @abstractmethod
+    def reopened(self) -> Rows:
+        """Open what lies there now."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all rows in memory."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    @abstractmethod
+    def packages(self) -> frozenset[str]:
+        """Packages, beside those that noisydask requires, that a worker needs to read the rows."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """What decides, beside the content of the objects, which rows they hold: path, type,
+        chunks, codecs.
+        """
+
+    @property
+    def fill(self) -> Any:
+        """What rows read as whose chunk is not stored, where that may be."""
+        return None
+
+    @abstractmethod
+    def objects(self) -> Listing | None:
+        """Versions of all stored objects by their key, in one listing; None where the store cannot
+        be listed.
+        """
+
+    @abstractmethod
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """The objects that hold rows ``start`` to ``stop``, with what they hold of these."""
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> Array:
+        """Rows as they are stored, counted in :attr:`fetched`."""
+
+    def take_bytes_read(self) -> int:
+        """Stored bytes fetched since the last call; a Parquet column, small beside the
+        probabilities, counts none.
+        """
+        return self.fetched.take()
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of this input; nothing secret."""
+        return {
+            "url": self.url,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "chunk_rows": self.chunk_rows,
+        }
+
+
+@dataclass(kw_only=True)
+class ZarrRows(Rows):
+    """Rows of a Zarr array, format 2 or 3, chunked or sharded; of all its columns, or of a window
+    of them.
+    """
+
+    source: OpenArray = field(repr=False)
+    window: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any], url: str) -> ZarrRows:
+        """Take an open array, to be read by the fastest pipeline, its bytes counted."""
+        if not array.shape:
+            raise InputError(f"{url} holds a single number, not rows")
+        fetched = ByteCount()
+        source = OpenArray(array, url, fetched)
+        array = source.array  # opened here: what is wrong with it is said now
+        return cls(
+            url=url,
+            shape=array.shape,
+            dtype=native(array.dtype),
+            chunk_rows=(array.shards or array.chunks)[0],
+            chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
+            fetched=fetched,
+            source=source,
+        )
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The array, open."""
+        return self.source.array
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The package that the store is of."""
+        return packages_of(self.source.store)
+
+    def columns(self, first: int, last: int) -> Self:
+        """These rows with some of their columns only; the bytes read count here as well."""
+        return replace(self, shape=(self.shape[0], last - first), window=(first, last))
+
+    def reopened(self) -> ZarrRows:
+        """Read the metadata again."""
+        place = StorePath(self.source.store, self.array.path)
+        now = ZarrRows.of(zarr.open_array(place, mode="r"), self.url)
+        first, last = self.window or (0, now.chunk_columns)
+        return now.columns(first, min(last, now.shape[1])) if self.window else now
+
+    def _read(self, start: int, stop: int) -> Array:
+        rows = cast(
+            Array,
+            self.array[start:stop]
+            if self.window is None
+            else self.array[start:stop, slice(*self.window)],
+        )
+        if self.source.by_itself:
+            self._count_files(start, stop)
+        return rows
+
+    @property
+    def layout(self) -> str:
+        """The path, and the metadata without the length and the user's attributes."""
+        metadata = dict(self.array.metadata.to_dict())
+        for name in ("shape", "attributes"):
+            metadata.pop(name, None)
+        store: Any = self.array.store
+        while isinstance(store, WrapperStore):
+            store = store._store
+        local = isinstance(store, LocalStore)  # of which there are several spellings
+        root = (
+            os.path.realpath(store.root)
+            if local
+            else getattr(store, "root", None) or getattr(store, "path", "")
+        )
+        return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
+
+    @property
+    def fill(self) -> Any:
+        """The array's fill value."""
+        return self.array.fill_value
+
+    def objects(self) -> Listing | None:
+        """Chunks (or shards) and metadata."""
+        return list_array(self.array.store, self.array.path)
+
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """Chunks, or shards where there are such."""
+        sizes = self.array.shards or self.array.chunks
+        others = [
+            range(-(-n // size)) for n, size in zip(self.array.shape[1:], sizes[1:], strict=True)
+        ]
+        if self.window is not None:
+            others[0] = range(self.window[0] // sizes[1], -(-self.window[1] // sizes[1]))
+        rests = [
+            (
+                other,
+                tuple(
+                    slice(k * size, (k + 1) * size)
+                    for k, size in zip(other, sizes[1:], strict=True)
+                ),
+            )
+            for other in product(*others)
+        ]
+        key = self.array.metadata.encode_chunk_key
+        for first in range(start // sizes[0], -(-stop // sizes[0])):
+            low, high = max(start, first * sizes[0]), min(stop, (first + 1) * sizes[0])
+            for other, rest in rests:
+                yield Chunk(key((first, *other)), low, high, rest)
+
+    def _read_chunk(self, chunk: Chunk) -> Array:
+        return cast(Array, self.array[(slice(chunk.start, chunk.stop), *chunk.rest)])
+
+    def _count_files(self, start: int, stop: int) -> None:
+        """What a pipeline fetched that reads files by itself."""
+        root = cast(LocalStore, self.array.store).root / self.array.path
+        for chunk in self.chunks(start, stop):
+            try:
+                self.fetched.add(os.stat(root / chunk.key).st_size)
+            except FileNotFoundError:
+                continue  # a chunk that is all fill value has no object
+
+
+def read_rows(
+    rows: Rows, start: int, stop: int, skip: bool
+) -> tuple[Array, tuple[tuple[int, int], ...]]:
+    """Rows, and with ``skip`` the ranges of those that cannot be decoded, which are zeros then."""
+    try:
+        return rows.read(start, stop), ()
+    except UnreadableError:
+        if not skip:
+            raise
+    values, unread = np.zeros((stop - start, *rows.shape[1:]), rows.dtype), []
+    for low, high in sorted({(chunk.start, chunk.stop) for chunk in rows.chunks(start, stop)}):
+        try:
+            values[low - start : high - start] = rows.read(low, high)
+        except UnreadableError:
+            unread.append((low, high))
+    return values, tuple(unread)
