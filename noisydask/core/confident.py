@@ -19,15 +19,11 @@ from noisydask.core.compiled import kernel
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.core.shapes import check_columns, check_range, check_shape
-from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
+from noisydask.core.thresholds import CLIPPING_LOWER_BOUND, FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 Columns = Mapping[str, npt.NDArray[Any]]
-
-
-#: Least divisor, as in cleanlab.
-CLIPPING_LOWER_BOUND = 1e-6
 
 
 @dataclass(frozen=True)

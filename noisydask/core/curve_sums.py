@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.dynamics_kernel import LIMB_BITS, NUM_LIMBS, UNIT_BITS
+from noisydask.core.ema import LIMB_BITS, NUM_LIMBS, UNIT_BITS
 from noisydask.errors import InputError
 
 Floats = npt.NDArray[np.float64]

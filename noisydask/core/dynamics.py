@@ -11,22 +11,18 @@ examples are added. Pure: NumPy and Numba only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
-from noisydask.core.dynamics_kernel import (
-    LARGEST_LOSS,
-    LossProblem,
-    advance_dense,
-    crossings_dense,
-    curves_dense,
-)
+from noisydask.core.dynamics_kernel import advance_dense, crossings_dense, curves_dense
+from noisydask.core.ema import LARGEST_LOSS, LossProblem
 from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
 from noisydask.core.shapes import check_columns, check_shape
+from noisydask.core.statistics import ExampleStates, loss_dtype
 from noisydask.core.whole_numbers import whole_numbers
 
 __all__ = [
@@ -52,79 +48,6 @@ _PLAIN_LIMIT = 1 << 20
 _WINDOW_BYTES, _WINDOW_LABELS = 1 << 18, 64
 #: Labels whose values lie this close together are told apart by a table.
 _SPAN = 1 << 20
-
-
-@dataclass
-class ExampleStates:
-    """What is known of consecutive examples after their losses so far, as columns of one length.
-
-    Attributes
-    ----------
-    ema, total, squares : ndarray of float64, (n,)
-        The EMA; the sum of the losses' distances to the first one, and that of their squares. The
-        variance from these loses no more than a factor of the number of losses, whatever they are.
-    first, last, smallest : ndarray, (n,), float32 or float64 as the losses
-        First, last and smallest loss; meaningless where there is none.
-    count : ndarray of int32, (n,)
-        Number of recorded losses.
-    """
-
-    ema: Floats
-    total: Floats
-    squares: Floats
-    first: Array
-    last: Array
-    smallest: Array
-    count: npt.NDArray[np.int32]
-
-    @classmethod
-    def dtypes(cls, dtype: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
-        """Type of each column for losses of ``dtype``."""
-        loss = loss_dtype(dtype)
-        kinds = dict.fromkeys(("first", "last", "smallest"), loss) | {"count": np.dtype(np.int32)}
-        return {field.name: kinds.get(field.name, np.dtype(np.float64)) for field in fields(cls)}
-
-    @classmethod
-    def empty(cls, rows: int, dtype: npt.DTypeLike) -> ExampleStates:
-        """States before the first loss."""
-        return cls(**{name: np.zeros(rows, kind) for name, kind in cls.dtypes(dtype).items()})
-
-    def columns(self) -> dict[str, Array]:
-        """All columns by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def part(self, rows: slice | Ints) -> ExampleStates:
-        """Some of the examples; a view where they are a slice."""
-        return ExampleStates(**{name: column[rows] for name, column in self.columns().items()})
-
-    @property
-    def metric(self) -> Floats:
-        """The EMA by which examples are ranked; NaN without any loss."""
-        return np.where(self.count > 0, self.ema, np.nan)
-
-    def statistics(self) -> dict[str, Array]:
-        """Columns of the ranking: number, mean, population variance, minimum and last of the
-        losses.
-        """
-        count = np.maximum(self.count, 1)
-        distance = self.total / count
-        values = {
-            "mean_loss": self.first + distance,
-            "variance": np.maximum(self.squares / count - distance * distance, 0.0),
-            "min_loss": self.smallest.astype(np.float64),
-            "last_loss": self.last.astype(np.float64),
-        }
-        some = self.count > 0
-        return {"num_losses": self.count.astype(np.int64)} | {
-            k: np.where(some, v, np.nan) for k, v in values.items()
-        }
-
-
-def loss_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else
-    float32.
-    """
-    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:

@@ -9,39 +9,28 @@ no bit depends on the tile that a row comes in.
 
 from __future__ import annotations
 
-import math
-from enum import IntEnum
-
 import numpy as np
 
 from noisydask.core.compiled import kernel
+from noisydask.core.ema import (
+    HIGH,
+    HIGH_BITS,
+    LARGEST_LOSS,
+    LOW,
+    LOW_BITS,
+    NEGATIVE,
+    NONE,
+    NUM_LIMBS,
+    PLAIN,
+    TOO_LARGE,
+    add_fixed,
+    advance_one,
+    as_summed,
+)
 from noisydask.core.transpose import turn
 
-#: Sums are kept in integers: an EMA counts in units of ``2 ** -60``, by limbs of 40 bits.
-LIMB_BITS, NUM_LIMBS, UNIT_BITS = 40, 5, 60
-#: The largest loss that is accepted (float32's largest), which five limbs hold for any number of
-#: examples.
-LARGEST_LOSS = float(np.finfo(np.float32).max)
-
-# Below this, an EMA is cut into two limbs by adding and subtracting: what is added leaves the
-# rounded value in the low bits of the sum, which are added up as they are.
-_PLAIN = float(1 << 20)
-_HIGH, _LOW = 1.5 * 2.0**32, 1.5 * 2.0**-8
-_HIGH_BITS, _LOW_BITS = (int(np.float64(value).view(np.int64)) for value in (_HIGH, _LOW))
 _LANES, _STEPS = 64, 32
-_UNITS = tuple(2.0 ** (LIMB_BITS * k - UNIT_BITS) for k in range(NUM_LIMBS))
 _GAPS, _HUGE = 1, 2
-
-
-class LossProblem(IntEnum):
-    """Why a loss was refused."""
-
-    NONE = 0
-    NEGATIVE = 1
-    TOO_LARGE = 2
-
-
-NONE, NEGATIVE, TOO_LARGE = (int(problem) for problem in LossProblem)
 
 
 @kernel()
@@ -89,7 +78,7 @@ def _note(losses, i, first, last, smallest, count):
             count[i] += 1
             last[i] = abs(value)
             smallest[i] = min(smallest[i], abs(value))
-            huge = huge or value >= _PLAIN
+            huge = huge or value >= PLAIN
     return problem, huge
 
 
@@ -137,9 +126,9 @@ def _look(
     for i in range(start, stop):
         low, high = _extremes(bits, i)
         there = width if high < limit else _there(losses, bits, limit, i)
-        if there < 0 or ema[i] >= _PLAIN:
+        if there < 0 or ema[i] >= PLAIN:
             problems[i], huge = _note(losses, i, first, last, smallest, count)
-            kinds[i - start] = _HUGE if huge or ema[i] >= _PLAIN else _GAPS
+            kinds[i - start] = _HUGE if huge or ema[i] >= PLAIN else _GAPS
             continue
         kinds[i - start] = 0 if there == width else _GAPS
         if there:
@@ -163,11 +152,11 @@ def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low
             distance = value - first[k]
             total[k] += distance
             squares[k] += distance * distance
-            rounded = now + _HIGH
+            rounded = now + HIGH
             above += np.float64(rounded).view(np.int64)
-            below += np.float64((now - (rounded - _HIGH)) + _LOW).view(np.int64)
-        high[s] += above - lanes * _HIGH_BITS
-        low[s] += below - lanes * _LOW_BITS
+            below += np.float64((now - (rounded - HIGH)) + LOW).view(np.int64)
+        high[s] += above - lanes * HIGH_BITS
+        low[s] += below - lanes * LOW_BITS
 
 
 @kernel()
@@ -185,46 +174,13 @@ def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low,
             total[k] += distance
             squares[k] += distance * distance
             now = after if valid else 0.0
-            rounded = now + _HIGH
+            rounded = now + HIGH
             above += np.float64(rounded).view(np.int64)
-            below += np.float64((now - (rounded - _HIGH)) + _LOW).view(np.int64)
+            below += np.float64((now - (rounded - HIGH)) + LOW).view(np.int64)
             there += np.int64(valid)
-        high[s] += above - lanes * _HIGH_BITS
-        low[s] += below - lanes * _LOW_BITS
+        high[s] += above - lanes * HIGH_BITS
+        low[s] += below - lanes * LOW_BITS
         counts[s] += there
-
-
-@kernel()
-def add_fixed(value, limbs, code, step):
-    """Add an EMA of any size, rounded to a multiple of ``2 ** -60``, to the limbs of a code and
-    iteration.
-    """
-    if value >= _PLAIN:
-        for limb in range(NUM_LIMBS - 1, 1, -1):
-            whole = math.floor(value / _UNITS[limb])
-            value -= whole * _UNITS[limb]
-            limbs[limb, code, step] += np.int64(whole)
-    rounded = value + _HIGH
-    limbs[1, code, step] += np.float64(rounded).view(np.int64) - _HIGH_BITS
-    limbs[0, code, step] += (
-        np.float64((value - (rounded - _HIGH)) + _LOW).view(np.int64) - _LOW_BITS
-    )
-
-
-@kernel()
-def as_summed(value):
-    """An EMA as :func:`add_fixed` counts it: what the mean of equal values is, to the last bit."""
-    if value >= _PLAIN:
-        return value
-    high = (value + _HIGH) - _HIGH
-    return high + (((value - high) + _LOW) - _LOW)
-
-
-@kernel()
-def advance_one(value, alpha, ema, first, total, squares):
-    """EMA and sums of one example after one more loss: the arithmetic of all loops."""
-    distance = value - first
-    return (1.0 - alpha) * ema + alpha * value, total + distance, squares + distance * distance
 
 
 @kernel()

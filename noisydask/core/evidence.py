@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, scan_tiles
+from noisydask.core.scores import SCORES
 from noisydask.core.shapes import check_columns, check_shape
 
 Array = npt.NDArray[np.generic]
@@ -141,13 +142,13 @@ def columns_for(
     ('top2', 'p_top2', 'p_rest', 'entropy')
     """
     columns: tuple[str, ...] = _BASE
-    if joint or quality_score == "normalized_margin":
+    score = SCORES[quality_score]
+    if joint or score.second == "other":
         columns += _SECOND
         if num_classes * np.dtype(dtype).itemsize > 3 * _FULL_BYTES:
             columns += _THIRD
     columns += ("p_sum",) if adjust_pred_probs else ()
-    columns += ("entropy",) if quality_score == "confidence_weighted_entropy" else ()
-    return columns
+    return columns + tuple(name for name in score.columns if name not in columns)
 
 
 def scan_rows(

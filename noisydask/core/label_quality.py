@@ -7,18 +7,14 @@ The scores are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.confident import CLIPPING_LOWER_BOUND, bound_of_rest, slices
+from noisydask.core.confident import bound_of_rest, slices
+from noisydask.core.scores import SCORES, Columns, Floats, Score
 from noisydask.core.shapes import check_columns, check_shape
 from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
-
-Floats = npt.NDArray[np.floating]
-Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
@@ -49,9 +45,8 @@ def label_quality(
         Evidence of n rows.
     thresholds : ndarray of float64, (K,)
         Confident thresholds, used only with ``adjust_pred_probs``.
-    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
-        ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised
-        entropy / ``P[given]``.
+    quality_score : str
+        One of :data:`noisydask.core.scores.SCORES`.
     adjust_pred_probs : bool
         Subtract each class's threshold first, shift and renormalise, as cleanlab's
         ``adjust_pred_probs`` does.
@@ -75,27 +70,17 @@ def label_quality(
     if pred_probs is not None:
         check_shape("pred_probs", pred_probs, (rows, len(thresholds)))
     unresolved = np.zeros(rows, bool)
-    scores: Floats = columns["p_given"].copy()
-    refused = columns["given"] == len(thresholds)
+    score = SCORES[quality_score]
     if adjust_pred_probs:
-        scores, unresolved = _adjusted(columns, thresholds, quality_score, pred_probs)
-    elif quality_score == "normalized_margin":
-        scores = (scores - _best_other(columns) + scores.dtype.type(1)) / scores.dtype.type(2)
-    elif quality_score == "confidence_weighted_entropy":
-        ratio = columns["entropy"] / np.maximum(scores.astype(np.float64), CLIPPING_LOWER_BOUND)
-        with np.errstate(invalid="ignore"):
-            scores = np.where(ratio > 0, np.log1p(ratio) / ratio, 1.0).astype(scores.dtype)
-    scores[refused] = np.nan
+        scores, unresolved = _adjusted(columns, thresholds, score, pred_probs)
+    else:
+        scores = score.of_evidence(columns)
+    scores[columns["given"] == len(thresholds)] = np.nan
     return scores, unresolved
 
 
-def _best_other(columns: Columns) -> Floats:
-    """Largest probability of a class that is not the given one."""
-    return np.where(columns["given"] == columns["top1"], columns["p_top2"], columns["p_top1"])
-
-
 def _adjusted(
-    columns: Columns, thresholds: Floats, quality_score: str, pred_probs: Floats | None
+    columns: Columns, thresholds: Floats, score: Score, pred_probs: Floats | None
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Scores of probabilities less their class's threshold, shifted by the largest threshold and
     renormalised.
@@ -108,8 +93,8 @@ def _adjusted(
     total[given == num_classes] = 1.0
     own = columns["p_given"] - less[given] + shift
     unresolved = np.zeros(len(own), bool)
-    if quality_score == "self_confidence":
-        return own / total, unresolved
+    if score.second is None:
+        return score.finish(own / total), unresolved
     nothing = -np.inf if num_classes > 1 else -shift
     named = [
         np.where(columns[top] == given, nothing, columns[p] - thresholds[columns[top]])
@@ -125,4 +110,4 @@ def _adjusted(
             whole = pred_probs[rows] - thresholds
             whole[np.arange(len(rows)), given[rows]] = -np.inf
             other[rows] = whole.max(axis=1)
-    return (own / total - (other + shift) / total + 1) / 2, unresolved
+    return score.finish(own / total, (other + shift) / total), unresolved

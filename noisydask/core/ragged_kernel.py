@@ -1,7 +1,7 @@
 """The kernels of the loss dynamics over losses that lie example after example. See
 :mod:`noisydask.core.dynamics`.
 
-An example is advanced by the arithmetic of :mod:`noisydask.core.dynamics_kernel`, so that a table
+An example is advanced by the arithmetic of :mod:`noisydask.core.ema`, so that a table
 and an array of the same losses have the same answers, bit for bit.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from noisydask.core.compiled import kernel
-from noisydask.core.dynamics_kernel import (
+from noisydask.core.ema import (
     LARGEST_LOSS,
     NEGATIVE,
     NUM_LIMBS,

@@ -17,6 +17,8 @@ from noisydask.core.row_kernel import FIXED_POINT
 
 #: Subtracted from a threshold before a probability is compared with it, as cleanlab does.
 FLOATING_POINT_COMPARISON = 1e-6
+#: Least divisor, as in cleanlab.
+CLIPPING_LOWER_BOUND = 1e-6
 #: Thresholds are never below this.
 LOWER_BOUND = 2 * FLOATING_POINT_COMPARISON
 #: Stands for the threshold of a class without examples: no probability reaches it.

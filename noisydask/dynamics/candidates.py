@@ -167,7 +167,7 @@ def _select_block(
 
 def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:
     """Rows of the ranking, in the order given."""
-    return told.assign(metric=states.metric, **states.statistics())
+    return told.assign(**states.statistics())
 
 
 def empty_selection(data: LossData, ids: np.dtype[Any]) -> pd.DataFrame:

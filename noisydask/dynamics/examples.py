@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +24,7 @@ from noisydask.core.dynamics import (
     table_curves,
 )
 from noisydask.core.settings import LossSettings
+from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums, distinct
 from noisydask.dynamics.row_problems import FIRST_ROWS, RowProblem, RowProblems, recorded
 
@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 #: What an example is, the column that says its label, and the one that numbers rows.
 EXAMPLE, LABEL, ROW = ("id", "subset", "ann_id"), "label", "row"
 #: What is told of an example, in the order of its columns.
-TOLD = ("metric", "num_losses", "mean_loss", "variance", "min_loss", "last_loss")
+TOLD = tuple(statistic.name for statistic in STATISTICS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,11 +237,6 @@ class Analysis:
         sums = TableSums.zero(labels, iterations)
         advance_table(states, examples.starts, examples.losses, steps, alpha, sums.sums, codes)
         return cls(examples, states, sums)
-
-    @cached_property
-    def told(self) -> dict[str, Array]:
-        """What is told of each example, by the names of :data:`TOLD`."""
-        return {"metric": self.states.metric, **self.states.statistics()}
 
 
 def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats) -> Ints:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from noisydask.dynamics.examples import EXAMPLE, LABEL, TOLD, Analysis, Examples
+from noisydask.dynamics.examples import EXAMPLE, LABEL, Analysis, Examples
 from noisydask.runs.store import RunStore
 from noisydask.stores.chunks import StoredObject
 
@@ -38,7 +38,7 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
     """Write a part; doing it twice leaves what doing it once does."""
     found = analysis.examples
     offsets = pa.array(found.starts.astype(np.int32))
-    columns = {**found.keys, **{told: analysis.told[told] for told in TOLD}}
+    columns = {**found.keys, **analysis.states.statistics()}
     arrays = {column: pa.array(values) for column, values in columns.items()}
     arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(found.iterations))
     arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
 from noisydask.core.settings import LossSettings
+from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums
 from noisydask.dynamics.class_names import with_names
 from noisydask.dynamics.examples import (
@@ -190,7 +191,7 @@ def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
     """A table of :meth:`LossSelection.select` without rows."""
     keys = columns.meta(text_ids)
     ints = pd.Series(dtype=np.int64)
-    told = {name: ints if name == "num_losses" else pd.Series(dtype=np.float64) for name in TOLD}
+    told = {statistic.name: pd.Series(dtype=statistic.dtype) for statistic in STATISTICS}
     names = [name for name in ("id", LABEL, "subset", "ann_id") if name in keys]
     where = dict.fromkeys(("part", "file", "row"), ints)
     return pd.DataFrame(where | {name: keys[name] for name in names} | told | {"crossed_at": ints})

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.core.ranking import Part
+from noisydask.core.statistics import STATISTICS
 from noisydask.dynamics.class_names import with_names
 from noisydask.issues.tables import WrittenPart
 from noisydask.runs.store import RunStore
@@ -34,12 +35,7 @@ COLUMNS = (
     "label",
     "subset",
     "ann_id",
-    "metric",
-    "num_losses",
-    "mean_loss",
-    "variance",
-    "min_loss",
-    "last_loss",
+    *(statistic.name for statistic in STATISTICS),
     "crossed_at",
 )
 
