@@ -15,10 +15,10 @@ import pytest
 from layouts import make
 
 import noisydask
-from noisydask.cli import showing
 from noisydask.cli.app import main
-from noisydask.cli.printing import Printer
-from noisydask.report.curves import sparkline
+from noisydask.dynamics.curves import sparkline
+from noisydask.report import showing
+from noisydask.report.printing import Printer
 
 
 def wide(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ ROOT = Path(noisydask.__file__).parent
 ROOMS = (
     "core",
     "stores",
-    "report",
     "checkpoint",
     "engine",
     "runs",
@@ -25,6 +24,7 @@ ROOMS = (
     "dynamics",
     "consensus",
     "compat",
+    "report",
     "demo",
     "faults",
     "bench",

@@ -16,7 +16,7 @@ from rich.console import Console
 import noisydask
 from noisydask.cli import app as cli
 from noisydask.cli.app import main
-from noisydask.cli.printing import Printer
+from noisydask.report.printing import Printer
 
 LABELS = np.array([1, 1, 0, 1, 1, 0])
 #: Two rows are far surer than four decimals tell, against their labels.

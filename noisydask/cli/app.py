@@ -24,8 +24,11 @@ from noisydask.cli.options import (
     StorageOptions,
     takes,
 )
-from noisydask.cli.printing import printable, replace_what_cannot_be_printed
-from noisydask.cli.showing import (
+from noisydask.errors import GateError, InputError, NoisydaskError
+from noisydask.interrupts import Interrupted, interruptible
+from noisydask.lazily import Lazy
+from noisydask.report.printing import printable, replace_what_cannot_be_printed
+from noisydask.report.showing import (
     Form,
     err_console,
     out_console,
@@ -33,24 +36,23 @@ from noisydask.cli.showing import (
     run_as_json,
     show_run,
 )
-from noisydask.errors import GateError, InputError, NoisydaskError
-from noisydask.interrupts import Interrupted, interruptible
-from noisydask.lazily import Lazy
 
 if TYPE_CHECKING:
     import dask
 
-    from noisydask.cli import console_changes, console_runs, nightly, nightly_config, overrides
+    from noisydask.cli import nightly, nightly_config, overrides
     from noisydask.cli.nightly_config import NightlyConfig
     from noisydask.engine import beginning, progress
     from noisydask.engine import config as configs
     from noisydask.engine.config import ClusterConfig, Config, PublishConfig
     from noisydask.engine.progress import Reporter
+    from noisydask.report import changes as console_changes
+    from noisydask.report import runs as console_runs
     from noisydask.runs import changes, store
 else:
     dask, configs = Lazy("dask"), Lazy("noisydask.engine.config")
-    console_changes = Lazy("noisydask.cli.console_changes")
-    console_runs = Lazy("noisydask.cli.console_runs")
+    console_changes = Lazy("noisydask.report.changes")
+    console_runs = Lazy("noisydask.report.runs")
     nightly, overrides = Lazy("noisydask.cli.nightly"), Lazy("noisydask.cli.overrides")
     nightly_config = Lazy("noisydask.cli.nightly_config")
     beginning, changes = Lazy("noisydask.engine.beginning"), Lazy("noisydask.runs.changes")

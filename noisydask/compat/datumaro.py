@@ -21,11 +21,11 @@ import pandas as pd
 
 from noisydask.core.choices import OnDuplicate, PlotMode, RaiseOrSkip, TrackingLossType
 from noisydask.core.settings import LossSettings
+from noisydask.dynamics.curves import plot_ema_loss_dynamics
 from noisydask.dynamics.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.dynamics.examples import Analysis, Examples, ema_frame, joined
 from noisydask.dynamics.row_problems import DROPPED, RowProblems, say_problems
 from noisydask.errors import DatasetError, InputError
-from noisydask.report.curves import plot_ema_loss_dynamics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

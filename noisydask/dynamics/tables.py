@@ -124,7 +124,7 @@ def write_picture(
     """Draw the curves of the first candidates, where matplotlib is there to do so."""
     if not len(curves) or find_spec("matplotlib") is None:
         return []
-    from noisydask.report.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
+    from noisydask.dynamics.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
 
     buffer, ids = io.BytesIO(), first_ids(run, len(curves))
     try:

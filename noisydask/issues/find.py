@@ -18,10 +18,10 @@ from noisydask.errors import GateError, InputError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
-from noisydask.report.numbers import percent
 from noisydask.runs.published import temporary_folder
 from noisydask.runs.store import Output
 from noisydask.stores.locations import options_by_name, refuse_overlap
+from noisydask.text import percent
 
 
 def find_label_issues(

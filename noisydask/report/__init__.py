@@ -1,1 +1,1 @@
-"""What a person sees of a run."""
+"""Views: what people look at, of results that are published."""

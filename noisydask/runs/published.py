@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError, LabelWarning
 from noisydask.lazily import Lazy
-from noisydask.report.notebook import as_html
+from noisydask.runs.notebook import as_html
 from noisydask.runs.store import Output, RunStore
 from noisydask.stores.chunks import ChunkedArray
 

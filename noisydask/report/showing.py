@@ -8,17 +8,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from noisydask.cli.printing import Printer
 from noisydask.lazily import Lazy
+from noisydask.report.printing import Printer
 
 if TYPE_CHECKING:
-    from noisydask.cli import console, console_consensus, console_dynamics
+    from noisydask.report import consensus as console_consensus
+    from noisydask.report import dynamics as console_dynamics
+    from noisydask.report import issues as console
 else:
     console, console_dynamics = (
-        Lazy("noisydask.cli.console"),
-        Lazy("noisydask.cli.console_dynamics"),
+        Lazy("noisydask.report.issues"),
+        Lazy("noisydask.report.dynamics"),
     )
-    console_consensus = Lazy("noisydask.cli.console_consensus")
+    console_consensus = Lazy("noisydask.report.consensus")
 
 out_console = Printer()
 err_console = Printer(stderr=True)

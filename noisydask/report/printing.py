@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from noisydask.errors import JobError
-from noisydask.report.names import plain
+from noisydask.text import plain
 
 #: Letters of a text below which a column of numbers is left out rather than the text folded
 #: further.

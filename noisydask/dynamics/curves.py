@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from noisydask.core.choices import PlotMode, check_choice
 from noisydask.errors import InputError
-from noisydask.report.names import plain, shortened
+from noisydask.text import plain, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 from rich.console import Console
 
-from noisydask.cli.console_runs import run_as_json, run_lines
-from noisydask.cli.printing import Column, printable, show_columns, show_lines
-from noisydask.report.curves import sparkline
-from noisydask.report.numbers import significant
+from noisydask.dynamics.curves import sparkline
+from noisydask.report.printing import Column, printable, show_columns, show_lines
+from noisydask.report.runs import run_as_json, run_lines
 from noisydask.runs.store import RunStore
 from noisydask.stores.arrays import open_rows
+from noisydask.text import significant
 
 _CURVE_WIDTH = 20
 _NUMBERS = {

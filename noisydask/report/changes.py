@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask.cli.console_runs import WHY, counted
-from noisydask.cli.printing import printable
-from noisydask.report.numbers import significant
+from noisydask.report.printing import printable
+from noisydask.report.runs import WHY, counted
 from noisydask.runs.changed_rows import KINDS
 from noisydask.runs.changes import Changes
+from noisydask.text import significant
 
 #: Columns of the rankings, as they are called here.
 _NAMES = ("index", "id", "subset", "ann_id")

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from noisydask.cli.console_runs import run_as_json, run_lines
-from noisydask.cli.printing import Column, printable, show_columns, show_lines
 from noisydask.issues.results import LabelIssues
-from noisydask.report.numbers import percent, significant
+from noisydask.report.printing import Column, printable, show_columns, show_lines
+from noisydask.report.runs import run_as_json, run_lines
+from noisydask.text import percent, significant
 
 
 def show_summary(console: Console, issues: LabelIssues) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.filesize import decimal
 
-from noisydask.cli.printing import Column, printable, show_columns
+from noisydask.report.printing import Column, printable, show_columns
 from noisydask.runs.published import PublishedRun
 from noisydask.runs.store import RunStore
 

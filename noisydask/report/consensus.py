@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from noisydask.cli.console_runs import run_as_json, run_lines
-from noisydask.cli.printing import Column, printable, show_columns, show_lines
 from noisydask.consensus.results import Consensus
-from noisydask.report.numbers import significant
+from noisydask.report.printing import Column, printable, show_columns, show_lines
+from noisydask.report.runs import run_as_json, run_lines
+from noisydask.text import significant
 
 _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA of loss"}
 

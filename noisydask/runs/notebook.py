@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from noisydask.report.names import plain, shortened
-from noisydask.report.numbers import significant
+from noisydask.text import plain, shortened, significant
 
 #: Characters of a text in a table, at most.
 _CELL_WIDTH = 60
