@@ -40,13 +40,14 @@ def open_run(
     InputError
         If there is no finished run, or one of a job that this version does not know.
     """
-    found, manifest = Output.at(out, storage_options).open_run(run)
-    job = manifest.get("job")
-    if not isinstance(job, str) or job not in _RESULTS:
+    finished = Output.at(out, storage_options).open_run(run)
+    job = finished.manifest.job
+    if job not in _RESULTS:
         raise InputError(
-            f"{found.place.shown} is a run of the job {job!r}, which this noisydask does not know"
+            f"{finished.store.place.shown} is a run of the job {job!r}, which this noisydask does "
+            "not know"
         )
-    return getattr(noisydask, _RESULTS[job])(found, manifest)
+    return getattr(noisydask, _RESULTS[job])(finished.store, finished.manifest)
 
 
 def list_runs(
@@ -79,4 +80,4 @@ def list_runs(
             # One that is damaged, was removed meanwhile, or is of a newer noisydask hides no other.
             with suppress(InputError):
                 found.append(open_run(out, storage_options, run=kept.name))
-    return sorted(found, key=lambda run: str(run.manifest["finished"]), reverse=True)
+    return sorted(found, key=lambda run: str(run.document.finished), reverse=True)

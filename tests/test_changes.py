@@ -18,10 +18,10 @@ import noisydask
 from noisydask.cli.app import main
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
-from noisydask.runs import changed_rows, changes
-from noisydask.runs.changed_rows import KINDS, REASONS, Comparison
+from noisydask.runs import changes, comparison
 from noisydask.runs.changes import Changes, compare, diff
-from noisydask.runs.store import Output
+from noisydask.runs.comparison import KINDS, REASONS, Comparison
+from noisydask.runs.store import FinishedRun, Output
 
 pytestmark = pytest.mark.thorough
 
@@ -77,18 +77,22 @@ def found(place: Place) -> tuple[Place, LabelIssues, LabelIssues, Any]:
     return place, *two_runs(place)
 
 
+def of_kinds(seen: Changes) -> dict[str, int]:
+    return {kind: getattr(seen.counts, kind) for kind in KINDS}
+
+
 def check(seen: Changes, expected: dict[str, dict[int, Any]]) -> None:
-    assert dict(seen.counts) == {kind: len(expected[kind]) for kind in KINDS}
+    assert of_kinds(seen) == {kind: len(expected[kind]) for kind in KINDS}
     for kind in KINDS:
         rows = seen.table[seen.table["change"] == kind]
         assert set(rows["index"]) == set(expected[kind]), kind
     gone = seen.table[seen.table["change"] == "gone"]
     assert dict(zip(gone["index"], gone["why"], strict=True)) == expected["gone"]
-    assert dict(seen.gone_because) == {
+    assert seen.counts.gone_because == {
         why: n for why in REASONS if (n := list(expected["gone"].values()).count(why))
     }
     for kind in KINDS:
-        assert sum(count[kind] for count in seen.classes.values()) == len(expected[kind])
+        assert sum(count[kind] for count in seen.counts.classes.values()) == len(expected[kind])
 
 
 def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) -> None:
@@ -98,13 +102,13 @@ def test_new_gone_and_moved(found: tuple[Place, LabelIssues, LabelIssues, Any]) 
     assert set(expected["gone"].values()) >= {"corrected", "removed", "left_out"}
     output = Output.at(f"{place.url}/out", place.options)
     seen = diff(output, top=1000)
-    assert (seen.before, seen.after) == (first.run.run, second.run.run)
+    assert (seen.counts.since, seen.after) == (first.run.run, second.run.run)
     check(seen, expected)
     left_out = seen.table[seen.table["why"] == "left_out"]
     assert left_out["given_label"].isna().all()  # no class stands for a row that was left out
     assert left_out["given_label_before"].notna().all()
     said = second.manifest["changes"]
-    assert {kind: said[kind] for kind in KINDS} == dict(seen.counts)
+    assert {kind: said[kind] for kind in KINDS} == of_kinds(seen)
     # Computed anew, not read from the run, it is the same.
     anew = compare(Comparison.of(output.open_run(first.run.run), output.open_run()), 1000)
     pd.testing.assert_frame_equal(anew.table, seen.table, check_dtype=False)
@@ -114,13 +118,13 @@ def test_many_parts(
     found: tuple[Place, LabelIssues, LabelIssues, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, first, second, labels = found
-    monkeypatch.setattr(changed_rows, "_TASK_ROWS", 40)
+    monkeypatch.setattr(comparison, "_TASK_ROWS", 40)
     output = Output.at(f"{place.url}/out", place.options)
-    comparison = Comparison.of(output.open_run(first.run.run), output.open_run())
-    assert comparison.buckets > 3
-    state = compare(comparison, 1000)
+    both = Comparison.of(output.open_run(first.run.run), output.open_run())
+    assert both.buckets > 3
+    state = compare(both, 1000)
     check(
-        Changes("a", "b", *changes._parts_of(changes.summary(state, "a", None)), state.table),
+        Changes("b", changes.summary(state, "a", None), state.table),
         by_hand(first, second, labels),
     )
 
@@ -148,9 +152,9 @@ def test_backwards_and_by_name(found: tuple[Place, LabelIssues, LabelIssues, Any
     place, first, second, _ = found
     output = Output.at(f"{place.url}/out", place.options)
     forth, back = diff(output, top=0), diff(output, second.run.run, first.run.run, top=3)
-    assert (back.counts["new"], back.counts["gone"]) == (forth.counts["gone"], forth.counts["new"])
+    assert (back.counts.new, back.counts.gone) == (forth.counts.gone, forth.counts.new)
     assert back.table.groupby("change").size().max() == 3
-    assert diff(output, first.run.run, first.run.run).counts == dict.fromkeys(KINDS, 0)
+    assert of_kinds(diff(output, first.run.run, first.run.run)) == dict.fromkeys(KINDS, 0)
     with pytest.raises(InputError, match="is the first"):
         diff(output, None, first.run.run)
 
@@ -190,7 +194,7 @@ def test_ids_of_a_store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of a Zarr array, and more issues than one task compares."""
     place = Place(str(tmp_path))
     ids = write_zarr(place / "ids.zarr", np.arange(1000, 1000 + len(DATA.labels)))
-    monkeypatch.setattr(changed_rows, "_TASK_ROWS", 30)
+    monkeypatch.setattr(comparison, "_TASK_ROWS", 30)
     run(place, DATA.labels, DATA.pred_probs, ids=ids)
     labels = DATA.labels.copy()
     labels[:60] = DATA.pred_probs[:60].argmax(1)
@@ -273,7 +277,7 @@ def test_what_enters_and_leaves_other_rankings(
     kind: str, buckets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if buckets == "many":
-        monkeypatch.setattr(changed_rows, "_TASK_ROWS", 7)
+        monkeypatch.setattr(comparison, "_TASK_ROWS", 7)
     found = []
     for seed, rows in enumerate((90, 100)):
         losses, names = losses_of(rows, seed), np.roll([f"{n}.png" for n in range(rows)], seed)
@@ -296,17 +300,17 @@ def test_what_enters_and_leaves_other_rankings(
         for each in found
     )
     seen = diff(Output.at(tmp_path / "out"), top=100)
-    assert (seen.before, seen.after) == tuple(each.run.run for each in found)
-    assert (dict(seen.gone_because), dict(seen.classes)) == ({}, {})
+    assert (seen.counts.since, seen.after) == tuple(each.run.run for each in found)
+    assert (seen.counts.gone_because, seen.counts.classes) == ({}, {})
     for change, expected in (("new", after - before), ("gone", before - after), ("moved", set())):
         rows = seen.table[seen.table["change"] == change]
         assert {tuple(row) for row in rows[names].astype(str).to_numpy().tolist()} == expected
-        assert seen.counts[change] == found[1].manifest["changes"][change] == len(expected)
+        assert of_kinds(seen)[change] == found[1].manifest["changes"][change] == len(expected)
         ranks = rows["rank_before" if change == "gone" else "rank"]
         assert ranks.tolist() == sorted(ranks)
-    assert seen.counts["new"] > 3
+    assert seen.counts.new > 3
     anew = diff(Output.at(tmp_path / "out"), found[1].run.run, found[0].run.run, top=100)
-    assert (anew.counts["new"], anew.counts["gone"]) == (seen.counts["gone"], seen.counts["new"])
+    assert (anew.counts.new, anew.counts.gone) == (seen.counts.gone, seen.counts.new)
     assert main(["diff", str(tmp_path / "out")]) == 0
 
 
@@ -328,4 +332,4 @@ def test_runs_of_two_jobs_are_not_compared(tmp_path: Path) -> None:
     ranked = noisydask.analyze_loss_dynamics(losses_of(630, 0), out=tmp_path / "a")
     issues = noisydask.find_label_issues(DATA.labels, DATA.pred_probs, out=tmp_path / "b")
     with pytest.raises(InputError, match="runs of 'issues' and 'dynamics' cannot be compared"):
-        Comparison.of((issues.run, issues.manifest), (ranked.run, ranked.manifest))
+        Comparison.of(*(FinishedRun(found.run, found.document) for found in (issues, ranked)))

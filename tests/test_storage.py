@@ -56,7 +56,8 @@ def run(place: Place, layout: str = "v3", **how: Any) -> LabelIssues:
 
 def reopen(place: Place) -> LabelIssues:
     """The published run, as another process finds it."""
-    return LabelIssues(*Output.at((place / "out").url, place.options).open_run())
+    finished = Output.at((place / "out").url, place.options).open_run()
+    return LabelIssues(finished.store, finished.manifest)
 
 
 @pytest.fixture(scope="module")

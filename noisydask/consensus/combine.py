@@ -24,6 +24,7 @@ from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.tables import WrittenPart
 from noisydask.runs.job import Job
+from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import Output, RunStore
 from noisydask.stores.fingerprints import check_unchanged
@@ -139,7 +140,7 @@ class CombineJob(Job[Consensus]):
         """Packages that both runs and the ids need."""
         return self.inputs.packages
 
-    def _result(self, run: RunStore, manifest: dict[str, Any]) -> Consensus:
+    def _result(self, run: RunStore, manifest: Manifest) -> Consensus:
         return Consensus(run, manifest)
 
     def _settings(self) -> dict[str, Any]:

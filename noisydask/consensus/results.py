@@ -24,7 +24,7 @@ class Consensus(PublishedRun):
     @property
     def num_examples(self) -> int:
         """Number of examples that both jobs know."""
-        return int(self.manifest["counts"]["common"])
+        return self.document.counts["common"]
 
     @property
     def ranking(self) -> Table:

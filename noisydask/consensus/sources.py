@@ -18,7 +18,7 @@ from noisydask.core.choices import JoinKey, check_choice
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
-from noisydask.runs.store import Output, RunStore
+from noisydask.runs.store import FinishedRun, Output, RunStore
 from noisydask.stores.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.stores.fingerprints import Snapshot, digest, snapshots
 from noisydask.stores.listing import list_files
@@ -28,57 +28,39 @@ from noisydask.stores.locations import WRITTEN, Location
 _BLOCK_ROWS = 1 << 20
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A published run."""
-
-    run: RunStore
-    manifest: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, out: Any, job: str, storage_options: Mapping[str, Any] | None) -> Opened:
-        """Open the run of an output, or take that of a results object, and check which job made
-        it.
-        """
-        named = isinstance(out, str | Path)
-        opened = (
-            cls(*Output.at(out, storage_options).open_run())
-            if named
-            else cls(out.run, out.manifest)
+def _open(out: Any, job: str, storage_options: Mapping[str, Any] | None) -> FinishedRun:
+    """Open the run of an output, or take that of a results object, and check which job made it."""
+    if isinstance(out, str | Path):
+        finished = Output.at(out, storage_options).open_run()
+    else:
+        finished = FinishedRun(out.run, out.document)
+    if finished.manifest.job != job:
+        raise InputError(
+            f"{finished.store.place.shown} is a run of the job {finished.manifest.job!r}, not of "
+            f"{job!r}"
         )
-        if opened.manifest["job"] != job:
-            raise InputError(
-                f"{opened.run.place.shown} is a run of the job {opened.manifest['job']!r}, not "
-                f"of {job!r}"
-            )
-        return opened
+    return finished
 
-    def has(self, name: str) -> bool:
-        """Whether the run has an array."""
-        return any(stored["path"].startswith(f"{name}/") for stored in self.manifest["objects"])
 
-    def stored_bytes(self, *names: str) -> int:
-        """Bytes of files of the run and of the arrays of these names."""
-        return sum(
-            stored["size"]
-            for stored in self.manifest["objects"]
-            if stored["path"].partition("/")[0] in names or stored["path"] in names
-        )
+def _stored_bytes(run: FinishedRun, *names: str) -> int:
+    """Bytes of files of the run and of the arrays of these names."""
+    return sum(
+        entry.size
+        for entry in run.manifest.objects
+        if entry.path.partition("/")[0] in names or entry.path in names
+    )
 
-    def rows(self, name: str) -> Rows:
-        """An array of the run."""
-        return _rows(self.run.place / name, name)
 
-    @property
-    def output(self) -> Location:
-        """The output that the run is in."""
-        place = self.run.place
-        return Location(place.url.rsplit("/", 2)[0], place.path.rsplit("/", 2)[0], place.options)
+def _output(run: FinishedRun) -> Location:
+    """The output that a run is in."""
+    place = run.store.place
+    return Location(place.url.rsplit("/", 2)[0], place.path.rsplit("/", 2)[0], place.options)
 
-    def describe(self) -> dict[str, Any]:
-        """Describe this input for a manifest; it is known by the run that its files are of."""
-        origin = self.manifest.get("repeats", self.run.run)
-        return {"url": self.output.shown, "run": self.run.run, "fingerprint": digest(origin)}
+
+def _describe(run: FinishedRun) -> dict[str, Any]:
+    """Describe an input for a manifest; it is known by the run that its files are of."""
+    name = run.manifest.run
+    return {"url": _output(run).shown, "run": name, "fingerprint": digest(run.manifest.origin)}
 
 
 @dataclass(frozen=True)
@@ -110,16 +92,16 @@ class Inputs:
         """Open both runs and decide by what they are joined."""
         if on is not None:
             check_choice("on", on, JoinKey)
-        issues = Opened.of(issues_out, "issues", options.get("issues"))
-        dynamics = Opened.of(dynamics_out, "dynamics", options.get("dynamics"))
-        dense = dynamics.has("ema.zarr")
+        issues = _open(issues_out, "issues", options.get("issues"))
+        dynamics = _open(dynamics_out, "dynamics", options.get("dynamics"))
+        dense = dynamics.manifest.has("ema.zarr")
         if on is None:
             both = (
-                ids is not None or "ids" in issues.manifest["inputs"]
-            ) and "ids" in dynamics.manifest["inputs"]
+                ids is not None or "ids" in issues.manifest.inputs
+            ) and "ids" in dynamics.manifest.inputs
             on = "id" if both or not dense else "index"
         names = _ids(issues, ids, options.get("ids"), on)
-        quality = issues.rows("label_quality.zarr")
+        quality = _array(issues, "label_quality.zarr")
         if names is not None and names.shape != quality.shape:
             raise InputError(
                 f"ids has shape {names.shape}, the issues run {quality.shape}: they must match"
@@ -136,23 +118,23 @@ class Inputs:
             names if isinstance(names, Rows) else None,
             np.dtype(np.int64 if kind.kind in "iu" else object),
             _evidence(issues, quality),
-            dynamics.run,
-            tuple(dynamics.manifest["parts"]) if on == "id" else (),
+            dynamics.store,
+            tuple(dynamics.manifest.parts) if on == "id" else (),
         )
         described, listed = (
-            {"issues": issues.describe(), "dynamics": dynamics.describe()},
+            {"issues": _describe(issues), "dynamics": _describe(dynamics)},
             snapshots({"ids": names}),
         )
         if names is not None:
             described["ids"] = names.describe() | (listed["ids"].describe() if listed else {})
         if ids is None and listed:
-            _refuse_other_ids(issues.manifest["inputs"]["ids"].get("fingerprint"), listed["ids"])
-        classes = tuple(issues.manifest["class_names"] or ()) or None
+            _refuse_other_ids(issues.manifest.inputs["ids"].get("fingerprint"), listed["ids"])
+        classes = issues.manifest.class_names
         array = names if isinstance(names, DaskRows) else None
         read = {
-            "issues": issues.stored_bytes("label_quality.zarr")
+            "issues": _stored_bytes(issues, "label_quality.zarr")
             + _evidence_bytes(issues, sources.evidence),
-            "dynamics": dynamics.stored_bytes(*(sources.dynamics_parts or ("ema.zarr",))),
+            "dynamics": _stored_bytes(dynamics, *(sources.dynamics_parts or ("ema.zarr",))),
         }
         return cls(sources, array, listed, on, classes, described, read)
 
@@ -184,6 +166,11 @@ class Inputs:
         )
 
 
+def _array(run: FinishedRun, name: str) -> Rows:
+    """An array of a run."""
+    return _rows(run.store.place / name, name)
+
+
 def _rows(place: Location, name: str) -> Rows:
     rows = open_rows(place.url, name, place.options)
     assert isinstance(rows, Rows)  # a URL is never rows in memory
@@ -191,15 +178,15 @@ def _rows(place: Location, name: str) -> Rows:
 
 
 def _ids(
-    issues: Opened, ids: Any, options: Mapping[str, Any] | None, on: str
+    issues: FinishedRun, ids: Any, options: Mapping[str, Any] | None, on: str
 ) -> Rows | DaskRows | None:
     """A name for each example: as given now, or as given to the main job; None where positions are
     the names.
     """
-    given = issues.manifest["inputs"].get("ids")
+    given = issues.manifest.inputs.get("ids")
     if ids is None and given is not None:
         if "kept" in given:
-            return kept_ids(issues.run.place)
+            return kept_ids(issues.store.place)
         ids = given.get("url")
         if ids is None and on == "id":
             raise InputError(
@@ -222,13 +209,13 @@ def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
         )
 
 
-def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
+def _metric(dynamics: FinishedRun, dense: bool, rows: int) -> Rows:
     """The metric of every example, by position."""
     if not dense:
         raise InputError(
             "the dynamics run was made from a table, whose examples have no positions: join by id"
         )
-    metric = dynamics.rows("ema.zarr")
+    metric = _array(dynamics, "ema.zarr")
     if metric.shape[0] != rows:
         raise InputError(
             f"the issues run has {rows:,} examples, the dynamics run {metric.shape[0]:,}: they "
@@ -237,21 +224,21 @@ def _metric(dynamics: Opened, dense: bool, rows: int) -> Rows:
     return metric
 
 
-def _check_ranking(dynamics: Opened, text: bool) -> None:
+def _check_ranking(dynamics: FinishedRun, text: bool) -> None:
     """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind
     wanted.
     """
-    counts, limit = dynamics.manifest["counts"], dynamics.manifest["settings"].get("top_k")
+    counts, limit = dynamics.manifest.counts, dynamics.manifest.settings.get("top_k")
     if limit is not None and limit <= counts["candidates"] < counts["examples"]:
         raise InputError(
             f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined "
             "by id it must rank all:"
             " run it again without top_k"
         )
-    parts = dynamics.manifest["parts"]
+    parts = dynamics.manifest.parts
     if not parts or not counts["candidates"]:
         raise InputError("the dynamics run has no candidates to join")
-    kind = _footer(dynamics.run, parts[0]).schema.to_arrow_schema().field("id").type
+    kind = _footer(dynamics.store, parts[0]).schema.to_arrow_schema().field("id").type
     if (np.dtype(kind.to_pandas_dtype()).kind not in "iu") != text:
         kinds = ("text", "integers") if text else ("integers (or there are none)", "text")
         raise InputError(
@@ -265,22 +252,22 @@ def _footer(run: RunStore, name: str) -> Any:
         return pq.read_metadata(file)
 
 
-def _evidence(issues: Opened, quality: Rows) -> Evidence | None:
+def _evidence(issues: FinishedRun, quality: Rows) -> Evidence | None:
     """What tells the labels of each example, if it is still there."""
-    settings = issues.manifest["settings"]
+    settings = issues.manifest.settings
     score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
-    thresholds: npt.NDArray[Any] = issues.rows("thresholds.zarr").read(
-        0, issues.manifest["counts"]["classes"]
+    thresholds: npt.NDArray[Any] = _array(issues, "thresholds.zarr").read(
+        0, issues.manifest.counts["classes"]
     )
     names = columns_for(
         len(thresholds),
-        issues.manifest["inputs"]["pred_probs"]["dtype"],
+        issues.manifest.inputs["pred_probs"]["dtype"],
         score,
         adjusted,
         joint=False,
     )
     try:
-        columns = {name: _rows(issues.output / "evidence" / name, name) for name in names}
+        columns = {name: _rows(_output(issues) / "evidence" / name, name) for name in names}
     except InputError:
         return None
     if any(column.shape != quality.shape for column in columns.values()):
@@ -288,7 +275,9 @@ def _evidence(issues: Opened, quality: Rows) -> Evidence | None:
     return Evidence(columns, np.where(np.isnan(thresholds), NEVER, thresholds), score, adjusted)
 
 
-def _evidence_bytes(issues: Opened, evidence: Evidence | None) -> int:
+def _evidence_bytes(issues: FinishedRun, evidence: Evidence | None) -> int:
     """Bytes of the columns that tell labels."""
-    places = (issues.output / "evidence" / name for name in (evidence.columns if evidence else ()))
+    if evidence is None:
+        return 0
+    places = (_output(issues) / "evidence" / name for name in evidence.columns)
     return sum(int(info["size"]) for place in places for info in list_files(place).values())

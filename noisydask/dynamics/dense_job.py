@@ -43,6 +43,7 @@ from noisydask.runs.job import (
     check_memory,
     tasks_of,
 )
+from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import RunStore
@@ -95,7 +96,7 @@ class DynamicsJob(Job[LossDynamics]):
         """What the inputs need that lie in stores."""
         return all_packages(self.inputs.opened.values())
 
-    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LossDynamics:
+    def _result(self, run: RunStore, manifest: Manifest) -> LossDynamics:
         return LossDynamics(run, manifest, self.inputs)
 
     def _settings(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,19 +62,14 @@ class LossDynamics(PublishedRun):
     @property
     def num_candidates(self) -> int:
         """Number of ranked examples."""
-        return int(self.manifest["counts"]["candidates"])
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names of the classes, if given."""
-        return cast("list[str] | None", self.manifest.get("class_names"))
+        return self.document.counts["candidates"]
 
     @property
     def dropped(self) -> dict[str, int]:
         """Number of recorded losses that were left out: ``duplicates``, beyond the one that was
         taken or the mean of all; ``invalid``; and, of a table or Datumaro dataset, ``nan``.
         """
-        counts = self.manifest["counts"]
+        counts = self.document.counts
         return {name: counts[name] for name in row_problems.DROPPED if name in counts}
 
     @property
@@ -106,7 +101,7 @@ class LossDynamics(PublishedRun):
     @cached_property
     def mean_loss_dyns_per_label(self) -> dict[int, pd.Series]:
         """The same of the examples of each label; empty where labels are not known."""
-        if not self.manifest["counts"]["labels"]:
+        if not self.document.counts["labels"]:
             return {}
         curves = self._array("mean_loss_dyns_per_label.zarr")
         labels = self._array("label_values.zarr").tolist()
@@ -216,16 +211,16 @@ class LossDynamics(PublishedRun):
         self, ids: list[Any], storage_options: Mapping[str, Any] | None
     ) -> tuple[pd.DataFrame, list[int] | None]:
         """Curves of chosen examples, and their labels where these are known."""
-        if "loss_parts" in self.manifest:
+        if self.document.more("loss_parts") is not None:
             return self._chosen_of_parts(ids)
         ids, positions = self._positions(ids)
         losses = self._rows("losses", positions, storage_options)[:, : len(self.iterations)]
         labels = (
             self._rows("labels", positions, storage_options).tolist()
-            if "labels" in self.manifest["inputs"]
+            if "labels" in self.document.inputs
             else None
         )
-        curves = dynamics.ema_curves(losses, self.manifest["settings"]["alpha"])
+        curves = dynamics.ema_curves(losses, self.document.settings["alpha"])
         self._check_unchanged(positions, curves)
         return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
 
@@ -267,7 +262,7 @@ class LossDynamics(PublishedRun):
             return pd.DataFrame(
                 curves, _plain(index), self.iterations
             ), [] if examples.LABEL in none else None
-        losses = self.manifest["loss_parts"]
+        losses = self.document.more("loss_parts")
         numbers = graph.block_numbers(range(len(losses)), plan_tasks(len(losses), graph.slots(), 2))
         pieces = graph.run_pass(
             "find",
@@ -284,7 +279,7 @@ class LossDynamics(PublishedRun):
             np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable")
         )
         values = examples.ema_frame(
-            found, self.manifest["settings"]["alpha"], self.iterations.to_numpy()
+            found, self.document.settings["alpha"], self.iterations.to_numpy()
         )
         names = [name for name in examples.EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
@@ -292,12 +287,12 @@ class LossDynamics(PublishedRun):
         return pd.DataFrame(values, _plain(index), self.iterations), labels
 
     def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:
-        url = self.manifest["inputs"][name].get("url")
+        url = self.document.inputs[name].get("url")
         if url is None:
             raise InputError(
                 f"the {name} were in memory and are not known any more; run the job again"
             )
-        rows, counts = open_rows(url, name, storage_options), self.manifest["counts"]
+        rows, counts = open_rows(url, name, storage_options), self.document.counts
         then = (
             (counts["examples"], counts["iterations"])
             if name == "losses"
@@ -316,8 +311,8 @@ class LossDynamics(PublishedRun):
         """The examples that ids name, each with the id it was asked for by; all of those that share
         one, by position.
         """
-        examples = int(self.manifest["counts"]["examples"])
-        if "ids" not in self.manifest["inputs"]:
+        examples = self.document.counts["examples"]
+        if "ids" not in self.document.inputs:
             for index in ids:
                 if not isinstance(index, int | np.integer) or not 0 <= index < examples:
                     raise InputError(
@@ -325,7 +320,7 @@ class LossDynamics(PublishedRun):
                     )
             return ids, [int(index) for index in ids]
         found: dict[Any, list[int]] = {}
-        for name in self.manifest["parts"]:
+        for name in self.document.parts:
             with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
                 table = pq.read_table(file, columns=["id", "index"])
             table = table.filter(

@@ -26,6 +26,7 @@ from noisydask.engine import graph
 from noisydask.engine.progress import listening
 from noisydask.errors import InputError
 from noisydask.runs.job import Job, check_memory
+from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import RunStore
 
@@ -49,7 +50,7 @@ class TableJob(Job[LossDynamics]):
         """What the source needs where it lies in a store."""
         return self.source.packages
 
-    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LossDynamics:
+    def _result(self, run: RunStore, manifest: Manifest) -> LossDynamics:
         return LossDynamics(run, manifest)
 
     def _settings(self) -> dict[str, Any]:

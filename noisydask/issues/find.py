@@ -189,8 +189,8 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
             f"({percent(share)}), above fail_above ({settings.fail_above:g})",
             found,
         )
-    changes, first = found.manifest["changes"], found.manifest["parent"] is None
-    if settings.fail_new_above is None or first:
+    changes = found.document.changes
+    if settings.fail_new_above is None or found.document.parent is None:
         return
     if changes is None:
         raise GateError(
@@ -198,10 +198,9 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
             "(fail_new_above)",
             found,
         )
-    if changes["new"] > settings.fail_new_above:
+    if changes.new > settings.fail_new_above:
         raise GateError(
-            f"{changes['new']:,} issues are new, above fail_new_above "
-            f"({settings.fail_new_above:,})",
+            f"{changes.new:,} issues are new, above fail_new_above ({settings.fail_new_above:,})",
             found,
         )
 

@@ -37,6 +37,7 @@ from noisydask.runs.job import (
     run_over_all,
     tasks_of,
 )
+from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import Output, RunStore
@@ -81,7 +82,7 @@ class IssueJob(Job[LabelIssues]):
         """What the inputs need that lie in stores."""
         return all_packages(self.inputs.opened.values())
 
-    def _result(self, run: RunStore, manifest: dict[str, Any]) -> LabelIssues:
+    def _result(self, run: RunStore, manifest: Manifest) -> LabelIssues:
         return LabelIssues(run, manifest)
 
     def _settings(self) -> dict[str, Any]:

@@ -37,17 +37,12 @@ class LabelIssues(PublishedRun):
     @property
     def num_examples(self) -> int:
         """Number of examples in the dataset."""
-        return int(self.manifest["counts"]["examples"])
+        return self.document.counts["examples"]
 
     @property
     def num_issues(self) -> int:
         """Number of label issues found: the length of :attr:`indices`."""
-        return int(self.manifest["counts"]["issues"])
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names of the classes, if given."""
-        return cast("list[str] | None", self.manifest["class_names"])
+        return self.document.counts["issues"]
 
     @cached_property
     def indices(self) -> npt.NDArray[np.int64]:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from noisydask.report.printing import printable
 from noisydask.report.runs import WHY, counted
-from noisydask.runs.changed_rows import KINDS
 from noisydask.runs.changes import Changes
+from noisydask.runs.comparison import KINDS
 from noisydask.text import significant
 
 #: Columns of the rankings, as they are called here.
@@ -28,14 +28,15 @@ _PAIRS = {
 
 def show_changes(console: Console, changes: Changes) -> None:
     """Print counts, counts per class, and the first changes of each kind."""
-    told = counted(changes.counts, changes.gone_because, changes.first)
-    console.print(f"{changes.before} -> {changes.after}: {told}", highlight=False, soft_wrap=True)
-    if changes.classes:
+    counts = changes.counts
+    line = f"{counts.since} -> {changes.after}: {counted(counts)}"
+    console.print(line, highlight=False, soft_wrap=True)
+    if counts.classes:
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("given label", *KINDS):
             table.add_column(name, justify="right")
-        for label, found in changes.classes.items():
-            table.add_row(str(label), *(f"{found[kind]:,}" for kind in KINDS))
+        for label, numbers in counts.classes.items():
+            table.add_row(str(label), *(f"{numbers[kind]:,}" for kind in KINDS))
         console.print(table)
     for kind in KINDS:
         _show_kind(console, changes, kind)
@@ -79,11 +80,7 @@ def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
 
 
 def changes_as_json(changes: Changes) -> dict[str, Any]:
-    """All that is known of the changes, for machines."""
-    said: dict[str, Any] = {"before": changes.before, "after": changes.after, **changes.counts}
-    said |= {
-        "first": changes.first,
-        "gone_because": dict(changes.gone_because),
-        "classes": {str(k): v for k, v in changes.classes.items()},
-    }
-    return said | {"changes": {kind: _records(changes, kind) for kind in KINDS}}
+    """Return all that is known of the changes, for machines."""
+    counts = changes.counts.model_dump(mode="json", exclude={"since", "parts"})
+    rows = {kind: _records(changes, kind) for kind in KINDS}
+    return {"before": changes.counts.since, "after": changes.after, **counts, "changes": rows}

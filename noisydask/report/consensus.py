@@ -16,10 +16,10 @@ _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA
 
 def show_summary(console: Console, found: Consensus) -> None:
     """Print what was joined, in a few lines."""
-    counts, inputs = found.manifest["counts"], found.manifest["inputs"]
+    counts, inputs = found.document.counts, found.document.inputs
     known = (
         f"{counts['common']:,} of {counts['examples']:,} examples, by "
-        f"{found.manifest['settings']['on']}"
+        f"{found.document.settings['on']}"
     )
     show_lines(
         console,

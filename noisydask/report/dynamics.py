@@ -5,17 +5,16 @@ EMA as a line of text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from rich.console import Console
 
 from noisydask.dynamics.curves import sparkline
+from noisydask.dynamics.results import LossDynamics
 from noisydask.report.printing import Column, printable, show_columns, show_lines
 from noisydask.report.runs import run_as_json, run_lines
-from noisydask.runs.store import RunStore
 from noisydask.stores.arrays import open_rows
 from noisydask.text import significant
 
@@ -28,20 +27,9 @@ _NUMBERS = {
 }
 
 
-class Candidates(Protocol):
-    """What is shown of :class:`noisydask.LossDynamics`."""
-
-    run: RunStore
-    manifest: dict[str, Any]
-
-    def top_k(self, k: int) -> pd.DataFrame:
-        """The first candidates."""
-        ...
-
-
-def show_summary(console: Console, found: Candidates) -> None:
+def show_summary(console: Console, found: LossDynamics) -> None:
     """Print what was found, in a few lines."""
-    counts, settings = found.manifest["counts"], found.manifest["settings"]
+    counts, settings = found.document.counts, found.document.settings
     losses = (
         f"{counts['losses']:,} of {counts['examples']:,} examples at "
         f"{counts['iterations']:,} iterations"
@@ -67,7 +55,7 @@ def _left_out(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts.get(name))
 
 
-def show_top(console: Console, found: Candidates, top: int) -> None:
+def show_top(console: Console, found: LossDynamics, top: int) -> None:
     """Print the first candidates as a table; curves are kept of the first of them only."""
     frame, curves = found.top_k(top), _curves(found, top)
     if frame.empty:
@@ -100,9 +88,9 @@ def show_top(console: Console, found: Candidates, top: int) -> None:
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
-def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:
+def _curves(found: LossDynamics, top: int) -> npt.NDArray[np.floating]:
     """EMA of the first candidates, (at most top, iterations)."""
-    if not found.manifest["counts"]["candidates"]:
+    if not found.document.counts["candidates"]:
         return np.empty((0, 0))
     place = found.run.place / "top_curves.zarr"
     rows = open_rows(place.url, "top_curves", place.options)
@@ -110,7 +98,7 @@ def _curves(found: Candidates, top: int) -> npt.NDArray[np.floating]:
     return np.asarray(kept)
 
 
-def as_json(found: Candidates, top: int) -> dict[str, Any]:
+def as_json(found: LossDynamics, top: int) -> dict[str, Any]:
     """The summary and the first candidates for machines; NaN, which JSON lacks, becomes null."""
     rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
     for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):

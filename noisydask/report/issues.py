@@ -14,7 +14,7 @@ from noisydask.text import percent, significant
 
 def show_summary(console: Console, issues: LabelIssues) -> None:
     """Print what was found, in a few lines."""
-    counts = issues.manifest["counts"]
+    counts = issues.document.counts
     share = percent(counts["issues"] / counts["examples"])
     lines = [
         ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share})"),

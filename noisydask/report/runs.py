@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
 
 from noisydask.report.printing import Column, printable, show_columns
+from noisydask.runs.manifest import ChangeCounts, Manifest
 from noisydask.runs.published import PublishedRun
-from noisydask.runs.store import RunStore
-
-
-class AnyRun(Protocol):
-    """What is shown of a run of any job."""
-
-    run: RunStore
-    manifest: dict[str, Any]
-
 
 #: Why an issue is gone.
 WHY = {
@@ -29,99 +21,95 @@ WHY = {
     "displaced": "not in its place any more",
     "unknown": "",
 }
-#: What a manifest says that machines are told of any run.
-_TOLD = (
+#: Fields of a manifest that the documents for machines have, of any run.
+_FIELDS = (
     *("run", "job", "parent", "repeats", "started", "finished", "seconds", "settings", "inputs"),
     *("counts", "bytes_read", "blocks", "changes", "warnings"),
 )
 
 
-def run_lines(found: AnyRun) -> list[tuple[str, str]]:
-    """The last lines of a summary, the same for all jobs."""
+def run_lines(run: PublishedRun) -> list[tuple[str, str]]:
+    """Return the last lines of a summary, the same for all jobs."""
     return [
-        ("changed", what_changed(found.manifest)),
-        ("read", what_was_read(found.manifest)),
-        ("time", f"{found.manifest['seconds']['total']:.1f} s"),
-        ("run", found.run.shown),
+        ("changed", what_changed(run.document)),
+        ("read", what_was_read(run.document)),
+        ("time", f"{run.document.seconds['total']:.1f} s"),
+        ("run", run.run.shown),
     ]
 
 
-def what_changed(manifest: Mapping[str, Any]) -> str:
-    """What a run says of the changes since the one before; nothing where it is the first.
+def what_changed(manifest: Manifest) -> str:
+    """Return the changes since the run before in words; nothing where a run is the first."""
+    if manifest.changes is None:
+        return "not known" if manifest.parent is not None else ""
+    if manifest.repeats is not None:
+        return f"nothing; the files are those of the run {manifest.repeats}"
+    return counted(manifest.changes)
+
+
+def counted(changes: ChangeCounts) -> str:
+    """Return counts of changes, and why issues are gone, in words.
 
     Examples
     --------
-    >>> changes = {"new": 3, "gone": 5, "moved": 0, "gone_because": {"corrected": 5}}
-    >>> what_changed({"changes": changes, "parent": "x"})
+    >>> reasons = {"corrected": 5}
+    >>> counted(ChangeCounts(since="x", new=3, gone=5, moved=0, gone_because=reasons, classes={}))
     '3 new, 5 gone (5 label corrected)'
     """
-    changes = manifest.get("changes")
-    if changes is None:
-        return "not known" if manifest["parent"] is not None else ""
-    if "repeats" in manifest:
-        return f"nothing; the files are those of the run {manifest['repeats']}"
-    return counted(changes, changes["gone_because"], changes.get("first"))
+    reasons = changes.gone_because.items()
+    why = ", ".join(f"{count:,} {WHY[reason] or reason}" for reason, count in reasons)
+    text = f"{changes.new:,} new, {changes.gone:,} gone"
+    text += f" ({why})" if why else ""
+    text += f", {changes.moved:,} moved" if changes.moved else ""
+    return text + ("" if changes.first is None else f" among the first {changes.first:,}")
 
 
-def counted(
-    counts: Mapping[str, int], gone_because: Mapping[str, int], first: int | None = None
-) -> str:
-    """Counts of changes, and why issues are gone."""
-    why = ", ".join(f"{count:,} {WHY[reason] or reason}" for reason, count in gone_because.items())
-    moved = f", {counts['moved']:,} moved" if counts["moved"] else ""
-    among = "" if first is None else f" among the first {first:,}"
-    why = f" ({why})" if why else ""
-    return f"{counts['new']:,} new, {counts['gone']:,} gone{why}{moved}{among}"
+def what_was_read(manifest: Manifest) -> str:
+    """Return what a run read in words; nothing where its job does not count that."""
+    parts = []
+    if manifest.bytes_read is not None:
+        parts.append(decimal(sum(manifest.bytes_read.values())))
+    if manifest.blocks is not None:
+        blocks = manifest.counts["blocks"]
+        parts.append(f"{manifest.blocks.reused:,} of {blocks:,} blocks reused")
+    return ", ".join(parts)
 
 
-def what_was_read(manifest: Mapping[str, Any]) -> str:
-    """What a run read; nothing where its job does not count that."""
-    blocks, told = manifest.get("blocks"), []
-    if "bytes_read" in manifest:
-        told.append(decimal(sum(manifest["bytes_read"].values())))
-    elif "repeats" in manifest:
-        told.append("nothing")
-    if blocks is not None:
-        told.append(f"{blocks['reused']:,} of {manifest['counts']['blocks']:,} blocks reused")
-    return ", ".join(told)
-
-
-def run_as_json(found: AnyRun, top: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of a run and the first rows of its ranking, for machines."""
-    return _of_manifest(found.manifest) | {"top": top}
+def run_as_json(run: PublishedRun, top: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the summary of a run and the first rows of its ranking, for machines."""
+    return _fields(run) | {"top": top}
 
 
 def runs_as_json(runs: Sequence[PublishedRun]) -> list[dict[str, Any]]:
-    """What is known of runs, for machines."""
-    return [_of_manifest(found.manifest) for found in runs]
+    """Return the summaries of runs, for machines."""
+    return [_fields(run) for run in runs]
 
 
-def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: manifest[name] for name in _TOLD if name in manifest}
+def _fields(run: PublishedRun) -> dict[str, Any]:
+    return {name: run.manifest[name] for name in _FIELDS if name in run.manifest}
 
 
 def show_runs(console: Console, runs: Sequence[PublishedRun]) -> None:
     """Print runs as a table."""
-    manifests = [found.manifest for found in runs]
-    ranked = [
-        next(
-            each["counts"][name]
-            for name in ("issues", "candidates", "ranked")
-            if name in each["counts"]
-        )
-        for each in manifests
-    ]
+    manifests = [run.document for run in runs]
+    read = [what_was_read(manifest).partition(",")[0] for manifest in manifests]
     columns = [
-        Column("run", [found.run.run for found in runs]),
-        Column("job", [each["job"] for each in manifests]),
-        Column("ranked", [f"{count:,}" for count in ranked]),
-        Column("changed", [printable(_short(each)) for each in manifests], text=True),
-        Column("read", [printable(what_was_read(each).partition(",")[0]) for each in manifests]),
-        Column("finished", [each["finished"][:19].replace("T", " ") for each in manifests]),
+        Column("run", [manifest.run for manifest in manifests]),
+        Column("job", [manifest.job for manifest in manifests]),
+        Column("ranked", [f"{_ranked(manifest):,}" for manifest in manifests]),
+        Column("changed", [printable(_short(manifest)) for manifest in manifests], text=True),
+        Column("read", [printable(size) for size in read]),
+        Column("finished", [manifest.finished[:19].replace("T", " ") for manifest in manifests]),
     ]
     show_columns(console, f"{len(runs):,} runs are kept, newest first", columns, 4)
 
 
-def _short(manifest: Mapping[str, Any]) -> str:
-    """What changed, in few words."""
-    return "nothing" if "repeats" in manifest else what_changed(manifest).partition(" (")[0]
+def _ranked(manifest: Manifest) -> int:
+    """Return how many rows a ranking has, by the count that its job has for that."""
+    names = ("issues", "candidates", "ranked")
+    return next(manifest.counts[name] for name in names if name in manifest.counts)
+
+
+def _short(manifest: Manifest) -> str:
+    """Return what changed in few words."""
+    return "nothing" if manifest.repeats else what_changed(manifest).partition(" (")[0]

@@ -42,7 +42,7 @@ class Form:
 
 def show_run(found: Any, top: int, form: Form) -> Any:
     """Print the summary and the first rows of a run; the run."""
-    shown = _SHOWN[found.manifest["job"]]
+    shown = _SHOWN[found.document.job]
     if form.as_json:
         print_json(run_as_json(found, top))
     elif not form.quiet:
@@ -54,7 +54,7 @@ def show_run(found: Any, top: int, form: Form) -> Any:
 
 def run_as_json(found: Any, top: int) -> dict[str, Any]:
     """A run for machines."""
-    told: dict[str, Any] = _SHOWN[found.manifest["job"]].as_json(found, top)
+    told: dict[str, Any] = _SHOWN[found.document.job].as_json(found, top)
     return told
 
 

@@ -1,5 +1,5 @@
-"""What a task does to compare two runs: reads a part of a ranking, tells the changes of a bucket of
-examples, writes them.
+"""The changes of a bucket of examples between two runs: which there are, why issues are gone, and
+their Parquet part.
 
 Storage is handed in, Dask is not known here.
 """
@@ -7,8 +7,7 @@ Storage is handed in, Dask is not known here.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,122 +18,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from noisydask.errors import InputError, JobError
+from noisydask.runs.comparison import (
+    COLUMNS,
+    COMPARED,
+    KINDS,
+    NAMES,
+    REASONS,
+    Comparison,
+    as_text,
+    read_parts,
+)
 from noisydask.runs.store import RunStore
 from noisydask.stores.chunks import StoredObject
-from noisydask.stores.frames import stacked
-from noisydask.stores.hints import not_of_data
 from noisydask.stores.rows import Rows
 from noisydask.stores.zarr_stores import zarr_store
 
-KINDS = ("new", "gone", "moved")
-#: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label
-#: agrees with the prediction now; its row is invalid now and was left out; the dataset has fewer
-#: rows now; its id stands in another row now, or in none; or that cannot be told from the runs.
-REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")
-
-#: Rows of both rankings that a task compares.
-_TASK_ROWS = 2_000_000
 #: Ids that are read at once at least, to look some of them up.
 _ID_ROWS = 1 << 16
-#: What makes an issue of both runs one that moved; an example of another ranking is in it or not.
-_COMPARED = ("given_label", "suggested_label", "label_quality")
-#: Columns that name an example, and those that are told of it, of all jobs' rankings.
-_NAMES = ("id", "subset", "ann_id")
-_TOLD = ("rank", *_COMPARED, "metric", "consensus")
-#: What is read of a job's ranking, and how many rows it has by the manifest's counts.
-_READ = {
-    "issues": ("index", "id", "rank", *_COMPARED),
-    "dynamics": ("index", *_NAMES, "rank", "metric"),
-    "combine": ("index", "id", "rank", "consensus"),
-}
-_RANKED = {"dynamics": "candidates", "combine": "ranked"}
-#: Of a ranking of all examples, which none can enter or leave, the first hundredth is compared: at
-#: least and at most so many rows.
-_FIRST = (10, 1000)
 Ints = npt.NDArray[np.int64]
-
-
-class DamagedRunError(JobError):
-    """A part of the earlier run is gone or damaged."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs to be compared: what the tasks need to know.
-
-    Attributes
-    ----------
-    runs, parts : tuple of the earlier and the later
-        Where they lie, the Parquet parts of their rankings.
-    columns : tuple of str
-        What is read of these.
-    rows : int
-        Examples of the later.
-    by_id : bool
-        Whether examples are known by their ids.
-    ids : Rows, optional
-        The later's ids of all examples, if they can be read.
-    first : int, optional
-        How many rows of both rankings are compared; all where it is None.
-    buckets : int
-        Into how many parts the examples are divided.
-    """
-
-    runs: tuple[RunStore, RunStore]
-    parts: tuple[tuple[str, ...], tuple[str, ...]]
-    columns: tuple[str, ...]
-    rows: int
-    by_id: bool
-    num_classes: int
-    buckets: int
-    largest: int
-    ids: Rows | None = None
-    first: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        before: tuple[RunStore, Mapping[str, Any]],
-        after: tuple[RunStore, Mapping[str, Any]],
-        ids: Rows | None = None,
-    ) -> Comparison:
-        """Compare two runs by their manifests."""
-        manifests, job = (before[1], after[1]), after[1]["job"]
-        if before[1]["job"] != job or job not in _READ:
-            raise InputError(f"runs of {before[1]['job']!r} and {job!r} cannot be compared")
-        counts = [manifest["counts"] for manifest in manifests]
-        first = None if job == "issues" else min(_first_of(manifest) for manifest in manifests)
-        total = sum(count["issues"] if first is None else first for count in counts)
-        there = set.intersection(
-            *(
-                _columns(run, manifest["parts"], side)
-                for side, (run, manifest) in enumerate((before, after))
-            )
-        )
-        return cls(
-            (before[0], after[0]),
-            (tuple(before[1]["parts"]), tuple(after[1]["parts"])),
-            tuple(name for name in _READ[job] if name in there),
-            after[1]["counts"]["examples"],
-            "index" not in there or all("ids" in manifest["inputs"] for manifest in manifests),
-            max(count.get("classes", 1) for count in counts),
-            max(1, -(-total // _TASK_ROWS)),
-            max(count["examples"] for count in counts),
-            ids,
-            first,
-        )
-
-
-def _first_of(manifest: Mapping[str, Any]) -> int:
-    """How many rows of a ranking are worth comparing: all of a ranking of the first alone."""
-    ranked: int = manifest["counts"][_RANKED[manifest["job"]]]
-    settings = manifest["settings"]
-    limit = settings.get("top_k", settings.get("top"))
-    if limit is not None and limit <= ranked:
-        return ranked
-    least, most = _FIRST
-    return min(ranked, max(least, min(most, ranked // 100)))
 
 
 @dataclass(frozen=True)
@@ -147,58 +48,6 @@ class ChangeState:
     reasons: Ints
     table: pd.DataFrame
     objects: tuple[StoredObject, ...] = ()
-
-
-def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
-    """Parts of the rankings, with the bucket of each example."""
-    return stacked([_read_part(number, comparison) for number in numbers])
-
-
-def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
-    side = int(number >= len(comparison.parts[0]))
-    name = comparison.parts[side][number - side * len(comparison.parts[0])]
-    with _part(comparison.runs[side], name, side) as part:
-        frame = part.read(columns=list(comparison.columns)).to_pandas()
-    if comparison.first is not None:
-        frame = frame[frame["rank"] <= comparison.first].reset_index(drop=True)
-    if not comparison.by_id:
-        frame["id"] = frame["index"]
-    if "subset" in frame:
-        frame["subset"] = _as_text(frame["subset"])
-    if "index" not in frame:  # an example has one row, so that its place decides nothing
-        frame["index"] = -1
-    if "label_quality" in frame:
-        frame["label_quality"] = frame["label_quality"].astype(np.float64)
-    frame["side"] = side
-    if comparison.by_id:
-        frame["id"] = _as_text(frame["id"])
-        frame["part"] = (
-            pd.util.hash_array(frame["id"].to_numpy(object)) % comparison.buckets
-        ).astype(np.int64)
-    else:
-        frame["part"] = frame["index"] * comparison.buckets // comparison.largest
-    return frame
-
-
-@contextmanager
-def _part(run: RunStore, name: str, side: int) -> Iterator[pq.ParquetFile]:
-    """A part of the ranking of the earlier run (side 0) or the later."""
-    try:
-        with run.place.fs.open((run.place / name).path, "rb") as file:
-            yield pq.ParquetFile(file)
-    except Exception as error:
-        if not_of_data(error) and not isinstance(error, FileNotFoundError):
-            raise
-        kind = JobError if side else DamagedRunError
-        raise kind(
-            f"{(run.place / name).shown} is gone or damaged: the run {run.run} cannot be compared"
-        ) from error
-
-
-def _columns(run: RunStore, parts: Sequence[str], side: int) -> set[str]:
-    """The columns of a ranking."""
-    with _part(run, parts[0], side) as part:
-        return set(part.schema_arrow.names)
 
 
 def compare_parts(
@@ -246,10 +95,10 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     [['new', 8], ['gone', 7]]
     """
     before, after = _matched(frame)
-    names, told_of = ([name for name in some if name in frame] for some in (_NAMES, _TOLD))
+    names, told_of = ([name for name in some if name in frame] for some in (NAMES, COLUMNS))
     columns = {name: frame[name].to_numpy() for name in ("index", *names, *told_of)}
     differs = (before < 0) | (after < 0)
-    for name in set(_COMPARED) & set(told_of):
+    for name in set(COMPARED) & set(told_of):
         differs |= columns[name][before] != columns[name][after]
     before, after = before[differs], after[differs]
     kind = np.select([before < 0, after < 0], [0, 1], 2)
@@ -274,7 +123,7 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
 
     An id that several examples have stands for the first of them, the second, ... in both runs.
     """
-    names = [name for name in _NAMES if name in frame]
+    names = [name for name in NAMES if name in frame]
     ids = frame.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
     side = frame["side"].to_numpy()
     order = np.lexsort((frame["index"].to_numpy(), side, ids))
@@ -354,13 +203,8 @@ def _ids_at(positions: Ints, ids: Rows) -> npt.NDArray[np.object_]:
         here = np.flatnonzero(positions // chunk == number)
         start = int(number) * chunk
         rows = ids.read(start, min(start + chunk, ids.shape[0]))
-        found[here] = _as_text(pd.Series(rows[positions[here] - start]))
+        found[here] = as_text(pd.Series(rows[positions[here] - start]))
     return found
-
-
-def _as_text(ids: pd.Series[Any]) -> npt.NDArray[np.object_]:
-    """Ids as they are compared: those of a ranking, and those that the job was given."""
-    return ids.astype(str).to_numpy(object)
 
 
 def _write(table: pd.DataFrame, bucket: int, run: RunStore) -> StoredObject:

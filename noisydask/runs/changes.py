@@ -9,10 +9,10 @@ came or went is no change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,17 +22,15 @@ import pyarrow.parquet as pq
 from noisydask.engine import graph
 from noisydask.errors import InputError
 from noisydask.runs.changed_rows import (
-    KINDS,
-    REASONS,
     ChangeState,
-    Comparison,
     compare_parts,
     finish_bucket,
     finish_row,
     first_rows,
-    read_parts,
 )
-from noisydask.runs.store import Output, RunStore
+from noisydask.runs.comparison import KINDS, REASONS, Comparison, read_parts
+from noisydask.runs.manifest import ChangeCounts
+from noisydask.runs.store import FinishedRun, Output, RunStore
 from noisydask.stores.arrays import kept_ids
 from noisydask.stores.chunks import StoredObject
 from noisydask.stores.frames import stacked
@@ -45,30 +43,19 @@ class Changes:
 
     Attributes
     ----------
-    before, after : str
-        Names of the runs.
-    counts : mapping of str to int
-        How many issues are of each of :data:`KINDS`.
-    gone_because : mapping of str to int
-        How many are gone for each of :data:`REASONS` that there is.
-    classes : mapping of int to mapping
-        ``counts`` of each given label that has changes; of the earlier run's where an issue is
-        gone.
+    after : str
+        Name of the later run.
+    counts : ChangeCounts
+        Numbers of changes since the earlier one, as a manifest has them.
     table : DataFrame
         The first changes of each kind: ``change``, ``why``, ``index``, ``id``, and of both runs
         ``rank``, ``given_label``, ``suggested_label``, ``label_quality`` (the earlier's end in
         ``_before``); missing where there is none.
-    first : int or None
-        How many of the first rows of both rankings were compared; None for all.
     """
 
-    before: str
     after: str
-    counts: Mapping[str, int]
-    gone_because: Mapping[str, int]
-    classes: Mapping[int, Mapping[str, int]]
+    counts: ChangeCounts
     table: pd.DataFrame = field(repr=False)
-    first: int | None = None
 
 
 def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) -> ChangeState:
@@ -112,46 +99,39 @@ def _added(states: list[ChangeState], top: int) -> ChangeState:
     )
 
 
-def summary(state: ChangeState, before: str, first: int | None) -> dict[str, Any]:
-    """What a manifest says of the changes since another run, among the ``first`` rows or all."""
+def summary(state: ChangeState, before: str, first: int | None) -> ChangeCounts:
+    """Count the changes since another run, among the ``first`` rows or all."""
     labelled = state.classes.shape[1] > 1  # or the ranking has no classes
-    classes = np.flatnonzero(state.classes.any(axis=0)) if labelled else ()
-    return {
-        "since": before,
-        "first": first,
-        **dict(zip(KINDS, state.classes.sum(axis=1).tolist(), strict=True)),
-        "gone_because": {
+    classes = np.flatnonzero(state.classes.any(axis=0)).tolist() if labelled else []
+    new, gone, moved = state.classes.sum(axis=1).tolist()
+    return ChangeCounts(
+        since=before,
+        first=first,
+        new=new,
+        gone=gone,
+        moved=moved,
+        gone_because={
             name: int(count) for name, count in zip(REASONS, state.reasons, strict=True) if count
         },
-        "classes": {
-            str(k): dict(zip(KINDS, state.classes[:, k].tolist(), strict=True)) for k in classes
-        },
-        "parts": sorted(stored.path for stored in state.objects),
-    }
+        classes={k: dict(zip(KINDS, state.classes[:, k].tolist(), strict=True)) for k in classes},
+        parts=sorted(stored.path for stored in state.objects),
+    )
 
 
-def unchanged(before: str) -> dict[str, Any]:
-    """What a manifest says where nothing changed since another run."""
-    return {
-        "since": before,
-        **dict.fromkeys(KINDS, 0),
-        "gone_because": {},
-        "classes": {},
-        "parts": [],
-    }
+def unchanged(before: str) -> ChangeCounts:
+    """Return the counts where nothing changed since another run."""
+    return ChangeCounts(since=before, new=0, gone=0, moved=0, gone_because={}, classes={}, parts=[])
 
 
 def since(
-    before: tuple[RunStore, Mapping[str, Any]],
-    after: tuple[RunStore, Mapping[str, Any]],
-    ids: Rows | None,
-) -> tuple[dict[str, Any], tuple[StoredObject, ...]]:
-    """Compare a run with the one before, write the changes into it; what its manifest says of them,
-    and what was written.
+    before: FinishedRun, after: FinishedRun, ids: Rows | None
+) -> tuple[ChangeCounts, tuple[StoredObject, ...]]:
+    """Compare a run with the one before and write the changes into it; return their counts, and the
+    objects that were written.
     """
     comparison = Comparison.of(before, after, ids)
-    state = compare(comparison, 0, after[0])
-    return summary(state, before[0].run, comparison.first), state.objects
+    state = compare(comparison, 0, after.store)
+    return summary(state, before.manifest.run, comparison.first), state.objects
 
 
 def diff(
@@ -175,41 +155,24 @@ def diff(
         If a run is not there, or the published one is the first.
     """
     later = output.open_run(after)
-    parent = before or later[1].get("parent")
+    name, stored = later.manifest.run, later.manifest.changes
+    parent = before or later.manifest.parent
     if parent is None:
         raise InputError(
-            f"{output.place.shown}: the run {later[0].run} is the first; there is nothing to "
-            "compare it with"
+            f"{output.place.shown}: the run {name} is the first; there is nothing to compare it "
+            "with"
         )
-    stored = later[1].get("changes")
-    if stored is None or stored["since"] != parent:
+    if stored is None or stored.since != parent:
         earlier = output.open_run(parent)
         # Where one repeats the other, or both a third, there is nothing to compare.
-        stored = unchanged(parent) if earlier[0].place == later[0].place else None
+        stored = unchanged(parent) if earlier.store.place == later.store.place else None
     if stored is not None:
-        return Changes(
-            parent,
-            later[0].run,
-            *_parts_of(stored),
-            _stored_table(later[0], stored["parts"], top),
-            stored.get("first"),
-        )
-    ids = kept_ids(later[0].place) if "kept" in later[1]["inputs"].get("ids", {}) else None
+        return Changes(name, stored, _stored_table(later.store, stored.parts, top))
+    kept = "kept" in later.manifest.inputs.get("ids", {})
+    ids = kept_ids(later.store.place) if kept else None
     comparison = Comparison.of(earlier, later, ids)
     state = compare(comparison, top)
-    said = _parts_of(summary(state, parent, comparison.first))
-    return Changes(parent, later[0].run, *said, state.table, comparison.first)
-
-
-def _parts_of(
-    said: Mapping[str, Any],
-) -> tuple[dict[str, int], dict[str, int], dict[int, dict[str, int]]]:
-    counts = {kind: int(said[kind]) for kind in KINDS}
-    return (
-        counts,
-        dict(said["gone_because"]),
-        {int(k): dict(found) for k, found in said["classes"].items()},
-    )
+    return Changes(name, summary(state, parent, comparison.first), state.table)
 
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}

@@ -25,11 +25,12 @@ from noisydask.engine.beginning import begin
 from noisydask.engine.progress import Reporter, logger
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.lazily import Lazy
-from noisydask.runs.changed_rows import DamagedRunError
 from noisydask.runs.changes import since
+from noisydask.runs.comparison import DamagedRunError
+from noisydask.runs.manifest import FORMAT_VERSION, ChangeCounts, Manifest
 from noisydask.runs.publish import Publication, publishing
 from noisydask.runs.repeats import identity_of, is_same, is_whole, repeated
-from noisydask.runs.store import FORMAT_VERSION, Output, RunStore, storage_error
+from noisydask.runs.store import FinishedRun, Output, RunStore, storage_error
 from noisydask.stores.chunks import StoredObject
 from noisydask.stores.fingerprints import Snapshot, check_unchanged, digest
 from noisydask.stores.listing import list_files, version
@@ -119,21 +120,18 @@ class Job(ABC, Generic[Found]):
                 results |= {"objects": [asdict(stored) for stored in sorted(self.objects)]}
                 results |= {"threads": graph.slots(), "evidence": self._evidence(output)}
             self._check_unchanged()
-            manifest = results | head | self._times(started)
-            run = output.run_store(run.run, manifest.get("repeats"))
-            return self._result(run, publication.publish(manifest))
+            manifest = publication.publish(results | head | self._times(started))
+            return self._result(output.run_store(run.run, manifest.repeats), manifest)
 
     def _refuse_other_jobs(self, publication: Publication) -> None:
         """An output's pointer names the runs of one job: readers, comparisons and gates rely on
         it.
         """
-        found = (
-            publication.previous[1].get("job") if publication.previous is not None else self.name
-        )
-        if found != self.name:
+        previous = publication.previous
+        if previous is not None and previous.manifest.job != self.name:
             raise InputError(
-                f"{publication.output.place.shown} holds runs of the job {found!r}; give this "
-                "one an out of its own"
+                f"{publication.output.place.shown} holds runs of the job "
+                f"{previous.manifest.job!r}; give this one an out of its own"
             )
 
     def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
@@ -170,33 +168,31 @@ class Job(ABC, Generic[Found]):
         differ, or are not all there.
         """
         previous = publication.previous
-        if previous is None or self.full or not is_same(previous[1], head):
+        if previous is None or self.full or not is_same(previous.manifest, head["identity"]):
             return None
-        run, before = previous
-        if before.get("evidence") != self._evidence(publication.output):
+        before = previous.manifest
+        if before.evidence != self._evidence(publication.output):
             return None  # it is of other inputs, as a run leaves that did not come to its end
-        if not is_whole(run, before):
-            logger.warning("files of the run %s are gone or damaged: it is made anew", run.run)
+        if not is_whole(previous):
+            logger.warning("files of the run %s are gone or damaged: it is made anew", before.run)
             return None
-        self.reporter.phase(f"nothing changed: this run repeats {run.run}")
-        for text in before.get("warnings", ()):
+        self.reporter.phase(f"nothing changed: this run repeats {before.run}")
+        for text in before.warnings:
             self.reporter.warning(text)
         self._timed("look")
-        return repeated(run, before)
+        return repeated(before)
 
-    def _compare(
-        self, publication: Publication, manifest: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """What changed since the run before, written into this one; None where that is not
+    def _compare(self, publication: Publication, fields: Mapping[str, Any]) -> ChangeCounts | None:
+        """Compare with the run before and write what changed into this one; None where that is not
         known.
         """
         if publication.previous is None:
             return None
         self.reporter.phase("comparing with the run before")
         try:
-            changes, objects = since(
-                publication.previous, (publication.run, manifest), self._names()
-            )
+            now = Manifest.of_run(publication.run.run, fields)
+            after = FinishedRun(publication.run, now)
+            changes, objects = since(publication.previous, after, self._names())
         except DamagedRunError as error:  # which is no reason not to publish a whole one
             logger.warning("what changed is not known: %s", error)
             return None
@@ -209,7 +205,7 @@ class Job(ABC, Generic[Found]):
         """Do the job; what a manifest says of its results."""
 
     @abstractmethod
-    def _result(self, run: RunStore, manifest: dict[str, Any]) -> Found:
+    def _result(self, run: RunStore, manifest: Manifest) -> Found:
         """The published run, as the function of the job returns it."""
 
     @abstractmethod

@@ -8,7 +8,6 @@ published ends without publishing.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,12 +21,13 @@ from noisydask.engine.progress import Reporter
 from noisydask.errors import InputError, JobError, LockedError
 from noisydask.interrupts import raise_if_interrupted, uninterrupted
 from noisydask.runs.lock import Lock
+from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.runs.retention import clean_up
 from noisydask.runs.status import StatusReporter
 from noisydask.runs.store import (
-    FORMAT_VERSION,
     LATEST,
     MANIFEST,
+    FinishedRun,
     NoRunError,
     Output,
     RunStore,
@@ -67,8 +67,8 @@ class Publication:
     _seen: Seen | None = field(repr=False)
 
     @cached_property
-    def previous(self) -> tuple[RunStore, dict[str, Any]] | None:
-        """The parent and its manifest, if it is there."""
+    def previous(self) -> FinishedRun | None:
+        """The parent, if it is there."""
         try:
             return self.output.open_run(self.parent) if self.parent is not None else None
         except NoRunError as error:
@@ -77,8 +77,8 @@ class Publication:
         except InputError as error:  # the store failed, which a moment ago took the lock
             raise JobError(str(error)) from error
 
-    def publish(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest, then let readers see the run; the manifest as written.
+    def publish(self, fields: Mapping[str, Any]) -> Manifest:
+        """Write the manifest, then let readers see the run; return the manifest as written.
 
         Raises
         ------
@@ -86,15 +86,16 @@ class Publication:
             If another driver took the output over, or published.
         """
         status = self.reporter.finish()
-        objects = [*manifest["objects"], *([asdict(status)] if status else [])]
+        objects = [*fields["objects"], *([asdict(status)] if status else [])]
         whole = {
-            **manifest,
+            **fields,
             "parent": self.parent,
             "generation": self.generation + 1,
             "warnings": self.reporter.warnings,
             "objects": sorted(objects, key=lambda stored: stored["path"]),
         }
-        written = self.run.write(MANIFEST, json.dumps(whole, indent=1, allow_nan=False).encode())
+        manifest = Manifest.of_run(self.run.run, whole)
+        written = self.run.write(MANIFEST, manifest.content())
         self._lock.confirm()
         pointer = {
             "run": self.run.run,
@@ -118,7 +119,7 @@ class Publication:
         except Exception as error:
             raise storage_error(error, self.output.place) from error
         self._clean_up()
-        return whole
+        return manifest
 
     def _clean_up(self) -> None:
         """Remove what is no longer kept; the run is published, whatever happens here."""

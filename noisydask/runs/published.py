@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from html import escape
 from numbers import Integral
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError, LabelWarning
 from noisydask.lazily import Lazy
+from noisydask.runs.manifest import Manifest
 from noisydask.runs.notebook import as_html
 from noisydask.runs.store import Output, RunStore
 from noisydask.stores.chunks import ChunkedArray
@@ -43,35 +44,46 @@ _HTML_ROWS = 10
 
 @dataclass(eq=False, repr=False)
 class PublishedRun:
-    """A finished run of any job: its folder and its manifest.
+    """A finished run of any job: its folder and its manifest, checked (``document``) and as it is
+    written (``manifest``).
 
     A run in a temporary folder goes with this object. Pickled, this takes the files of that folder
     along, as an array in memory takes its numbers; of a run in an output it takes the place alone.
     """
 
     run: RunStore = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False)
+    document: Manifest = field(repr=False)
     _folder: str | None = field(default=None, init=False, repr=False)
 
     #: Counts of the manifest that the text of a run says.
     _counts: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
-        counts = self.manifest["counts"]
-        told = "".join(f"{name}={counts[name]:,}, " for name in self._counts)
-        return f"{type(self).__name__}({told}run={self.run.run!r})"
+        counts = "".join(f"{name}={self.document.counts[name]:,}, " for name in self._counts)
+        return f"{type(self).__name__}({counts}run={self.run.run!r})"
 
     def __dir__(self) -> list[str]:
-        ours = ("run", "inputs", "lies_in", "warn")
+        ours = ("run", "document", "inputs", "lies_in", "warn")
         return [name for name in super().__dir__() if name[0] != "_" and name not in ours]
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>{as_html(self._first(_HTML_ROWS))}"
 
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """All that is known of the run, as ``manifest.json`` has it."""
+        return self.document.document()
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, if given."""
+        names = self.document.class_names
+        return None if names is None else list(names)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Why the inputs look as if they do not belong together, a sentence each; mostly none."""
-        return tuple(self.manifest.get("warnings", ()))
+        return tuple(self.document.warnings)
 
     def warn(self, reporter: Reporter | None) -> None:
         """Warn who called the function that made this run, where no reporter has shown it."""
@@ -136,16 +148,14 @@ class PublishedRun:
         """The ranking, a partition a Parquet part, each read when it is computed; until then the
         run stays.
         """
-        parts = [
-            partial(self._kept(read_parts), self.run, [name]) for name in self.manifest["parts"]
-        ]
+        parts = [partial(self._kept(read_parts), self.run, [name]) for name in self.document.parts]
         return graph.lazy_frame(parts, self._first(0))
 
     def _first(self, top: int | None) -> pd.DataFrame:
         """The first rows of the ranking, or all."""
         if top is not None and (not isinstance(top, Integral) or top < 0):
             raise InputError(f"the number of rows must be an integer of at least 0, not {top!r}")
-        return read_parts(self.run, self.manifest["parts"], top)
+        return read_parts(self.run, self.document.parts, top)
 
 
 def temporary_folder() -> str:

@@ -10,17 +10,16 @@ another run that refers to them, so that each is read in one step.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from noisydask.core.receipts import EVIDENCE_VERSION
 from noisydask.runs.changes import unchanged
+from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.runs.retention import objects_of
-from noisydask.runs.store import FORMAT_VERSION, RunStore
+from noisydask.runs.store import FinishedRun
 from noisydask.stores.fingerprints import digest
 
-#: Objects that tell of a run itself, not of its results.
-_OF_ITSELF = ("status.json", "changes/")
 #: What a run did, of what its manifest counts.
 _DONE = ("blocks_read_again", "iterations_read")
 
@@ -57,38 +56,38 @@ def identity_of(
     return digest(json.dumps(whole, sort_keys=True, default=str))
 
 
-def is_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a run comes out as the one before, by their manifests. Rows that could not be read
-    then are tried again, as by any run.
+def is_same(before: Manifest, identity: str | None) -> bool:
+    """Return whether a run comes out as the one before. Rows that could not be read then are tried
+    again, as by any run.
     """
-    known = now["identity"] is not None and before.get("identity") == now["identity"]
-    return known and not before["counts"].get("unreadable")
+    known = identity is not None and before.identity == identity
+    return known and not before.counts.get("unreadable")
 
 
-def is_whole(run: RunStore, manifest: Mapping[str, Any]) -> bool:
-    """Whether all results of a run are there, by one listing: each of its size."""
-    found = objects_of(run.place.fs, run.place.path)
+def is_whole(before: FinishedRun) -> bool:
+    """Return whether all results of a run are there, by one listing: each of its size."""
+    place = before.store.place
+    found = objects_of(place.fs, place.path)
     return all(
-        stored["path"] in found and found[stored["path"]].get("size") == stored["size"]
-        for stored in _results(manifest)
+        entry.path in found and found[entry.path].get("size") == entry.size
+        for entry in before.manifest.results
     )
 
 
-def repeated(run: RunStore, before: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of results that are those of the run before."""
-    origin, counts = before.get("repeats", run.run), before["counts"]
-    told: dict[str, Any] = {
-        **before,
-        "repeats": origin,
-        "changes": unchanged(run.run),
-        "counts": counts | {name: 0 for name in _DONE if name in counts},
-        "objects": [{**stored, "run": origin} for stored in _results(before)],
+def repeated(before: Manifest) -> dict[str, Any]:
+    """Return the fields of a manifest whose results are those of the run before."""
+    document = before.document()
+    document |= {
+        "repeats": before.origin,
+        "changes": unchanged(before.run),
+        "counts": before.counts | {name: 0 for name in _DONE if name in before.counts},
+        "objects": [entry.model_dump() | {"run": before.origin} for entry in before.results],
     }
-    if "bytes_read" in before:
-        told["bytes_read"] = dict.fromkeys(before["bytes_read"], 0)
-    if "blocks" in before:
-        told["blocks"] = blocks_told({}, counts["blocks"], None)
-    return told
+    if before.bytes_read is not None:
+        document["bytes_read"] = dict.fromkeys(before.bytes_read, 0)
+    if before.blocks is not None:
+        document["blocks"] = blocks_told({}, before.counts["blocks"], None)
+    return document
 
 
 def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
@@ -101,8 +100,3 @@ def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict
         "why": told,
         "evidence_not_used": rebuilt,
     }
-
-
-def _results(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """What a manifest says of the objects that are a run's results."""
-    return [stored for stored in manifest["objects"] if not stored["path"].startswith(_OF_ITSELF)]

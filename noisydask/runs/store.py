@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.lazily import Lazy
+from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.listing import first_names
 from noisydask.stores.locations import WRITTEN, Location, blame, cannot_write, explain
@@ -34,9 +35,6 @@ else:
 
 Array = npt.NDArray[np.generic]
 
-#: The newest format, and the only one that is written; in the first, no run refers to the files of
-#: another. All are read.
-FORMAT_VERSION = 2
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
 #: Names that are looked at of a folder that may be somebody else's.
 _FIRST_NAMES = 100
@@ -94,6 +92,14 @@ class RunStore:
     def remove_folder(self, path: str) -> None:
         """Remove a folder and all that is in it."""
         self.place.fs.rm((self.place / path).path, recursive=True)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that came to its end: its folder and its manifest."""
+
+    store: RunStore
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,8 @@ class Output:
                 raise ValueError(f"no run is called {name!r}")
         return RunStore(self.place / RUNS / (repeats or run), run)
 
-    def open_run(self, name: str | None = None) -> tuple[RunStore, dict[str, Any]]:
-        """A finished run and its manifest: the published one, or another by its name.
+    def open_run(self, name: str | None = None) -> FinishedRun:
+        """Open a finished run: the published one, or another by its name.
 
         Raises
         ------
@@ -178,25 +184,26 @@ class Output:
             run = self.run_store(
                 name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"]
             )
-            manifest = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
-            if manifest.get("run", run.run) != run.run:
-                raise ValueError("it is the manifest of another run")
-            run = self.run_store(run.run, manifest.get("repeats"))
+            document = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            version = document.get("format_version")
+            if version not in range(1, FORMAT_VERSION + 1):
+                raise InputError(
+                    f"{self.place.shown} has format {version}, this noisydask reads 1 to "
+                    f"{FORMAT_VERSION}"
+                )
+            manifest = Manifest.of_run(run.run, document)
+            return FinishedRun(self.run_store(run.run, manifest.repeats), manifest)
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
             raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+        except NoisydaskError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise NoRunError(
                 f"{self.place.shown}: {LATEST} or the manifest that it names is damaged"
             ) from error
         except Exception as error:
             raise blame(error)(explain(error, self.place, "out")) from error
-        found = manifest.get("format_version")
-        if found not in range(1, FORMAT_VERSION + 1):
-            raise InputError(
-                f"{self.place.shown} has format {found}, this noisydask reads 1 to {FORMAT_VERSION}"
-            )
-        return run, manifest
 
 
 def storage_error(error: BaseException, place: Location) -> JobError:
