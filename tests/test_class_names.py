@@ -4,7 +4,6 @@ figures; refused where they do not fit."""
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def test_the_ranking_has_names(
     source: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if small:  # several parts, which are shuffled
-        monkeypatch.setattr(ranking, "CutOff", partial(ranking.CutOff, rows_per_part=2))
+        monkeypatch.setattr(ranking, "ROWS_PER_PART", 2)
     found = noisydask.analyze_loss_dynamics(
         **SOURCES[source], class_names=NAMES, out=tmp_path / "out"
     )

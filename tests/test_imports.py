@@ -35,7 +35,9 @@ STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas",
 GRAPH_BUILDERS = {"dask.array", "dask.dataframe", "dask.delayed", "dask.bag"}
 #: What tasks do.
 PASSES = (
+    "engine.parts",
     "issues.passes",
+    "issues.ranked",
     "issues.scanning",
     "issues.tables",
     "runs.changed_rows",

@@ -339,8 +339,7 @@ def test_statistics_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_many_parts_are_one_ranking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     frame = make(text=True)
     whole = analyze(frame).top_k(10**6)
-    cut_off = ranking.CutOff
-    monkeypatch.setattr(ranking, "CutOff", lambda *how: cut_off(*how, rows_per_part=50))
+    monkeypatch.setattr(ranking, "ROWS_PER_PART", 50)
     found = analyze(parquet(Place(str(tmp_path)), frame))
     assert len(found.manifest["parts"]) > 5
     pd.testing.assert_frame_equal(found.top_k(10**6), whole)
@@ -357,9 +356,8 @@ def test_ties_are_cut_by_id(
     frame["loss"] = np.where(frame["id"].rank() % 3 < 1, 0.5, 2.0)
     frame.loc[frame.index[:5], "loss"] = 4.0  # a part of less candidates than have curves
     whole = analyze(frame).top_k(10**6)
-    cut_off = ranking.CutOff
     monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
-    monkeypatch.setattr(ranking, "CutOff", lambda *how: cut_off(*how, rows_per_part=100))
+    monkeypatch.setattr(ranking, "ROWS_PER_PART", 100)
     url = parquet(Place(str(tmp_path)), frame)
     found = analyze(url)
     assert len(found.manifest["parts"]) > 5

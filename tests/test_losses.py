@@ -228,8 +228,7 @@ def test_many_parts_are_one_ranking(
     workers: bool, one_worker: LocalCluster, monkeypatch: pytest.MonkeyPatch, expected: Any
 ) -> None:
     whole = run().top_k(ROWS)
-    real = ranking.CutOff
-    monkeypatch.setattr(ranking, "CutOff", lambda *args: real(*args, rows_per_part=100))
+    monkeypatch.setattr(ranking, "ROWS_PER_PART", 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = run(block_bytes=10_000)

@@ -16,8 +16,8 @@ from noisydask.core.ranking import (
     Part,
     assign_parts,
     histogram,
+    order_of,
     sort_keys,
-    tie_counts,
     whole_range,
 )
 
@@ -54,12 +54,19 @@ def cut(scores: np.ndarray, cuts: list[int]) -> list[Block]:
     return [(a, scores[a:b]) for a, b in pairwise(edges)]
 
 
+def tie_counts(key: np.ndarray, start: int, rows: int, tied: Any) -> np.ndarray:
+    """How many rows of each tied key there are in each piece: so many positions."""
+    edges = np.arange(0, rows + ranking.TIE_ROWS, ranking.TIE_ROWS) - start
+    where = [np.flatnonzero(key == key.dtype.type(tie)) for tie in tied]
+    return np.array([np.histogram(found, edges)[0] for found in where])
+
+
 def find_parts(
     blocks: list[Block], total: int, rows: int, itemsize: int, rows_per_part: int
 ) -> list[Part]:
     """Drive the search as the job does: each round adds up what every block has."""
     keys = [(start, sort_keys(scores)) for start, scores in blocks]
-    cut_off = CutOff(total, itemsize, rows, rows_per_part)
+    cut_off = CutOff(total, itemsize, rows_per_part)
     cut_off.add(
         [whole_range(itemsize)], sum(histogram(key, [whole_range(itemsize)]) for _, key in keys)
     )
@@ -77,18 +84,22 @@ def find_parts(
 def ranked(blocks: list[Block], parts: list[Part]) -> list[int]:
     """Indices in order: each part is gathered from the blocks, sorted by itself, and gives what it
     has to give."""
+    rows = sum(len(scores) for _, scores in blocks)
     gathered: list[list[tuple[float, int]]] = [[] for _ in parts]
     for start, scores in reversed(blocks):
         index = start + np.arange(len(scores))
+        keys = sort_keys(scores)
+        split = [part.key for part in parts if part.last <= -(-rows // ranking.TIE_ROWS)]
+        pieces = np.where(np.isin(keys, split), index // ranking.TIE_ROWS, 0)
         for score, where, part in zip(
-            scores, index, assign_parts(sort_keys(scores), index, parts), strict=True
+            scores, index, assign_parts(keys, pieces, parts), strict=True
         ):
             if part >= 0:
                 gathered[part].append((float(score), int(where)))
     order: list[int] = []
-    for part, rows in zip(parts, gathered, strict=True):
-        assert len(rows) == part.rows
-        order += [where for _, where in sorted(rows)[: part.take]]
+    for part, here in zip(parts, gathered, strict=True):
+        assert len(here) == part.rows
+        order += [where for _, where in sorted(here)[: part.take]]
     return order
 
 
@@ -159,11 +170,11 @@ def test_a_mass_of_ties_is_shared_out_by_index(monkeypatch: pytest.MonkeyPatch) 
     scores = np.zeros(10_000, np.float32)
     parts = find_parts(cut(scores, [3000, 7001]), 4321, 10_000, 4, 1000)
     assert [(part.first, part.last, part.rows, part.take) for part in parts] == [
-        (0, 1000, 1000, 1000),
-        (1000, 2000, 1000, 1000),
-        (2000, 3000, 1000, 1000),
-        (3000, 4000, 1000, 1000),
-        (4000, 5000, 1000, 321),
+        (0, 10, 1000, 1000),
+        (10, 20, 1000, 1000),
+        (20, 30, 1000, 1000),
+        (30, 40, 1000, 1000),
+        (40, 50, 1000, 321),
     ]
     assert ranked(cut(scores, [5000]), parts) == list(range(4321))
 
@@ -205,3 +216,14 @@ def test_histograms_count_every_key_in_its_bin(seed: int, dtype: Any, kind: str)
         max(0, fullest.shift - 16)
     )
     np.testing.assert_array_equal(again[0], np.bincount(pieces.astype(int), minlength=1 << 16))
+
+
+@given(SEEDS, st.integers(0, 200), DTYPES, st.sampled_from(KINDS), st.integers(1, 9))
+def test_order_of_scores_and_ties(
+    seed: int, rows: int, dtype: Any, kind: str, different: int
+) -> None:
+    scores = make_scores(seed, rows, dtype, kind, missing=False)
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, different, rows), rng.permutation(rows)
+    expected = np.lexsort((second, first, scores + 0)).tolist()
+    assert order_of(scores, first, second).tolist() == expected

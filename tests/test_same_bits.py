@@ -4,7 +4,6 @@ bit for bit."""
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ ODD = pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     """Parts of few rows; the search for them runs on the client alone."""
     rows = 100
-    monkeypatch.setattr(ranking, "CutOff", partial(ranking.CutOff, rows_per_part=rows))
+    monkeypatch.setattr(ranking, "ROWS_PER_PART", rows)
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -13,16 +13,15 @@ from noisydask.consensus import passes, tables
 from noisydask.consensus.passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.consensus.results import Consensus
 from noisydask.consensus.sources import Inputs
-from noisydask.consensus.tables import Pieces
 from noisydask.core import ranking
-from noisydask.core.blocks import plan_tasks
 from noisydask.core.choices import JoinKey
 from noisydask.core.settings import PublishSettings
 from noisydask.engine import graph
+from noisydask.engine.ordering import count, find_parts, shuffle, write_parts
+from noisydask.engine.parts import Parts, WrittenPart, part_name
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
 from noisydask.issues.find import run_in_temporary_folder
-from noisydask.issues.tables import WrittenPart
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
@@ -30,8 +29,6 @@ from noisydask.runs.store import Output, RunStore
 from noisydask.stores.fingerprints import check_unchanged
 from noisydask.stores.locations import options_by_name, refuse_overlap
 
-#: Tasks of a thread in a pass that counts.
-_TASKS = 2
 #: Bytes of a row in memory, about.
 _ROW_BYTES = 64
 
@@ -157,7 +154,7 @@ class CombineJob(Job[Consensus]):
 
     def _run(self, publication: Publication) -> dict[str, Any]:
         run = publication.run
-        run.make_folder("candidates")
+        run.make_folder(tables.FOLDER)
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
         small = self.inputs.rows <= ranking.ROWS_PER_PART
         total, parts = self._at_once(run) if small else self._in_parts(run)
@@ -173,18 +170,13 @@ class CombineJob(Job[Consensus]):
                 "ranked": sum(part.rows for part in parts),
             },
             "bytes_read": dict(inputs.stored_bytes),
-            "parts": [tables.part_name(part.number) for part in parts],
+            "parts": [part_name(tables.FOLDER, part.number) for part in parts],
         }
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
-        finish = partial(
-            tables.write_at_once,
-            join=join,
-            top=self.top,
-            run=run,
-            class_names=self.inputs.class_names,
-        )
+        write = tables.Writer(run, self.inputs.class_names)
+        finish = partial(tables.write_at_once, join=join, top=self.top, write=write)
         frames = self._frames(self.inputs.sources)
         if join:
             frames = graph.together(frames, self._dynamics_frames())
@@ -200,28 +192,33 @@ class CombineJob(Job[Consensus]):
         if self.inputs.on == "id":
             source = self._join(run)
             self._timed("join")
-            if not source.names:
+            if not source.num_blocks:
                 return 0, []
         total = 0
         for column in (QUALITY, METRIC):
-            parts, total = self._parts(source, column, None)
+            rows = self._ranked(source, column)
+            histogram = count(rows)
+            total = int(histogram.sum())
             if not total:
                 return 0, []
             self.reporter.phase(f"ranking {total:,} examples by {column}")
-            finish = partial(tables.write_ranked, column=column, parts=parts, total=total, run=run)
-            source = _pieces(run, self._in_order(source, column, parts, finish))
+            write = tables.RankWriter(run, column, total)
+            names = self._write(rows, find_parts(rows, total, histogram), write)
+            source = tables.ScratchFiles(run, tuple(names))
             self._timed(column)
-        parts, total = self._parts(source, CONSENSUS, self.top)
         self.reporter.phase("ranking by both")
-        finish = partial(
-            tables.write_part, parts=parts, run=run, class_names=self.inputs.class_names
-        )
-        written = _in_number(self._in_order(source, CONSENSUS, parts, finish))
+        rows = self._ranked(source, CONSENSUS)
+        take = total if self.top is None else min(total, self.top)
+        parts = find_parts(rows, take, count(rows))
+        written = self._write(rows, parts, tables.Writer(run, self.inputs.class_names))
         run.remove_folder(tables.SCRATCH)
         self._timed(CONSENSUS)
         return total, written
 
-    def _join(self, run: RunStore) -> Pieces:
+    def _ranked(self, source: Blocks, column: str) -> passes.RankedBlocks:
+        return passes.RankedBlocks(source, column, self.inputs.sources.grid.rows)
+
+    def _join(self, run: RunStore) -> tables.ScratchFiles:
         """Bring rows of the same id together; what both know lies in scratch files."""
         num_parts = -(-self.inputs.rows // ranking.ROWS_PER_PART)
         step = partial(passes.to_id_parts, num_parts=num_parts)
@@ -229,72 +226,33 @@ class CombineJob(Job[Consensus]):
             self._frames(self.inputs.sources, step), self._dynamics_frames(step)
         )
         finish = partial(tables.write_joined, run=run)
-        return _pieces(
-            run, graph.shuffle_frames(frames, step(self.inputs.sources.empty()), num_parts, finish)
-        )
+        names = shuffle(frames, step(self.inputs.sources.empty()), num_parts, finish)
+        return tables.ScratchFiles(run, tuple(names))
 
-    def _parts(
-        self, source: Blocks, column: str, top: int | None
-    ) -> tuple[list[ranking.Part], int]:
-        """Parts of the order of a column, each small enough for a worker; and how many examples
-        there are.
-        """
-        itemsize, rows = source.empty()[column].to_numpy().itemsize, self.inputs.sources.grid.rows
-        numbers = graph.block_numbers(
-            range(source.num_blocks), plan_tasks(source.num_blocks, graph.slots(), _TASKS)
-        )
-        bins: tuple[ranking.Bin, ...] = (ranking.whole_range(itemsize),)
-        count = partial(passes.count, source=source, column=column)
-        counts = graph.run_pass("count", partial(count, bins=bins), numbers)
-        total = int(counts.sum())
-        cut_off = ranking.CutOff(
-            total if top is None else min(total, top), itemsize, rows, ranking.ROWS_PER_PART
-        )
-        cut_off.add(bins, counts)
-        while bins := cut_off.too_large:
-            cut_off.add(bins, graph.run_pass("refine", partial(count, bins=bins), numbers))
-        if ties := cut_off.tied:
-            task = partial(passes.count_ties, source=source, column=column, ties=ties, rows=rows)
-            cut_off.add_ties(ties, graph.run_pass("tie", task, numbers))
-        return cut_off.parts(), total
-
-    def _in_order(
-        self, source: Blocks, column: str, parts: Sequence[ranking.Part], finish: passes.Step
-    ) -> graph.Table:
-        """Bring the rows of each part of an order together."""
-        step = partial(passes.to_parts, column=column, parts=tuple(parts))
-        return graph.shuffle_frames(
-            self._frames(source, step), step(source.empty()), len(parts), finish
-        )
+    def _write(self, rows: passes.RankedBlocks, parts: Parts, write: Any) -> list[Any]:
+        """Bring the rows of each part of an order together, and write them."""
+        step = partial(passes.to_parts, column=rows.column, parts=parts)
+        meta = partial(_empty, rows.source, step)
+        return write_parts(self._frames(rows.source, step), meta, parts, write)
 
     def _frames(self, source: Blocks, step: passes.Step | None = None) -> graph.Frames:
         """A frame for each block; ids in memory reach the tasks by blocks."""
-        grid, ids = (
-            self.inputs.sources.grid,
-            self.inputs.ids if source is self.inputs.sources else None,
-        )
-        array = None if ids is None else graph.block_rows(ids.array, grid)
-        numbers = graph.block_numbers(range(source.num_blocks), (1,) * source.num_blocks)
-        return graph.over_blocks(
-            "read", partial(passes.all_of, source=source, then=step), numbers, array
-        )
+        ids = self.inputs.ids if source is self.inputs.sources else None
+        array = None if ids is None else graph.block_rows(ids.array, self.inputs.sources.grid)
+        task = partial(passes.all_of, source=source, then=step)
+        return graph.over_blocks("read", task, _each(source.num_blocks), array)
 
     def _dynamics_frames(self, step: passes.Step | None = None) -> graph.Frames:
         """A frame for each part of the dynamics job's ranking."""
         sources = self.inputs.sources
-        numbers = graph.block_numbers(
-            range(len(sources.dynamics_parts)), (1,) * len(sources.dynamics_parts)
-        )
-        return graph.over_blocks(
-            "dynamics", partial(passes.all_of_dynamics, source=sources, then=step), numbers
-        )
+        task = partial(passes.all_of_dynamics, source=sources, then=step)
+        return graph.over_blocks("dynamics", task, _each(len(sources.dynamics_parts)))
 
 
-def _pieces(run: RunStore, written: graph.Table) -> Pieces:
-    """The scratch files that a shuffle leaves, in their order."""
-    return Pieces(run, tuple(piece.name for piece in _in_number(written)))
+def _each(blocks: int) -> Any:
+    """Return the numbers of blocks, each a task."""
+    return graph.block_numbers(range(blocks), (1,) * blocks)
 
 
-def _in_number(written: graph.Table) -> list[Any]:
-    """What was written of each part."""
-    return sorted(graph.compute(written)["written"], key=lambda one: one.number)
+def _empty(source: Blocks, step: passes.Step) -> Any:
+    return step(source.empty())

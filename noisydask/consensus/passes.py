@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
-from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import label_quality
-from noisydask.core.ranking import Bin, Ints, Keys, Part, assign_parts, histogram, sort_keys
+from noisydask.core.ranking import Ints, Keys, order_of, sort_keys
 from noisydask.core.whole_numbers import whole_numbers
+from noisydask.engine.parts import Parts
 from noisydask.errors import InputError
 from noisydask.runs.store import RunStore
 from noisydask.stores.frames import stacked
@@ -136,10 +133,7 @@ class Sources:
         """Ids and metrics of a part of the dynamics job's ranking, as rows without a place in the
         main job's data.
         """
-        with self.dynamics.place.fs.open(
-            (self.dynamics.place / self.dynamics_parts[part]).path, "rb"
-        ) as file:
-            table = pq.read_table(file, columns=["id", "metric"])
+        table = self.dynamics.read_table(self.dynamics_parts[part], ["id", "metric"])
         rows = len(table)
         frame = {
             name: np.full(rows, -1 if dtype.kind == "i" else np.nan, dtype)
@@ -169,36 +163,44 @@ def as_ids(ids: Array) -> Array:
     return whole_numbers(ids, "ids") if ids.dtype.kind in "iu" else ids.astype(object)
 
 
-def keys_of(frame: pd.DataFrame, column: str) -> Keys:
-    """Keys that order like the job of a column does, worst label first: a low quality, a high
-    metric, a low consensus.
+def scores_of(frame: pd.DataFrame, column: str) -> npt.NDArray[np.floating]:
+    """Return scores that order like the job of a column does, worst label first: a low quality, a
+    high metric, a low consensus.
     """
     scores = frame[column].to_numpy()
-    return sort_keys(-scores if column == METRIC else np.ascontiguousarray(scores))
+    return -scores if column == METRIC else np.ascontiguousarray(scores)
 
 
-def count(blocks: Sequence[int], source: Blocks, column: str, bins: Sequence[Bin]) -> Ints:
-    """Histogram of the keys of a column."""
-    return reduce(
-        add, (histogram(keys_of(source.read(block, [column]), column), bins) for block in blocks)
-    )
+def keys_of(frame: pd.DataFrame, column: str) -> Keys:
+    """Return the keys of :func:`scores_of`."""
+    return sort_keys(scores_of(frame, column))
 
 
-def count_ties(
-    blocks: Sequence[int], source: Blocks, column: str, ties: Sequence[int], rows: int
-) -> Ints:
-    """Per tied key, how many of the examples have it, by index divided by
-    :data:`ranking.TIE_ROWS`.
-    """
-    counts = np.zeros((len(ties), -(-rows // ranking.TIE_ROWS)), np.int64)
-    for block in blocks:
-        frame = source.read(block, ["index", column])
-        keys, where = keys_of(frame, column), frame["index"].to_numpy() // ranking.TIE_ROWS
-        for row, key in enumerate(ties):
-            counts[row] += np.bincount(
-                where[keys == keys.dtype.type(key)], minlength=counts.shape[1]
-            )
-    return counts
+@dataclass(frozen=True)
+class RankedBlocks:
+    """The examples of some blocks, in the order of a column, then by position."""
+
+    source: Blocks
+    column: str
+    num_rows: int
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return self.source.num_blocks
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value."""
+        return self.source.empty()[self.column].to_numpy().itemsize
+
+    def keys(self, block: int) -> Keys:
+        """Return the keys of a block."""
+        return keys_of(self.source.read(block, [self.column]), self.column)
+
+    def last(self, block: int) -> Ints:
+        """Return the positions of a block's examples."""
+        return self.source.read(block, ["index", self.column])["index"].to_numpy()
 
 
 def all_of(
@@ -217,11 +219,11 @@ def all_of_dynamics(
     return frame if then is None else then(frame)
 
 
-def to_parts(frame: pd.DataFrame, column: str, parts: Sequence[Part]) -> pd.DataFrame:
+def to_parts(frame: pd.DataFrame, column: str, parts: Parts) -> pd.DataFrame:
     """Examples with the number of the part of an order that they belong to; those beyond its end
     are left out.
     """
-    part = assign_parts(keys_of(frame, column), frame["index"].to_numpy(), parts)
+    part = parts.assign(keys_of(frame, column), frame["index"].to_numpy)
     return frame.assign(part=part)[part >= 0]
 
 
@@ -249,7 +251,7 @@ def joined(frame: pd.DataFrame) -> pd.DataFrame:
 
 def in_order(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows in the order of a column, ties by index."""
-    order = np.lexsort((frame["index"].to_numpy(), keys_of(frame, column)))
+    order = order_of(scores_of(frame, column), frame["index"].to_numpy())
     return frame.iloc[order].reset_index(drop=True)
 
 

@@ -1,5 +1,5 @@
-"""What the join of two rankings writes: scratch files between its sorts, and the parts of the
-consensus.
+"""The files that the join of two rankings writes: scratch files between its sorts, and the parts of
+the consensus.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noisydask.consensus.passes import (
     CONSENSUS,
@@ -23,16 +22,16 @@ from noisydask.consensus.passes import (
     joined,
     with_consensus,
 )
-from noisydask.core.ranking import Part
-from noisydask.issues.tables import WrittenPart, named, write_table
+from noisydask.engine.parts import WrittenPart, part_name
+from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
 
-#: Folder of the files that are removed before the run is published.
-SCRATCH = "scratch"
+#: Folder of the files that are removed before the run is published, and that of the ranking.
+SCRATCH, FOLDER = "scratch", "candidates"
 
 
 @dataclass(frozen=True)
-class Pieces:
+class ScratchFiles:
     """Examples in Parquet files of the run that are removed before it is published."""
 
     run: RunStore
@@ -47,97 +46,67 @@ class Pieces:
         self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
     ) -> pd.DataFrame:
         """Examples of a file."""
-        with self.run.place.fs.open((self.run.place / self.names[block]).path, "rb") as file:
-            return _frame(pq.read_table(file, columns=None if columns is None else list(columns)))
+        frame: pd.DataFrame = self.run.read_table(self.names[block], columns).to_pandas()
+        return frame.assign(id=as_ids(frame["id"].to_numpy())) if "id" in frame else frame
 
     def empty(self) -> pd.DataFrame:
         """A frame without rows, of the types of those with."""
-        with self.run.place.fs.open((self.run.place / self.names[0]).path, "rb") as file:
-            return _frame(pq.read_schema(file).empty_table())
+        return self.read(0).iloc[:0]
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas()
-    return frame.assign(id=as_ids(frame["id"].to_numpy())) if "id" in frame else frame
+def write_joined(frame: pd.DataFrame, number: int, run: RunStore) -> str | None:
+    """Join the rows of a part by id and keep them; return the name of the file, if there are
+    any.
+    """
+    rows = joined(frame)
+    return _keep(rows, f"{SCRATCH}/joined-{number:05d}.parquet", run) if len(rows) else None
+
+
+def _keep(rows: pd.DataFrame, name: str, run: RunStore) -> str:
+    run.write_table(name, pa.Table.from_pandas(rows, preserve_index=False))
+    return name
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A scratch file that was written."""
-
-    number: int
-    name: str
-    rows: int
-
-
-def write_joined(frame: pd.DataFrame, run: RunStore) -> pd.DataFrame:
-    """Join the rows of a part by id and keep them."""
-    return _kept(joined(frame.reset_index(drop=True)), frame, "joined", run)
-
-
-def write_ranked(
-    frame: pd.DataFrame, column: str, parts: Sequence[Part], total: int, run: RunStore
-) -> pd.DataFrame:
-    """Put a part in the order of a job, give its rows their ranks and keep them; after the second
-    job, the consensus.
+class RankWriter:
+    """Puts parts in the order of a job, gives their rows their ranks and keeps them; after the
+    second job, with their consensus.
     """
-    if frame.empty:
-        return _kept(frame, frame, column, run)
-    number = int(frame.index[0])
-    ranked, first = in_order(frame, column), sum(part.rows for part in parts[:number])
-    ranked[RANKS[column]] = np.arange(first, first + len(ranked))
-    if column == METRIC:
-        ranked = with_consensus(ranked, total).drop(columns=list(RANKS.values()))
-    return _kept(ranked, frame, column, run)
+
+    run: RunStore
+    column: str
+    total: int
+
+    def __call__(self, frame: pd.DataFrame, number: int, take: int, first_rank: int) -> str:
+        """Rank and keep the rows of a part; return the name of the file."""
+        ranked = in_order(frame, self.column)
+        ranked[RANKS[self.column]] = np.arange(first_rank - 1, first_rank - 1 + len(ranked))
+        if self.column == METRIC:
+            ranked = with_consensus(ranked, self.total).drop(columns=list(RANKS.values()))
+        return _keep(ranked, f"{SCRATCH}/{self.column}-{number:05d}.parquet", self.run)
 
 
-def _kept(rows: pd.DataFrame, part: pd.DataFrame, name: str, run: RunStore) -> pd.DataFrame:
-    """Write a scratch file, if there is anything to write; what was written, as a table's row."""
-    pieces = []
-    if len(rows):
-        number = int(part.index[0])
-        pieces = [Piece(number, f"{SCRATCH}/{name}-{number:05d}.parquet", len(rows))]
-        write_table(pa.Table.from_pandas(rows, preserve_index=False), pieces[0].name, run)
-    return pd.DataFrame({"written": pd.Series(pieces, dtype=object)})
+@dataclass(frozen=True)
+class Writer:
+    """Writes parts of the consensus."""
 
+    run: RunStore
+    class_names: Sequence[str] | None
 
-def part_name(number: int) -> str:
-    """Path of a part of the consensus in its run."""
-    return f"candidates/part-{number:05d}.parquet"
-
-
-def _write_final(
-    rows: pd.DataFrame, number: int, first: int, run: RunStore, names: Sequence[str] | None
-) -> WrittenPart:
-    """Number rows that are in order, and write them as part of the consensus."""
-    rows = rows.assign(rank=np.arange(first, first + len(rows)))
-    labels = [name for name in ("given_label", "suggested_label") if name in rows]
-    columns = [
-        "rank",
-        "index",
-        "id",
-        *labels,
-        CONSENSUS,
-        QUALITY,
-        METRIC,
-        "quality_percentile",
-        "metric_percentile",
-    ]
-    table = named(rows[columns], names if labels else None)
-    return WrittenPart(number, len(rows), (write_table(table, part_name(number), run),))
-
-
-def write_part(
-    frame: pd.DataFrame, parts: Sequence[Part], run: RunStore, class_names: Sequence[str] | None
-) -> pd.DataFrame:
-    """Put a part of the consensus in order and write it; what was written, as a table's row."""
-    written = []
-    if len(frame):
-        number = int(frame.index[0])
-        rows = in_order(frame, CONSENSUS).head(parts[number].take)
-        first = 1 + sum(part.take for part in parts[:number])
-        written = [_write_final(rows, number, first, run, class_names)]
-    return pd.DataFrame({"written": pd.Series(written, dtype=object)})
+    def __call__(self, frame: pd.DataFrame, number: int, take: int, first_rank: int) -> WrittenPart:
+        """Put a part in order, take its first examples, number and write them."""
+        rows = in_order(frame, CONSENSUS).head(take)
+        rows = rows.assign(rank=np.arange(first_rank, first_rank + len(rows)))
+        labels = [name for name in ("given_label", "suggested_label") if name in rows]
+        columns = [
+            *("rank", "index", "id", *labels, CONSENSUS, QUALITY, METRIC),
+            *("quality_percentile", "metric_percentile"),
+        ]
+        table = pa.Table.from_pandas(rows[columns], preserve_index=False)
+        table = table.replace_schema_metadata(None)
+        table = with_pair_names(table, self.class_names if labels else None)
+        written = self.run.write_table(part_name(FOLDER, number), table)
+        return WrittenPart(number, len(rows), (written,))
 
 
 @dataclass(frozen=True)
@@ -148,18 +117,13 @@ class WrittenAtOnce:
     part: WrittenPart
 
 
-def write_at_once(
-    frame: pd.DataFrame,
-    join: bool,
-    top: int | None,
-    run: RunStore,
-    class_names: Sequence[str] | None,
-) -> WrittenAtOnce:
-    """All of the job, for examples that fit one worker."""
+def write_at_once(frame: pd.DataFrame, join: bool, top: int | None, write: Writer) -> WrittenAtOnce:
+    """Do all of the job, for examples that fit one worker."""
     frame = joined(frame) if join else frame
     total = len(frame)
     for column, rank in RANKS.items():
         frame = in_order(frame, column)
         frame[rank] = np.arange(total)
-    frame = in_order(with_consensus(frame, total), CONSENSUS).head(total if top is None else top)
-    return WrittenAtOnce(total, _write_final(frame, 0, 1, run, class_names))
+    take = total if top is None else top
+    part = write(with_consensus(frame, total), number=0, take=take, first_rank=1)
+    return WrittenAtOnce(total, part)

@@ -3,8 +3,9 @@
 Issues are the first T examples in ascending (score, index). Scores become integers of the same
 order; a histogram of their leading bits tells in which bin the T-th lies and how many come before
 it. Bins become *parts*, each small enough to be sorted by one worker; a bin that holds more is
-split by its next bits, and a single score that too many share by index. Parts depend on the scores
-alone, so they are the same for any blocks, workers or order. Pure.
+split by its next bits, and a single score that too many share into pieces of what comes last in the
+order, positions or ids. Parts depend on the examples alone, so they are the same for any blocks,
+workers or order. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,12 @@ Keys = npt.NDArray[np.unsignedinteger]
 
 #: Rows that one worker sorts and one Parquet part holds, about.
 ROWS_PER_PART = 1 << 21
-#: Examples that share one score are counted, and where needed split, by this many consecutive
-#: indices.
+#: Examples that share one score are split, where needed, into pieces of about so many.
 TIE_ROWS = 1 << 20
 
 _DIGIT = 16
+#: More pieces than a score is split into.
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True, order=True)
@@ -47,7 +49,7 @@ class Bin:
 @dataclass(frozen=True)
 class Part:
     """Consecutive examples of the ranking: those of keys ``key`` to ``last_key``, and of a single
-    key alone only those whose index is in [first, last).
+    key that is split only those in its pieces [first, last).
 
     ``rows`` are in it, of which the first ``take`` in order belong to the T lowest.
     """
@@ -88,6 +90,28 @@ def _sort_keys(scores, bits, sign, keys):
             keys[i] = ~bits[i]
         else:
             keys[i] = ~(sign & ~sign)
+
+
+def order_of(scores: npt.NDArray[np.floating], *ties: npt.NDArray[Any]) -> Ints:
+    """Return the positions of rows in ascending order of (scores, *ties), all of one length.
+
+    Rows whose scores are sorted in runs, as blocks of them come together, are merged; only rows
+    of equal scores are looked at again.
+
+    Examples
+    --------
+    >>> order_of(np.array([0.5, 0.1, 0.5]), np.array([7, 8, 6])).tolist()
+    [1, 2, 0]
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    new = np.append(True, ranked[1:] != ranked[:-1])
+    tied = np.flatnonzero(~new | ~np.append(new[1:], True))
+    if len(tied):
+        rows = order[tied]
+        group = np.cumsum(new)[tied]
+        order[tied] = rows[np.lexsort((*(column[rows] for column in reversed(ties)), group))]
+    return order
 
 
 def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
@@ -141,18 +165,6 @@ def _histogram(keys, first, last, shift, counts):
             counts[(key - first) >> shift] += 1
 
 
-def tie_counts(keys: Keys, start: int, rows: int, ties: Sequence[int]) -> Ints:
-    """Per tied key, how many of a block's examples have it, by index divided by :data:`TIE_ROWS`.
-
-    ``start`` is the index of the block's first example, ``rows`` the number of all examples.
-    """
-    counts = np.zeros((len(ties), -(-rows // TIE_ROWS)), np.int64)
-    for row, key in enumerate(ties):
-        where = (np.flatnonzero(keys == keys.dtype.type(key)) + start) // TIE_ROWS
-        counts[row] = np.bincount(where, minlength=counts.shape[1])
-    return counts
-
-
 @dataclass
 class CutOff:
     """Search for the parts that hold the T lowest: ask for histograms until every part is small,
@@ -164,16 +176,13 @@ class CutOff:
         T, how many examples are wanted.
     itemsize : int
         Bytes of a score.
-    rows : int
-        Number of all examples.
     rows_per_part : int
         Examples a part should hold at most.
     """
 
     total: int
     itemsize: int
-    rows: int
-    rows_per_part: int = ROWS_PER_PART
+    rows_per_part: int
 
     def __post_init__(self) -> None:
         self._counts: dict[Bin, int] = {}
@@ -188,7 +197,7 @@ class CutOff:
 
     @property
     def tied(self) -> tuple[int, ...]:
-        """Single keys that too many examples share: to be counted by index, once nothing is
+        """Single keys that too many examples share: to be counted by piece, once nothing is
         :attr:`too_large`.
         """
         return tuple(
@@ -227,42 +236,37 @@ class CutOff:
             if piece.key in self._ties and not piece.shift:
                 pieces = list(self._split_tie(piece, self._ties[piece.key]))
             else:
-                pieces = [Part(piece.key, piece.last_key, 0, self.rows, count, count)]
+                pieces = [Part(piece.key, piece.last_key, 0, _ALL, count, count)]
             for new in pieces:
                 take = min(left, new.rows)
                 left -= take
                 if take == 0:
                     break
                 last = parts[-1] if parts else None
-                whole = (
-                    last is not None
-                    and last.last == new.last == self.rows
-                    and new.first == last.first == 0
-                )
+                whole = last is not None and last.last == new.last == _ALL
                 if last is not None and whole and last.rows + new.rows <= self.rows_per_part:
                     parts[-1] = Part(
-                        last.key, new.last_key, 0, self.rows, last.rows + new.rows, last.take + take
+                        last.key, new.last_key, 0, _ALL, last.rows + new.rows, last.take + take
                     )
                 else:
                     parts.append(Part(new.key, new.last_key, new.first, new.last, new.rows, take))
         return parts
 
     def _split_tie(self, piece: Bin, counts: Ints) -> list[Part]:
-        """One key's examples, cut by index into pieces of about a part."""
+        """One key's examples, as parts of some of its pieces."""
         cuts = np.flatnonzero(np.diff(np.cumsum(counts) // self.rows_per_part, prepend=0)) + 1
         edges = [0, *cuts.tolist(), len(counts)]
         split_parts = []
         for low, high in pairwise(edges):
             rows = int(counts[low:high].sum())
             if rows:
-                first, last = low * TIE_ROWS, min(high * TIE_ROWS, self.rows)
-                split_parts.append(Part(piece.key, piece.last_key, first, last, rows, rows))
+                split_parts.append(Part(piece.key, piece.last_key, low, high, rows, rows))
         return split_parts
 
 
-def assign_parts(keys: Keys, index: Ints, parts: Sequence[Part]) -> Ints:
-    """Part of each example, -1 for none; ``index`` are the examples' positions in the dataset,
-    ascending.
+def assign_parts(keys: Keys, pieces: Ints, parts: Sequence[Part]) -> Ints:
+    """Part of each example, -1 for none; ``pieces`` says in which piece of its key each is, 0 where
+    that is not split.
     """
     if not parts:
         return np.full(len(keys), -1, np.int64)
@@ -277,11 +281,9 @@ def assign_parts(keys: Keys, index: Ints, parts: Sequence[Part]) -> Ints:
     )
     found = np.searchsorted(firsts, keys.astype(np.uint64), side="right") - 1
     for number, part in enumerate(parts):
-        if (
-            part.last_key == part.key
-        ):  # several parts may share a single key: tell them apart by index
-            found[
-                (keys == keys.dtype.type(part.key)) & (index >= part.first) & (index < part.last)
-            ] = number
-    outside = (keys > stops[found]) | (index < lows[found]) | (index >= highs[found]) | (found < 0)
+        if part.last_key == part.key:  # several parts may share a single key
+            same = keys == keys.dtype.type(part.key)
+            found[same & (pieces >= part.first) & (pieces < part.last)] = number
+    outside = (keys > stops[found]) | (found < 0)
+    outside |= (pieces < lows[found]) | (pieces >= highs[found])
     return np.where(outside, -1, found)

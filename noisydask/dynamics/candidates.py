@@ -16,9 +16,10 @@ import pandas as pd
 
 from noisydask.core.dynamics import Crossings, ExampleStates
 from noisydask.core.loss_receipts import LossSource
-from noisydask.core.ranking import Ints, Part, assign_parts, score_of, sort_keys
+from noisydask.core.ranking import Ints, score_of, sort_keys
 from noisydask.dynamics.dense_passes import LossData, spans, tiles
 from noisydask.dynamics.dense_state import StateStore
+from noisydask.engine.parts import Parts
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.frames import stacked
 
@@ -134,7 +135,7 @@ def select(
     ids: Array | None,
     data: LossData,
     mean: Floats,
-    parts: tuple[Part, ...],
+    parts: Parts,
 ) -> pd.DataFrame:
     """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
     return stacked(
@@ -149,14 +150,13 @@ def _select_block(
     ids: Array | None,
     data: LossData,
     mean: Floats,
-    parts: tuple[Part, ...],
+    parts: Parts,
 ) -> pd.DataFrame:
     block, (start, _) = source.number, data.grid.bounds(source.number)
     states = cast(StateStore, data.states).read_states(block)
     scores = -states.metric
-    last = parts[-1].last_key if parts else 0
-    rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
-    part = assign_parts(sort_keys(scores[rows]), start + rows, parts)
+    rows = np.flatnonzero(scores <= score_of(parts.last_key, scores.dtype))
+    part = parts.assign(sort_keys(scores[rows]), lambda: start + rows)
     rows, part = rows[part >= 0], part[part >= 0]
     told = _details(block, rows, labels, ids, data).assign(
         crossed=_kept_crossings(source, rows, losses, data, mean), again=0

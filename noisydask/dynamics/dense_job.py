@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.checkpoint.sources import describe_losses, refuse_lost_losses
-from noisydask.core import ranking
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
@@ -24,7 +23,6 @@ from noisydask.core.settings import LossSettings
 from noisydask.dynamics import candidates as asked
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
-from noisydask.dynamics.class_names import check_labels
 from noisydask.dynamics.dense_state import chunk_width, loss_sources, open_states
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.results import LossDynamics
@@ -32,17 +30,14 @@ from noisydask.dynamics.row_problems import LEAVE_OUT
 from noisydask.dynamics.tables import CandidatePart
 from noisydask.engine import graph
 from noisydask.engine.deaths import deadly
+from noisydask.engine.ordering import ScoredRows, find_parts, write_parts
+from noisydask.engine.parts import part_name
 from noisydask.engine.progress import listening
+from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, check_memory, tasks_of
 from noisydask.errors import InputError
-from noisydask.issues.passes import refine, tie
 from noisydask.lazily import Lazy
-from noisydask.runs.job import (
-    EVIDENCE_TASKS,
-    SCAN_TASKS,
-    Job,
-    check_memory,
-    tasks_of,
-)
+from noisydask.runs.class_names import check_labels
+from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
@@ -166,7 +161,7 @@ class DynamicsJob(Job[LossDynamics]):
                 "blocks": data.grid.num_blocks,
             },
             "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
-            "parts": [loss_tables.part_name(part.number) for part in parts],
+            "parts": [part_name(loss_tables.FOLDER, part.number) for part in parts],
         }
 
     def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
@@ -306,7 +301,7 @@ class DynamicsJob(Job[LossDynamics]):
         self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: RunStore
     ) -> list[CandidatePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
-        run.make_folder("candidates")
+        run.make_folder(loss_tables.FOLDER)
         order = np.argsort(top.index)
         index = top.index[order]
         task = partial(asked.details, data=data, index=index)
@@ -317,11 +312,8 @@ class DynamicsJob(Job[LossDynamics]):
         told = found.rows.sort_values("index", ignore_index=True)
         told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
         frame = asked.candidates(top.states.part(order), told)
-        return self._recorded(
-            loss_tables.write_part(
-                frame, 0, 1, len(frame), self.inputs.iterations, run, self.class_names
-            )
-        )
+        write = loss_tables.Writer(run, self.inputs.iterations, self.class_names)
+        return self._recorded(write(frame, number=0, take=len(frame), first_rank=1))
 
     def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
         self.objects += [stored for part in parts for stored in part.objects]
@@ -337,53 +329,18 @@ class DynamicsJob(Job[LossDynamics]):
         run: RunStore,
     ) -> tuple[list[CandidatePart], int]:
         """Find the parts of a long ranking, sort and write each."""
-        run.make_folder("candidates")
-        scores, blocks = passes.Descending(**vars(data.metric)), range(data.grid.num_blocks)
-        cut_off = ranking.CutOff(total, scores.dtype.itemsize, data.grid.rows)
-        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
-        while bins := cut_off.too_large:
-            found = self._state_of(
-                "refine", partial(refine, bins=bins, scores=scores), data, blocks, EVIDENCE_TASKS
-            )
-            cut_off.add(bins, found)
-        if tied := cut_off.tied:
-            counts = self._state_of(
-                "tie", partial(tie, ties=tied, scores=scores), data, blocks, EVIDENCE_TASKS
-            )
-            cut_off.add_ties(tied, counts)
-        parts = tuple(cut_off.parts())
+        run.make_folder(loss_tables.FOLDER)
+        rows = ScoredRows(passes.Descending(**vars(data.metric)))
+        parts = find_parts(rows, total, histogram)
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
         frames = graph.over_blocks(
             "select", task, *self._over(data, sources, EVIDENCE_TASKS, *given)
         )
-        to: dict[str, Any] = {
-            "iterations": self.inputs.iterations,
-            "run": run,
-            "class_names": list(self.class_names) if self.class_names is not None else None,
-        }
-        if len(parts) == 1:
-            finish = partial(
-                loss_tables.write_part,
-                number=0,
-                first_rank=1,
-                take=parts[0].take,
-                **to,
-            )
-            written = [graph.compute(graph.gather_frames("write", frames, finish))]
-        else:
-            firsts = tuple((1 + np.cumsum([0, *(part.take for part in parts[:-1])])).tolist())
-            finish_part = partial(
-                loss_tables.write_shuffled_part,
-                parts=parts,
-                first_ranks=firsts,
-                **to,
-            )
-            meta = asked.empty_selection(
-                data, self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
-            )
-            table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
-            written = sorted(table["written"], key=lambda part: part.number)
+        ids = self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
+        meta = partial(asked.empty_selection, data, ids)
+        write = loss_tables.Writer(run, self.inputs.iterations, self.class_names)
+        written = write_parts(frames, meta, parts, write)
         return self._recorded(*written), sum(part.bytes_read for part in written)
 
     def _write_curves(self, rows: Array, mean: Floats, run: RunStore) -> None:

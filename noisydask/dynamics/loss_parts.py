@@ -8,13 +8,11 @@ losses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noisydask.dynamics.examples import EXAMPLE, LABEL, Analysis, Examples
 from noisydask.runs.store import RunStore
@@ -42,22 +40,20 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
     arrays = {column: pa.array(values) for column, values in columns.items()}
     arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(found.iterations))
     arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))
-    buffer = BytesIO()
-    pq.write_table(
+    named = [c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays]
+    written = run.write_table(
+        name,
         pa.table(arrays),
-        buffer,
         row_group_size=_GROUP_EXAMPLES,
         compression="zstd",
-        use_dictionary=[
-            c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays
-        ],
+        use_dictionary=named,
     )
-    return LossPart(name, len(found), run.write(name, buffer.getvalue()))
+    return LossPart(name, len(found), written)
 
 
 def read_losses(name: str, run: RunStore) -> Examples:
     """The examples of a part."""
-    table = _read(name, run, None)
+    table = run.read_table(name)
     iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
     starts = iterations.offsets.to_numpy().astype(np.int64)
     keys = {
@@ -70,13 +66,8 @@ def read_losses(name: str, run: RunStore) -> Examples:
 
 def read_columns(part: str, run: RunStore, *names: str) -> list[Array]:
     """Columns of a part, in one read."""
-    table = _read(part, run, list(names))
+    table = run.read_table(part, names)
     return [_values(table, name) for name in names]
-
-
-def _read(part: str, run: RunStore, columns: list[str] | None) -> pa.Table:
-    with run.place.fs.open((run.place / part).path, "rb") as file:
-        return pq.read_table(file, columns=columns)
 
 
 def _chunk(table: pa.Table, name: str) -> Any:

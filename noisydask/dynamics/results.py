@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from noisydask.core.blocks import plan_tasks
 from noisydask.core.choices import PlotMode
-from noisydask.dynamics.class_names import called
 from noisydask.dynamics.curves import plot_ema_loss_dynamics
 from noisydask.errors import InputError
 from noisydask.lazily import Lazy
+from noisydask.runs.class_names import called
 from noisydask.runs.published import PublishedRun
 from noisydask.stores.arrays import DaskRows, Rows, open_rows
 

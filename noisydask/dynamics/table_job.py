@@ -8,24 +8,23 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from noisydask.core import ranking
-from noisydask.core.blocks import plan_tasks
 from noisydask.core.settings import LossSettings
 from noisydask.dynamics import table_passes
 from noisydask.dynamics import tables as loss_tables
-from noisydask.dynamics.class_names import check_labels
 from noisydask.dynamics.examples import Examples, ema_frame
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import DROPPED, say_problems
 from noisydask.dynamics.sources import LossSource
 from noisydask.dynamics.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
-from noisydask.dynamics.ties import TieCuts
 from noisydask.engine import graph
+from noisydask.engine.ordering import find_parts, write_parts
+from noisydask.engine.parts import part_name
 from noisydask.engine.progress import listening
+from noisydask.engine.tasks import EVIDENCE_TASKS, check_memory, tasks_of
 from noisydask.errors import InputError
-from noisydask.runs.job import Job, check_memory
+from noisydask.runs.class_names import check_labels
+from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import RunStore
@@ -78,13 +77,10 @@ class TableJob(Job[LossDynamics]):
         )
         check_labels(sums.labels, self.class_names)
         mean = sums.mean()
-        ranked, cuts = _ranked_parts(state, losses, total, run)
-        selection = table_passes.LossSelection(
-            tuple(ranked), cuts, alpha, iterations, mean, losses, run, self.class_names
-        )
-        candidates = _write_candidates(
-            selection, table_passes.empty_selection(self.source.columns, self.source.text_ids)
-        )
+        rows = table_passes.RankedLosses(losses, state.examples, run)
+        parts = find_parts(rows, total, state.histogram)
+        selection = table_passes.LossSelection(parts, alpha, iterations, mean, losses, run)
+        candidates = self._write_candidates(selection)
         self._timed("rank")
         head = [place for part in candidates for place in part.head][: table_passes.HEAD]
         arrays = {
@@ -102,9 +98,8 @@ class TableJob(Job[LossDynamics]):
         for name, values in arrays.items():
             self.objects += run.write_array(f"{name}.zarr", values)
         self.objects += loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
-        self.objects += [part.written for part in state.parts] + [
-            part.written for part in candidates
-        ]
+        self.objects += [part.written for part in state.parts]
+        self.objects += [stored for part in candidates for stored in part.objects]
         self._timed("write")
         return {
             "class_names": list(self.class_names) if self.class_names is not None else None,
@@ -117,9 +112,20 @@ class TableJob(Job[LossDynamics]):
                 **{name: state.problems.dropped[name] for name in DROPPED},
             },
             **({"bytes_read": {"losses": stored}} if stored is not None else {}),
-            "parts": [loss_tables.part_name(part.number) for part in candidates],
+            "parts": [part_name(loss_tables.FOLDER, part.number) for part in candidates],
             "loss_parts": list(losses),
         }
+
+    def _write_candidates(self, selection: table_passes.LossSelection) -> list[CandidatePart]:
+        """Sort and write the parts of the ranking."""
+        selection.run.make_folder(loss_tables.FOLDER)
+        tasks = tasks_of(len(selection.losses), EVIDENCE_TASKS)
+        numbers = graph.block_numbers(range(len(selection.losses)), tasks)
+        frames = graph.over_blocks("select", selection.select, numbers)
+        columns, text_ids = self.source.columns, self.source.text_ids
+        meta = partial(table_passes.empty_selection, columns, text_ids)
+        write = table_passes.Writer(selection.run, self.class_names)
+        return write_parts(frames, meta, selection.ranked, write)
 
     def _gather(self, run: RunStore) -> GatherState:
         self.reporter.phase("bringing the losses of each example together")
@@ -139,53 +145,6 @@ class TableJob(Job[LossDynamics]):
         if not state.examples:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state
-
-
-def _over_parts(name: str, task: Any, parts: Sequence[Any]) -> Any:
-    numbers = graph.block_numbers(range(len(parts)), plan_tasks(len(parts), graph.slots(), 2))
-    return graph.run_pass(name, task, numbers)
-
-
-def _ranked_parts(
-    state: GatherState, losses: Sequence[str], total: int, run: RunStore
-) -> tuple[list[ranking.Part], TieCuts]:
-    """The parts of the ranking, and the ids at which examples of exactly the same metric are cut
-    between them.
-    """
-    rows, cuts = state.examples, TieCuts({})
-    cut_off = ranking.CutOff(total, 8, rows)
-    cut_off.add([ranking.whole_range(8)], state.histogram)
-    while bins := cut_off.too_large:
-        task = partial(table_passes.refine, bins=bins, losses=losses, run=run)
-        cut_off.add(bins, _over_parts("refine", task, losses))
-    if ties := cut_off.tied:
-        sample = partial(table_passes.sample_ties, ties=ties, rows=rows, losses=losses, run=run)
-        cuts = _over_parts("sample", sample, losses).cuts(ties)
-        count = partial(table_passes.count_ties, cuts=cuts, rows=rows, losses=losses, run=run)
-        cut_off.add_ties(ties, _over_parts("tie", count, losses))
-    return cut_off.parts(), cuts
-
-
-def _write_candidates(
-    selection: table_passes.LossSelection, meta: pd.DataFrame
-) -> list[CandidatePart]:
-    run, parts = selection.run, selection.ranked
-    to: dict[str, Any] = {"run": run, "class_names": selection.class_names}
-    run.make_folder("candidates")
-    tasks = plan_tasks(len(selection.losses), graph.slots(), 2)
-    frames = graph.over_blocks(
-        "select", selection.select, graph.block_numbers(range(len(selection.losses)), tasks)
-    )
-    if len(parts) <= 1:
-        part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-        finish = partial(table_passes.rank_candidates, number=0, part=part, first_rank=1, **to)
-        return [graph.compute(graph.gather_frames("write", frames, finish))]
-    firsts = 1 + np.cumsum([0, *(part.take for part in parts[:-1])])
-    finish_part = partial(
-        table_passes.rank_shuffled, parts=parts, first_ranks=tuple(firsts.tolist()), **to
-    )
-    table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish_part))
-    return sorted(table["written"], key=lambda part: part.number)
 
 
 def _curves_at(

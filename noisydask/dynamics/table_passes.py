@@ -9,22 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from io import BytesIO
-from operator import add
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from noisydask.core.ranking import Bin, Keys, Part, assign_parts, histogram, sort_keys, whole_range
+from noisydask.core.ranking import Keys, histogram, sort_keys, whole_range
 from noisydask.core.settings import LossSettings
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums
-from noisydask.dynamics.class_names import with_names
 from noisydask.dynamics.examples import (
     EXAMPLE,
     LABEL,
@@ -36,9 +30,9 @@ from noisydask.dynamics.examples import (
 from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, write_losses
 from noisydask.dynamics.row_problems import RowProblems
 from noisydask.dynamics.table import LossColumns
-from noisydask.dynamics.ties import TieCuts, TieSample
+from noisydask.dynamics.tables import write_ranking
+from noisydask.engine.parts import Parts, WrittenPart
 from noisydask.runs.store import RunStore
-from noisydask.stores.chunks import StoredObject
 from noisydask.stores.frames import stacked
 
 Floats = npt.NDArray[np.float64]
@@ -124,47 +118,43 @@ class Gathering:
         return GatherState(found.sums, counts, problems, rows, (part,))
 
 
-def refine(
-    numbers: Sequence[int], bins: tuple[Bin, ...], losses: Sequence[str], run: RunStore
-) -> Ints:
-    """Histogram of bins of the metric that hold too many examples."""
-    keys = (sort_keys(-read_columns(losses[number], run, "metric")[0]) for number in numbers)
-    return reduce(add, (histogram(key, bins) for key in keys))
+@dataclass(frozen=True)
+class RankedLosses:
+    """The examples of all parts of losses, by descending metric, then id."""
 
+    losses: tuple[str, ...]
+    num_rows: int
+    run: RunStore = field(repr=False)
 
-def sample_ties(
-    numbers: Sequence[int], ties: Sequence[int], rows: int, losses: Sequence[str], run: RunStore
-) -> TieSample:
-    """A sample of the examples of tied keys, of which there are too many for a part."""
-    return reduce(add, (TieSample.of(*_keys_and_ids(losses[k], run), ties, rows) for k in numbers))
+    @property
+    def num_blocks(self) -> int:
+        """Number of parts."""
+        return len(self.losses)
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a metric."""
+        return 8
 
-def count_ties(
-    numbers: Sequence[int], cuts: TieCuts, rows: int, losses: Sequence[str], run: RunStore
-) -> Ints:
-    """Per tied key, how many examples lie between its cuts."""
-    return reduce(add, (cuts.counts(*_keys_and_ids(losses[k], run), rows) for k in numbers))
+    def keys(self, block: int) -> Keys:
+        """Return the keys of a part's examples."""
+        return sort_keys(-read_columns(self.losses[block], self.run, "metric")[0])
 
-
-def _keys_and_ids(part: str, run: RunStore) -> tuple[Keys, npt.NDArray[Any]]:
-    metric, ids = read_columns(part, run, "metric", "id")
-    return sort_keys(-metric), ids
+    def last(self, block: int) -> npt.NDArray[Any]:
+        """Return the ids of a part's examples."""
+        return read_columns(self.losses[block], self.run, "id")[0]
 
 
 @dataclass(frozen=True, eq=False)
 class LossSelection:
-    """Which examples are candidates, where those of the same metric are cut, and what the dataset's
-    mean curve is.
-    """
+    """Which examples are candidates, and what the dataset's mean curve is."""
 
-    ranked: tuple[Part, ...]
-    cuts: TieCuts
+    ranked: Parts
     alpha: float
     iterations: Ints
     mean: Floats
     losses: tuple[str, ...]
     run: RunStore
-    class_names: tuple[str, ...] | None
 
     def select(self, numbers: Sequence[int]) -> pd.DataFrame:
         """The examples of the ranking's parts as a table; ``part`` says of which."""
@@ -173,7 +163,7 @@ class LossSelection:
     def _select(self, number: int) -> pd.DataFrame:
         told = dict(zip(TOLD, read_columns(self.losses[number], self.run, *TOLD), strict=True))
         everyone, keys = read_losses(self.losses[number], self.run), sort_keys(-told["metric"])
-        part = assign_parts(keys, self.cuts.index(keys, everyone.keys["id"]), self.ranked)
+        part = self.ranked.assign(keys, lambda: everyone.keys["id"])
         rows = np.flatnonzero(part >= 0)
         examples = everyone.take(rows)
         columns = {
@@ -198,65 +188,33 @@ def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class CandidatePart:
-    """A part of the ranking that lies in the run; ``head`` says of its first rows in which file and
-    row their losses lie.
+class CandidatePart(WrittenPart):
+    """A part of the ranking; ``head`` says of its first rows in which file and row their losses
+    lie.
     """
 
-    number: int
-    rows: int
-    written: StoredObject
     head: tuple[tuple[int, int], ...]
 
 
-def candidates_name(number: int) -> str:
-    """Path of a part of the ranking in its run."""
-    return f"candidates/part-{number:05d}.parquet"
+@dataclass(frozen=True)
+class Writer:
+    """Writes parts of the ranking of losses that came example by example."""
 
+    run: RunStore
+    class_names: Sequence[str] | None
 
-def rank_candidates(
-    frame: pd.DataFrame,
-    number: int,
-    part: Part,
-    first_rank: int,
-    run: RunStore,
-    class_names: Sequence[str] | None,
-) -> CandidatePart:
-    """Put a part of the ranking in order, take the examples that belong to it, number and write
-    them.
-    """
-    by = ["metric", *(name for name in TIES if name in frame)]
-    frame = frame.sort_values(
-        by, ascending=[False, *(True for _ in by[1:])], kind="stable", ignore_index=True
-    )
-    frame = frame.iloc[: part.take]
-    head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
-    frame = frame.drop(columns=["part", "file", "row"], errors="ignore")
-    frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
-    buffer = BytesIO()
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    table = with_names(table, class_names)
-    pq.write_table(table, buffer, compression="snappy", use_dictionary=False)
-    return CandidatePart(
-        number, len(frame), run.write(candidates_name(number), buffer.getvalue()), head
-    )
-
-
-def rank_shuffled(
-    frame: pd.DataFrame,
-    parts: Sequence[Part],
-    first_ranks: Sequence[int],
-    run: RunStore,
-    class_names: Sequence[str] | None,
-) -> pd.DataFrame:
-    """As :func:`rank_candidates`, of the part whose number is the frame's index; what was written,
-    as a table's row.
-    """
-    number = int(frame.index[0])
-    written = rank_candidates(
-        frame.reset_index(drop=True), number, parts[number], first_ranks[number], run, class_names
-    )
-    return pd.DataFrame({"written": pd.Series([written], dtype=object)})
+    def __call__(
+        self, frame: pd.DataFrame, number: int, take: int, first_rank: int
+    ) -> CandidatePart:
+        """Put a part in order, take its first candidates, number and write them."""
+        by = ["metric", *(name for name in TIES if name in frame)]
+        ascending = [name != "metric" for name in by]
+        frame = frame.sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
+        frame = frame.iloc[:take]
+        head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
+        ranked = frame.assign(rank=np.arange(first_rank, first_rank + len(frame)))
+        written = write_ranking(ranked, number, self.run, self.class_names)
+        return CandidatePart(number, len(ranked), (written,), head)
 
 
 def find_examples(

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from noisydask.core.ranking import Part
+from noisydask.core.ranking import order_of
 from noisydask.core.statistics import STATISTICS
-from noisydask.dynamics.class_names import with_names
-from noisydask.issues.tables import WrittenPart
+from noisydask.engine.parts import WrittenPart, part_name
+from noisydask.runs.class_names import with_label_name
 from noisydask.runs.store import RunStore
 from noisydask.stores.chunks import StoredObject
 
@@ -40,9 +39,8 @@ COLUMNS = (
 )
 
 
-def part_name(number: int) -> str:
-    """Path of a part in its run."""
-    return f"candidates/part-{number:05d}.parquet"
+#: The folder of the ranking.
+FOLDER = "candidates"
 
 
 @dataclass(frozen=True)
@@ -52,59 +50,41 @@ class CandidatePart(WrittenPart):
     bytes_read: int
 
 
-def write_part(
-    frame: pd.DataFrame,
-    number: int,
-    first_rank: int,
-    take: int,
-    iterations: Ints,
-    run: RunStore,
-    class_names: Sequence[str] | None,
-) -> CandidatePart:
-    """Put a part in order, take its first candidates, number and write them.
+@dataclass(frozen=True)
+class Writer:
+    """Writes parts of the ranking of dense losses."""
 
-    ``crossed`` is the position of an iteration; ``crossed_at`` is written, the iteration itself.
-    ``again`` sums up to the bytes that were read for the rows.
-    """
-    order = np.lexsort((frame["index"].to_numpy(), -frame["metric"].to_numpy()))[:take]
-    ranked = frame.iloc[order]
-    crossed = ranked["crossed"].to_numpy()
-    ranked = ranked.assign(
-        rank=np.arange(first_rank, first_rank + len(ranked)),
-        crossed_at=np.where(crossed < 0, -1, iterations[crossed]),
-    )
-    table = pa.Table.from_pandas(
-        ranked[[name for name in COLUMNS if name in ranked]], preserve_index=False
-    )
-    table = with_names(table, class_names)
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(None), buffer, compression="snappy", use_dictionary=False
-    )
-    written = run.write(part_name(number), buffer.getvalue())
-    return CandidatePart(number, len(ranked), (written,), int(frame["again"].sum()))
+    run: RunStore
+    iterations: Ints
+    class_names: Sequence[str] | None
+
+    def __call__(
+        self, frame: pd.DataFrame, number: int, take: int, first_rank: int
+    ) -> CandidatePart:
+        """Put a part in order, take its first candidates, number and write them.
+
+        ``crossed`` is the position of an iteration; ``crossed_at`` is written, the iteration
+        itself. ``again`` sums up to the bytes that were read for the rows.
+        """
+        order = order_of(-frame["metric"].to_numpy(), frame["index"].to_numpy())[:take]
+        ranked = frame.iloc[order]
+        crossed = ranked["crossed"].to_numpy()
+        ranked = ranked.assign(
+            rank=np.arange(first_rank, first_rank + len(ranked)),
+            crossed_at=np.where(crossed < 0, -1, self.iterations[crossed]),
+        )
+        written = write_ranking(ranked, number, self.run, self.class_names)
+        return CandidatePart(number, len(ranked), (written,), int(frame["again"].sum()))
 
 
-def write_shuffled_part(
-    frame: pd.DataFrame,
-    parts: Sequence[Part],
-    first_ranks: Sequence[int],
-    iterations: Ints,
-    run: RunStore,
-    class_names: Sequence[str] | None,
-) -> pd.DataFrame:
-    """Write the part whose number is the frame's index; what was written, as a table's row."""
-    number = int(frame.index[0])
-    written = write_part(
-        frame.reset_index(drop=True),
-        number,
-        first_ranks[number],
-        parts[number].take,
-        iterations,
-        run,
-        class_names,
-    )
-    return pd.DataFrame({"written": pd.Series([written], dtype=object)})
+def write_ranking(
+    ranked: pd.DataFrame, number: int, run: RunStore, class_names: Sequence[str] | None
+) -> StoredObject:
+    """Write a part that is in order, with the columns of it that are known."""
+    columns = [name for name in COLUMNS if name in ranked]
+    table = pa.Table.from_pandas(ranked[columns], preserve_index=False)
+    table = with_label_name(table.replace_schema_metadata(None), class_names)
+    return run.write_table(part_name(FOLDER, number), table)
 
 
 def first_ids(run: RunStore, top: int) -> list[Any]:
@@ -112,8 +92,8 @@ def first_ids(run: RunStore, top: int) -> list[Any]:
     ids: list[Any] = []
     number = 0
     while len(ids) < top:
-        with run.place.fs.open((run.place / part_name(number)).path, "rb") as file:
-            ids += pq.read_table(file, columns=["id"]).column(0)[: top - len(ids)].to_pylist()
+        table = run.read_table(part_name(FOLDER, number), ["id"])
+        ids += table.column(0)[: top - len(ids)].to_pylist()
         number += 1
     return ids
 

@@ -22,26 +22,27 @@ from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
 from noisydask.engine.deaths import deadly
+from noisydask.engine.ordering import ScoredRows, find_parts, write_parts
+from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.engine.progress import listening
-from noisydask.errors import InputError
-from noisydask.issues import passes, scanning, tables
-from noisydask.issues.inputs import Inputs
-from noisydask.issues.ranked import Ranking, kept
-from noisydask.issues.results import LabelIssues
-from noisydask.lazily import Lazy
-from noisydask.runs.job import (
+from noisydask.engine.tasks import (
     EVIDENCE_TASKS,
     SCAN_TASKS,
-    Job,
     check_memory,
     run_over_all,
     tasks_of,
 )
+from noisydask.errors import InputError
+from noisydask.issues import passes, ranked, scanning, tables
+from noisydask.issues.inputs import Inputs
+from noisydask.issues.results import LabelIssues
+from noisydask.lazily import Lazy
+from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import Output, RunStore
-from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages
+from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages, kept_ids
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
 
@@ -138,11 +139,8 @@ class IssueJob(Job[LabelIssues]):
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
         self._timed("count")
         self.reporter.phase(f"ranking {total:,} candidates")
-        self.ids, written = kept(self.inputs.ids, data.grid, run)
-        self.objects += written
-        ranking = Ranking(data, scoring.scores, self.stored, run, self.ids, self.inputs.class_names)
-        parts, objects = ranking.write(counted.histogram, total)
-        self.objects += objects
+        self.ids = self._keep_ids(data.grid, run)
+        parts = self._write_ranking(data, scoring.scores, counted.histogram, total, run)
         self._timed("rank")
         self._write_small(run, scanned, thresholds, counted, data)
         self._write_refused(run, data)
@@ -167,7 +165,7 @@ class IssueJob(Job[LabelIssues]):
             "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
-            "parts": [tables.part_name(part.number) for part in parts],
+            "parts": [part_name(ranked.FOLDER, part.number) for part in parts],
         }
 
     def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
@@ -341,6 +339,59 @@ class IssueJob(Job[LabelIssues]):
         self.objects += state.objects
         return state, again
 
+    def _keep_ids(self, grid: BlockGrid, run: RunStore) -> Rows | None:
+        """Return ids as rows of a store: those in memory or in a Dask graph go into the run, block
+        by block, for those who look up an example later.
+        """
+        ids = self.inputs.ids
+        if not isinstance(ids, DaskRows):
+            return ids
+        run.make_folder(IDS)
+        blocks = graph.block_numbers(range(grid.num_blocks), (1,) * grid.num_blocks)
+        task = partial(ranked.write_ids, run=run, folder=IDS)
+        self.objects += graph.run_pass("ids", task, blocks, graph.block_rows(ids.array, grid))
+        return kept_ids(run.place)
+
+    def _write_ranking(
+        self,
+        data: passes.Dataset,
+        scores: ChunkedArray,
+        histogram: Any,
+        total: int,
+        run: RunStore,
+    ) -> list[WrittenPart]:
+        """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
+        parts = find_parts(ScoredRows(scores), total, histogram)
+        run.make_folder(ranked.FOLDER)
+        selection = ranked.Selection(parts, scores, self.ids)
+        numbers = graph.block_numbers(self.stored, tasks_of(data.grid.num_blocks, EVIDENCE_TASKS))
+        task = partial(ranked.select, data=data, selection=selection)
+        frames = graph.over_blocks("select", task, numbers)
+        ids = self.ids.dtype if self.ids is not None else np.dtype(np.int64)
+        meta = partial(ranked.empty_candidates, data.dtype, scores.dtype, ids)
+        kept = None
+        if len(parts) > 1:
+            count = partial(ranked.kept, data=data, selection=selection)
+            kept = run_over_all("kept", count, self.stored).tolist()
+        write = ranked.Writer(run, self.inputs.class_names, only=kept is None)
+        written = write_parts(frames, meta, parts, write, kept)
+        self.objects += [stored for part in written for stored in part.objects]
+        if kept is not None:
+            self._write_indices(written, run)
+        return written
+
+    def _write_indices(self, parts: Sequence[WrittenPart], run: RunStore) -> None:
+        """Write the positions alone, chunk by chunk."""
+        rows = sum(part.rows for part in parts)
+        indices = ranked.index_array(run, rows)
+        self.objects.append(indices.create())
+        chunks = range(-(-rows // ranked.INDEX_CHUNK))
+        if not chunks:  # all candidates agree with their prediction
+            return
+        task = partial(ranked.write_indices, parts=tuple(parts), run=run, indices=indices)
+        numbers = graph.block_numbers(chunks, (1,) * len(chunks))
+        self.objects += graph.run_pass("indices", task, numbers)
+
     def _write_small(
         self,
         run: RunStore,
@@ -369,7 +420,7 @@ class IssueJob(Job[LabelIssues]):
             np.array([stored.refused for stored in blocks], np.int64),
         )
         array = run.array(
-            "invalid_indices.zarr", (int(counts.sum()),), tables.INDEX_CHUNK, np.int64
+            "invalid_indices.zarr", (int(counts.sum()),), ranked.INDEX_CHUNK, np.int64
         )
         self.objects.append(array.create())
         if not blocks:
@@ -379,7 +430,7 @@ class IssueJob(Job[LabelIssues]):
             np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist(),
         )
         task = partial(passes.refused, data=data)
-        rows = graph.rows_of_blocks("refused", task, numbers, sizes, tables.INDEX_CHUNK, np.int64)
+        rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
         chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
         self.objects += graph.run_pass(
             "invalid", partial(tables.write_rows, array=array), chunks, rows

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from noisydask.checkpoint.evidence_store import EvidenceStore
 from noisydask.core.blocks import BlockGrid
@@ -27,23 +26,11 @@ from noisydask.core.confident import (
     resolve_joint,
 )
 from noisydask.core.kept_rows import MARGIN, KeptRows
-from noisydask.core.label_quality import agrees, label_quality
-from noisydask.core.ranking import (
-    Bin,
-    Ints,
-    Keys,
-    Part,
-    assign_parts,
-    histogram,
-    score_of,
-    sort_keys,
-    tie_counts,
-    whole_range,
-)
+from noisydask.core.label_quality import label_quality
+from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError
 from noisydask.stores.chunks import ChunkedArray, StoredObject
-from noisydask.stores.frames import stacked
 from noisydask.stores.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
@@ -155,7 +142,7 @@ def resolve(
 def _resolve_block(
     stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring
 ) -> CountState:
-    block, columns = stored.number, _evidence(stored, data.columns, data)
+    block, columns = stored.number, evidence_of(stored, data.columns, data)
     unread: tuple[tuple[int, int], ...] = ()
     if pred_probs is None:
         start, stop = data.grid.bounds(block)
@@ -206,7 +193,7 @@ def _scored(
     return CountState(counts, keys, objects=written, agreeing=agreeing)
 
 
-def _evidence(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
+def evidence_of(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
     """Columns of a block that was whole a moment ago."""
     found = data.evidence.read_checked(stored.number, names, stored.checksums)
     if found is None:
@@ -225,129 +212,10 @@ def evidence_changed(block: int, data: Dataset) -> JobError:
     )
 
 
-def refine(blocks: Sequence[int], bins: tuple[Bin, ...], scores: ChunkedArray) -> Ints:
-    """Histogram of bins that hold too many examples."""
-    return reduce(add, (histogram(_keys(block, scores), bins) for block in blocks))
-
-
-def tie(blocks: Sequence[int], ties: tuple[int, ...], scores: ChunkedArray) -> Ints:
-    """Positions of single scores that too many examples share."""
-    rows = scores.shape[0]
-    counts = (
-        tie_counts(_keys(block, scores), scores.bounds(block)[0], rows, ties) for block in blocks
-    )
-    return reduce(add, counts)
-
-
-def _keys(block: int, scores: ChunkedArray) -> Keys:
-    return sort_keys(cast(npt.NDArray[np.floating], scores.read(block)))
-
-
 def refused(blocks: Sequence[StoredBlock], data: Dataset) -> Ints:
     """Positions of rows that the scan refused, ascending."""
     found = []
     for stored in blocks:
-        given = _evidence(stored, ("given",), data)["given"]
+        given = evidence_of(stored, ("given",), data)["given"]
         found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(stored.number)[0])
     return np.concatenate(found)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which examples are candidates, and what of them is written."""
-
-    parts: tuple[Part, ...]
-    scores: ChunkedArray = field(repr=False)
-    ids: Rows | None = None
-
-
-def select(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> pd.DataFrame:
-    """The examples of the ranking's parts as a table, in the order of the ranking."""
-    frame = stacked([_select_block(block, data, selection) for block in blocks])
-    return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
-
-
-def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> pd.DataFrame:
-    block = stored.number
-    start, stop = data.grid.bounds(block)
-    scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
-    last = selection.parts[-1].last_key if selection.parts else 0
-    rows = np.flatnonzero(scores <= score_of(last, scores.dtype))
-    part = assign_parts(sort_keys(scores[rows]), start + rows, selection.parts)
-    rows, part = rows[part >= 0], part[part >= 0]
-    names = ("given", "top1", "p_given", "p_top1")
-    found = (
-        _evidence(stored, names, data)
-        if len(rows)
-        else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
-    )
-    columns = {name: column[rows] for name, column in found.items()}
-    ids: Array = start + rows
-    if selection.ids is not None:
-        kind = selection.ids.dtype
-        ids = selection.ids.read(start, stop)[rows] if len(rows) else np.empty(0, kind)
-    return candidates(
-        part,
-        start + rows,
-        ids,
-        scores[rows],
-        columns,
-        data.dtype,
-    )
-
-
-def candidates(
-    part: Ints,
-    index: Ints,
-    ids: Array,
-    scores: Array,
-    columns: Mapping[str, Array],
-    dtype: np.dtype[Any],
-) -> pd.DataFrame:
-    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with
-    the prediction.
-    """
-    return pd.DataFrame(
-        {
-            "part": part,
-            "index": index,
-            "id": ids,
-            "given_label": columns["given"].astype(np.int32),
-            "suggested_label": columns["top1"].astype(np.int32),
-            "label_quality": scores,
-            "given_prob": columns["p_given"],
-            "suggested_prob": columns["p_top1"],
-            "keep": ~agrees(columns, dtype) if len(index) else np.zeros(0, bool),
-        }
-    )
-
-
-def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> Ints:
-    """How many examples of each part stay: tells at which rank the next part begins."""
-    total = np.zeros(len(selection.parts), np.int64)
-    for block in blocks:
-        frame = _select_block(block, data, selection)
-        total += np.bincount(frame["part"][frame["keep"]], minlength=len(total))
-    return total
-
-
-def rank(frame: pd.DataFrame, part: Part, first_rank: int, runs: bool) -> pd.DataFrame:
-    """Put a part in order, take the examples that belong to the T lowest, drop those that agree,
-    number the rest.
-
-    The frame must be complete. ``runs`` says that its rows are those of :func:`select`, in the
-    order of the blocks: then among equal scores they are in order already, and sorting merges a few
-    sorted runs.
-    """
-    scores = frame["label_quality"].to_numpy()
-    order = (
-        np.argsort(scores, kind="stable")
-        if runs
-        else np.lexsort((frame["index"].to_numpy(), scores))
-    )
-    order = order[: part.take]
-    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]].drop(
-        columns=["part", "keep"], errors="ignore"
-    )
-    frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
-    return frame.reset_index(drop=True)

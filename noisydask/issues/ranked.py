@@ -1,131 +1,193 @@
-"""The ranking of the main job: its exact end by histograms, the parts in which it is sorted, and
-what is written of it.
+"""The ranking of the main job: its candidates, in order and numbered, as Parquet parts and indices.
+
+What a task does; storage is handed in, Dask is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
-from noisydask.core import ranking
-from noisydask.core.blocks import BlockGrid
+from noisydask.core.label_quality import agrees
+from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
 from noisydask.core.receipts import StoredBlock
-from noisydask.engine import graph
-from noisydask.issues import passes, tables
-from noisydask.runs.job import EVIDENCE_TASKS, run_over_all, tasks_of
+from noisydask.engine.parts import Parts, WrittenPart, part_name
+from noisydask.issues.passes import Dataset, evidence_of
+from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
-from noisydask.stores.arrays import IDS, DaskRows, Rows, kept_ids
 from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.frames import stacked
+from noisydask.stores.rows import Rows
 
+Array = npt.NDArray[np.generic]
 
-def kept(
-    ids: Rows | DaskRows | None, grid: BlockGrid, run: RunStore
-) -> tuple[Rows | None, tuple[StoredObject, ...]]:
-    """Return ids as rows of a store, and what was written for that: ids in memory or in a Dask
-    graph go into the run, block by block, for those who look up an example later.
-    """
-    if not isinstance(ids, DaskRows):
-        return ids, ()
-    run.make_folder(IDS)
-    blocks = graph.block_numbers(range(grid.num_blocks), (1,) * grid.num_blocks)
-    task = partial(tables.write_ids, run=run, folder=IDS)
-    written = graph.run_pass("ids", task, blocks, graph.block_rows(ids.array, grid))
-    return kept_ids(run.place), written
+#: The folder of the ranking, and the rows of a chunk of ``issue_indices.zarr``.
+FOLDER, INDEX_CHUNK = "issues", 1 << 20
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """What is ranked: the ``scores`` of all examples, of which the evidence lies in the ``stored``
-    blocks.
+class Selection:
+    """Which examples are candidates, and what of them is written."""
+
+    parts: Parts
+    scores: ChunkedArray = field(repr=False)
+    ids: Rows | None = None
+
+
+def select(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> pd.DataFrame:
+    """The examples of the ranking's parts as a table, in the order of the ranking."""
+    frame = stacked([_select_block(block, data, selection) for block in blocks])
+    return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
+
+
+def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> pd.DataFrame:
+    block = stored.number
+    start, stop = data.grid.bounds(block)
+    scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
+    rows = np.flatnonzero(scores <= score_of(selection.parts.last_key, scores.dtype))
+    part = selection.parts.assign(sort_keys(scores[rows]), lambda: start + rows)
+    rows, part = rows[part >= 0], part[part >= 0]
+    names = ("given", "top1", "p_given", "p_top1")
+    found = (
+        evidence_of(stored, names, data)
+        if len(rows)
+        else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
+    )
+    columns = {name: column[rows] for name, column in found.items()}
+    ids: Array = start + rows
+    if selection.ids is not None:
+        kind = selection.ids.dtype
+        ids = selection.ids.read(start, stop)[rows] if len(rows) else np.empty(0, kind)
+    return candidates(
+        part,
+        start + rows,
+        ids,
+        scores[rows],
+        columns,
+        data.dtype,
+    )
+
+
+def candidates(
+    part: Ints,
+    index: Ints,
+    ids: Array,
+    scores: Array,
+    columns: Mapping[str, Array],
+    dtype: np.dtype[Any],
+) -> pd.DataFrame:
+    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with
+    the prediction.
     """
+    return pd.DataFrame(
+        {
+            "part": part,
+            "index": index,
+            "id": ids,
+            "given_label": columns["given"].astype(np.int32),
+            "suggested_label": columns["top1"].astype(np.int32),
+            "label_quality": scores,
+            "given_prob": columns["p_given"],
+            "suggested_prob": columns["p_top1"],
+            "keep": ~agrees(columns, dtype) if len(index) else np.zeros(0, bool),
+        }
+    )
 
-    data: passes.Dataset
-    scores: ChunkedArray
-    stored: Sequence[StoredBlock]
+
+def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> Ints:
+    """How many examples of each part stay: tells at which rank the next part begins."""
+    total = np.zeros(len(selection.parts), np.int64)
+    for block in blocks:
+        frame = _select_block(block, data, selection)
+        total += np.bincount(frame["part"][frame["keep"]], minlength=len(total))
+    return total
+
+
+def rank(frame: pd.DataFrame, take: int, first_rank: int) -> pd.DataFrame:
+    """Put a part in order, take the first of its examples, drop those that agree, number the
+    rest.
+    """
+    order = order_of(frame["label_quality"].to_numpy(), frame["index"].to_numpy())[:take]
+    frame = frame.iloc[order[frame["keep"].to_numpy()[order]]]
+    frame = frame.drop(columns=["part", "keep"], errors="ignore")
+    frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
+    return frame.reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes parts of the ranking; that of an ``only`` one together with its indices."""
+
     run: RunStore
-    ids: Rows | None
     class_names: Sequence[str] | None
+    only: bool
 
-    def write(
-        self, histogram: ranking.Ints, total: int
-    ) -> tuple[list[tables.WrittenPart], list[StoredObject]]:
-        """Sort and write the ``total`` lowest, in one part or several; the parts, and all that was
-        written.
+    def __call__(self, frame: pd.DataFrame, number: int, take: int, first_rank: int) -> WrittenPart:
+        """Rank and write the candidates of a part."""
+        ranked = rank(frame, take, first_rank)
+        table = pa.Table.from_pandas(ranked, preserve_index=False).replace_schema_metadata(None)
+        table = with_pair_names(table, self.class_names)
+        objects = [self.run.write_table(part_name(FOLDER, number), table)]
+        if self.only:
+            objects += write_all(index_array(self.run, len(ranked)), ranked["index"].to_numpy())
+        return WrittenPart(number, len(ranked), tuple(objects))
 
-        ``histogram`` is that of the keys of all scores.
-        """
-        parts = self._parts(histogram, total)
-        self.run.make_folder("issues")
-        written = self._write_one(parts) if len(parts) <= 1 else self._write_many(parts)
-        objects = [stored for part in written for stored in part.objects]
-        return written, objects + (self._write_indices(written) if len(written) > 1 else [])
 
-    def _parts(self, histogram: ranking.Ints, total: int) -> list[ranking.Part]:
-        """Where the ranking ends, and its parts begin: bins that hold too many examples are looked
-        into again.
-        """
-        scores, numbers = self.scores, range(self.data.grid.num_blocks)
-        cut_off = ranking.CutOff(total, scores.dtype.itemsize, self.data.grid.rows)
-        cut_off.add([ranking.whole_range(scores.dtype.itemsize)], histogram)
-        while bins := cut_off.too_large:
-            cut_off.add(
-                bins,
-                run_over_all("refine", partial(passes.refine, bins=bins, scores=scores), numbers),
-            )
-        if tied := cut_off.tied:
-            cut_off.add_ties(
-                tied, run_over_all("tie", partial(passes.tie, ties=tied, scores=scores), numbers)
-            )
-        return cut_off.parts()
+def index_array(run: RunStore, rows: int) -> ChunkedArray:
+    """The array of the issues' indices."""
+    return run.array("issue_indices.zarr", (rows,), INDEX_CHUNK, np.int64)
 
-    def _selected(self, parts: Sequence[ranking.Part]) -> tuple[graph.Frames, passes.Selection]:
-        """The candidates of each block, and how they are selected."""
-        selection = passes.Selection(tuple(parts), self.scores, self.ids)
-        tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
-        task = partial(passes.select, data=self.data, selection=selection)
-        numbers = graph.block_numbers(self.stored, tasks)
-        return graph.over_blocks("select", task, numbers), selection
 
-    def _write_one(self, parts: Sequence[ranking.Part]) -> list[tables.WrittenPart]:
-        """All of it in one place."""
-        part = parts[0] if parts else ranking.Part(0, 0, 0, 0, 0, 0)
-        finish = partial(
-            tables.write_only_part, part=part, run=self.run, class_names=self.class_names
-        )
-        return [graph.compute(graph.gather_frames("write", self._selected(parts)[0], finish))]
+def write_all(array: ChunkedArray, values: Array) -> list[StoredObject]:
+    """Write an array that is in memory."""
+    created = array.create()
+    chunks = range(-(-len(values) // array.chunk_rows))
+    pieces = (values[slice(*array.bounds(chunk))] for chunk in chunks)
+    return [created, *map(array.write_recorded, chunks, pieces)]
 
-    def _write_many(self, parts: Sequence[ranking.Part]) -> list[tables.WrittenPart]:
-        """Part by part, after a shuffle."""
-        frames, selection = self._selected(parts)
-        kept = run_over_all(
-            "kept", partial(passes.kept, data=self.data, selection=selection), self.stored
-        )
-        firsts = tuple((1 + np.cumsum([0, *kept[:-1]])).tolist())
-        ids = self.ids.dtype if self.ids is not None else np.dtype(np.int64)
-        meta = tables.empty_candidates(self.data.dtype, self.scores.dtype, ids)
-        finish = partial(
-            tables.write_shuffled_part,
-            parts=tuple(parts),
-            first_ranks=firsts,
-            run=self.run,
-            class_names=self.class_names,
-        )
-        table = graph.compute(graph.shuffle_frames(frames, meta, len(parts), finish))
-        return sorted(table["written"], key=lambda part: part.number)
 
-    def _write_indices(self, parts: Sequence[tables.WrittenPart]) -> list[StoredObject]:
-        """The positions alone, chunk by chunk."""
-        rows = sum(part.rows for part in parts)
-        indices = tables.index_array(self.run, rows)
-        created = indices.create()
-        chunks = range(-(-rows // tables.INDEX_CHUNK))
-        if not chunks:  # all candidates agree with their prediction
-            return [created]
-        task = partial(tables.write_indices, parts=tuple(parts), run=self.run, indices=indices)
-        return [
-            created,
-            *graph.run_pass("indices", task, graph.block_numbers(chunks, (1,) * len(chunks))),
-        ]
+def write_indices(
+    chunks: Sequence[int], parts: Sequence[WrittenPart], run: RunStore, indices: ChunkedArray
+) -> tuple[StoredObject, ...]:
+    """Write chunks of ``issue_indices.zarr`` from the parts that they span."""
+    written = []
+    for chunk in chunks:
+        start, stop = indices.bounds(chunk)
+        pieces, first = [], 0
+        for part in parts:
+            low, high = max(start - first, 0), min(stop - first, part.rows)
+            if low < high:
+                table = run.read_table(part_name(FOLDER, part.number), ["index"])
+                pieces.append(table.column(0).to_numpy()[low:high])
+            first += part.rows
+        written.append(indices.write_recorded(chunk, np.concatenate(pieces)))
+    return tuple(written)
+
+
+def write_ids(
+    blocks: Sequence[int], ids: Array, run: RunStore, folder: str
+) -> tuple[StoredObject, ...]:
+    """Write the ids of the one block that these are."""
+    table = pa.table({"id": pa.array(ids)})
+    return tuple(run.write_table(part_name(folder, block), table) for block in blocks)
+
+
+def empty_candidates(
+    data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]
+) -> pd.DataFrame:
+    """A candidate table without rows, of the types of those with."""
+    none = np.zeros(0, np.int64)
+    probability = np.float64 if data_dtype == np.float64 else np.float32
+    columns: Mapping[str, Array] = {
+        "given": none,
+        "top1": none,
+        "p_given": none.astype(probability),
+        "p_top1": none.astype(probability),
+    }
+    return candidates(none, none, none.astype(ids), none.astype(scores), columns, data_dtype)

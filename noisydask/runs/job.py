@@ -1,12 +1,10 @@
-"""What runs of all jobs have in common: lock and publish, tell failures, time the phases, plan
-tasks, begin the manifest.
-"""
+"""A run of any job: lock and publish, tell failures, time the phases, begin the manifest."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,17 +12,15 @@ from functools import cache
 from importlib import metadata
 from platform import python_version
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from noisydask.checkpoint.block_store import RECEIPTS
 from noisydask.core import compiled
-from noisydask.core.blocks import BLOCKS_IN_MEMORY, DEFAULT_BLOCK_BYTES, plan_tasks
 from noisydask.core.settings import PublishSettings
 from noisydask.engine import graph
 from noisydask.engine.beginning import begin
 from noisydask.engine.progress import Reporter, logger
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.lazily import Lazy
 from noisydask.runs.changes import since
 from noisydask.runs.comparison import DamagedRunError
 from noisydask.runs.manifest import FORMAT_VERSION, ChangeCounts, Manifest
@@ -36,11 +32,6 @@ from noisydask.stores.fingerprints import Snapshot, check_unchanged, digest
 from noisydask.stores.listing import list_files, version
 from noisydask.stores.locations import Location, is_full, reason
 from noisydask.stores.rows import Rows
-
-if TYPE_CHECKING:
-    from distributed import system
-else:
-    system = Lazy("distributed.system")
 
 Found = TypeVar("Found")
 
@@ -320,44 +311,3 @@ def _from(error: Exception, module: str) -> bool:
     """Whether an error of the system was raised in a package's module, or one below it."""
     names = (str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__))
     return isinstance(error, OSError) and any(f"{name}.".startswith(f"{module}.") for name in names)
-
-
-#: Tasks of a thread: of the scan, as many as there are blocks for up to this; of the passes over
-#: evidence.
-SCAN_TASKS, EVIDENCE_TASKS = 32, 2
-
-
-def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
-    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
-    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
-
-
-def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
-    """A pass over all blocks that reads no inputs."""
-    return graph.run_pass(
-        name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS))
-    )
-
-
-def check_memory(block_bytes: int) -> None:
-    """Refuse a plan that does not fit the workers, before the first task."""
-    client = graph.active_client()
-    if client is None:
-        # What the usual block needs any machine has; to ask takes importing all of distributed.
-        if block_bytes > DEFAULT_BLOCK_BYTES and block_bytes > system.MEMORY_LIMIT:
-            raise InputError(
-                f"a block of {block_bytes:,} bytes does not fit this machine's memory, "
-                f"{system.MEMORY_LIMIT:,} bytes"
-            )
-        return
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        limit, threads = worker["memory_limit"], worker["nthreads"]
-        need = threads * block_bytes * BLOCKS_IN_MEMORY
-        if limit and need > 0.6 * limit:
-            fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)
-            raise InputError(
-                f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} "
-                f"threads and {limit:,} bytes;"
-                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller "
-                "chunks, or use larger workers"
-            )

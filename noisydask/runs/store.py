@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.core.blocks import BlockGrid
@@ -83,6 +86,17 @@ class RunStore:
         """Write an object."""
         self.place.fs.pipe_file((self.place / path).path, content)
         return StoredObject.of(path, content)
+
+    def write_table(self, path: str, table: pa.Table, **how: Any) -> StoredObject:
+        """Write a table as a Parquet file; ``how`` goes to :func:`pyarrow.parquet.write_table`."""
+        buffer = BytesIO()
+        pq.write_table(table, buffer, **{"compression": "snappy", "use_dictionary": False} | how)
+        return self.write(path, buffer.getvalue())
+
+    def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a Parquet file, or some of its columns."""
+        with self.place.fs.open((self.place / path).path, "rb") as file:
+            return pq.read_table(file, columns=None if columns is None else list(columns))
 
     def make_folder(self, path: str | None = None) -> None:
         """Make a folder of the run, or the run's own, where the file system has such."""

@@ -1,4 +1,4 @@
-"""Names of classes, beside the labels of the job on training losses: label ``k`` has name ``k``."""
+"""Names of classes in rankings: label ``k`` has name ``k``."""
 
 from __future__ import annotations
 
@@ -33,21 +33,36 @@ def check_labels(labels: npt.NDArray[np.int64], names: Sequence[str] | None) -> 
         )
 
 
-def with_names(ranking: pa.Table, names: Sequence[str] | None) -> pa.Table:
-    """Return a part of the ranking with a column ``label_name`` after ``label``, if classes have
-    names.
+def name_column(labels: npt.NDArray[np.integer], names: Sequence[str]) -> pa.DictionaryArray:
+    """Return the names of labels, null for :data:`NO_LABEL`.
 
     Examples
     --------
-    >>> with_names(pa.table({"label": [1, -1]}), ["cat", "dog"])["label_name"].to_pylist()
+    >>> name_column(np.array([1, -1]), ["cat", "dog"]).to_pylist()
     ['dog', None]
+    """
+    codes = pa.array(labels.astype(np.int32), mask=labels == NO_LABEL)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(list(names), pa.string()))
+
+
+def with_label_name(ranking: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    """Return a part of a ranking with a column ``label_name`` after ``label``, if classes have
+    names.
     """
     if names is None:
         return ranking
-    labels = ranking["label"].to_numpy()
-    codes = pa.array(labels.astype(np.int32), mask=labels == NO_LABEL)
-    column = pa.DictionaryArray.from_arrays(codes, pa.array(list(names), pa.string()))
+    column = name_column(ranking["label"].to_numpy(), names)
     return ranking.add_column(ranking.column_names.index("label") + 1, "label_name", column)
+
+
+def with_pair_names(ranking: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    """Return a part of a ranking with the names of its given and suggested labels, if classes have
+    names.
+    """
+    for side in ("given", "suggested") if names is not None else ():
+        column = name_column(ranking[f"{side}_label"].to_numpy(), names or ())
+        ranking = ranking.append_column(f"{side}_name", column)
+    return ranking
 
 
 def called(label: int, names: Sequence[str] | None) -> int | str:

@@ -1,0 +1,191 @@
+"""The exact order of rows that no worker could sort alone: its end, its parts, and their files.
+
+Keys of all blocks are counted; bins that hold too many are looked into again, until each part of
+the order fits a worker (:mod:`noisydask.core.ranking`). Then every part's rows are brought
+together, put in order and written by the job's own function: in one place where there is one part,
+by Dask's shuffle where there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from operator import add
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from noisydask.core import ranking
+from noisydask.core.ranking import Bin, Ints, Keys
+from noisydask.engine import graph
+from noisydask.engine.parts import Parts, TieCuts, TieSample
+from noisydask.engine.tasks import run_over_all
+from noisydask.stores.chunks import ChunkedArray
+
+Array = npt.NDArray[Any]
+#: Puts the rows of a part in order, of which the first ``take`` belong to it, and writes them:
+#: ``finish(rows, number=..., take=..., first_rank=...)``. None means that nothing was written.
+Finish = Callable[..., Any]
+
+
+class OrderedRows(Protocol):
+    """Rows in blocks that are ordered by a key, and those of the same key by a last key."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, at most."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a key."""
+
+    def keys(self, block: int) -> Keys:
+        """Return the keys of a block."""
+
+    def last(self, block: int) -> Array:
+        """Return what comes last in the order of a block's rows: positions or ids."""
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """All rows of a stored array of scores, by ascending (score, position)."""
+
+    scores: ChunkedArray = field(repr=False)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of chunks."""
+        return -(-self.scores.shape[0] // self.scores.chunk_rows)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of scores."""
+        return self.scores.shape[0]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a score."""
+        return self.scores.dtype.itemsize
+
+    def keys(self, block: int) -> Keys:
+        """Return the keys of a chunk."""
+        return ranking.sort_keys(cast(Array, self.scores.read(block)))
+
+    def last(self, block: int) -> Ints:
+        """Return the positions of a chunk's rows."""
+        return np.arange(*self.scores.bounds(block))
+
+
+def count(rows: OrderedRows) -> Ints:
+    """Return the histogram of all keys."""
+    return _count(rows, (ranking.whole_range(rows.itemsize),))
+
+
+def _count(rows: OrderedRows, bins: Sequence[Bin]) -> Ints:
+    counts: Ints = _over(rows, "count", partial(_histogram, rows=rows, bins=bins))
+    return counts
+
+
+def find_parts(rows: OrderedRows, take: int, histogram: Ints) -> Parts:
+    """Find the parts of the first ``take`` rows, from the histogram of all keys."""
+    cut_off = ranking.CutOff(take, rows.itemsize, ranking.ROWS_PER_PART)
+    cut_off.add([ranking.whole_range(rows.itemsize)], histogram)
+    while bins := cut_off.too_large:
+        cut_off.add(bins, _count(rows, bins))
+    cuts = TieCuts()
+    if ties := cut_off.tied:
+        cuts = _over(rows, "sample", partial(_sample, rows=rows, ties=ties)).cuts(ties)
+        cut_off.add_ties(ties, _over(rows, "tie", partial(_count_ties, rows=rows, cuts=cuts)))
+    return Parts(tuple(cut_off.parts()), cuts)
+
+
+def _over(rows: OrderedRows, name: str, task: Any) -> Any:
+    return run_over_all(name, task, range(rows.num_blocks))
+
+
+def _histogram(blocks: Sequence[int], rows: OrderedRows, bins: Sequence[Bin]) -> Ints:
+    return reduce(add, (ranking.histogram(rows.keys(block), bins) for block in blocks))
+
+
+def _sample(blocks: Sequence[int], rows: OrderedRows, ties: Sequence[int]) -> TieSample:
+    samples = (
+        TieSample.of(rows.keys(block), rows.last(block), ties, rows.num_rows) for block in blocks
+    )
+    return reduce(add, samples)
+
+
+def _count_ties(blocks: Sequence[int], rows: OrderedRows, cuts: TieCuts) -> Ints:
+    counts = (
+        cuts.counts(rows.keys(block), partial(rows.last, block), rows.num_rows) for block in blocks
+    )
+    return reduce(add, counts)
+
+
+def write_parts(
+    frames: graph.Frames,
+    meta: Callable[[], pd.DataFrame],
+    parts: Parts,
+    finish: Finish,
+    ranked: Sequence[int] | None = None,
+) -> list[Any]:
+    """Bring the rows of each part together, and have them put in order and written.
+
+    Parameters
+    ----------
+    frames : array of DataFrame
+        Rows of all blocks, with the number of their part in a column ``part``.
+    meta : callable
+        Makes a frame without rows, of the types of those with.
+    finish : callable
+        A :data:`Finish`.
+    ranked : sequence of int, optional
+        How many rows of each part get a rank; by default all that it takes.
+
+    Returns
+    -------
+    list
+        What ``finish`` returned of each part, in order.
+    """
+    takes = parts.takes
+    firsts = 1 + np.cumsum([0, *(ranked or takes)[:-1]])
+    finish_part = partial(_finish_part, finish=finish, takes=takes, firsts=firsts.tolist())
+    if len(takes) == 1:
+        return [graph.compute(graph.gather_frames("write", frames, partial(finish_part, number=0)))]
+    return shuffle(frames, meta(), len(parts), finish_part)
+
+
+def _finish_part(
+    frame: pd.DataFrame, number: int, finish: Finish, takes: Sequence[int], firsts: Sequence[int]
+) -> Any:
+    return finish(frame, number=number, take=takes[number], first_rank=firsts[number])
+
+
+def shuffle(
+    frames: graph.Frames, meta: pd.DataFrame, num_parts: int, finish: Callable[..., Any]
+) -> list[Any]:
+    """Bring the rows of each part together by Dask's shuffle; return ``finish(rows, number)`` of
+    the parts that have rows, in order.
+    """
+    table = graph.shuffle_frames(frames, meta, num_parts, partial(_finish_shuffled, finish=finish))
+    written = graph.compute(table)["written"]
+    return [result for _, result in sorted(written, key=_number) if result is not None]
+
+
+def _number(numbered: tuple[int, Any]) -> int:
+    return numbered[0]
+
+
+def _finish_shuffled(frame: pd.DataFrame, finish: Callable[..., Any]) -> pd.DataFrame:
+    """Finish the part whose number is the frame's index; a table of one row, as a shuffle wants."""
+    results: list[Any] = []
+    if len(frame):
+        number = int(frame.index[0])
+        results.append((number, finish(frame.reset_index(drop=True), number)))
+    return pd.DataFrame({"written": pd.Series(results, dtype=object)})
