@@ -178,9 +178,9 @@ def estimate(labels: np.ndarray, best: np.ndarray, reached: np.ndarray, method: 
 def check_order(
     indices: np.ndarray, labels: Any, probs: np.ndarray, scores: np.ndarray, total: int
 ) -> None:
-    """Issues are exactly the lowest scores in the order of score and index, less those that
-    agree."""
-    lowest = np.lexsort((np.arange(len(scores)), scores))[:total]
+    """Issues are exactly the lowest scores in the order of score, probability of the prediction
+    and index, less those that agree."""
+    lowest = np.lexsort((np.arange(len(scores)), -probs.max(axis=1), scores))[:total]
     agreeing = _reduce_issues(pred_probs=probs, labels=np.asarray(labels))
     np.testing.assert_array_equal(indices, lowest[~agreeing[lowest]])
     assert indices.dtype == np.int64
@@ -206,7 +206,7 @@ def assert_same(
 
     fewer, more = sorted((ours.total, theirs.total))
     moved = np.zeros(len(labels), bool)
-    moved[np.lexsort((rows, ours.scores))[fewer:more]] = True
+    moved[np.lexsort((rows, -probs.max(axis=1), ours.scores))[fewer:more]] = True
     tied = np.zeros(len(labels), bool)
     if theirs.total:
         cut_off = np.sort(theirs.scores)[theirs.total - 1]

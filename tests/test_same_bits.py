@@ -171,6 +171,9 @@ def many_ties() -> Data:
     top = np.where(rng.random(6000) < 2 / 3, (labels + 1) % 3, labels)
     probs = np.full((6000, 3), 0.25, np.float32)
     probs[np.arange(6000), top] = 0.5
+    some = np.flatnonzero((top != labels) & (np.arange(6000) % 3 == 0))  # surer of another class
+    probs[some, top[some]] += 0.125
+    probs[some, 3 - labels[some] - top[some]] -= 0.125
     probs[::500] = [0.5, 0.375, 0.125]
     return Data(labels, probs)
 
@@ -246,9 +249,13 @@ def test_nobody_is_an_issue(small_parts: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 @ODD
-def test_ties_are_cut_by_index(small_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ties_are_ordered_and_cut_alike(small_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = many_ties()
     whole = noisydask.find_label_issues(made.labels, made.pred_probs)
+    rows = whole.to_dataframe()
+    order = np.lexsort((rows["index"], -rows["suggested_prob"], rows["label_quality"]))
+    assert order.tolist() == list(range(len(rows)))
+    assert rows.groupby("label_quality")["suggested_prob"].nunique().max() > 1
     monkeypatch.setattr(ranking, "TIE_ROWS", 64)
     found = noisydask.find_label_issues(made.labels, made.pred_probs, block_bytes=10_000)
     pd.testing.assert_frame_equal(found.to_dataframe(), whole.to_dataframe())

@@ -83,7 +83,7 @@ def find_label_issues_batched(
     Returns
     -------
     ndarray of int64, (number of issues,), or ndarray of bool, (N,)
-        Positions of the issues, worst label first (ties: the lower position), or their mask.
+        Positions of the issues, worst label first, or their mask.
 
     Raises
     ------

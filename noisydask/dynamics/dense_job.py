@@ -30,8 +30,8 @@ from noisydask.dynamics.row_problems import LEAVE_OUT
 from noisydask.dynamics.tables import CandidatePart
 from noisydask.engine import graph
 from noisydask.engine.deaths import deadly
-from noisydask.engine.ordering import ScoredRows, find_parts, write_parts
-from noisydask.engine.parts import part_name
+from noisydask.engine.ordering import find_parts, write_parts
+from noisydask.engine.parts import ScoredRows, part_name
 from noisydask.engine.progress import listening
 from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, check_memory, tasks_of
 from noisydask.errors import InputError

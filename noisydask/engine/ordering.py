@@ -9,10 +9,9 @@ by Dask's shuffle where there are more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from noisydask.core.ranking import Bin, Ints, Keys
 from noisydask.engine import graph
 from noisydask.engine.parts import Parts, TieCuts, TieSample
 from noisydask.engine.tasks import run_over_all
-from noisydask.stores.chunks import ChunkedArray
 
 Array = npt.NDArray[Any]
 #: Puts the rows of a part in order, of which the first ``take`` belong to it, and writes them:
@@ -51,36 +49,6 @@ class OrderedRows(Protocol):
 
     def last(self, block: int) -> Array:
         """Return what comes last in the order of a block's rows: positions or ids."""
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """All rows of a stored array of scores, by ascending (score, position)."""
-
-    scores: ChunkedArray = field(repr=False)
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of chunks."""
-        return -(-self.scores.shape[0] // self.scores.chunk_rows)
-
-    @property
-    def num_rows(self) -> int:
-        """Number of scores."""
-        return self.scores.shape[0]
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a score."""
-        return self.scores.dtype.itemsize
-
-    def keys(self, block: int) -> Keys:
-        """Return the keys of a chunk."""
-        return ranking.sort_keys(cast(Array, self.scores.read(block)))
-
-    def last(self, block: int) -> Ints:
-        """Return the positions of a chunk's rows."""
-        return np.arange(*self.scores.bounds(block))
 
 
 def count(rows: OrderedRows) -> Ints:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import pandas as pd
 
 from noisydask.core import ranking
 from noisydask.core.ranking import Ints, Keys, Part
-from noisydask.stores.chunks import StoredObject
+from noisydask.stores.chunks import ChunkedArray, StoredObject
 
 Array = npt.NDArray[Any]
 
@@ -93,6 +93,36 @@ class TieCuts:
 def num_pieces(num_rows: int) -> int:
     """Pieces that tied rows are cut into at most."""
     return -(-num_rows // ranking.TIE_ROWS)
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """All rows of a stored array of scores, by ascending (score, position)."""
+
+    scores: ChunkedArray = field(repr=False)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of chunks."""
+        return -(-self.scores.shape[0] // self.scores.chunk_rows)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of scores."""
+        return self.scores.shape[0]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a score."""
+        return self.scores.dtype.itemsize
+
+    def keys(self, block: int) -> Keys:
+        """Return the keys of a chunk."""
+        return ranking.sort_keys(cast(Array, self.scores.read(block)))
+
+    def last(self, block: int) -> Array:
+        """Return the positions of a chunk's rows."""
+        return np.arange(*self.scores.bounds(block))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def find_label_issues(
     Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues
     as ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except examples with a
     probability within 1e-6 of a threshold, ties at the cut-off, and that a class without examples
-    is never predicted confidently. Issues are ranked by ascending (label quality, index).
+    is never predicted confidently. Issues are ranked by ascending label quality;
+    equal ones by descending probability of the prediction, then by position.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
 from noisydask.engine.deaths import deadly
-from noisydask.engine.ordering import ScoredRows, find_parts, write_parts
+from noisydask.engine.ordering import find_parts, write_parts
 from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.engine.progress import listening
 from noisydask.engine.tasks import (
@@ -361,7 +361,7 @@ class IssueJob(Job[LabelIssues]):
         run: RunStore,
     ) -> list[WrittenPart]:
         """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
-        parts = find_parts(ScoredRows(scores), total, histogram)
+        parts = find_parts(ranked.RankedRows(scores, data, self.stored), total, histogram)
         run.make_folder(ranked.FOLDER)
         selection = ranked.Selection(parts, scores, self.ids)
         numbers = graph.block_numbers(self.stored, tasks_of(data.grid.num_blocks, EVIDENCE_TASKS))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
 from noisydask.core.receipts import StoredBlock
-from noisydask.engine.parts import Parts, WrittenPart, part_name
+from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
 from noisydask.issues.passes import Dataset, evidence_of
 from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
@@ -29,6 +30,34 @@ Array = npt.NDArray[np.generic]
 
 #: The folder of the ranking, and the rows of a chunk of ``issue_indices.zarr``.
 FOLDER, INDEX_CHUNK = "issues", 1 << 20
+
+
+#: What orders examples of the same label quality: a higher probability of the suggested label
+#: first, then the position.
+_LAST = np.dtype([("p_top1", np.float64), ("index", np.int64)])
+
+
+@dataclass(frozen=True)
+class RankedRows(ScoredRows):
+    """All examples by ascending label quality; those of the same quality by descending ``p_top1``,
+    then by position.
+    """
+
+    data: Dataset
+    stored: Sequence[StoredBlock] = field(repr=False)
+
+    def last(self, block: int) -> npt.NDArray[np.void]:
+        """Return what orders a block's examples of the same quality."""
+        top1 = evidence_of(self.stored[block], ("p_top1",), self.data)["p_top1"]
+        return last_keys(top1, np.arange(*self.scores.bounds(block)))
+
+
+def last_keys(p_top1: npt.NDArray[Any], index: Ints) -> npt.NDArray[np.void]:
+    """Return keys that order like (descending ``p_top1``, index)."""
+    keys = np.empty(len(index), _LAST)
+    keys["p_top1"] = np.negative(p_top1)
+    keys["index"] = index
+    return keys
 
 
 @dataclass(frozen=True)
@@ -51,7 +80,10 @@ def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> p
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
     rows = np.flatnonzero(scores <= score_of(selection.parts.last_key, scores.dtype))
-    part = selection.parts.assign(sort_keys(scores[rows]), lambda: start + rows)
+    top1 = partial(evidence_of, stored, ("p_top1",), data)
+    part = selection.parts.assign(
+        sort_keys(scores[rows]), lambda: last_keys(top1()["p_top1"][rows], start + rows)
+    )
     rows, part = rows[part >= 0], part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
     found = (
@@ -113,7 +145,8 @@ def rank(frame: pd.DataFrame, take: int, first_rank: int) -> pd.DataFrame:
     """Put a part in order, take the first of its examples, drop those that agree, number the
     rest.
     """
-    order = order_of(frame["label_quality"].to_numpy(), frame["index"].to_numpy())[:take]
+    ties = (-frame["suggested_prob"].to_numpy(), frame["index"].to_numpy())
+    order = order_of(frame["label_quality"].to_numpy(), *ties)[:take]
     frame = frame.iloc[order[frame["keep"].to_numpy()[order]]]
     frame = frame.drop(columns=["part", "keep"], errors="ignore")
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))

@@ -46,7 +46,7 @@ class LabelIssues(PublishedRun):
 
     @cached_property
     def indices(self) -> npt.NDArray[np.int64]:
-        """Positions of the issues, worst label first (ties: the lower position): int64,
+        """Positions of the issues, worst label first, as ranked: int64,
         (num_issues,).
         """
         return cast(npt.NDArray[np.int64], self._array("issue_indices.zarr"))
