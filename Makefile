@@ -41,10 +41,10 @@ docs: $(VENV)/installed  ## the documentation as a site, in site/
 
 bench: $(VENV)/installed  ## measure; takes minutes and 15 GB of disk
 	$(call install,--editable ".[bench]")
-	$(BIN)/noisydask bench $(BENCH)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 faults: $(VENV)/installed  ## disturb jobs on purpose, and say how often something did not hold
-	$(BIN)/noisydask bench --faults $(FAULTS)
+	PYTHONPATH=tests $(BIN)/python -m rig $(FAULTS)
 
 clean:
 	rm -rf $(VENV) demo bench-data site

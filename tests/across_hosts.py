@@ -23,8 +23,8 @@ from conftest import Place
 from distributed import Client
 from hosts import GIVEN, Hosts
 from layouts import make
+from rig.server import BUCKET, s3_server
 
-from noisydask.faults.server import BUCKET, s3_server
 from noisydask.stores.arrays import zarr_store
 from noisydask.stores.locations import Location
 

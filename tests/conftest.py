@@ -10,12 +10,11 @@ import fsspec
 import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
-
-from noisydask.faults.cases import Case
-from noisydask.faults.place import Place
-from noisydask.faults.plans import Trial
-from noisydask.faults.proxy import Proxy, proxy
-from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works, weed
+from rig.cases import Case
+from rig.place import Place
+from rig.plans import Trial
+from rig.proxy import Proxy, proxy
+from rig.server import BUCKET, S3Server, s3_server, until_it_works, weed
 
 # What an example takes tells more of the machine than of the code.
 settings.register_profile("noisydask", deadline=None)

@@ -17,11 +17,11 @@ import pytest
 import yaml
 import zarr
 from distributed import LocalCluster
+from rig.jobs import Ended
 from typer.testing import CliRunner
 
 import noisydask
 from noisydask.cli.app import app, main
-from noisydask.faults.jobs import Ended
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,8 +195,6 @@ def test_wrong_usage_is_one_error_and_status_2(
             "--memory-limit is no size",
         ),
         (["dynamics", "--out", "o"], "error: give one of losses"),
-        (["bench", "--shape", "10"], "'10' is not a shape, such as 1000000x1000"),
-        (["bench", "--dynamics", "10x0"], "'10x0' is not a shape"),
         (["demo", "--folder", __file__], "cannot make the folder"),
         (
             ["run", str(ROOT / "configs/local.yaml"), "--alpha", "3"],

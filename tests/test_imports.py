@@ -26,8 +26,6 @@ ROOMS = (
     "compat",
     "report",
     "demo",
-    "faults",
-    "bench",
     "cli",
 )
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}

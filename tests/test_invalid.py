@@ -15,10 +15,10 @@ import pytest
 from conftest import Place
 from distributed import Client
 from layouts import Data, make, write_npy, write_zarr
+from rig.server import BUCKET, KEY, SECRET, S3Server, free_ports
 
 import noisydask
 from noisydask.errors import InputError, JobError
-from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server, free_ports
 from noisydask.issues import tables
 from noisydask.issues.results import LabelIssues
 

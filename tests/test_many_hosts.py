@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from hosts import GIVEN, NotHereError, many_hosts
-
-from noisydask.faults.server import weed
+from rig.server import weed
 
 BODY = Path(__file__).with_name("across_hosts.py")
 

@@ -18,13 +18,13 @@ import yaml
 from conftest import Place
 from distributed import LocalCluster
 from layouts import make, write_zarr
+from rig.server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
 from noisydask.cli.app import main
 from noisydask.cli.nightly import Step, run_night, worst
 from noisydask.cli.nightly_config import checked_night
 from noisydask.errors import GateError, InputError, JobError, LockedError
-from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.interrupts import Interrupted, interruptible
 
 ROOT = Path(__file__).parents[1]

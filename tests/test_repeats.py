@@ -19,12 +19,12 @@ import pytest
 import zarr
 from conftest import Place
 from layouts import make, unlike_the_last, write_npy, write_zarr
+from rig.jobs import published
+from rig.proxy import Proxy
 
 import noisydask
 from noisydask.cli.app import main
 from noisydask.errors import GateError, InputError, JobError
-from noisydask.faults.jobs import published
-from noisydask.faults.proxy import Proxy
 from noisydask.runs.lock import Lock
 from noisydask.runs.publish import Publication
 from noisydask.runs.status import StatusReporter

@@ -18,12 +18,12 @@ import zarr
 from conftest import Place
 from distributed import Client
 from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, write_zarr
+from rig.server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
 from noisydask.core.confident import SparseCounts
 from noisydask.engine import graph
 from noisydask.errors import InputError
-from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
 from noisydask.issues.results import LabelIssues
 from noisydask.issues.tables import write_joint
 from noisydask.runs.store import Output

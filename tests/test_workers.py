@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from layouts import write_zarr
+from rig.place import Place
 
 import noisydask
 from noisydask.cli.app import main
 from noisydask.engine.cluster import connect
 from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError, JobError
-from noisydask.faults.place import Place
 from noisydask.stores.arrays import open_rows
 from noisydask.stores.locations import Location
 

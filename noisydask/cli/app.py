@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -208,75 +207,6 @@ def demo(
     show_run(ranked, 5, Form())
     show_run(both, 5, Form())
     out_console.print(losses.verdict(folder, both), highlight=False)
-
-
-@app.command()
-def bench(
-    shape: Annotated[
-        list[str] | None, typer.Option(help="Examples x classes, such as 1000000x1000; repeatable.")
-    ] = None,
-    dynamics: Annotated[
-        list[str] | None, typer.Option(help="Examples x iterations of losses; repeatable.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the data are made and kept.")] = Path(
-        "bench-data"
-    ),
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 5,
-    workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 2,
-    cleanlab: Annotated[bool, typer.Option(help="Measure cleanlab too.")] = True,
-    client: Annotated[
-        bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")
-    ] = False,
-    table_rows: Annotated[
-        list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")
-    ] = None,
-    datumaro: Annotated[
-        bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")
-    ] = False,
-    datumaro_python: Annotated[
-        Path | None, typer.Option(help="A Python that has Datumaro 1.10, to measure it too.")
-    ] = None,
-    faults: Annotated[
-        int | None, typer.Option(help="Try so many faults against an S3 server, and nothing else.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-) -> None:
-    """Measure the read floor, the job and cleanlab side by side, interleaved."""
-    if faults is not None:
-        _try_faults(faults, output)
-        return
-    from noisydask.bench import measure  # noqa: PLC0415  needs extras that only the benchmark does
-    from noisydask.bench.datumaro import measure_datumaro  # noqa: PLC0415
-    from noisydask.bench.table import measure_table  # noqa: PLC0415
-
-    datumaro = datumaro or datumaro_python is not None
-    shapes = tuple(shape or (() if dynamics or table_rows or datumaro else measure.SHAPES))
-    plan = measure.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
-    figures = measure.measure(plan, err_console)
-    if figures["shapes"] or figures["dynamics"]:
-        out_console.print(measure.table(figures))
-    if datumaro:
-        figures["datumaro"] = measure_datumaro(folder, datumaro_python, rounds, out_console)
-    if table_rows:
-        figures["tables"] = [
-            measure_table(folder, rows, workers, err_console) for rows in table_rows
-        ]
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-
-
-def _try_faults(trials: int, output: Path | None) -> None:
-    """Disturb jobs at random and say how often something did not hold; ends with status 1 if it
-    ever did not.
-    """
-    from noisydask.bench.faults import faults_table, measure_faults  # noqa: PLC0415  needs the extra test
-
-    figures = measure_faults(trials, err_console)
-    out_console.print(faults_table(figures))
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    if figures["failures"]:
-        raise typer.Exit(1)
 
 
 def _run_and_show(config: Config, form: Form) -> Any:

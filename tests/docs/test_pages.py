@@ -17,8 +17,7 @@ import pytest
 import yaml
 from cronsim import CronSim
 from pages import PAGES, ROOT, Block, blocks, commands, name_of
-
-from noisydask.faults.server import KEY, SECRET, S3Server, until_it_works
+from rig.server import KEY, SECRET, S3Server, until_it_works
 
 #: How a command or a line of Python begins that is not run here, and why.
 NOT_RUN = {

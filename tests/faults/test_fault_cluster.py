@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-from noisydask.faults.cases import CHUNK, Case, ordinary
-from noisydask.faults.jobs import Ended, published
-from noisydask.faults.plans import LEASE, THREADS, Trial
-from noisydask.faults.server import BUCKET, KEY, SECRET, free_ports
+from rig.cases import CHUNK, Case, ordinary
+from rig.jobs import Ended, published
+from rig.plans import LEASE, THREADS, Trial
+from rig.server import BUCKET, KEY, SECRET, free_ports
 
 pytestmark = pytest.mark.slow
 

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from noisydask.faults.cases import Case, ordinary
-from noisydask.faults.jobs import Child, Job, generation, published, write_data
-from noisydask.faults.place import Place
-from noisydask.faults.plans import Trial
-from noisydask.faults.proxy import Proxy, Request
-from noisydask.faults.server import S3Server
+from rig.cases import Case, ordinary
+from rig.jobs import Child, Job, generation, published, write_data
+from rig.place import Place
+from rig.plans import Trial
+from rig.proxy import Proxy, Request
+from rig.server import S3Server
 
 DATA = ordinary()
 #: Takes the lock over soon; the process on this machine that held it is found dead at once anyway.

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from rig.cases import EDGES, Case
+from rig.plans import Trial
 
 import noisydask
-from noisydask.faults.cases import EDGES, Case
-from noisydask.faults.plans import Trial
 
 NewTrial = Callable[[Case], Trial]
 

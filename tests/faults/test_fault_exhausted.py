@@ -19,11 +19,11 @@ import partd
 import pytest
 import zarr
 from distributed import Client, LocalCluster
+from rig.cases import Case, ordinary
+from rig.jobs import Ended, published, start
+from rig.place import Place
 
 import noisydask
-from noisydask.faults.cases import Case, ordinary
-from noisydask.faults.jobs import Ended, published, start
-from noisydask.faults.place import Place
 
 #: The job in a process that may not get much more memory than it has.
 LITTLE_MEMORY = """

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-
-from noisydask.faults.cases import Case, ordinary
-from noisydask.faults.jobs import published
-from noisydask.faults.plans import CHANGES, Trial, inputs_change
-from noisydask.faults.proxy import Request
+from rig.cases import Case, ordinary
+from rig.jobs import published
+from rig.plans import CHANGES, Trial, inputs_change
+from rig.proxy import Request
 
 NewTrial = Callable[[Case], Trial]
 _FAST = (("corrupted", True), ("swapped", False))

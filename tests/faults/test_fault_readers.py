@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from rig.cases import Case, ordinary
+from rig.jobs import check, published
+from rig.place import Place
+from rig.plans import LEASE, Trial
 
 import noisydask
-from noisydask.faults.cases import Case, ordinary
-from noisydask.faults.jobs import check, published
-from noisydask.faults.place import Place
-from noisydask.faults.plans import LEASE, Trial
 
 NewTrial = Callable[[Case], Trial]
 

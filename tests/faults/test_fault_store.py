@@ -8,12 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-from noisydask.faults.cases import ordinary
-from noisydask.faults.jobs import Job, generation, published, write_data
-from noisydask.faults.place import Place
-from noisydask.faults.proxy import Proxy, proxy
-from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
+from rig.cases import ordinary
+from rig.jobs import Job, generation, published, write_data
+from rig.place import Place
+from rig.proxy import Proxy, proxy
+from rig.server import BUCKET, S3Server, s3_server, until_it_works
 
 DATA = ordinary()
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from noisydask.bench.memory import forget_peak, peak
+from benchmarks.memory import forget_peak, peak
 from noisydask.dynamics.analyze import analyze_loss_dynamics
 from noisydask.engine.cluster import connect
 from noisydask.engine.config import ClusterConfig

@@ -1,5 +1,5 @@
 """cleanlab on two ``.npy`` files, timed in a process of its own: python -m
-noisydask.bench.cleanlab_alone LABELS PRED_PROBS.
+benchmarks.cleanlab_alone LABELS PRED_PROBS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 from cleanlab.experimental.label_issues_batched import find_label_issues_batched
 
-from noisydask.bench.memory import peak
+from benchmarks.memory import peak
 
 if __name__ == "__main__":
     start = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from noisydask.bench.data import losses_of
+from benchmarks.data import losses_of
 from noisydask.compat.datumaro import LossDynamicsAnalyzer
 from noisydask.dynamics.analyze import analyze_loss_dynamics
 
@@ -133,7 +133,7 @@ def measure_datumaro(
 
 def _datumaro(python: Path, folder: Path, rounds: int) -> float:
     """Time Datumaro 1.10."""
-    done = subprocess.run(  # noqa: S603  an interpreter that the user names, and our code
+    done = subprocess.run(
         [str(python), str(_ALONE), str(folder), str(rounds)],
         check=True,
         capture_output=True,

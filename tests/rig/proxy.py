@@ -32,7 +32,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from noisydask.faults.server import KEY, SECRET
+from rig.server import KEY, SECRET
 
 MUTATING = ("PUT", "POST", "DELETE")
 _ERROR = (

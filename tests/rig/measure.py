@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask.faults.plans import KINDS, kind_of, run_trial, stage
+from rig.plans import KINDS, kind_of, run_trial, stage
 
 
 def measure_faults(trials: int, console: Console) -> dict[str, Any]:

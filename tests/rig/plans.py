@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from noisydask.faults.cases import CHUNK, EDGES, Case, ordinary
-from noisydask.faults.jobs import Child, Ended, Job, generation, published, write_data
-from noisydask.faults.place import Place
-from noisydask.faults.proxy import MUTATING, Proxy, Request, proxy
-from noisydask.faults.server import BUCKET, S3Server, s3_server, until_it_works
+from rig.cases import CHUNK, EDGES, Case, ordinary
+from rig.jobs import Child, Ended, Job, generation, published, write_data
+from rig.place import Place
+from rig.proxy import MUTATING, Proxy, Request, proxy
+from rig.server import BUCKET, S3Server, s3_server, until_it_works
 
 #: Seconds of a lease: the lock of a run that was stopped is soon taken over.
 LEASE = 2.0

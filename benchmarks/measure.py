@@ -26,8 +26,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from noisydask.bench.data import make_data, make_losses, stored_bytes
-from noisydask.bench.memory import forget_peak, peak
+from benchmarks.data import make_data, make_losses, stored_bytes
+from benchmarks.memory import forget_peak, peak
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.dynamics.analyze import analyze_loss_dynamics
 from noisydask.engine import graph
@@ -177,11 +177,11 @@ def _read_blocks(blocks: Sequence[int], source: Rows, grid: BlockGrid) -> int:
 
 def _cleanlab(stem: Path, job_seconds: float, console: Console) -> dict[str, Any]:
     """Time cleanlab on the same data as ``.npy``, in a process of its own."""
-    done = subprocess.run(  # noqa: S603  our own interpreter and code
+    done = subprocess.run(
         [
             sys.executable,
             "-m",
-            "noisydask.bench.cleanlab_alone",
+            "benchmarks.cleanlab_alone",
             f"{stem}-labels.npy",
             f"{stem}-pred_probs.npy",
         ],
@@ -199,11 +199,11 @@ def _client_peak(plan: Plan, rows: int, console: Console) -> dict[str, Any]:
     make_data(plan.folder, rows, 2, npy=False)
     with connect(ClusterConfig(workers=plan.workers)) as client:
         stem = plan.folder / f"{rows}x2"
-        done = subprocess.run(  # noqa: S603  our own interpreter and code
+        done = subprocess.run(
             [
                 sys.executable,
                 "-m",
-                "noisydask.bench.measure",
+                "benchmarks.measure",
                 client.scheduler.address,
                 f"{stem}-labels.zarr",
                 f"{stem}-pred_probs.zarr",

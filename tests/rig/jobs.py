@@ -16,10 +16,10 @@ from typing import Any
 
 import google_crc32c
 
-from noisydask.faults import child
-from noisydask.faults.cases import CHUNK, Case
-from noisydask.faults.place import Place
-from noisydask.faults.server import BUCKET, KEY, SECRET, S3Server
+from rig import child
+from rig.cases import CHUNK, Case
+from rig.place import Place
+from rig.server import BUCKET, KEY, SECRET, S3Server
 
 #: Parts of a run that differ between two runs of the same data: they tell of times and names.
 _TELLS_OF_ITSELF = ("manifest.json", "status.json")
@@ -27,8 +27,9 @@ _TELLS_OF_ITSELF = ("manifest.json", "status.json")
 
 # Children are forked from a process that has imported everything: a job of a second does not wait
 # two for its imports.
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # the process that forks finds this
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["noisydask.cli.app", "s3fs", "noisydask.faults.child"])
+_FORKS.set_forkserver_preload(["noisydask.cli.app", "s3fs", "rig.child"])
 
 
 @dataclass(frozen=True)

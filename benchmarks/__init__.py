@@ -1,0 +1,1 @@
+"""Measurements: speed beside the read floor and the programs that this one replaces, and memory."""
