@@ -27,9 +27,9 @@ from noisydask.core.settings import IssueSettings
 from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 from noisydask.engine.progress import ProgressBar, Silent
 from noisydask.errors import InputError
-from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
+from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.arrays import DaskRows, Rows, open_rows
 
 Floats = npt.NDArray[np.floating]

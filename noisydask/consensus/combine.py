@@ -21,11 +21,11 @@ from noisydask.engine.ordering import count, find_parts, shuffle, write_parts
 from noisydask.engine.parts import Parts, WrittenPart, part_name
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
-from noisydask.issues.find import run_in_temporary_folder
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import Output, RunStore
+from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.fingerprints import check_unchanged
 from noisydask.stores.locations import options_by_name, refuse_overlap
 

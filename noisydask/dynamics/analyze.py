@@ -18,9 +18,9 @@ from noisydask.dynamics.table_job import TableJob
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.engine.sizes import size_in_bytes
 from noisydask.errors import InputError
-from noisydask.issues.find import run_in_temporary_folder
 from noisydask.issues.inputs import checked_names
 from noisydask.runs.store import Output
+from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.locations import options_by_name, refuse_overlap
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
 from noisydask.core.settings import IssueSettings, PublishSettings
-from noisydask.engine import graph
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.engine.sizes import size_in_bytes
-from noisydask.errors import GateError, InputError
+from noisydask.errors import GateError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.results import LabelIssues
-from noisydask.runs.published import temporary_folder
 from noisydask.runs.store import Output
+from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.locations import options_by_name, refuse_overlap
 from noisydask.text import percent
 
@@ -204,40 +201,3 @@ def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
             f"{changes.new:,} issues are new, above fail_new_above ({settings.fail_new_above:,})",
             found,
         )
-
-
-class _Results(Protocol):
-    def lies_in(self, folder: str) -> None: ...
-
-
-_Found = TypeVar("_Found", bound=_Results, covariant=True)
-
-
-class _Job(Protocol[_Found]):
-    def begin(self) -> None: ...
-    def run(self, output: Output) -> _Found: ...
-
-
-def run_in_temporary_folder(job: _Job[_Found]) -> _Found:
-    """Run a job whose results go with the returned object."""
-    job.begin()
-    folder = _shared_folder()
-    try:
-        found = job.run(Output.at(folder))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    found.lies_in(folder)
-    return found
-
-
-def _shared_folder() -> str:
-    """A folder for the results of a job without ``out``, seen by all workers."""
-    folder = temporary_folder()
-    client = graph.active_client()
-    if client is not None and not all(client.run(os.path.isdir, folder).values()):
-        os.rmdir(folder)
-        raise InputError(
-            "the workers run on other machines: give out=, a path or URL that all of them can write"
-        )
-    return folder
