@@ -27,7 +27,7 @@ from noisydask.cli.nightly_config import checked_night
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.interrupts import Interrupted, interruptible
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = make(rows=600, classes=5)
 RAISES: dict[int, Exception | None] = {
     0: None,

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import noisydask
 from noisydask.cli.app import app, main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

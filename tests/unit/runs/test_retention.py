@@ -182,7 +182,7 @@ def test_everything_that_a_run_on_losses_writes_is_known_as_ours(
     how: dict[str, Any] = {
         "dense": {"losses": losses, "labels": labels},
         "table": {"table": table},
-        "datumaro": {"datumaro": Path(__file__).parent / "data/datumaro/classification"},
+        "datumaro": {"datumaro": Path(__file__).parents[2] / "data/datumaro/classification"},
     }[source]
     found = noisydask.analyze_loss_dynamics(**how, out=tmp_path / "out")
     objects = Place(found.run.place.path).objects()

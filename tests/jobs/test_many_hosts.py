@@ -11,7 +11,7 @@ import pytest
 from hosts import GIVEN, NotHereError, many_hosts
 from rig.server import weed
 
-BODY = Path(__file__).with_name("across_hosts.py")
+BODY = Path(__file__).parents[1] / "across_hosts.py"
 
 
 @pytest.mark.slow

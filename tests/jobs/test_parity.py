@@ -33,7 +33,7 @@ from noisydask.core.thresholds import NEVER
 
 # Data of hypothesis have labels that fit the predictions by chance alone.
 pytestmark = pytest.mark.filterwarnings("ignore::noisydask.LabelWarning")
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 SEEDS = st.integers(0, 2**32)
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64])
 METHODS = ("off_diagonal", "off_diagonal_calibrated")

@@ -334,7 +334,7 @@ def test_states_of_valid_losses_serve_both(tmp_path: Path) -> None:
     assert stored(tmp_path).manifest["blocks"]["scanned"] == 0
 
 
-DATA = Path(__file__).parent / "data" / "datumaro"
+DATA = Path(__file__).parents[1] / "data" / "datumaro"
 
 
 def dataset(folder: Path, name: str, series: list[tuple[list[int], list[Any]]]) -> Path:

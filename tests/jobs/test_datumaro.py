@@ -20,7 +20,7 @@ from noisydask.dynamics import annotations, datumaro_format
 
 pytestmark = pytest.mark.thorough
 
-DATA = Path(__file__).parent / "data/datumaro"
+DATA = Path(__file__).parents[1] / "data/datumaro"
 RECORDED = json.loads((DATA / "recorded.json").read_text())
 GOOD = [case for case in RECORDED if "error" not in case["found"]]
 BAD = [case for case in RECORDED if "error" in case["found"]]

@@ -27,7 +27,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from noisydask.cli.app import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 KUBERNETES = ("1.31", "1.33", "1.37")

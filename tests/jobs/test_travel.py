@@ -60,9 +60,10 @@ def content(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+HERE = Path(__file__)
 _ELSEWHERE = """
 import json, pickle, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import noisydask, test_travel
 with open({path!r}, "rb") as file:
     found = pickle.load(file)
@@ -83,7 +84,7 @@ def test_results_without_an_output_travel_whole(tmp_path: Path) -> None:
     del found
     gc.collect()
     assert not any(map(os.path.exists, folders))
-    code = _ELSEWHERE.format(tests=str(Path(__file__).parent), path=str(path))
+    code = _ELSEWHERE.format(tests=[str(folder) for folder in HERE.parents[:2]], path=str(path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(json.dumps(expected))

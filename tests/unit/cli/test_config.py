@@ -15,7 +15,7 @@ from noisydask.cli.nightly_config import checked_night
 from noisydask.engine.config import checked, read_config
 from noisydask.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 LEAST = {"labels": "l.zarr", "pred_probs": "p.zarr", "out": "o"}
 
 
