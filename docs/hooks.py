@@ -11,7 +11,7 @@ from typing import Any
 import griffe
 import typer
 
-from noisydask.cli.app import app
+from noisydask.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(r"^<!-- options of noisydask (\w+) -->$", re.M)

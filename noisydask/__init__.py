@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from noisydask.engine.progress import ProgressBar, ProgressLog
     from noisydask.issues.find import find_label_issues
     from noisydask.issues.results import LabelIssues
-    from noisydask.opening import list_runs, open_run
+    from noisydask.runs.opening import list_runs, open_run
 
     __version__: str
 
@@ -47,7 +47,7 @@ _MODULES = {
     "dynamics.recorder": ["LossRecorder"],
     "dynamics.results": ["LossDynamics"],
     "engine.progress": ["ProgressBar", "ProgressLog"],
-    "opening": ["list_runs", "open_run"],
+    "runs.opening": ["list_runs", "open_run"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

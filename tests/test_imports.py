@@ -27,6 +27,7 @@ ROOMS = (
     "report",
     "demo",
     "cli",
+    "command",
 )
 STORAGE_AND_GRAPHS = {"dask", "distributed", "zarr", "fsspec", "s3fs", "pandas", "pyarrow"}
 # Only these build graphs or open inputs; of the passes and jobs none needs to know how.
@@ -145,3 +146,12 @@ def test_what_answers_at_once_imports_little(words: list[str], packages: set[str
     command = [sys.executable, "-c", code.format(words)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert not packages & {*done.stdout.split()}
+
+
+def test_job_scripts_of_before_find_the_command() -> None:
+    code = "from noisydask.command.cli import main; raise SystemExit(main(['--version']))"
+    command = [sys.executable, "-W", "default", "-c", code]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.startswith("noisydask ")
+    assert "DeprecationWarning" in done.stderr
+    assert "noisydask.cli.app" in done.stderr

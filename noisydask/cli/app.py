@@ -1,314 +1,34 @@
-"""The command ``noisydask``: parse, make one call, print."""
+"""The command ``noisydask``: what becomes of its errors, and of signals."""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import noisydask
-from noisydask.cli.options import (
-    COMBINE,
-    DYNAMICS,
-    ISSUES,
-    AsJson,
-    Quiet,
-    StorageOptions,
-    takes,
-)
-from noisydask.errors import GateError, InputError, NoisydaskError
+from noisydask.errors import NoisydaskError
 from noisydask.interrupts import Interrupted, interruptible
 from noisydask.lazily import Lazy
 from noisydask.report.printing import printable, replace_what_cannot_be_printed
-from noisydask.report.showing import (
-    Form,
-    err_console,
-    out_console,
-    print_json,
-    run_as_json,
-    show_run,
-)
+from noisydask.report.showing import err_console
 
 if TYPE_CHECKING:
-    import dask
-
-    from noisydask.cli import nightly, nightly_config, overrides
-    from noisydask.cli.nightly_config import NightlyConfig
-    from noisydask.engine import beginning, progress
-    from noisydask.engine import config as configs
-    from noisydask.engine.config import ClusterConfig, Config, PublishConfig
-    from noisydask.engine.progress import Reporter
-    from noisydask.report import changes as console_changes
-    from noisydask.report import runs as console_runs
-    from noisydask.runs import changes, store
+    from noisydask.cli import commands
 else:
-    dask, configs = Lazy("dask"), Lazy("noisydask.engine.config")
-    console_changes = Lazy("noisydask.report.changes")
-    console_runs = Lazy("noisydask.report.runs")
-    nightly, overrides = Lazy("noisydask.cli.nightly"), Lazy("noisydask.cli.overrides")
-    nightly_config = Lazy("noisydask.cli.nightly_config")
-    beginning, changes = Lazy("noisydask.engine.beginning"), Lazy("noisydask.runs.changes")
-    progress, store = Lazy("noisydask.engine.progress"), Lazy("noisydask.runs.store")
-
-app = typer.Typer(
-    help="Find mislabeled examples in classification data of any size, on Dask.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-_COMBINED = ("issues", "dynamics", "ids", "out")
-
-
-@app.command()
-@takes(ISSUES, required=("labels", "pred_probs", "out"))
-def issues(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
-    """Find the label issues of a dataset."""
-    _run_and_show(overrides.merged({"job": "issues"}, given), Form(quiet, as_machine))
-
-
-@app.command()
-@takes(DYNAMICS, required=("out",))
-def dynamics(quiet: Quiet = False, as_machine: AsJson = False, **given: Any) -> None:
-    """Rank examples by the moving average of their training losses."""
-    _run_and_show(overrides.merged({"job": "dynamics"}, given), Form(quiet, as_machine))
-
-
-@app.command()
-@takes(COMBINE, required=("out",))
-def combine(
-    issues_out: Annotated[str, typer.Argument(help="The --out of `noisydask issues`.")],
-    dynamics_out: Annotated[str, typer.Argument(help="The --out of `noisydask dynamics`.")],
-    quiet: Quiet = False,
-    as_machine: AsJson = False,
-    **given: Any,
-) -> None:
-    """Join the rankings of both jobs: the mean of the two rank percentiles of each example, worst
-    label first.
-    """
-    if not given["out"]:
-        raise InputError("--out is missing or empty")
-    cluster = configs.checked_cluster(overrides.merged_cluster({}, given))
-    common = given["storage_options"] or {}
-    options = {name: {**common, **(given[f"{name}_options"] or {})} for name in _COMBINED}
-    own = (
-        "on",
-        "ids",
-        "top",
-        "full",
-        "out",
-        "keep_runs",
-        "keep_days",
-        "grace_seconds",
-        "lease_seconds",
-        "allow_unsafe_store",
-    )
-    how = {name: given[name] for name in own if given[name] is not None}
-    form = Form(quiet, as_machine)
-    with _connected(cluster, form) as reporter:
-        found = noisydask.combine(
-            issues_out, dynamics_out, **how, storage_options=options, reporter=reporter
-        )
-    show_run(found, 10, form)
-
-
-@app.command()
-@takes({**ISSUES, **DYNAMICS})
-def run(
-    config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
-    quiet: Quiet = False,
-    as_machine: AsJson = False,
-    **given: Any,
-) -> None:
-    """Run the jobs of a configuration file; options given here win over the file's."""
-    values, form = configs.read_config(config), Form(quiet, as_machine)
-    if values.get("job") == "nightly":
-        _run_night(overrides.merged_night(values, given), form)
-    else:
-        _run_and_show(overrides.merged(values, given), form)
-
-
-@app.command()
-def diff(
-    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
-    before: Annotated[str | None, typer.Argument(help="A run [the parent of AFTER].")] = None,
-    after: Annotated[str | None, typer.Argument(help="A later run [the published one].")] = None,
-    top: Annotated[int, typer.Option(help="How many changes of each kind to list.", min=0)] = 10,
-    as_machine: AsJson = False,
-    storage_options: StorageOptions = None,
-) -> None:
-    """Show what changed between two runs of any job: what is new, gone and moved."""
-    with dask.config.set(scheduler="threads"):
-        found = changes.diff(store.Output.at(out, storage_options), before, after, top)
-    if as_machine:
-        print_json(console_changes.changes_as_json(found))
-    else:
-        console_changes.show_changes(out_console, found)
-
-
-@app.command()
-def runs(
-    out: Annotated[str, typer.Argument(help="The --out of finished jobs.")],
-    as_machine: AsJson = False,
-    storage_options: StorageOptions = None,
-) -> None:
-    """List the runs of an output that are kept: what each found, and what changed with it."""
-    found = noisydask.list_runs(out, storage_options=storage_options)
-    if as_machine:
-        print_json(console_runs.runs_as_json(found))
-    else:
-        console_runs.show_runs(out_console, found)
-
-
-@app.command()
-def show(
-    out: Annotated[str, typer.Argument(help="The --out of a finished job.")],
-    top: Annotated[int, typer.Option(help="How many of the worst labels to show.", min=0)] = 10,
-    run: Annotated[str | None, typer.Option(help="A run that is kept [the published one].")] = None,
-    as_machine: AsJson = False,
-    storage_options: StorageOptions = None,
-) -> None:
-    """Show a run of an output: summary and worst labels, or first candidates."""
-    found = noisydask.open_run(out, storage_options, run=run)
-    for text in () if as_machine else found.warnings:
-        _reporter(quiet=False).warning(text)
-    show_run(found, top, Form(as_json=as_machine))
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's data and results go.")] = Path(
-        "demo"
-    ),
-    data_only: Annotated[
-        bool, typer.Option("--data-only", help="Make the data, run nothing.")
-    ] = False,
-) -> None:
-    """Find labels that were flipped on purpose in scikit-learn's handwritten digits."""
-    from noisydask.demo import digits, losses  # noqa: PLC0415  needs scikit-learn, which only the demo does
-
-    digits.make_data(folder)
-    losses.record_losses(folder)
-    if data_only:
-        return
-    config = configs.checked(digits.options(folder))
-    found = _run_and_show(config, Form())
-    out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
-    with _connected(config.cluster, Form()) as reporter:
-        ranked = noisydask.analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
-        both = noisydask.combine(found, ranked, out=folder / "both", reporter=reporter)
-    show_run(ranked, 5, Form())
-    show_run(both, 5, Form())
-    out_console.print(losses.verdict(folder, both), highlight=False)
-
-
-def _run_and_show(config: Config, form: Form) -> Any:
-    """Run the job of a configuration and print what it found."""
-    job = _job_of(config)
-    with _connected(config.cluster, form) as reporter:
-        try:
-            found = job(reporter=reporter)
-        except GateError as error:  # what was published is shown all the same
-            show_run(error.issues, 10, form)
-            raise
-    return show_run(found, 10, form)
-
-
-def _job_of(config: Any) -> Callable[..., Any]:
-    """The job of a configuration, which wants a reporter."""
-    if isinstance(config, nightly_config.CombineConfig):
-        return partial(noisydask.combine, **config.arguments())
-    issues = isinstance(config, configs.IssuesConfig)
-    job: Any = noisydask.find_label_issues if issues else noisydask.analyze_loss_dynamics
-    return partial(job, **config.arguments(), class_names=config.read_class_names())
-
-
-def _run_night(config: NightlyConfig, form: Form) -> None:
-    """Run the jobs of a night and print what became of each; ends with the worst of their
-    statuses.
-    """
-    told: dict[str, Any] = {}
-
-    def run_step(name: str, section: PublishConfig) -> None:
-        gate, found = None, None
-        try:
-            found = _job_of(section)(reporter=reporter)
-        except GateError as error:
-            gate, found = error, error.issues
-        told[name] = run_as_json(found, 10) if form.as_json else None
-        show_run(found, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
-        if gate is not None:
-            raise gate
-
-    with _connected(config.cluster, form) as reporter:
-        steps = [
-            nightly.Step(name, partial(run_step, name, section), config.needs(name))
-            for name, section in config.sections()
-        ]
-        outcomes = nightly.run_night(steps, beginning.is_usable)
-    if form.as_json:
-        print_json({"jobs": told, "outcomes": [asdict(outcome) for outcome in outcomes]})
-    for outcome in outcomes:
-        if outcome.status or not (form.quiet or form.as_json):
-            (err_console if form.quiet or form.as_json else out_console).print(
-                printable(f"{outcome.name}: {outcome.why}"),
-                style="red" if outcome.status else None,
-                soft_wrap=True,
-            )
-    if status := nightly.worst(outcomes):
-        raise typer.Exit(status)
-
-
-@contextmanager
-def _connected(cluster: ClusterConfig, form: Form) -> Iterator[Reporter]:
-    """Workers for the jobs that are run meanwhile, and what shows their progress."""
-    reporter = _reporter(form.quiet)
-    with beginning.workers_of(cluster, reporter.phase):
-        yield reporter
-
-
-def _reporter(quiet: bool) -> Reporter:
-    """A bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
-    if quiet:
-        progress.logger.setLevel(logging.ERROR)
-        return progress.Silent()
-    if err_console.is_terminal:
-        return progress.ProgressBar(err_console)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    progress.logger.handlers[:] = [handler]
-    progress.logger.setLevel(logging.INFO)
-    return progress.ProgressLog()
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"noisydask {noisydask.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
-    ] = False,
-) -> None:
-    pass
+    commands = Lazy("noisydask.cli.commands")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of ours are one line and an exit status, tracebacks are for bugs."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:  # is answered without importing any command
+        print(f"noisydask {noisydask.__version__}")
+        return 0
     replace_what_cannot_be_printed()
     try:
         with interruptible():
-            app(args=None if arguments is None else list(arguments))
+            commands.app(args=arguments)
     except NoisydaskError as error:
         err_console.print(
             printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True

@@ -8,46 +8,20 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from noisydask.core.choices import JoinKey
-from noisydask.engine.config import (
-    CONFIGS,
-    AnyPlace,
-    ClusterConfig,
-    DynamicsConfig,
-    IssuesConfig,
-    Place,
-    PublishConfig,
-    Strict,
-)
-from noisydask.engine.refusals import told
+from noisydask.consensus.options import CombineConfig
+from noisydask.dynamics.options import DynamicsConfig
+from noisydask.engine.config import ClusterConfig
+from noisydask.issues.options import IssuesConfig
+from noisydask.options import Options, Place, explained
+from noisydask.runs.kinds import JOBS
+from noisydask.runs.options import JobConfig
 from noisydask.stores.locations import is_inside, refuse_overlap
 
 #: Jobs of a night, in the order in which they run.
-SECTIONS = ("issues", "dynamics", "combine")
+SECTIONS = tuple(JOBS)
 
 
-class CombineConfig(PublishConfig):
-    """What joins two rankings; ``issues`` and ``dynamics`` are outputs, by default those of the
-    night's own jobs.
-    """
-
-    issues: AnyPlace | None = None
-    dynamics: AnyPlace | None = None
-    on: JoinKey | None = None
-    ids: AnyPlace | None = None
-    top: int | None = Field(default=None, ge=1)
-    full: bool = False
-
-    def arguments(self) -> dict[str, Any]:
-        """These options as :func:`noisydask.combine` takes them."""
-        given = super().arguments()
-        return {
-            f"{name}_out" if name in ("issues", "dynamics") else name: value
-            for name, value in given.items()
-        }
-
-
-class NightlyConfig(Strict):
+class NightlyConfig(Options):
     """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options``
     are for all of them.
     """
@@ -59,7 +33,7 @@ class NightlyConfig(Strict):
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     cluster: ClusterConfig = ClusterConfig()
 
-    def sections(self) -> list[tuple[str, PublishConfig]]:
+    def sections(self) -> list[tuple[str, JobConfig]]:
         """The jobs that there are, by name, in the order in which they run."""
         return [
             (name, section) for name in SECTIONS if (section := getattr(self, name)) is not None
@@ -120,11 +94,6 @@ class NightlyConfig(Strict):
                 raise ValueError(f"{one}.out and {other}.out must be places apart")
         for _, section in sections:
             refuse_overlap(section.out.url, self._inputs())
-        if self.combine and not (self.combine.issues and self.combine.dynamics):
-            raise ValueError(
-                "combine needs both jobs: their sections, or their outputs as combine.issues "
-                "and .dynamics"
-            )
         return self
 
 
@@ -141,5 +110,6 @@ def checked_night(values: Mapping[str, Any]) -> NightlyConfig:
     Traceback (most recent call last):
     noisydask.errors.InputError: cluster stands beside the sections, not in issues: ...
     """
-    with told(NightlyConfig, {**CONFIGS, "combine": CombineConfig}):
+    models = {name: kind.load("options") for name, kind in JOBS.items()}
+    with explained(NightlyConfig, models):
         return NightlyConfig.model_validate(values)

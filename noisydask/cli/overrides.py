@@ -1,4 +1,4 @@
-"""A configuration file with the options of the command line on top."""
+"""Options of a job from a configuration file, with those of the command line on top."""
 
 from __future__ import annotations
 
@@ -7,21 +7,53 @@ from pathlib import Path
 from typing import Any
 
 from noisydask.cli.nightly_config import NightlyConfig, checked_night
-from noisydask.cli.options import CLUSTER, PLACES
-from noisydask.engine.config import Config, checked
+from noisydask.cli.options import places_of
+from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError
+from noisydask.options import explained
+from noisydask.runs.kinds import JOBS
+from noisydask.runs.options import JobConfig
 
 #: Ways to the workers, of which a config has one.
 _WAYS = ("scheduler", "scheduler_file", "workers")
 
 
-def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    """Options of a job, checked."""
-    as_options = set(values) <= {"job"}  # no file has a part in it
-    values = dict(values)
+def checked(values: Mapping[str, Any], as_options: bool = False) -> Any:
+    """Check options from a file or command line, those of the job that ``job`` names (``issues``
+    where it does not).
+
+    ``as_options`` has errors call them as the command line does.
+
+    Examples
+    --------
+    >>> checked({"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}).labels.url
+    'l.npy'
+    >>> checked({"labels": "l.npy", "out": "out", "pred_prob": 1})
+    Traceback (most recent call last):
+    noisydask.errors.InputError: pred_probs is missing; pred_prob is not an option: ...
+    """
+    models = {name: kind.load("options") for name, kind in JOBS.items()}
+    model = _model_of(values)
+    with explained(model, models, as_options):
+        return model.model_validate(values)
+
+
+def _model_of(values: Mapping[str, Any]) -> type[JobConfig]:
+    name = values.get("job", "issues")
+    if not isinstance(name, str) or name not in JOBS:
+        raise InputError(f"job: must be one of {', '.join(JOBS)}, nightly")
+    model: type[JobConfig] = JOBS[name].load("options")
+    return model
+
+
+def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """Return the options of a job, checked."""
+    as_options = not set(values) - {"job", "issues", "dynamics"}  # no file has a part in it
+    places = places_of(_model_of(values))
     cluster = merged_cluster(values, given)
+    values = dict(values)
     for name, value in given.items():
-        if value is None or name in CLUSTER:
+        if value is None or name in ClusterConfig.model_fields:
             continue
         if name.endswith("_options") and name != "storage_options":
             owner = name.removesuffix("_options")
@@ -33,10 +65,9 @@ def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
                 )
             values[owner] = {"url": url, "storage_options": value}
         elif name == "class_names":
-            values[name] = (
-                value.split(",") if "," in value and not Path(value).exists() else {"url": value}
-            )
-        elif name in PLACES and isinstance(values.get(name), dict):
+            several = "," in value and not Path(value).exists()
+            values[name] = value.split(",") if several else {"url": value}
+        elif name in places and isinstance(values.get(name), dict):
             values[name] = values[name] | {"url": value}
         else:
             values[name] = value
@@ -46,21 +77,22 @@ def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
 
 
 def merged_cluster(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Where to run: another way to the workers replaces the file's."""
+    """Return where to run: another way to the workers replaces the file's."""
     stated = values.get("cluster")
     if not (stated is None or isinstance(stated, Mapping)):
         raise InputError("cluster must be a mapping of options, such as {workers: 4}")
     cluster = dict(stated or {})
-    given = {name: given[name] for name in CLUSTER if given.get(name) is not None}
+    names = ClusterConfig.model_fields
+    given = {name: given[name] for name in names if given.get(name) is not None}
     if any(name in given for name in _WAYS):
         cluster = {name: value for name, value in cluster.items() if name not in _WAYS}
     return cluster | given
 
 
 def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> NightlyConfig:
-    """The options of a night: what all jobs share may be given on the command line."""
+    """Return the options of a night: what all jobs share may be given on the command line."""
     given = {name: value for name, value in given.items() if value is not None}
-    own = [name for name in given if name not in (*CLUSTER, "storage_options")]
+    own = [name for name in given if name not in (*ClusterConfig.model_fields, "storage_options")]
     if own:
         raise InputError(
             f"--{_dashed(own[0])} belongs to one job: say it in its section of the config"

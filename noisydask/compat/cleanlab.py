@@ -23,12 +23,12 @@ from noisydask.core.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import Problem
-from noisydask.core.settings import IssueSettings
 from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 from noisydask.engine.progress import ProgressBar, Silent
 from noisydask.errors import InputError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
+from noisydask.issues.options import IssueSettings
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.arrays import DaskRows, Rows, open_rows
 
@@ -343,9 +343,8 @@ def _settings(
     for name, unknown in (("quality_score_kwargs", quality), ("num_issue_kwargs", counting)):
         if unknown:
             raise InputError(f"{name} has unknown keys: {', '.join(map(str, unknown))}")
-    return IssueSettings(
-        quality_score=method, adjust_pred_probs=adjust, estimation_method=estimation
-    )
+    names = ("quality_score", "adjust_pred_probs", "estimation_method")
+    return IssueSettings.of(dict(zip(names, (method, adjust, estimation), strict=True)))
 
 
 def _positive(name: str, value: Any) -> int:

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.core.choices import OnDuplicate, PlotMode, RaiseOrSkip, TrackingLossType
-from noisydask.core.settings import LossSettings
 from noisydask.dynamics.curves import plot_ema_loss_dynamics
 from noisydask.dynamics.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.dynamics.examples import Analysis, Examples, ema_frame, joined
 from noisydask.dynamics.row_problems import DROPPED, RowProblems, say_problems
+from noisydask.dynamics.settings import LossSettings
 from noisydask.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class LossDynamicsAnalyzer:
         on_duplicate: OnDuplicate = "raise",
         on_invalid: RaiseOrSkip = "raise",
     ) -> None:
-        settings = LossSettings(alpha, on_duplicate=on_duplicate, on_invalid=on_invalid)
+        given = {"alpha": alpha, "on_duplicate": on_duplicate, "on_invalid": on_invalid}
+        settings = LossSettings.of(given)
         source = open_dataset(dataset)
         columns = source.batches(loss_attribute(source.infos(), tracking_loss_type))
         batches = [Examples.of_series(*batch, settings) for batch in columns]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from noisydask.consensus import passes, tables
+from noisydask.consensus.options import CombineSettings
 from noisydask.consensus.passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.consensus.results import Consensus
 from noisydask.consensus.sources import Inputs
 from noisydask.core import ranking
 from noisydask.core.choices import JoinKey
-from noisydask.core.settings import PublishSettings
 from noisydask.engine import graph
 from noisydask.engine.ordering import count, find_parts, shuffle, write_parts
 from noisydask.engine.parts import Parts, WrittenPart, part_name
@@ -23,6 +22,7 @@ from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import Output, RunStore
 from noisydask.runs.temporary import run_in_temporary_folder
@@ -96,18 +96,15 @@ def combine(
     JobError
         If the cluster or a store fails.
     """
-    if top is not None and (not isinstance(top, Integral) or top < 1):
-        raise InputError(f"top must be an integer of at least 1, not {top!r}")
+    given = locals()
+    settings, publish = CombineSettings.of(given), PublishSettings.of(given)
     options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
-    publish = PublishSettings(
-        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
-    )
-    inputs = Inputs.open(issues_out, dynamics_out, on, ids, options)
+    inputs = Inputs.open(issues_out, dynamics_out, settings.on, ids, options)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = CombineJob(
         inputs,
-        None if top is None else int(top),
+        settings.top,
         reporter=reporter or Silent(),
         publish=publish,
         full=full,

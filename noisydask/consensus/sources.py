@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from noisydask.consensus.passes import Evidence, Sources
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.choices import JoinKey, check_choice
+from noisydask.core.choices import JoinKey
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError
@@ -90,8 +90,6 @@ class Inputs:
         options: Mapping[str, Mapping[str, Any]],
     ) -> Inputs:
         """Open both runs and decide by what they are joined."""
-        if on is not None:
-            check_choice("on", on, JoinKey)
         issues = _open(issues_out, "issues", options.get("issues"))
         dynamics = _open(dynamics_out, "dynamics", options.get("dynamics"))
         dense = dynamics.manifest.has("ema.zarr")

@@ -8,17 +8,17 @@ from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import OnDuplicate, RaiseOrSkip, TrackingLossType
-from noisydask.core.settings import LossSettings, PublishSettings
 from noisydask.dynamics.dense_job import DynamicsJob
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.results import LossDynamics
+from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.sources import DatumaroSource, LossSource, open_table
 from noisydask.dynamics.table import LossColumns
 from noisydask.dynamics.table_job import TableJob
 from noisydask.engine.progress import Reporter, Silent
-from noisydask.engine.sizes import size_in_bytes
 from noisydask.errors import InputError
 from noisydask.issues.inputs import checked_names
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.locations import options_by_name, refuse_overlap
@@ -148,11 +148,8 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    size = size_in_bytes("block_bytes", block_bytes)
-    settings = LossSettings(alpha, top_k, size, on_duplicate, on_invalid)
-    publish = PublishSettings(
-        allow_unsafe_store, lease_seconds, keep_runs, keep_days, grace_seconds
-    )
+    given = locals()
+    settings, publish = LossSettings.of(given), PublishSettings.of(given)
     options = options_by_name(
         storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out"
     )
@@ -188,7 +185,7 @@ def analyze_loss_dynamics(
             full=full,
         )
     else:
-        if any(given is not None for given in (iters, labels, ids)):
+        if any(source is not None for source in (iters, labels, ids)):
             raise InputError(
                 "iters, labels and ids belong to losses; a table has columns for them, a "
                 "dataset attributes"

@@ -5,7 +5,7 @@ publish.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_cu
 from noisydask.core.loss_receipts import LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.receipts import Why
-from noisydask.core.settings import LossSettings
 from noisydask.dynamics import candidates as asked
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
@@ -27,6 +26,7 @@ from noisydask.dynamics.dense_state import chunk_width, loss_sources, open_state
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import LEAVE_OUT
+from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.tables import CandidatePart
 from noisydask.engine import graph
 from noisydask.engine.deaths import deadly
@@ -95,7 +95,7 @@ class DynamicsJob(Job[LossDynamics]):
         return LossDynamics(run, manifest, self.inputs)
 
     def _settings(self) -> dict[str, Any]:
-        return asdict(self.settings)
+        return self.settings.model_dump()
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}

@@ -23,10 +23,10 @@ from noisydask.core.dynamics import (
     table_crossings,
     table_curves,
 )
-from noisydask.core.settings import LossSettings
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums, distinct
 from noisydask.dynamics.row_problems import FIRST_ROWS, RowProblem, RowProblems, recorded
+from noisydask.dynamics.settings import LossSettings
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from noisydask.core.settings import LossSettings
 from noisydask.dynamics import table_passes
 from noisydask.dynamics import tables as loss_tables
 from noisydask.dynamics.examples import Examples, ema_frame
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import DROPPED, say_problems
+from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.sources import LossSource
 from noisydask.dynamics.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
 from noisydask.engine import graph
@@ -53,7 +53,7 @@ class TableJob(Job[LossDynamics]):
         return LossDynamics(run, manifest)
 
     def _settings(self) -> dict[str, Any]:
-        return asdict(self.settings)
+        return self.settings.model_dump()
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         return {"losses": self.source.describe()}

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.core.ranking import Keys, histogram, sort_keys, whole_range
-from noisydask.core.settings import LossSettings
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums
 from noisydask.dynamics.examples import (
@@ -29,6 +28,7 @@ from noisydask.dynamics.examples import (
 )
 from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, write_losses
 from noisydask.dynamics.row_problems import RowProblems
+from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.table import LossColumns
 from noisydask.dynamics.tables import write_ranking
 from noisydask.engine.parts import Parts, WrittenPart

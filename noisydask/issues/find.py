@@ -8,12 +8,11 @@ from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
-from noisydask.core.settings import IssueSettings, PublishSettings
 from noisydask.engine.progress import Reporter, Silent
-from noisydask.engine.sizes import size_in_bytes
 from noisydask.errors import GateError
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.job import IssueJob
+from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
@@ -136,26 +135,10 @@ def find_label_issues(
        index  given_label  suggested_label
     0      4            1                0
     """
-    settings = IssueSettings(
-        quality_score,
-        adjust_pred_probs,
-        estimation_method,
-        on_invalid,
-        size_in_bytes("block_bytes", block_bytes),
-        on_unreadable,
-        bool(full),
-    )
+    given = locals()
+    settings, publish = IssueSettings.of(given), GateSettings.of(given)
     options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
     inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
-    publish = PublishSettings(
-        allow_unsafe_store,
-        lease_seconds,
-        keep_runs,
-        keep_days,
-        grace_seconds,
-        fail_above,
-        fail_new_above,
-    )
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(
@@ -176,7 +159,7 @@ def find_label_issues(
     return found
 
 
-def check_gate(found: LabelIssues, settings: PublishSettings) -> None:
+def check_gate(found: LabelIssues, settings: GateSettings) -> None:
     """Raise GateError if a published run has more issues, or more new ones, than the settings let
     pass.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
 from noisydask.core.problems import FROM_ONE
 from noisydask.core.receipts import BlockSource, StoredBlock, Why
-from noisydask.core.settings import IssueSettings
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
@@ -35,6 +34,7 @@ from noisydask.engine.tasks import (
 from noisydask.errors import InputError
 from noisydask.issues import passes, ranked, scanning, tables
 from noisydask.issues.inputs import Inputs
+from noisydask.issues.options import IssueSettings
 from noisydask.issues.results import LabelIssues
 from noisydask.lazily import Lazy
 from noisydask.runs.job import Job
@@ -87,7 +87,7 @@ class IssueJob(Job[LabelIssues]):
         return LabelIssues(run, manifest)
 
     def _settings(self) -> dict[str, Any]:
-        return asdict(self.settings)
+        return self.settings.model_dump()
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         classes = self.inputs.pred_probs.shape[1]

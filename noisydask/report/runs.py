@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from noisydask.report.printing import Column, printable, show_columns
+from noisydask.runs.kinds import JOBS
 from noisydask.runs.manifest import ChangeCounts, Manifest
 from noisydask.runs.published import PublishedRun
 
@@ -105,9 +106,7 @@ def show_runs(console: Console, runs: Sequence[PublishedRun]) -> None:
 
 
 def _ranked(manifest: Manifest) -> int:
-    """Return how many rows a ranking has, by the count that its job has for that."""
-    names = ("issues", "candidates", "ranked")
-    return next(manifest.counts[name] for name in names if name in manifest.counts)
+    return manifest.counts[JOBS[manifest.job].ranked]
 
 
 def _short(manifest: Manifest) -> str:

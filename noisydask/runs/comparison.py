@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError
+from noisydask.runs.kinds import JOBS
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.store import FinishedRun, RunStore
 from noisydask.stores.frames import stacked
@@ -35,13 +36,6 @@ COMPARED = ("given_label", "suggested_label", "label_quality")
 #: Columns that name an example, and those that are told of it, of all jobs' rankings.
 NAMES = ("id", "subset", "ann_id")
 COLUMNS = ("rank", *COMPARED, "metric", "consensus")
-#: What is read of a job's ranking, and how many rows it has by the manifest's counts.
-_READ = {
-    "issues": ("index", "id", "rank", *COMPARED),
-    "dynamics": ("index", *NAMES, "rank", "metric"),
-    "combine": ("index", "id", "rank", "consensus"),
-}
-_RANKED = {"dynamics": "candidates", "combine": "ranked"}
 #: Of a ranking of all examples, which none can enter or leave, the first hundredth is compared: at
 #: least and at most so many rows.
 _FIRST = (10, 1000)
@@ -90,7 +84,7 @@ class Comparison:
         runs = (before, after)
         manifests = [run.manifest for run in runs]
         job = after.manifest.job
-        if before.manifest.job != job or job not in _READ:
+        if before.manifest.job != job or job not in JOBS:
             raise InputError(f"runs of {before.manifest.job!r} and {job!r} cannot be compared")
         counts = [manifest.counts for manifest in manifests]
         first = None
@@ -101,7 +95,7 @@ class Comparison:
         return cls(
             (before.store, after.store),
             (tuple(before.manifest.parts), tuple(after.manifest.parts)),
-            tuple(name for name in _READ[job] if name in there),
+            tuple(name for name in JOBS[job].compared if name in there),
             after.manifest.counts["examples"],
             "index" not in there or all("ids" in manifest.inputs for manifest in manifests),
             max(count.get("classes", 1) for count in counts),
@@ -114,7 +108,7 @@ class Comparison:
 
 def _first_of(manifest: Manifest) -> int:
     """Return how many rows of a ranking are compared: all of a ranking of the first alone."""
-    ranked = manifest.counts[_RANKED[manifest.job]]
+    ranked = manifest.counts[JOBS[manifest.job].ranked]
     limit = manifest.settings.get("top_k", manifest.settings.get("top"))
     if limit is not None and limit <= ranked:
         return ranked

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from noisydask.checkpoint.block_store import RECEIPTS
 from noisydask.core import compiled
-from noisydask.core.settings import PublishSettings
 from noisydask.engine import graph
 from noisydask.engine.beginning import begin
 from noisydask.engine.progress import Reporter, logger
@@ -24,6 +23,7 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.runs.changes import since
 from noisydask.runs.comparison import DamagedRunError
 from noisydask.runs.manifest import FORMAT_VERSION, ChangeCounts, Manifest
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.publish import Publication, publishing
 from noisydask.runs.repeats import identity_of, is_same, is_whole, repeated
 from noisydask.runs.store import FinishedRun, Output, RunStore, storage_error

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from noisydask.core.settings import MAX_LEASE_SECONDS
 from noisydask.errors import InputError, JobError, LockedError, NoisydaskError
 from noisydask.interrupts import uninterrupted
+from noisydask.runs.options import MAX_LEASE_SECONDS
 from noisydask.stores.conditional import (
     ConflictError,
     Document,

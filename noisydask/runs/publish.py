@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from noisydask.core.settings import PublishSettings
 from noisydask.engine.progress import Reporter
 from noisydask.errors import InputError, JobError, LockedError
 from noisydask.interrupts import raise_if_interrupted, uninterrupted
 from noisydask.runs.lock import Lock
 from noisydask.runs.manifest import FORMAT_VERSION, Manifest
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.retention import clean_up
 from noisydask.runs.status import StatusReporter
 from noisydask.runs.store import (

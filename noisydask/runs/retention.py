@@ -18,16 +18,19 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.core.settings import PublishSettings
+from noisydask.runs.kinds import JOBS
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.store import LATEST, MANIFEST, RUN_NAME, RUNS, Output
 from noisydask.stores.locations import Location
 
 logger = logging.getLogger("noisydask")
 
-#: Names of the objects of a run, whatever job made it.
+#: Names of the objects of a run: documents, figures, arrays, and parts in the folders that jobs
+#: declare.
 OWN = re.compile(
-    r"(manifest|status)\.json|[a-z_]+\.png|[a-z]+/[a-z_]+(-\d{5,}){1,2}\.parquet"
-    r"|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
+    r"(manifest|status)\.json|[a-z_]+\.(png|html)|[a-z_]+\.zarr/(zarr\.json|\d+(\.\d+)*)"
+    rf"|({'|'.join(sorted({name for kind in JOBS.values() for name in kind.folders}))})"
+    r"/[a-z_]+(-\d{5,}){1,2}\.parquet"
 )
 
 

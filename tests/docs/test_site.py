@@ -15,7 +15,7 @@ import typer
 from pages import PAGES, ROOT, name_of
 
 import noisydask
-from noisydask.cli.app import app
+from noisydask.cli.commands import app
 from noisydask.errors import NoisydaskError
 
 README = ROOT / "README.md"

@@ -18,8 +18,8 @@ from test_loss_table import bits
 import noisydask
 from noisydask import InputError
 from noisydask.cli.app import main
+from noisydask.cli.overrides import checked
 from noisydask.core import ranking
-from noisydask.engine.config import checked
 
 NAMES = ["cat", "dog", "élan"]
 LABELS = np.array([2, 0, -1, 1, 2, 0])

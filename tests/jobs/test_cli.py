@@ -21,7 +21,8 @@ from rig.jobs import Ended
 from typer.testing import CliRunner
 
 import noisydask
-from noisydask.cli.app import app, main
+from noisydask.cli.app import main
+from noisydask.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 

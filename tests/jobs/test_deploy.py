@@ -25,7 +25,7 @@ import yaml
 from cronsim import CronSim
 from jsonschema import Draft202012Validator, ValidationError
 
-from noisydask.cli.app import app
+from noisydask.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

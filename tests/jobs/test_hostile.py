@@ -16,7 +16,8 @@ from layouts import make, write_npy, write_parquet, write_zarr
 
 import noisydask
 from noisydask.cli.app import main
-from noisydask.engine.config import checked, read_config
+from noisydask.cli.files import read_config
+from noisydask.cli.overrides import checked
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.stores.arrays import open_rows
 from noisydask.stores.locations import Location, is_inside

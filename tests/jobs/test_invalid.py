@@ -19,7 +19,7 @@ from rig.server import BUCKET, KEY, SECRET, S3Server, free_ports
 
 import noisydask
 from noisydask.errors import InputError, JobError
-from noisydask.issues import tables
+from noisydask.issues import ranked
 from noisydask.issues.results import LabelIssues
 
 GOOD = make(rows=900)
@@ -132,7 +132,7 @@ def test_skipped_rows_are_as_if_they_were_not_there(kind: str, tmp_path: Path) -
 def test_many_skipped_rows_are_written_chunk_by_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "INDEX_CHUNK", 64)
+    monkeypatch.setattr(ranked, "INDEX_CHUNK", 64)
     labels, rows = GOOD.labels.copy(), np.setdiff1d(np.arange(150, 900, 4), np.arange(300, 500))
     labels[rows] = 99
     inputs = [

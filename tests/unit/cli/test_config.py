@@ -11,8 +11,9 @@ import pytest
 import yaml
 from distributed.worker_memory import parse_memory_limit
 
+from noisydask.cli.files import read_config
 from noisydask.cli.nightly_config import checked_night
-from noisydask.engine.config import checked, read_config
+from noisydask.cli.overrides import checked
 from noisydask.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -37,13 +38,13 @@ def test_shipped_configs_are_valid(path: Path) -> None:
         ({"cluster": {"workers": 2, "scheduler": "tcp://secret-value:1"}}, "cluster"),
         ({"storage_options": "secret-value"}, "storage_options"),
         ({"pred_prob": "secret-value"}, "did you mean pred_probs"),
-        ({"pred_probs": 3}, "pred_probs: must be a path or URL"),
+        ({"pred_probs": 3}, "pred_probs must be a path or URL"),
         ({"alpha": "secret-value"}, "alpha belongs to the job dynamics"),
-        ({"cluster": {"scheduler": "secret-value"}}, "no address"),
-        ({"cluster": {"scheduler": "secret-value://a:1"}}, "no address"),
-        ({"cluster": {"memory_limit": "secret-value"}}, "no size"),
+        ({"cluster": {"scheduler": "secret-value"}}, "not the address"),
+        ({"cluster": {"scheduler": "secret-value://a:1"}}, "not the address"),
+        ({"cluster": {"memory_limit": "secret-value"}}, "not a size"),
         ({"cluster": {"memory_limit": "8"}}, "at least"),
-        ({"cluster": {"memory_limit": [1]}}, "no size"),
+        ({"cluster": {"memory_limit": [1]}}, "not a size"),
         ({"cluster": {"worker": 1}}, "did you mean workers"),
         ({"labels": {"url": "l", "storage_option": {}}}, "did you mean storage_options"),
     ],

@@ -11,11 +11,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import typer
 
 import noisydask
 from noisydask.cli.app import main
-from noisydask.engine.config import checked
+from noisydask.cli.commands import app
+from noisydask.cli.options import places_of
+from noisydask.cli.overrides import checked
+from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError
+from noisydask.options import base_types
+from noisydask.options import choices as choices_of
+from noisydask.runs.kinds import JOBS
 
 LABELS = np.array([0, 1, 0, 1, 1])
 PRED_PROBS = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9], [0.95, 0.05]])
@@ -70,7 +77,7 @@ def test_the_annotated_words_are_those_that_work(name: str, words: tuple[str, ..
     for other in (words[0].upper(), "", None):
         with pytest.raises(InputError, match=f"{name} must be one of {words[0]}, "):
             noisydask.find_label_issues(LABELS, PRED_PROBS, **{name: other})
-    with pytest.raises(InputError, match=f"{name}: must be '{words[0]}'"):
+    with pytest.raises(InputError, match=f"^{name} must be one of {', '.join(words)}$"):
         checked(PLACES | {name: words[0].upper()})
 
 
@@ -129,7 +136,7 @@ def test_what_is_not_a_size_is_told_in_one_sentence(
 def test_a_size_is_at_least_a_byte(size: Any) -> None:
     with pytest.raises(InputError, match="block_bytes must be a whole number of at least 1"):
         noisydask.find_label_issues(LABELS, PRED_PROBS, block_bytes=size)
-    with pytest.raises(InputError, match="block_bytes: must be greater than or equal to 1"):
+    with pytest.raises(InputError, match=r"^block_bytes must be a whole number of at least 1$"):
         checked(PLACES | {"block_bytes": size})
 
 
@@ -166,3 +173,48 @@ def test_the_shell_completes_commands_options_and_choices(tmp_path: Path) -> Non
             '_noisydask_completion noisydask; echo "${COMPREPLY[@]}"',
         ]
     assert bash("\n".join(script)).splitlines() == [" ".join(words) for words in wanted.values()]
+
+
+JOBS_OF = {name: (kind.load("function"), kind.load("options")) for name, kind in JOBS.items()}
+#: Parameters of functions that are not options of a job, and what files call otherwise.
+NOT_OPTIONS = {"reporter"}
+CALLED = {"issues_out": "issues", "dynamics_out": "dynamics"}
+
+
+@pytest.mark.parametrize("job", JOBS_OF)
+def test_functions_and_models_agree(job: str) -> None:
+    """Options are declared once: the functions, which spell them out, have the same ones."""
+    function, model = JOBS_OF[job]
+    parameters = {
+        CALLED.get(name, name): parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in NOT_OPTIONS
+    }
+    fields = {name: field for name, field in model.model_fields.items() if name != "cluster"}
+    assert set(parameters) | {"job"} == set(fields)
+    hints = get_type_hints(function)
+    for name, field in fields.items():
+        if name in parameters and places_of(model).count(name) == 0 and name != "storage_options":
+            default = parameters[name].default
+            assert field.is_required() or default == field.default, name
+            if choices_of(field.annotation):
+                given = choices(function)[name]
+                assert given == choices_of(field.annotation), name
+            elif name != "class_names":
+                assert set(base_types(field.annotation)) <= set(
+                    get_args(hints[name]) or [hints[name]]
+                )
+
+
+@pytest.mark.parametrize("job", JOBS_OF)
+def test_commands_and_models_agree(job: str) -> None:
+    _, model = JOBS_OF[job]
+    group: Any = typer.main.get_command(app)
+    names = {parameter.name for parameter in group.commands[job].params}
+    places = {f"{name}_options" for name in places_of(model) if name != "class_names"}
+    wanted = {name for name in model.model_fields if name not in ("job", "cluster")} | places
+    wanted |= set(ClusterConfig.model_fields) | {"quiet", "as_machine"}
+    arguments = set(CALLED) if job == "combine" else set()
+    assert names == (wanted - set(CALLED.values()) if arguments else wanted) | arguments
+    for parameter in group.commands[job].params:
+        assert parameter.name in arguments or parameter.help, parameter.name

@@ -12,8 +12,9 @@ import distributed
 import pytest
 from distributed import LocalCluster, Security
 
+from noisydask.cli.overrides import checked
 from noisydask.engine.cluster import connect
-from noisydask.engine.config import ClusterConfig, checked
+from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError, JobError
 from noisydask.runs.job import failures_told
 from noisydask.stores.locations import Location

@@ -14,9 +14,9 @@ import fsspec
 import pytest
 from conftest import Place
 
-from noisydask.core.settings import PublishSettings
 from noisydask.errors import InputError, LockedError
 from noisydask.runs.lock import LOCK, Lock
+from noisydask.runs.options import PublishSettings
 from noisydask.stores.conditional import (
     MUTEX,
     ConflictError,

@@ -14,10 +14,10 @@ from conftest import Place
 from layouts import make
 
 import noisydask
-from noisydask.core.settings import PublishSettings
 from noisydask.engine import progress
 from noisydask.errors import GateError, InputError, JobError, LockedError
 from noisydask.issues.results import LabelIssues
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.publish import publishing
 from noisydask.runs.status import STATUS
 from noisydask.runs.store import Output

@@ -19,8 +19,8 @@ from layouts import make
 
 import noisydask
 from noisydask.core import ranking
-from noisydask.core.settings import PublishSettings
 from noisydask.issues.results import LabelIssues
+from noisydask.runs.options import PublishSettings
 from noisydask.runs.retention import OWN, KeptRun, superfluous
 from noisydask.runs.store import Output, RunStore
 

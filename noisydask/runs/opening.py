@@ -7,14 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import noisydask
 from noisydask.errors import InputError
+from noisydask.runs.kinds import JOBS
 from noisydask.runs.published import PublishedRun
 from noisydask.runs.retention import runs_of
 from noisydask.runs.store import Output
-
-#: What a job returns, by the job's name in the manifest.
-_RESULTS = {"issues": "LabelIssues", "dynamics": "LossDynamics", "combine": "Consensus"}
 
 
 def open_run(
@@ -42,12 +39,12 @@ def open_run(
     """
     finished = Output.at(out, storage_options).open_run(run)
     job = finished.manifest.job
-    if job not in _RESULTS:
+    if job not in JOBS:
         raise InputError(
             f"{finished.store.place.shown} is a run of the job {job!r}, which this noisydask does "
             "not know"
         )
-    return getattr(noisydask, _RESULTS[job])(finished.store, finished.manifest)
+    return JOBS[job].load("result")(finished.store, finished.manifest)
 
 
 def list_runs(

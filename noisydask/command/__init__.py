@@ -1,0 +1,1 @@
+"""The old name of :mod:`noisydask.cli`, until 0.3."""

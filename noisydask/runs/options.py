@@ -1,0 +1,95 @@
+"""Options of the runs of any job: where they go, how they are locked, published and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from noisydask.errors import InputError
+from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Place, Whole, option
+from noisydask.stores.locations import Location, blame, reason, shown
+
+#: Nobody may lock an output for longer without renewing the lock.
+MAX_LEASE_SECONDS = 3600
+#: Fields that say where and for whom a job runs, and names of classes, which are read from a file
+#: first.
+_NO_ARGUMENTS = ("job", "cluster", "storage_options", "class_names")
+
+
+class PublishSettings(Options):
+    """How runs are locked, published and kept."""
+
+    keep_runs: Whole = option(10, help="Newest runs that are kept.", panel=RUNS, ge=1)
+    keep_days: Number = option(0.0, help="Runs younger than that are kept too.", panel=RUNS, ge=0)
+    grace_seconds: Number = option(
+        3600.0,
+        help="Nothing is removed that was published less than so long ago.",
+        panel=RUNS,
+        ge=0,
+    )
+    lease_seconds: Number = option(
+        60.0,
+        help="A lock not renewed for so long is taken over.",
+        panel=RUNS,
+        ge=1,
+        le=MAX_LEASE_SECONDS,
+    )
+    allow_unsafe_store: bool = option(
+        False, help="Go on where the store keeps no conditional writes.", panel=RUNS
+    )
+
+
+class JobConfig(PublishSettings):
+    """The options of a job whose inputs and output lie in stores."""
+
+    out: AnyPlace = option(help="Where the results go: path or URL.", panel=DATA)
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return these options as the function of the job takes them."""
+        names = [name for name in type(self).model_fields if name not in _NO_ARGUMENTS]
+        values = {name: getattr(self, name) for name in names}
+        places = {name: value for name, value in values.items() if isinstance(value, Place)}
+        urls = {name: place.url for name, place in places.items()}
+        options = {name: self.options_of(place) for name, place in places.items()}
+        return {**values, **urls, "storage_options": options}
+
+    def options_of(self, place: Place) -> dict[str, Any]:
+        """Return the storage options of a place: the common ones, and its own on top."""
+        return {**self.storage_options, **place.storage_options}
+
+
+class NamedConfig(JobConfig):
+    """The options of a job on labels, which may have names."""
+
+    class_names: list[str] | AnyPlace | None = option(
+        None, help="File with class names (one a line, or JSON), or a,b,c.", panel=DATA
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return these options as the function of the job takes them; names are read."""
+        return {**super().arguments(), "class_names": self.read_class_names()}
+
+    def read_class_names(self) -> list[str] | None:
+        """Names of the classes: those given, or those of a file, a JSON list or one a line."""
+        if not isinstance(self.class_names, Place):
+            return self.class_names
+        url = self.class_names.url
+        try:
+            place = Location.of(url, self.options_of(self.class_names), "class_names")
+            text = place.fs.cat_file(place.path).decode("utf-8-sig")
+            lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+            names = json.loads(text) if text.lstrip().startswith("[") else lines
+        except InputError:
+            raise
+        except Exception as error:
+            why, where, hint = reason(error) or type(error).__name__, shown(url), ""
+            is_path = "://" not in where and not Path(where).is_absolute()
+            if isinstance(error, FileNotFoundError) and is_path:
+                hint = "; relative paths count from the working directory"
+            message = f"class_names: cannot read the file {where} ({why}){hint}"
+            raise blame(error)(message) from error
+        return [str(name) for name in names]
