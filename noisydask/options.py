@@ -159,7 +159,8 @@ def explained(
             why = _why(each, where, model, jobs or {})
             if quote and why.startswith("must be "):
                 why += f", not {each['input']!r}"
-            sentences[name] = f"{name} {why}".strip()
+            is_whole = why.startswith(("is ", "must ", "belongs "))
+            sentences[name] = f"{name}{'' if is_whole or not name else ':'} {why}".strip()
         raise InputError("; ".join(sentences.values())) from None
 
 

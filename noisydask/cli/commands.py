@@ -91,7 +91,7 @@ def combine(
 
 
 @app.command()
-@takes(options_of(IssuesConfig, DynamicsConfig))
+@takes(options_of(IssuesConfig, DynamicsConfig, CombineConfig, mark=False))
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file, like those in configs/.")],
     quiet: Quiet = False,

@@ -79,6 +79,11 @@ class NightlyConfig(Options):
             for name in ("issues", "dynamics"):
                 if isinstance(shared.get(name), dict):
                     shared["combine"].setdefault(name, shared[name].get("out"))
+                if not shared["combine"].get(name):
+                    raise ValueError(
+                        "combine needs both jobs: their sections, or their outputs as "
+                        "combine.issues and .dynamics"
+                    )
         return shared
 
     @model_validator(mode="after")

@@ -47,9 +47,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 _NOT_OPTIONS = ("job", "cluster", "storage_options")
 
 
-def options_of(*models: type[BaseModel], without: tuple[str, ...] = ()) -> dict[str, Any]:
+def options_of(
+    *models: type[BaseModel], without: tuple[str, ...] = (), mark: bool = True
+) -> dict[str, Any]:
     """Return the options of jobs by name: those of the models, where to run, and fsspec options,
     also for each place alone.
+
+    ``mark`` has help say which must be given; a file may have those too.
     """
     options: dict[str, Any] = {}
     places: dict[str, Any] = {}
@@ -57,7 +61,7 @@ def options_of(*models: type[BaseModel], without: tuple[str, ...] = ()) -> dict[
         if Place in base_types(field.annotation) and name != "class_names":
             places[f"{name}_options"] = _place_options(name)
         if name not in without:
-            options[name] = _option(name, field)
+            options[name] = _option(name, field, mark)
     cluster = {name: _option(name, field) for name, field in ClusterConfig.model_fields.items()}
     return {**options, **cluster, "storage_options": StorageOptions, **places}
 
@@ -73,7 +77,7 @@ def _fields(*models: type[BaseModel]) -> dict[str, FieldInfo]:
     return {name: field for name, field in fields.items() if name not in _NOT_OPTIONS}
 
 
-def _option(name: str, field: FieldInfo) -> Any:
+def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
     """Return a field as typer wants it; None stands for an option that was not given."""
     kinds, words = base_types(field.annotation), choices(field.annotation)
     names: list[str] = []
@@ -87,16 +91,16 @@ def _option(name: str, field: FieldInfo) -> Any:
     elif name != "block_bytes" and (int in kinds or float in kinds):
         kind = int if int in kinds else float
     extra: Any = field.json_schema_extra
-    text = f"{field.description}{_default(name, field)}"
+    text = f"{field.description}{_default(name, field, mark)}"
     return Annotated[
         kind | None, typer.Option(*names, help=text, rich_help_panel=extra["panel"], **how)
     ]
 
 
-def _default(name: str, field: FieldInfo) -> str:
+def _default(name: str, field: FieldInfo, mark: bool) -> str:
     """Return what help says of the value that an option has by default."""
     if field.is_required():
-        return " [required]"
+        return " [required]" if mark else ""
     if field.default is None or field.default is False:
         return ""
     if name == "block_bytes":

@@ -175,7 +175,7 @@ def test_wrong_usage_is_one_error_and_status_2(
         ),
         (
             ["issues", "--labels", "l", "--pred-probs", "p", "--out", "o", "--workers", "0"],
-            "--workers: must be",
+            "--workers must be",
         ),
         (
             [
@@ -189,11 +189,11 @@ def test_wrong_usage_is_one_error_and_status_2(
                 "--scheduler",
                 "nonsense",
             ],
-            "--scheduler is no address",
+            "--scheduler is not the address",
         ),
         (
             ["combine", "a", "b", "--out", "o", "--memory-limit", "lots"],
-            "--memory-limit is no size",
+            "--memory-limit is not a size",
         ),
         (["dynamics", "--out", "o"], "error: give one of losses"),
         (["demo", "--folder", __file__], "cannot make the folder"),

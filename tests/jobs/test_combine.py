@@ -282,7 +282,7 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     )
     refused("on must be one of", plain, dense, on="name")
     for top in (0, 2.5, "7"):
-        refused("top must be an integer of at least 1", plain, dense, top=top)
+        refused("top must be a whole number of at least 1", plain, dense, top=top)
     refused("ids has shape", plain, table, ids=ids[:7])
     refused("no example in common", plain, table, ids=np.array([f"x{k}" for k in range(50)]))
     twice = np.where(ids == "img3", "img4", ids)

@@ -159,7 +159,7 @@ def test_combine_takes_the_outputs_of_the_night() -> None:
         ({"combine": {"out": "o", "dynamics": "d", "labels": "l"}}, "combine.labels"),
         ({"dynamics": {"out": "d"}}, "dynamics: give one of losses, table and datumaro"),
         ({"dynamics": {"table": "t", "out": "s3://b/issues"}}, "places apart"),
-        ({"issue": ISSUES}, "issue is no option: did you mean issues"),
+        ({"issue": ISSUES}, "issue is not an option: did you mean issues"),
         ({"storage_options": "secret-value"}, "storage_options"),
         ({"issues": ["secret-value"]}, "issues"),
         ({"issues": ISSUES | {"storage_options": "secret-value"}}, "issues.storage_options"),
@@ -224,6 +224,19 @@ def test_a_night_is_its_jobs_one_by_one(
     pd.testing.assert_frame_equal(found.top_k(600), dynamics.top_k(600))
     both = noisydask.combine(alone, dynamics).to_dataframe()
     pd.testing.assert_frame_equal(noisydask.open_run(tmp_path / "both").to_dataframe(), both)
+
+
+def test_combine_is_a_job_of_its_own(tmp_path: Path, one_worker: LocalCluster) -> None:
+    config = yaml.safe_load(night(tmp_path).read_text())
+    for name in ("issues", "dynamics"):
+        assert main([name, *options(config[name]), "--quiet", *on(one_worker)]) == 0
+    alone = config["combine"] | {"job": "combine", "out": str(tmp_path / "alone"), "top": 7}
+    alone |= {name: config[name]["out"] for name in ("issues", "dynamics")}
+    (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone))
+    assert main(["run", str(tmp_path / "alone.yaml"), "--top", "5", *on(one_worker)]) == 0
+    joined = noisydask.open_run(tmp_path / "alone")
+    assert joined.manifest["counts"]["ranked"] == 5
+    assert joined.manifest["settings"]["top"] == 5
 
 
 def test_a_gate_stops_nothing_and_is_told(tmp_path: Path, one_worker: LocalCluster) -> None:

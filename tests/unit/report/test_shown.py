@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import noisydask
-from noisydask.cli import app as cli
+from noisydask.cli import commands
 from noisydask.cli.app import main
 from noisydask.report.printing import Printer
 
@@ -121,7 +121,7 @@ def test_terminals_show_the_digits_that_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(cli, "out_console", Printer())
+    monkeypatch.setattr(commands, "out_console", Printer())
 
     def lines(*arguments: str) -> list[str]:
         assert main(list(arguments)) == 0

@@ -15,8 +15,8 @@ import pytest
 from conftest import Place
 
 from noisydask.errors import InputError, LockedError
+from noisydask.issues.options import GateSettings
 from noisydask.runs.lock import LOCK, Lock
-from noisydask.runs.options import PublishSettings
 from noisydask.stores.conditional import (
     MUTEX,
     ConflictError,
@@ -304,4 +304,4 @@ def _ignored(self: Document, held: Seen) -> None:
 )
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        PublishSettings(**wrong)
+        GateSettings.of(wrong)
