@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-from noisydask.cli.app import main
+from noisydask.cli import app
 
-__all__ = ["main"]
 
-warnings.warn(
-    "noisydask.command.cli is noisydask.cli.app since 0.1, and goes in 0.3",
-    DeprecationWarning,
-    stacklevel=2,
-)
+def __getattr__(name: str) -> Any:
+    if name != "main":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "noisydask.command.cli is noisydask.cli.app now; the old name goes in 0.3",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return app.main

@@ -221,7 +221,7 @@ def test_command_line_and_configs(
     assert "--on-duplicate first" in told
     assert "--on-invalid skip" in told
     assert main([*given, "--on-duplicate", "most"]) == 2
-    assert "--on-duplicate: must be 'raise', 'first', 'last' or 'mean'" in capfd.readouterr().err
+    assert "--on-duplicate must be one of raise, first, last, mean" in capfd.readouterr().err
     taken = {"on_duplicate": "mean", "on_invalid": "skip"}
     words = ["--on-duplicate", "mean", "--on-invalid", "skip", "--alpha", "1"]
     assert main([*given, *words]) == 0
