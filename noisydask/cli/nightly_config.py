@@ -15,7 +15,7 @@ from noisydask.issues.options import IssuesConfig
 from noisydask.options import Options, Place, explained
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import JobConfig
-from noisydask.stores.locations import is_inside, refuse_overlap
+from noisydask.stores.urls import is_inside, refuse_overlap
 
 #: Jobs of a night, in the order in which they run.
 SECTIONS = tuple(JOBS)

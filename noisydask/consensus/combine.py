@@ -27,7 +27,8 @@ from noisydask.runs.publish import Publication
 from noisydask.runs.store import Output, RunStore
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.fingerprints import check_unchanged
-from noisydask.stores.locations import options_by_name, refuse_overlap
+from noisydask.stores.locations import options_by_name
+from noisydask.stores.urls import refuse_overlap
 
 #: Bytes of a row in memory, about.
 _ROW_BYTES = 64

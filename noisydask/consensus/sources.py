@@ -22,7 +22,8 @@ from noisydask.runs.store import FinishedRun, Output, RunStore
 from noisydask.stores.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.stores.fingerprints import Snapshot, digest, snapshots
 from noisydask.stores.listing import list_files
-from noisydask.stores.locations import WRITTEN, Location
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import WRITTEN
 
 #: Examples of a block, about.
 _BLOCK_ROWS = 1 << 20
@@ -246,7 +247,7 @@ def _check_ranking(dynamics: FinishedRun, text: bool) -> None:
 
 
 def _footer(run: RunStore, name: str) -> Any:
-    with run.place.fs.open((run.place / name).path, "rb") as file:
+    with (run.place / name).open() as file:
         return pq.read_metadata(file)
 
 

@@ -20,6 +20,10 @@ from noisydask.core.shapes import check_columns, check_shape
 
 Array = npt.NDArray[np.generic]
 
+#: Rises with every change of what evidence, or what is kept beside it, means: evidence of another
+#: version is made anew.
+EVIDENCE_VERSION = 4
+
 #: Rows a single call of the kernel takes at most, so that its fixed-point sums stay inside 63 bits.
 MAX_ROWS = 1 << 22
 

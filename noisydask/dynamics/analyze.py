@@ -21,7 +21,8 @@ from noisydask.issues.inputs import checked_names
 from noisydask.runs.options import PublishSettings
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
-from noisydask.stores.locations import options_by_name, refuse_overlap
+from noisydask.stores.locations import options_by_name
+from noisydask.stores.urls import refuse_overlap
 
 
 def analyze_loss_dynamics(

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.core.dynamics import Crossings, ExampleStates
-from noisydask.core.loss_receipts import LossSource
 from noisydask.core.ranking import Ints, score_of, sort_keys
 from noisydask.dynamics.dense_passes import LossData, spans, tiles
-from noisydask.dynamics.dense_state import StateStore
+from noisydask.dynamics.dense_state import LossCheckpoint
+from noisydask.dynamics.loss_blocks import LossSource
 from noisydask.engine.parts import Parts
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.frames import stacked
@@ -77,13 +77,13 @@ def _kept_crossings(
     earlier run.
     """
     start, stop = data.grid.bounds(source.number)
-    if data.states is None or not source.prefixes or not len(rows):
+    if data.states is None or source.fingerprint is None or not len(rows):
         return _crossings(start, stop, rows, losses, data, mean)
-    key = digest(source.whole, mean.tobytes())
-    found = data.states.read_crossings(source.number, key, rows)
+    key = digest(source.fingerprint, mean.tobytes())
+    found = data.states.kept_crossings(source.number, key, rows)
     if found is None:
         found = _crossings(start, stop, rows, losses, data, mean)
-        data.states.write_crossings(source.number, key, rows, found)
+        data.states.keep_crossings(source.number, key, rows, found)
     return found
 
 
@@ -153,7 +153,7 @@ def _select_block(
     parts: Parts,
 ) -> pd.DataFrame:
     block, (start, _) = source.number, data.grid.bounds(source.number)
-    states = cast(StateStore, data.states).read_states(block)
+    states = cast(LossCheckpoint, data.states).read_states(block)
     scores = -states.metric
     rows = np.flatnonzero(scores <= score_of(parts.last_key, scores.dtype))
     part = parts.assign(sort_keys(scores[rows]), lambda: start + rows)

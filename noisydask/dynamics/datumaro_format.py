@@ -21,9 +21,10 @@ import ijson
 from noisydask.core.choices import TrackingLossType
 from noisydask.dynamics.annotations import Annotation, Batch, in_batches
 from noisydask.errors import DatasetError, JobError, NoisydaskError
+from noisydask.stores.failures import blame, explain
 from noisydask.stores.fingerprints import of_files
 from noisydask.stores.listing import Listing, version
-from noisydask.stores.locations import Location, blame, explain
+from noisydask.stores.locations import Location
 
 PURPOSE = "noisy_label_detection"
 TASKS = ("OTX-Det", "OTX-MultiClassCls")

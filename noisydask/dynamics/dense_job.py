@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.checkpoint.sources import describe_losses, refuse_lost_losses
+from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
-from noisydask.core.loss_receipts import LossSource
 from noisydask.core.problems import Problems
-from noisydask.core.receipts import Why
 from noisydask.dynamics import candidates as asked
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
-from noisydask.dynamics.dense_state import chunk_width, loss_sources, open_states
+from noisydask.dynamics.dense_state import open_states
 from noisydask.dynamics.inputs import LossInputs
+from noisydask.dynamics.loss_blocks import (
+    LossSource,
+    chunk_width,
+    describe_losses,
+    loss_sources,
+    refuse_lost_losses,
+)
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import LEAVE_OUT
 from noisydask.dynamics.settings import LossSettings
@@ -120,7 +125,7 @@ class DynamicsJob(Job[LossDynamics]):
     def _check_unchanged(self) -> None:
         if self.data is None or self.data.states is None:
             return super()._check_unchanged()
-        forget = self.data.states.forget
+        forget = self.data.states.blocks.forget
         check_blocks_unchanged(self.snapshots, "losses", self.data.grid, forget)
 
     def _run(self, publication: Publication) -> dict[str, Any]:
@@ -195,7 +200,7 @@ class DynamicsJob(Job[LossDynamics]):
             states, grid, self.rebuilt = open_states(
                 root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
             )
-            receipts = set() if fresh else states.receipts()
+            receipts = set() if fresh else states.blocks.receipts()
         if self.rebuilt:
             self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
         check_memory(grid.block_bytes)
@@ -255,7 +260,7 @@ class DynamicsJob(Job[LossDynamics]):
             try:
                 state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
             except scheduler.KilledWorker as error:
-                kept = data.states.complete if data.states else lambda source: False
+                kept = data.states.blocks.stands if data.states else lambda source: False
                 open_blocks = (
                     source.number for source in graph.task_of(error, numbers) if not kept(source)
                 )
@@ -278,10 +283,10 @@ class DynamicsJob(Job[LossDynamics]):
         that were not kept.
         """
         lacking, losses = np.flatnonzero(top.since), top.losses.copy()
-        names = [
-            (index, sources[index // data.grid.block_rows].whole) for index in top.index.tolist()
-        ]
-        kept = data.states.read_rows() if data.states and len(lacking) else {}
+        blocks = (top.index // data.grid.block_rows).tolist()
+        sources_of = [sources[block].fingerprint or "" for block in blocks]
+        names = list(zip(top.index.tolist(), sources_of, strict=True))
+        kept = data.states.kept_rows() if data.states and len(lacking) else {}
         for place in (place for place in lacking if names[place] in kept):
             losses[place] = kept[names[place]]
         lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
@@ -293,8 +298,8 @@ class DynamicsJob(Job[LossDynamics]):
             "rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses
         )
         losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
-        if data.states and sources[0].prefixes:
-            data.states.write_rows(names, losses)
+        if data.states and sources[0].fingerprint is not None:
+            data.states.keep_rows(names, losses)
         return losses, found.bytes_read
 
     def _write_top(

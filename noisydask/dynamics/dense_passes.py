@@ -19,13 +19,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.checkpoint.receipts import Receipt
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance, label_codes
-from noisydask.core.loss_receipts import BlockSums, LossReceipt, LossSource
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
-from noisydask.dynamics.dense_state import Known, StateStore
+from noisydask.dynamics.block_sums import BlockSums
+from noisydask.dynamics.dense_state import Known, LossCheckpoint, LossPayload
+from noisydask.dynamics.loss_blocks import LossSource
 from noisydask.issues.scanning import reads
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.fingerprints import of_labels
@@ -61,7 +63,7 @@ class LossData:
         Whether these are all that are wanted; else the ranking is found by a histogram.
     keep : int
         Iterations that end a chunk of the array: after these, states are kept for appended ones.
-    states : StateStore, optional
+    states : LossCheckpoint, optional
         Where states are kept.
     skip : bool
         Leave invalid losses out, and count them, instead of refusing them.
@@ -76,7 +78,7 @@ class LossData:
     top: int = 0
     few: bool = True
     keep: int = 0
-    states: StateStore | None = None
+    states: LossCheckpoint | None = None
     losses: Rows | None = None
     labels: Rows | None = None
     ids: Rows | None = None
@@ -214,15 +216,15 @@ def _scan_or_reuse(
     start, stop = data.grid.bounds(source.number)
     if labels is None and data.labels is not None:
         labels = data.labels.read(start, stop)
-    content = of_labels(labels) if source.prefixes and labels is not None else ""
+    content = of_labels(labels) if source.fingerprint is not None and labels is not None else ""
     known, why = None, source.why
-    if data.states is not None and source.prefixes:
+    if data.states is not None and source.fingerprint is not None:
         known, why = data.states.recall(source, content, stop - start, data.shape[1])
         if known is not None and known.invalid and not data.skip:
             known = None  # of a run that left invalid losses out, which this one is to name
     if known is None or known.iterations < data.shape[1]:
         scanned = _scan_block(source.number, known, losses, labels, data)
-        if source.prefixes and (data.skip or not scanned.found.problems.total):
+        if source.fingerprint is not None and (data.skip or not scanned.found.problems.total):
             _vouch(source, content, scanned, data)
         return replace(scanned.found, why=Counter([why]))
     problems, top = (
@@ -309,27 +311,28 @@ def _count_invalid(losses: Array) -> Ints:
 
 def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -> None:
     """Write a block's receipt, unless its sums are larger than what they spare the next run."""
-    states, found = cast(StateStore, data.states), scanned.found
+    states, found = cast(LossCheckpoint, data.states), scanned.found
     start, stop = data.grid.bounds(source.number)
     if len(found.sums.labels) > _MOST_LABELS * (stop - start):
         return
     top = found.top
     whole = top.since == 0
-    states.write_receipt(
-        source.number,
-        LossReceipt(
-            data.shape[1],
-            source.whole,
-            data.keep,
-            source.prefix(data.keep // states.width),
-            labels,
-            stop - start,
-            scanned.checksums,
-            found.invalid,
-            scanned.kept_invalid,
-        ),
-        BlockSums(found.sums, top.index[whole], top.losses[whole]),
+    payload = LossPayload(
+        iterations=data.shape[1],
+        kept=data.keep,
+        kept_source=source.prefix(data.keep // states.width),
+        invalid=found.invalid,
+        kept_invalid=scanned.kept_invalid,
     )
+    receipt = Receipt[LossPayload](
+        source=cast(str, source.fingerprint),
+        labels=labels,
+        rows=stop - start,
+        checksums=scanned.checksums,
+        payload=payload,
+    )
+    sums = BlockSums(found.sums, top.index[whole], top.losses[whole])
+    states.vouch(source.number, receipt, sums)
 
 
 def _summed(

@@ -10,49 +10,64 @@ chunk, since that chunk is written again when iterations are added.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.checkpoint.block_store import (
-    CROSSINGS,
-    RECEIPTS,
-    ROWS,
-    SUMS,
-    BlockStore,
-    crossings_name,
+from noisydask.checkpoint.checkpoint import (
+    Checkpoint,
+    Contents,
     kind_of,
-    open_arrays,
-    receipt_name,
-    sums_name,
+    of_block,
+    open_checkpoint,
 )
+from noisydask.checkpoint.receipts import Payload, Receipt, Why
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
-from noisydask.core.dynamics import ExampleStates
-from noisydask.core.loss_receipts import (
-    DIGEST_BYTES,
-    STATE_VERSION,
-    BlockSums,
-    LossReceipt,
-    LossSource,
-)
-from noisydask.core.receipts import Why
-from noisydask.stores.chunks import ChunkedArray, checksum
-from noisydask.stores.fingerprints import Snapshot, digest
+from noisydask.core.statistics import ExampleStates
+from noisydask.dynamics.block_sums import BlockSums
+from noisydask.dynamics.loss_blocks import STATE_VERSION, LossSource
+from noisydask.stores.chunks import ChunkedArray
+from noisydask.stores.fingerprints import digest
 from noisydask.stores.locations import Location
 
 Ints = npt.NDArray[np.int64]
 
+#: Folders of what is kept of each block, and the losses of candidates of all blocks.
+SUMS, CROSSINGS, ROWS = "sums", "crossings", "rows.bin"
 _KEPT = "kept_"
+
+
+class LossPayload(Payload):
+    """What a receipt tells of a block of losses.
+
+    Attributes
+    ----------
+    iterations : int
+        Iterations that were read.
+    kept, kept_source : int, str
+        Those that end a chunk of the array, and the digest of what they lie in: a chunk that is not
+        full is written again when more come.
+    invalid, kept_invalid : int
+        Losses that were left out as invalid, of all iterations and of those that are kept.
+    """
+
+    iterations: int
+    kept: int
+    kept_source: str
+    invalid: int
+    kept_invalid: int
+
+
+_CONTENTS = Contents(Receipt[LossPayload], STATE_VERSION, (SUMS, CROSSINGS), (ROWS,))
 
 
 @dataclass(frozen=True)
 class Known:
-    """What stands of a block: states and sums after its first iterations, losses of candidates by
+    """What is known of a block: states and sums after its first iterations, losses of candidates by
     position, and how many losses were left out as invalid.
     """
 
@@ -64,127 +79,134 @@ class Known:
 
 
 @dataclass(frozen=True)
-class StateStore(BlockStore):
+class LossCheckpoint:
     """States of all examples, and what goes with them, by blocks.
 
     Attributes
     ----------
+    blocks : Checkpoint
+        Where they lie.
     width : int
         Iterations of a chunk of the losses.
     """
 
+    blocks: Checkpoint[LossPayload]
     width: int
 
     def write_states(self, block: int, states: ExampleStates, kept: bool = False) -> dict[str, str]:
-        """Store a block's states, after all iterations or those that end a chunk; the checksums of
-        their columns.
+        """Store a block's states, after all iterations or those that end a chunk; return the
+        checksums of their columns.
         """
-        return self.write(
-            block, {_name(name, kept): column for name, column in states.columns().items()}
-        )
+        columns = {_name(name, kept): column for name, column in states.columns().items()}
+        return self.blocks.write(block, columns)
 
     def read_states(self, block: int) -> ExampleStates:
-        """Fetch a block's states after all iterations."""
-        columns: dict[str, Any] = self.read(block, ExampleStates.dtypes(np.float32))
+        """Read a block's states after all iterations."""
+        columns: dict[str, Any] = self.blocks.read(block, ExampleStates.dtypes(np.float32))
         return ExampleStates(**columns)
 
-    def write_receipt(self, block: int, receipt: LossReceipt, sums: BlockSums) -> None:
-        """Vouch for a block whose states are stored."""
-        content = sums.to_bytes()
-        self.put(sums_name(block), content)
-        self.put(
-            receipt_name(block),
-            replace(receipt, checksums={**receipt.checksums, SUMS: checksum(content)}).to_bytes(),
-        )
+    def vouch(self, block: int, receipt: Receipt[LossPayload], sums: BlockSums) -> None:
+        """Store the sums and the receipt of a block whose states are stored."""
+        self.blocks.keep(of_block(SUMS, block), _tie(receipt), sums.to_bytes())
+        self.blocks.vouch(block, receipt)
 
-    def write_crossings(self, block: int, key: str, rows: Ints, found: Ints) -> None:
+    def recall(
+        self, source: LossSource, labels: str, rows: int, iterations: int
+    ) -> tuple[Known | None, Why]:
+        """Return what is still known of a block, if anything, and why the rest is to be read."""
+        receipt = self.blocks.recall(source.number) if source.receipt else None
+        if receipt is None:
+            return None, source.why
+        stages, why = self._stages(receipt, source, labels, rows, iterations)
+        if not stages:
+            return None, why
+        content = self.blocks.kept(of_block(SUMS, source.number), _tie(receipt))
+        if content is None:
+            return None, Why.DAMAGED
+        sums = BlockSums.from_bytes(content)
+        for stage in stages:
+            states = self._states(source.number, receipt, stage)
+            if states is not None:
+                known = dict(zip(sums.index.tolist(), sums.losses[:, :stage], strict=True))
+                whole = stage == receipt.payload.iterations
+                invalid = receipt.payload.invalid if whole else receipt.payload.kept_invalid
+                return Known(stage, states, sums.sums.columns(0, stage), known, invalid), why
+        return None, Why.DAMAGED
+
+    def _stages(
+        self,
+        receipt: Receipt[LossPayload],
+        source: LossSource,
+        labels: str,
+        rows: int,
+        iterations: int,
+    ) -> tuple[list[int], Why]:
+        """Return after which iterations the states of a receipt may serve, best first, and why they
+        are not all that is needed.
+        """
+        payload = receipt.payload
+        if receipt.rows != rows:
+            return [], Why.SOURCE
+        if receipt.labels != labels:
+            return [], Why.LABELS
+        if (payload.iterations, receipt.source) == (iterations, source.fingerprint):
+            return sorted({payload.iterations, payload.kept} - {0}, reverse=True), Why.DAMAGED
+        if not 0 < payload.kept <= iterations:
+            return [], Why.SOURCE
+        if payload.kept_source != source.prefix(payload.kept // self.width):
+            return [], Why.SOURCE
+        return [payload.kept], Why.APPENDED if iterations > payload.iterations else Why.SOURCE
+
+    def _states(
+        self, block: int, receipt: Receipt[LossPayload], iterations: int
+    ) -> ExampleStates | None:
+        kept = iterations != receipt.payload.iterations
+        names = {name: _name(name, kept) for name in ExampleStates.dtypes(np.float32)}
+        stored = self.blocks.read_checked(block, names.values(), receipt.checksums)
+        if stored is None:
+            return None
+        columns: dict[str, Any] = {name: np.array(stored[names[name]]) for name in names}
+        return ExampleStates(**columns)
+
+    def keep_crossings(self, block: int, key: str, rows: Ints, crossings: Ints) -> None:
         """Keep where rows of a block cross a curve; ``key`` is the digest of the losses and the
         curve.
         """
-        content = key.encode() + np.stack([rows, found]).astype("<i4").tobytes()
-        self.put(crossings_name(block), checksum(content).encode() + content)
+        content = np.stack([rows, crossings]).astype("<i4").tobytes()
+        self.blocks.keep(of_block(CROSSINGS, block), key, content)
 
-    def read_crossings(self, block: int, key: str, rows: Ints) -> Ints | None:
-        """Where rows of a block, ascending, cross a curve, if that was kept of all of them."""
-        content = self.get(crossings_name(block)) or b""
-        if (
-            content[:8] != checksum(content[8:]).encode()
-            or content[8 : 8 + len(key)] != key.encode()
-        ):
+    def kept_crossings(self, block: int, key: str, rows: Ints) -> Ints | None:
+        """Return where rows of a block, ascending, cross a curve, if that was kept of all of
+        them.
+        """
+        content = self.blocks.kept(of_block(CROSSINGS, block), key)
+        if not content:
             return None
-        known, found = np.frombuffer(content[8 + len(key) :], "<i4").reshape(2, -1)
-        if not len(known):
-            return None
+        known, crossings = np.frombuffer(content, "<i4").reshape(2, -1)
         where = np.minimum(np.searchsorted(known, rows), len(known) - 1)
-        return found[where].astype(np.int64) if (known[where] == rows).all() else None
+        return crossings[where].astype(np.int64) if (known[where] == rows).all() else None
 
-    def write_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
+    def keep_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
         """Keep all losses of candidates, by their indices and the digests of what their blocks lie
         in.
         """
         buffer, (index, sources) = io.BytesIO(), zip(*names, strict=True)
         np.savez(buffer, index=np.array(index), sources=np.array(sources), losses=losses)
-        self.put(ROWS, checksum(buffer.getvalue()).encode() + buffer.getvalue())
+        self.blocks.keep(ROWS, "", buffer.getvalue())
 
-    def read_rows(self) -> dict[tuple[int, str], npt.NDArray[Any]]:
-        """What :meth:`write_rows` kept, by index and digest."""
-        content = self.get(ROWS) or b""
-        if not content or content[:8] != checksum(content[8:]).encode():
+    def kept_rows(self) -> dict[tuple[int, str], npt.NDArray[Any]]:
+        """Return what :meth:`keep_rows` kept, by index and digest."""
+        content = self.blocks.kept(ROWS, "")
+        if content is None:
             return {}
-        with np.load(io.BytesIO(content[8:]), allow_pickle=False) as found:
-            return dict(
-                zip(
-                    zip(found["index"].tolist(), found["sources"].tolist(), strict=True),
-                    found["losses"],
-                    strict=True,
-                )
-            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            names = zip(arrays["index"].tolist(), arrays["sources"].tolist(), strict=True)
+            return dict(zip(names, arrays["losses"], strict=True))
 
-    def recall(
-        self, source: LossSource, labels: str, rows: int, iterations: int
-    ) -> tuple[Known | None, Why]:
-        """What still stands of a block, if anything, and why the rest is to be read."""
-        content = self.get(receipt_name(source.number)) if source.receipt else None
-        receipt = LossReceipt.from_bytes(content) if content is not None else None
-        if receipt is None:
-            return None, source.why
-        stages, why = receipt.stands(source, labels, rows, iterations, self.width)
-        sums = self._sums(source.number, receipt) if stages else None
-        for stage in stages if sums is not None else ():
-            states = self._states(source.number, receipt, stage)
-            if states is not None and sums is not None:
-                known = dict(zip(sums.index.tolist(), sums.losses[:, :stage], strict=True))
-                whole = stage == receipt.iterations
-                invalid = receipt.invalid if whole else receipt.kept_invalid
-                return Known(stage, states, sums.sums.columns(0, stage), known, invalid), why
-        return None, Why.DAMAGED if stages else why
 
-    def complete(self, source: LossSource) -> bool:
-        """Whether the receipt of a block is of what there is to be read."""
-        content = self.get(receipt_name(source.number))
-        receipt = (
-            LossReceipt.from_bytes(content) if content is not None and source.prefixes else None
-        )
-        return receipt is not None and receipt.source == source.whole
-
-    def _sums(self, block: int, receipt: LossReceipt) -> BlockSums | None:
-        content = self.get(sums_name(block))
-        return (
-            BlockSums.from_bytes(content)
-            if content is not None and checksum(content) == receipt.checksums[SUMS]
-            else None
-        )
-
-    def _states(self, block: int, receipt: LossReceipt, iterations: int) -> ExampleStates | None:
-        names = {
-            name: _name(name, iterations != receipt.iterations)
-            for name in ExampleStates.dtypes(np.float32)
-        }
-        found = self.read_checked(block, names.values(), receipt.checksums)
-        if found is None:
-            return None
-        columns: dict[str, Any] = {name: np.array(found[stored]) for name, stored in names.items()}
-        return ExampleStates(**columns)
+def _tie(receipt: Receipt[LossPayload]) -> str:
+    """Return what ties the sums of a block to its receipt."""
+    return digest(receipt.to_bytes(STATE_VERSION))
 
 
 def _name(column: str, kept: bool) -> str:
@@ -199,7 +221,7 @@ def open_states(
     width: int,
     twice: bool,
     fresh: bool,
-) -> tuple[StateStore, BlockGrid, str | None]:
+) -> tuple[LossCheckpoint, BlockGrid, str | None]:
     """Make room for the states of all rows, and keep what is there if it is of this kind.
 
     Parameters
@@ -222,18 +244,14 @@ def open_states(
 
     Returns
     -------
-    StateStore, BlockGrid, str or None
-        The store, the blocks, and why what was there was not kept, if anything was.
+    LossCheckpoint, BlockGrid, str or None
+        The checkpoint, the blocks, and why what was there was not kept, if anything was.
     """
     kind = {"dynamics_version": STATE_VERSION, "dtype": str(dtype), **kind}
-    found = kind_of(root) or {}
-    block_rows = found.get("block_rows")
-    if (
-        isinstance(block_rows, int)
-        and block_rows > 0
-        and all(found.get(name) == kind[name] for name in kind)
-        and not fresh
-    ):
+    before = kind_of(root) or {}
+    block_rows = before.get("block_rows")
+    same = all(before.get(name) == kind[name] for name in kind)
+    if isinstance(block_rows, int) and block_rows > 0 and same and not fresh:
         grid = replace(grid, block_rows=block_rows)
     chunk_rows = min(grid.block_rows, grid.rows)
     whole = {**kind, "block_rows": grid.block_rows, "chunk_rows": chunk_rows}
@@ -242,44 +260,6 @@ def open_states(
         for name, kinds in ExampleStates.dtypes(dtype).items()
         for kept in (False, True)
     }
-    wanted = {name: array for name, array in arrays.items() if twice or not name.startswith(_KEPT)}
-    why = open_arrays(root, wanted, whole, fresh, [RECEIPTS, SUMS, CROSSINGS])
-    return StateStore(root, arrays, width), grid, why
-
-
-def loss_sources(
-    snapshot: Snapshot | None,
-    grid: BlockGrid,
-    iterations: Ints,
-    alpha: float,
-    receipts: set[int],
-    why: Why,
-) -> Iterator[LossSource]:
-    """Describe all blocks; without a snapshot by their numbers only."""
-    if snapshot is None:
-        yield from (LossSource(block, why=why) for block in range(grid.num_blocks))
-        return
-    rows, objects = snapshot.rows, snapshot.objects or {}
-    width = chunk_width(rows)
-    here = [iterations[low : low + width].tolist() for low in range(0, len(iterations), width)]
-    common = digest(STATE_VERSION, rows.layout, str(rows.dtype), alpha)
-    for block in range(grid.num_blocks):
-        start, stop = grid.bounds(block)
-        lies_in: list[list[Any]] = [[] for _ in here]
-        for chunk in rows.chunks(start, stop):
-            lies_in[chunk.rest[0].start // width if chunk.rest else 0].append(
-                (chunk.key, objects.get(chunk.key))
-            )
-        state, prefixes = (
-            blake2b(repr((common, start, stop)).encode(), digest_size=DIGEST_BYTES),
-            [],
-        )
-        for column in zip(here, lies_in, strict=True):
-            state.update(repr(column).encode())
-            prefixes.append(state.digest())
-        yield LossSource(block, b"".join(prefixes), block in receipts, why)
-
-
-def chunk_width(rows: Any) -> int:
-    """Iterations that the store keeps together."""
-    return int(getattr(rows, "chunk_columns", 0) or rows.shape[1])
+    wanted = [name for name in arrays if twice or not name.startswith(_KEPT)]
+    blocks, why = open_checkpoint(root, _CONTENTS, arrays, wanted, whole, fresh)
+    return LossCheckpoint(blocks, width), grid, why

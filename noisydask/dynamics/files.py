@@ -31,11 +31,13 @@ from noisydask.dynamics.table import (
     written_whole,
 )
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.stores.failures import blame, explain, reason
 from noisydask.stores.fingerprints import of_files
 from noisydask.stores.frames import stacked
 from noisydask.stores.hints import cannot_be_read
 from noisydask.stores.listing import Listing, list_files, version
-from noisydask.stores.locations import PARQUET, Location, blame, explain, reason
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import PARQUET
 
 #: Footers read at once.
 _FOOTER_THREADS = 16
@@ -142,8 +144,7 @@ class LossFiles:
         except NoisydaskError:
             raise
         except Exception as error:
-            said = explain(error, place, "table")
-            raise blame(error)(said.replace("there is no array", "there is no table")) from error
+            raise blame(error)(explain(error, place, "table", what="table")) from error
 
     @property
     def stored_bytes(self) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
@@ -126,13 +125,13 @@ def _storable(ids: Array) -> Array:
 
 def write_batch(place: Location, batch: Batch) -> None:
     """Write a file in one step: a PUT is one; a local file is written beside it and renamed."""
-    path, content = (place / batch.name).path, batch.content()
-    if not isinstance(place.fs, LocalFileSystem):
-        place.fs.pipe_file(path, content)
+    target, content = place / batch.name, batch.content()
+    if not place.is_local:
+        target.write(content)
         return
     beside = (place / f".{batch.name}.part").path
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    os.replace(beside, target.path)

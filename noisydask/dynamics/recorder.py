@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from noisydask.dynamics.recorded import Batch, columns_of, iteration_of, write_batch
 from noisydask.errors import InputError, JobError
-from noisydask.stores.locations import Location, blame, reason
+from noisydask.stores.failures import blame, reason
+from noisydask.stores.locations import Location
 
 Array = npt.NDArray[Any]
 
@@ -91,7 +92,7 @@ class LossRecorder:
         self._place = Location.of(str(url), storage_options, "the recorder's url")
         self._flush_rows, self._flush_seconds = int(flush_rows), float(flush_seconds)
         try:
-            self._place.fs.makedirs(self._place.path, exist_ok=True)
+            self._place.make_folder()
         except Exception as error:
             raise blame(error)(_explain(error, self._place)) from error
         self._kinds: dict[str, np.dtype[Any]] = {}

@@ -321,7 +321,7 @@ class LossDynamics(PublishedRun):
             return ids, [int(index) for index in ids]
         found: dict[Any, list[int]] = {}
         for name in self.document.parts:
-            with self.run.place.fs.open((self.run.place / name).path, "rb") as file:
+            with (self.run.place / name).open() as file:
                 table = pq.read_table(file, columns=["id", "index"])
             table = table.filter(
                 pc.field("id").isin(_as_column(ids, table.schema.field("id").type))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noisydask.errors import JobError
-from noisydask.stores.locations import shown
 from noisydask.stores.rows import Rows
+from noisydask.stores.urls import shown
 
 if TYPE_CHECKING:
     from distributed.scheduler import KilledWorker

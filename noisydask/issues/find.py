@@ -16,7 +16,8 @@ from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
-from noisydask.stores.locations import options_by_name, refuse_overlap
+from noisydask.stores.locations import options_by_name
+from noisydask.stores.urls import refuse_overlap
 from noisydask.text import percent
 
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisydask.checkpoint.sources import block_sources, describe
+from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
 from noisydask.core.problems import FROM_ONE
-from noisydask.core.receipts import BlockSource, StoredBlock, Why
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
@@ -33,6 +32,8 @@ from noisydask.engine.tasks import (
 )
 from noisydask.errors import InputError
 from noisydask.issues import passes, ranked, scanning, tables
+from noisydask.issues.blocks import LabeledSource, block_sources, describe
+from noisydask.issues.evidence import StoredBlock, open_evidence
 from noisydask.issues.inputs import Inputs
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.results import LabelIssues
@@ -91,7 +92,7 @@ class IssueJob(Job[LabelIssues]):
 
     def _inputs(self) -> dict[str, dict[str, Any]]:
         classes = self.inputs.pred_probs.shape[1]
-        more = {name: describe(listed, classes, name) for name, listed in self.snapshots.items()}
+        more = {name: describe(name, listed, classes) for name, listed in self.snapshots.items()}
         if isinstance(self.inputs.ids, DaskRows):
             more["ids"] = {"kept": IDS}
         return {
@@ -168,7 +169,7 @@ class IssueJob(Job[LabelIssues]):
             "parts": [part_name(ranked.FOLDER, part.number) for part in parts],
         }
 
-    def _plan(self, output: Output) -> tuple[passes.Dataset, list[BlockSource]]:
+    def _plan(self, output: Output) -> tuple[passes.Dataset, list[LabeledSource]]:
         probs = self.inputs.pred_probs
         grid, num_classes = self._grid(), probs.shape[1]
         check_memory(grid.block_bytes)
@@ -179,8 +180,8 @@ class IssueJob(Job[LabelIssues]):
         columns = columns_for(
             num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint
         )
-        evidence, self.rebuilt = output.open_evidence(
-            grid, num_classes, probs.dtype, columns, fresh
+        evidence, self.rebuilt = open_evidence(
+            output.place / "evidence", grid, num_classes, probs.dtype, columns, fresh
         )
         if self.rebuilt:
             self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")
@@ -199,7 +200,7 @@ class IssueJob(Job[LabelIssues]):
         receipts = set() if fresh else evidence.receipts()
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
-    def _scan(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+    def _scan(self, data: passes.Dataset, sources: Sequence[LabeledSource]) -> scanning.ScanState:
         """Look at the receipts that there are, and read the blocks for which none stands."""
         states, known = [], [source for source in sources if source.receipt]
         if known:
@@ -216,7 +217,7 @@ class IssueJob(Job[LabelIssues]):
         return state
 
     def _look(
-        self, data: passes.Dataset, known: Sequence[BlockSource], new: Sequence[BlockSource]
+        self, data: passes.Dataset, known: Sequence[LabeledSource], new: Sequence[LabeledSource]
     ) -> scanning.ScanState:
         """Look at receipts. A task that finds one that does not stand reads that block at once, and
         so are few new ones.
@@ -232,7 +233,7 @@ class IssueJob(Job[LabelIssues]):
         task = partial(scanning.check, data=data, at_once=not alone)
         return self._over_sources("check", task, data, graph.block_numbers(known, tasks), arrays)
 
-    def _read(self, data: passes.Dataset, sources: Sequence[BlockSource]) -> scanning.ScanState:
+    def _read(self, data: passes.Dataset, sources: Sequence[LabeledSource]) -> scanning.ScanState:
         arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
         tasks = tasks_of(len(sources), SCAN_TASKS, any(array is not None for array in arrays))
         rows = sum(
@@ -255,14 +256,13 @@ class IssueJob(Job[LabelIssues]):
         try:
             return graph.run_pass(name, task, numbers, *arrays)
         except scheduler.KilledWorker as error:
-            open_blocks = (
-                source for source in graph.task_of(error, numbers) if not _complete(source, data)
-            )
+            sources = graph.task_of(error, numbers)
+            open_blocks = (source for source in sources if not data.evidence.stands(source))
             bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
             raise deadly(error, bounds, data.pred_probs) from error
 
     def _given(
-        self, data: passes.Dataset, sources: Sequence[BlockSource], *inputs: Rows | DaskRows
+        self, data: passes.Dataset, sources: Sequence[LabeledSource], *inputs: Rows | DaskRows
     ) -> list[Any]:
         """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the
         tasks.
@@ -291,7 +291,7 @@ class IssueJob(Job[LabelIssues]):
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
         scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
-        given_dtype = data.evidence.arrays["given"].dtype
+        given_dtype = data.evidence.columns["given"].dtype
         given = run.array("given_labels.zarr", (data.grid.rows,), data.grid.block_rows, given_dtype)
         self.objects += [scores.create(), given.create()]
         return scores, given
@@ -301,7 +301,7 @@ class IssueJob(Job[LabelIssues]):
         data: passes.Dataset,
         scoring: passes.Scoring,
         scanned: Iterable[StoredBlock],
-        sources: Sequence[BlockSource],
+        sources: Sequence[LabeledSource],
     ) -> tuple[passes.CountState, tuple[int, ...]]:
         """Count all blocks; read again those with rows that neither the evidence nor what was kept
         of them decides.
@@ -435,9 +435,3 @@ class IssueJob(Job[LabelIssues]):
         self.objects += graph.run_pass(
             "invalid", partial(tables.write_rows, array=array), chunks, rows
         )
-
-
-def _complete(block: BlockSource, data: passes.Dataset) -> bool:
-    """Whether the evidence of a block is that of what there is to be read."""
-    receipt = data.evidence.read_receipt(block.number) if block.fingerprint is not None else None
-    return receipt is not None and receipt.sources == block.fingerprint

@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.checkpoint.evidence_store import EvidenceStore
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import (
     IssueCounts,
@@ -28,8 +27,8 @@ from noisydask.core.confident import (
 from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
-from noisydask.core.receipts import StoredBlock
 from noisydask.errors import JobError
+from noisydask.issues.evidence import Evidence, StoredBlock, keep_rows, kept_rows
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.rows import Rows, read_rows
 
@@ -44,7 +43,7 @@ class Dataset:
     num_classes: int
     dtype: np.dtype[Any]
     columns: tuple[str, ...]
-    evidence: EvidenceStore
+    evidence: Evidence
     pred_probs: Rows | None = None
     labels: Rows | None = None
     skip_unreadable: bool = False
@@ -122,7 +121,7 @@ def _count_block(
     counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
     scores, open_scores = _scores(columns, scoring, None)
     if open_rows.any() or open_scores.any():
-        kept = data.evidence.read_rows(stored, data.dtype)
+        kept = kept_rows(data.evidence, stored, data.num_classes, data.dtype)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
             return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
         resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept)
@@ -159,9 +158,9 @@ def _resolve_block(
         counts = replace(
             counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows)
         )
-        if stored.source is not None and not unread:
+        if not unread:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
-            data.evidence.write_rows(block, stored.source, KeptRows.of(near, rows))
+            keep_rows(data.evidence, stored, KeptRows.of(near, rows))
     scores, _ = _scores(columns, scoring, rows)
     again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
     return replace(_scored(block, counts, scores, columns, scoring), bytes_read=again)

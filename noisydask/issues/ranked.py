@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
-from noisydask.core.receipts import StoredBlock
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
+from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.passes import Dataset, evidence_of
 from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
@@ -89,7 +89,7 @@ def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> p
     found = (
         evidence_of(stored, names, data)
         if len(rows)
-        else {n: np.empty(0, data.evidence.arrays[n].dtype) for n in names}
+        else {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
     )
     columns = {name: column[rows] for name, column in found.items()}
     ids: Array = start + rows

@@ -14,12 +14,14 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.checkpoint.receipts import Receipt, Why
 from noisydask.core.evidence import MAX_ROWS, Evidence, scan_rows
 from noisydask.core.problems import Problems
-from noisydask.core.receipts import BlockSource, Receipt, StoredBlock, Why
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
 from noisydask.errors import JobError
+from noisydask.issues.blocks import LabeledSource
+from noisydask.issues.evidence import BlockPayload, StoredBlock, refusal
 from noisydask.issues.passes import Dataset, rows_of
 from noisydask.stores.fingerprints import digest, of_labels
 from noisydask.stores.rows import Rows, read_rows
@@ -55,7 +57,7 @@ class ScanState:
 
 
 def check(
-    blocks: Sequence[BlockSource], labels: Array | None, data: Dataset, at_once: bool = False
+    blocks: Sequence[LabeledSource], labels: Array | None, data: Dataset, at_once: bool = False
 ) -> ScanState:
     """What the receipts of blocks tell, where they stand. Cheap, so that a task takes many.
 
@@ -83,29 +85,29 @@ class _Known:
     labels: Array
     content: str
     unread: tuple[tuple[int, int], ...]
-    receipt: Receipt | None
+    receipt: Receipt[BlockPayload] | None
     refusal: Why | None
 
     @classmethod
-    def of(cls, source: BlockSource, labels: Array | None, data: Dataset) -> _Known:
+    def of(cls, source: LabeledSource, labels: Array | None, data: Dataset) -> _Known:
         start, stop = data.grid.bounds(source.number)
         unread = source.missing
         if labels is None:
             labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
             unread += more
         content = of_labels(labels) if source.fingerprint is not None else ""
-        receipt = data.evidence.read_receipt(source.number) if source.receipt else None
+        receipt = data.evidence.recall(source.number) if source.receipt else None
         if receipt is not None and receipt.labels != content:
             unread += lost_labels(source, receipt, data)
-        refusal: Why | None = source.why
+        why: Why | None = source.why
         if receipt is not None and source.fingerprint is not None:
-            found = receipt.refusal(source.fingerprint, content, stop - start, data.columns)
-            refusal = found or (Why.SOURCE if unread else None)
-        return cls(labels, content, unread, receipt, refusal)
+            why = refusal(receipt, source.fingerprint, content, stop - start, data.columns)
+            why = why or (Why.SOURCE if unread else None)
+        return cls(labels, content, unread, receipt, why)
 
 
 def scan(
-    blocks: Sequence[BlockSource], pred_probs: Array | None, labels: Array | None, data: Dataset
+    blocks: Sequence[LabeledSource], pred_probs: Array | None, labels: Array | None, data: Dataset
 ) -> ScanState:
     """Read each block once, keep its evidence; arrays are handed in only for a single block of a
     Dask graph.
@@ -117,7 +119,7 @@ def scan(
 
 
 def _scan_source(
-    source: BlockSource, pred_probs: Array | None, known: _Known, data: Dataset
+    source: LabeledSource, pred_probs: Array | None, known: _Known, data: Dataset
 ) -> ScanState:
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
@@ -129,18 +131,15 @@ def _scan_source(
             why == Why.COLUMNS and known.receipt is not None
         ):  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
-        receipt = Receipt(
-            fingerprint,
-            known.content,
-            stop - start,
-            source.unstored_labels,
-            _layout(data.labels),
-            checksums,
-            state.totals,
-            tuple(state.problems.counts.tolist()),
-            state.problems.first,
+        layout = _layout(data.labels)
+        receipt = Receipt[BlockPayload](
+            source=fingerprint,
+            labels=known.content,
+            rows=stop - start,
+            checksums=checksums,
+            payload=BlockPayload.of(state.totals, state.problems, source.unstored_labels, layout),
         )
-        data.evidence.write_receipt(source.number, receipt)
+        data.evidence.vouch(source.number, receipt)
     stored = StoredBlock(
         source.number,
         {name: checksums[name] for name in data.columns},
@@ -150,32 +149,33 @@ def _scan_source(
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
-def _reused(block: int, receipt: Receipt, labels: Array, data: Dataset) -> ScanState:
-    problems = Problems(np.array(receipt.problem_counts, np.int64), receipt.first_problems)
-    problems = problems.among(cast(Ints, labels))
+def _reused(block: int, receipt: Receipt[BlockPayload], labels: Array, data: Dataset) -> ScanState:
+    problems = receipt.payload.problems.among(cast(Ints, labels))
     kept = StoredBlock(
         block,
         {name: receipt.checksums[name] for name in data.columns},
         problems.total,
-        receipt.sources,
+        receipt.source,
     )
-    return ScanState(receipt.totals, problems, 0, Counter(), (kept,))
+    return ScanState(receipt.payload.totals(data.num_classes), problems, 0, Counter(), (kept,))
 
 
-def lost_labels(source: BlockSource, old: Receipt, data: Dataset) -> tuple[tuple[int, int], ...]:
+def lost_labels(
+    source: LabeledSource, old: Receipt[BlockPayload], data: Dataset
+) -> tuple[tuple[int, int], ...]:
     """Rows whose labels were stored when the receipt was written, and are no more; an error, unless
     they are left out.
 
     Labels that were stored in another way then tell nothing: what is not stored now may never have
     been.
     """
-    if old.labels_layout != _layout(data.labels):
+    if old.payload.labels_layout != _layout(data.labels):
         return ()
     end = data.grid.bounds(source.number)[0] + old.rows
     lost = tuple(
         (low, high)
         for low, high in source.unstored_labels
-        if low < end and not _within(low, old.unstored_labels)
+        if low < end and not _within(low, old.payload.unstored_labels)
     )
     if data.skip_unreadable or not lost:
         return lost
@@ -197,7 +197,7 @@ def _layout(labels: Rows | None) -> str:
 
 
 def _scan_block(
-    source: BlockSource,
+    source: LabeledSource,
     pred_probs: Array | None,
     labels: Array,
     unread: tuple[tuple[int, int], ...],

@@ -182,7 +182,7 @@ def _stored_table(run: RunStore, parts: Sequence[str], top: int) -> pd.DataFrame
     """The first changes of each kind among those that lie in a run, part by part."""
     table = pd.DataFrame(columns=["change", "rank", "rank_before"])
     for name in parts:
-        with run.place.fs.open((run.place / name).path, "rb") as file:
+        with (run.place / name).open() as file:
             part = first_rows(pq.read_table(file).to_pandas(types_mapper=_NULLABLE.get), top)
         table = first_rows(pd.concat([table, part], ignore_index=True), top) if len(table) else part
     return table

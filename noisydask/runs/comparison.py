@@ -151,7 +151,7 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
 def _part(run: RunStore, name: str, side: int) -> Iterator[pq.ParquetFile]:
     """A part of the ranking of the earlier run (side 0) or the later."""
     try:
-        with run.place.fs.open((run.place / name).path, "rb") as file:
+        with (run.place / name).open() as file:
             yield pq.ParquetFile(file)
     except Exception as error:
         if not_of_data(error) and not isinstance(error, FileNotFoundError):

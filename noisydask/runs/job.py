@@ -14,7 +14,7 @@ from platform import python_version
 from traceback import walk_tb
 from typing import Any, ClassVar, Generic, TypeVar
 
-from noisydask.checkpoint.block_store import RECEIPTS
+from noisydask.checkpoint.checkpoint import RECEIPTS
 from noisydask.core import compiled
 from noisydask.engine import graph
 from noisydask.engine.beginning import begin
@@ -28,9 +28,10 @@ from noisydask.runs.publish import Publication, publishing
 from noisydask.runs.repeats import identity_of, is_same, is_whole, repeated
 from noisydask.runs.store import FinishedRun, Output, RunStore, storage_error
 from noisydask.stores.chunks import StoredObject
+from noisydask.stores.failures import is_full, reason
 from noisydask.stores.fingerprints import Snapshot, check_unchanged, digest
 from noisydask.stores.listing import list_files, version
-from noisydask.stores.locations import Location, is_full, reason
+from noisydask.stores.locations import Location
 from noisydask.stores.rows import Rows
 
 Found = TypeVar("Found")

@@ -29,7 +29,8 @@ from noisydask.stores.conditional import (
     Seen,
     knows_no_conditions,
 )
-from noisydask.stores.locations import Location, cannot_write
+from noisydask.stores.failures import cannot_write
+from noisydask.stores.locations import Location
 
 logger = logging.getLogger("noisydask")
 

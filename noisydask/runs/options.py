@@ -10,7 +10,9 @@ from pydantic import Field
 
 from noisydask.errors import InputError
 from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Place, Whole, option
-from noisydask.stores.locations import Location, blame, reason, shown
+from noisydask.stores.failures import blame, reason
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import shown
 
 #: Nobody may lock an output for longer without renewing the lock.
 MAX_LEASE_SECONDS = 3600
@@ -80,7 +82,7 @@ class NamedConfig(JobConfig):
         url = self.class_names.url
         try:
             place = Location.of(url, self.options_of(self.class_names), "class_names")
-            text = place.fs.cat_file(place.path).decode("utf-8-sig")
+            text = place.read().decode("utf-8-sig")
             lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
             names = json.loads(text) if text.lstrip().startswith("[") else lines
         except InputError:

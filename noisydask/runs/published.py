@@ -200,7 +200,7 @@ def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> 
     tables: list[pa.Table] = []
     for name in names:
         try:
-            with run.place.fs.open((run.place / name).path, "rb") as file:
+            with (run.place / name).open() as file:
                 tables.append(pq.read_table(file).slice(0, rows))
         except FileNotFoundError as error:
             raise _gone(f"{run.place.shown}: {name}") from error

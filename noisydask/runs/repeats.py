@@ -13,10 +13,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from noisydask.core.receipts import EVIDENCE_VERSION
+from noisydask.core.evidence import EVIDENCE_VERSION
 from noisydask.runs.changes import unchanged
 from noisydask.runs.manifest import FORMAT_VERSION, Manifest
-from noisydask.runs.retention import objects_of
 from noisydask.runs.store import FinishedRun
 from noisydask.stores.fingerprints import digest
 
@@ -66,8 +65,7 @@ def is_same(before: Manifest, identity: str | None) -> bool:
 
 def is_whole(before: FinishedRun) -> bool:
     """Return whether all results of a run are there, by one listing: each of its size."""
-    place = before.store.place
-    found = objects_of(place.fs, place.path)
+    found = before.store.place.list()
     return all(
         entry.path in found and found[entry.path].get("size") == entry.size
         for entry in before.manifest.results

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import PublishSettings
 from noisydask.runs.store import LATEST, MANIFEST, RUN_NAME, RUNS, Output
@@ -60,11 +58,9 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
     The caller holds the output's lock. What is published, its parent, what was written to or
     ceased to be published within the time of grace, and what any of these refers to stays.
     """
-    fs = output.place.fs
-    pointer = json.loads(fs.cat_file((output.place / LATEST).path))
-    now = _aware(
-        fs.modified((output.place / LATEST).path)
-    )  # written a moment ago: the store's clock
+    latest = output.place / LATEST
+    pointer = json.loads(latest.read())
+    now = _aware(latest.fs.modified(latest.path))  # written a moment ago: the store's clock
     runs = list(runs_of(output.place))
     named = {pointer["run"], pointer.get("parent")}
     doomed = superfluous(runs, named, now, settings)
@@ -82,7 +78,7 @@ def _repeated(place: Location) -> Any:
     """The run whose files a run refers to, if there is one; ValueError if its manifest is
     damaged.
     """
-    found = json.loads(place.fs.cat_file((place / MANIFEST).path))
+    found = json.loads((place / MANIFEST).read())
     if not isinstance(found, dict):
         raise ValueError("a manifest is not an object")
     return found.get("repeats")
@@ -123,42 +119,32 @@ def superfluous(
 
 
 def runs_of(place: Location) -> Iterable[KeptRun]:
-    """All folders that are named as runs are."""
-    fs, root = place.fs, (place / RUNS).path
-    for path in fs.ls(root, detail=False):
+    """List all folders that are named as runs are."""
+    root = place / RUNS
+    for path in root.fs.ls(root.path, detail=False):
         name = path.rstrip("/").rpartition("/")[2]
-        folder = f"{root}/{name}"
-        if not RUN_NAME.fullmatch(name) or _leads_elsewhere(fs, root, folder, place):
+        if not RUN_NAME.fullmatch(name) or _leads_elsewhere(place, name):
             continue
+        folder = root / name
         try:
-            manifest = fs.info(f"{folder}/{MANIFEST}")
+            manifest = folder.fs.info((folder / MANIFEST).path)
         except FileNotFoundError:
-            infos = list(objects_of(fs, folder).values())
-            if isinstance(fs, LocalFileSystem) and not infos:  # it died before its first object
-                infos = [fs.info(folder)]
+            infos = list(folder.list().values())
+            if folder.is_local and not infos:  # it died before its first object
+                infos = [folder.fs.info(folder.path)]
             if infos:
                 yield KeptRun(name, max(_aware(_written(info)) for info in infos), False)
         else:
             yield KeptRun(name, _aware(_written(manifest)), True)
 
 
-def objects_of(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
-    """What is in a run's folder, by paths relative to it."""
-    found = fs.find(folder, detail=True)
-    return {
-        path.removeprefix(f"{folder}/"): info
-        for path, info in found.items()
-        if path.startswith(f"{folder}/")
-    }
-
-
-def _leads_elsewhere(fs: Any, root: str, folder: str, place: Location) -> bool:
-    """Whether links lead out of the output."""
-    return isinstance(fs, LocalFileSystem) and (
-        os.path.realpath(root) != os.path.join(os.path.realpath(place.path), RUNS)
-        or os.path.realpath(folder)
-        != os.path.join(os.path.realpath(root), os.path.basename(folder))
-    )
+def _leads_elsewhere(place: Location, run: str) -> bool:
+    """Return whether links lead out of the output."""
+    if not place.is_local:
+        return False
+    root = os.path.join(os.path.realpath(place.path), RUNS)
+    folder = os.path.realpath((place / RUNS / run).path)
+    return os.path.realpath((place / RUNS).path) != root or folder != os.path.join(root, run)
 
 
 def _written(info: dict[str, Any]) -> Any:
@@ -178,26 +164,23 @@ def _aware(when: Any) -> datetime:
 
 
 def _remove(place: Location) -> None:
-    """Delete a run's objects, the manifest first: from then on it is no finished run, whatever
+    """Delete a run's objects, the manifest first: from then on it is not a finished run, whatever
     happens.
     """
-    fs = place.fs
-    found = objects_of(fs, place.path)
+    found = place.list()
     own = [name for name in sorted(found) if OWN.fullmatch(name)]
-    paths = [(place / name).path for name in own]
-    if isinstance(fs, LocalFileSystem):
+    doomed = [name for name in own if name != MANIFEST]
+    if place.is_local:
         root = os.path.realpath(place.path)
-        paths = [path for path in paths if os.path.realpath(os.path.dirname(path)).startswith(root)]
-    manifest = (place / MANIFEST).path
-    if manifest in paths:
-        fs.rm_file(manifest)
-        paths.remove(manifest)
-    if isinstance(fs, LocalFileSystem):
-        for path in paths:
-            os.remove(path)
+        folders = {name: os.path.dirname((place / name).path) for name in doomed}
+        doomed = [n for n in doomed if os.path.realpath(folders[n]).startswith(root)]
+    (place / MANIFEST).remove()
+    if place.is_local:
+        for name in doomed:
+            os.remove((place / name).path)
         _remove_empty_folders(place.path)
-    elif paths:
-        fs.rm(paths)
+    elif doomed:
+        place.fs.rm([(place / name).path for name in doomed])
     left = len(found) - len(own)
     if left:
         logger.warning("%s: %d files that are not ours stay", place.shown, left)

@@ -10,31 +10,25 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.core.blocks import BlockGrid
 from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.lazily import Lazy
 from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.failures import blame, cannot_write, explain
 from noisydask.stores.listing import first_names
-from noisydask.stores.locations import WRITTEN, Location, blame, cannot_write, explain
-
-if TYPE_CHECKING:
-    from noisydask.checkpoint import evidence_store
-else:
-    evidence_store = Lazy("noisydask.checkpoint.evidence_store")
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import WRITTEN
 
 Array = npt.NDArray[np.generic]
 
@@ -84,7 +78,7 @@ class RunStore:
 
     def write(self, path: str, content: bytes) -> StoredObject:
         """Write an object."""
-        self.place.fs.pipe_file((self.place / path).path, content)
+        (self.place / path).write(content)
         return StoredObject.of(path, content)
 
     def write_table(self, path: str, table: pa.Table, **how: Any) -> StoredObject:
@@ -95,13 +89,12 @@ class RunStore:
 
     def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some of its columns."""
-        with self.place.fs.open((self.place / path).path, "rb") as file:
+        with (self.place / path).open() as file:
             return pq.read_table(file, columns=None if columns is None else list(columns))
 
     def make_folder(self, path: str | None = None) -> None:
         """Make a folder of the run, or the run's own, where the file system has such."""
-        if isinstance(self.place.fs, LocalFileSystem):  # s3fs would make a bucket that is gone
-            self.place.fs.makedirs((self.place / path if path else self.place).path, exist_ok=True)
+        (self.place / path if path else self.place).make_folder()
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder and all that is in it."""
@@ -126,26 +119,6 @@ class Output:
     def at(cls, url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Output:
         """Name an output; nothing is touched."""
         return cls(Location.of(str(url), storage_options, "out"))
-
-    def open_evidence(
-        self,
-        grid: BlockGrid,
-        num_classes: int,
-        dtype: np.dtype[Any],
-        columns: Iterable[str],
-        fresh: bool,
-    ) -> tuple[evidence_store.EvidenceStore, str | None]:
-        """The evidence store of this output, as
-        :func:`noisydask.checkpoint.evidence_store.open_evidence` leaves it.
-        """
-        try:
-            return evidence_store.open_evidence(
-                self.place / "evidence", grid, num_classes, dtype, columns, fresh
-            )
-        except NoisydaskError:
-            raise
-        except Exception as error:
-            raise cannot_write(error, self.place) from error
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that holds files of others and no sign of ours, between which the files
@@ -195,10 +168,8 @@ class Output:
                 f"{name!r} is not the name of a run, which is like 20260131T020000Z-0123abcd"
             )
         try:
-            run = self.run_store(
-                name or json.loads(self.place.fs.cat_file((self.place / LATEST).path))["run"]
-            )
-            document = json.loads(run.place.fs.cat_file((run.place / MANIFEST).path))
+            run = self.run_store(name or json.loads((self.place / LATEST).read())["run"])
+            document = json.loads((run.place / MANIFEST).read())
             version = document.get("format_version")
             if version not in range(1, FORMAT_VERSION + 1):
                 raise InputError(

@@ -22,7 +22,6 @@ import numpy.typing as npt
 import pandas as pd
 import zarr
 from dask.base import is_dask_collection
-from fsspec.implementations.local import LocalFileSystem
 from numpy.lib.format import MAGIC_PREFIX
 from zarr.storage import LocalStore
 
@@ -30,9 +29,11 @@ from noisydask.errors import InputError, NoisydaskError
 from noisydask.lazily import Lazy
 from noisydask.stores.conversion import as_array, as_rows, native
 from noisydask.stores.declared import check_rows
+from noisydask.stores.failures import blame, explain
 from noisydask.stores.file_rows import NpyRows, ParquetColumn
-from noisydask.stores.locations import Location, blame, explain, split_column
+from noisydask.stores.locations import Location
 from noisydask.stores.rows import Rows, ZarrRows
+from noisydask.stores.urls import split_column
 from noisydask.stores.zarr_stores import zarr_store
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
 
 def _is_npy(place: Location) -> bool:
     """Whether this is a local file that NumPy wrote, whatever it is called."""
-    if not isinstance(place.fs, LocalFileSystem) or not os.path.isfile(place.path):
+    if not place.is_local or not os.path.isfile(place.path):
         return False
     with open(place.path, "rb") as file:
         return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.lazily import Lazy
 from noisydask.stores.locations import Location
@@ -88,9 +87,7 @@ class ChunkedArray:
             overwrite=True,
             chunk_key_encoding={"name": "v2", "separator": "."},
         )
-        return StoredObject.of(
-            f"{self.name}/zarr.json", place.fs.cat_file((place / "zarr.json").path)
-        )
+        return StoredObject.of(f"{self.name}/zarr.json", (place / "zarr.json").read())
 
     def chunk_name(self, chunk: int) -> str:
         """Path of a chunk's object below :attr:`root`."""
@@ -108,13 +105,13 @@ class ChunkedArray:
     def write(self, chunk: int, values: Array) -> str:
         """Write a chunk and return its CRC-32C; doing it twice leaves what doing it once does."""
         whole = self._whole(values)
-        self._put(chunk, whole.data)
+        (self.root / self.chunk_name(chunk)).write(whole.data)
         return checksum(whole)
 
     def write_recorded(self, chunk: int, values: Array) -> StoredObject:
         """Write a chunk and describe its object."""
         content = self._whole(values).tobytes()
-        self._put(chunk, content)
+        (self.root / self.chunk_name(chunk)).write(content)
         return StoredObject.of(self.chunk_name(chunk), content)
 
     def read_checked(self, chunk: int, crc32c: str) -> Array | None:
@@ -134,11 +131,11 @@ class ChunkedArray:
         return self._read_whole(chunk)[: stop - start]
 
     def _read_whole(self, chunk: int) -> Array:
-        path = (self.root / self.chunk_name(chunk)).path
+        place = self.root / self.chunk_name(chunk)
         shape = (self.chunk_rows, *self.shape[1:])
-        if isinstance(self.root.fs, LocalFileSystem):
-            return np.memmap(path, self.dtype, "r", shape=shape)
-        return np.frombuffer(self.root.fs.cat_file(path), self.dtype).reshape(shape)
+        if place.is_local:
+            return np.memmap(place.path, self.dtype, "r", shape=shape)
+        return np.frombuffer(place.read(), self.dtype).reshape(shape)
 
     def _whole(self, values: Array) -> Array:
         """The rows as the store wants them: little-endian, and as many as a chunk has."""
@@ -148,11 +145,3 @@ class ChunkedArray:
         padded = np.zeros((self.chunk_rows, *self.shape[1:]), values.dtype)
         padded[: len(values)] = values
         return padded
-
-    def _put(self, chunk: int, content: bytes | memoryview) -> None:
-        path = (self.root / self.chunk_name(chunk)).path
-        if isinstance(self.root.fs, LocalFileSystem):
-            with open(path, "wb") as file:
-                file.write(content)
-        else:
-            self.root.fs.pipe_file(path, bytes(content))

@@ -27,7 +27,6 @@ from typing import Any
 
 import locket
 from fsspec.asyn import sync
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from noisydask.errors import LockedError
@@ -255,7 +254,7 @@ class Document:
     @cached_property
     def _objects(self) -> _Objects:
         fs = self.place.fs
-        if isinstance(fs, LocalFileSystem):
+        if self.place.is_local:
             return _LocalObjects(self.place)
         if isinstance(fs, MemoryFileSystem):
             return _MemoryObjects(self.place)

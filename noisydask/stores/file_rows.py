@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError
 from noisydask.stores.conversion import native
 from noisydask.stores.declared import check_rows
 from noisydask.stores.listing import Listing, file_version, list_files, version
-from noisydask.stores.locations import PARQUET, Location
+from noisydask.stores.locations import Location
 from noisydask.stores.rows import CHANGED, Chunk, Rows
+from noisydask.stores.urls import PARQUET
 
 Array = npt.NDArray[np.generic]
 
@@ -40,7 +40,7 @@ class NpyRows(Rows):
     @classmethod
     def open(cls, place: Location) -> NpyRows:
         """Read the header of a file."""
-        with place.fs.open(place.path, "rb") as file:
+        with place.open() as file:
             version = np.lib.format.read_magic(file)
             reader = (
                 np.lib.format.read_array_header_1_0
@@ -81,7 +81,7 @@ class NpyRows(Rows):
 
     @cached_property
     def _mapped(self) -> Array | None:
-        if not isinstance(self.place.fs, LocalFileSystem):
+        if not self.place.is_local:
             return None
         return (
             np.memmap(self.place.path, self.stored, "r", self.offset, self.shape)
@@ -108,7 +108,7 @@ class NpyRows(Rows):
 
     def objects(self) -> Listing:
         """The file: it has one version, whichever rows changed."""
-        if isinstance(self.place.fs, LocalFileSystem):
+        if self.place.is_local:
             return {"": file_version(os.stat(self.place.path))}
         self.place.fs.invalidate_cache()
         return {"": version(self.place.fs.info(self.place.path))}
@@ -121,7 +121,7 @@ class NpyRows(Rows):
         width = int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.itemsize
         self.fetched.add((stop - start) * width)
         first, last = self.offset + start * width, self.offset + stop * width
-        if isinstance(self.place.fs, LocalFileSystem):
+        if self.place.is_local:
             # To read past the end of a mapped file ends the process.
             size = os.stat(self.place.path).st_size
             if size < last:
@@ -132,7 +132,7 @@ class NpyRows(Rows):
         if self._mapped is not None:
             return self._mapped[start:stop]
         try:
-            data = self.place.fs.cat_file(self.place.path, start=first, end=last)
+            data = self.place.read(first, last)
         except OSError as error:
             if error.errno != EINVAL:  # no such range: the file is empty, or was cut short
                 raise

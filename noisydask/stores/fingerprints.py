@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.receipts import EVIDENCE_VERSION
+from noisydask.core.evidence import EVIDENCE_VERSION
 from noisydask.errors import JobError
+from noisydask.stores.failures import reason
 from noisydask.stores.listing import EMPTY, Listing, version
-from noisydask.stores.locations import Location, reason, shown
+from noisydask.stores.locations import Location
 from noisydask.stores.rows import Chunk, Rows
+from noisydask.stores.urls import shown
 
 
 def digest(*parts: Any) -> str:

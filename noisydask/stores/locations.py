@@ -1,4 +1,4 @@
-"""Paths and URLs: what fsspec makes of them, how they are shown, and what their failures mean.
+"""Places in file systems and object stores, with all that is done there by name.
 
 Credentials stay in here: what is shown, logged, hashed or written of a location is
 :attr:`Location.shown` alone.
@@ -6,23 +6,27 @@ Credentials stay in here: what is shown, logged, hashed or written of a location
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePath
 from socket import gethostname
 from typing import Any
-from urllib.parse import unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from noisydask.errors import InputError, JobError, NoisydaskError
-from noisydask.stores.hints import cannot_be_read, not_an_array
+from noisydask.errors import InputError, JobError
+from noisydask.stores.failures import (
+    lacking,
+)
+from noisydask.stores.urls import (
+    BUCKET_PACKAGES,
+    _take_credentials,
+    shown,
+)
 
 #: What an object store needs to be read rightly and fast; the user's own options win. A listing
 #: cache would hide what others wrote, and several ranges of one object in flight can mix two
@@ -40,27 +44,6 @@ _S3_DEFAULTS: Mapping[str, Any] = {
 #: each with those tries: a body cut short has 2 chances (on a cluster the task has more), and a
 #: store that is silent ends a read after 12 timeouts.
 _S3_TRIES = 2
-#: Codes of errors that tell of a full disk.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-#: What jobs write and replace below their output.
-WRITTEN = ("latest.json", "lock.json", "evidence", "evidence-dynamics", "runs")
-_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-#: Packages that buckets need, as pip takes them.
-_PACKAGES = {
-    "s3": "s3fs>=2026.9",
-    "s3a": "s3fs>=2026.9",
-    "gs": "gcsfs>=2025.9",
-    "gcs": "gcsfs>=2025.9",
-    "az": "adlfs>=2025.8",
-    "abfs": "adlfs>=2025.8",
-    "abfss": "adlfs>=2025.8",
-}
-#: How names of Parquet files end; such a file, and the name of a column after it.
-PARQUET = (".parquet", ".parq", ".pq")
-_COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DOTALL)
-# A secret may hold a slash, so a user with a password reaches to the @, one without only to the
-# first slash.
-_USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +85,7 @@ class Location:
         try:
             fs, path = fsspec.core.url_to_fs(url, **options)
         except ImportError as error:
-            package = _PACKAGES.get(protocol)
+            package = BUCKET_PACKAGES.get(protocol)
             what = f": pip install '{package}'" if package else f" ({error})"
             raise InputError(
                 f"{name}: {protocol}:// needs a package that is not installed{what}"
@@ -127,13 +110,69 @@ class Location:
         except ImportError as error:
             raise lacking(error, self.shown) from error
 
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether this is a path on this machine: folders are made there, and are no objects."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def read(self, start: int | None = None, stop: int | None = None) -> bytes:
+        """Read an object, or a range of its bytes.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        return bytes(self.fs.cat_file(self.path, start=start, end=stop))
+
+    def open(self, **how: Any) -> Any:
+        """Open an object for reading as a binary file; ``how`` goes to fsspec."""
+        return self.fs.open(self.path, "rb", **how)
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Write an object, in place of any that was there."""
+        if self.is_local:  # fsspec would copy it, and make folders that were removed
+            with open(self.path, "wb") as file:
+                file.write(content)
+        else:
+            self.fs.pipe_file(self.path, bytes(content))
+
+    def remove(self) -> None:
+        """Remove an object, if it is there."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.path)
+
+    def list(self) -> dict[str, Mapping[str, Any]]:
+        """List the objects anywhere below this folder, by their paths in it, with what fsspec
+        tells of each; nothing is taken from a cache. Empty where there is no folder.
+        """
+        self.fs.invalidate_cache()
+        prefix = self.path.rstrip("/") + "/"
+        try:
+            found = self.fs.find(self.path, detail=True)
+        except FileNotFoundError:
+            return {}
+        # Of an empty folder some stores list the folder itself.
+        return {
+            path.removeprefix(prefix): info
+            for path, info in found.items()
+            if path.startswith(prefix) and not path.endswith("/")
+        }
+
+    def make_folder(self) -> None:
+        """Make this folder, where the file system has folders."""
+        if self.is_local:  # s3fs would make a bucket that is gone
+            os.makedirs(self.path, exist_ok=True)
+
     @property
     def packages(self) -> frozenset[str]:
         """Packages that the file system is of."""
         return packages_of(self.fs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "fs"}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("fs", "is_local")
+        }
 
     @property
     def shown(self) -> str:
@@ -145,11 +184,14 @@ class Location:
         # system.
         if "::" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
             raise InputError(f"{name!r} names nothing inside {self.shown}")
-        return Location(
+        inside = Location(
             posixpath.join(self.url.rstrip("/"), name),
             posixpath.join(self.path, name),
             self.options,
         )
+        if "fs" in self.__dict__:  # of which there is one for all that lies below
+            inside.__dict__["fs"] = self.fs
+        return inside
 
 
 def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
@@ -193,17 +235,6 @@ def packages_of(holder: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def lacking(error: ImportError, where: str) -> JobError:
-    """The error of a machine that cannot read or write a place for want of a package."""
-    cause = error.__cause__ or error.__context__
-    name = error.name or getattr(cause, "name", None)
-    what = f"the package {name}" if name else "a package"
-    return JobError(
-        f"{where} needs {what}, which {gethostname()} lacks; install on all workers what is "
-        "installed where the job was started"
-    )
-
-
 def patient(fs: Any) -> Any:
     """A file system that tries what fails for a moment again, for a bounded time; how often is no
     option of s3fs.
@@ -213,207 +244,12 @@ def patient(fs: Any) -> Any:
     return fs
 
 
-def shown(url: str) -> str:
-    """A URL without user, password or query.
-
-    Examples
-    --------
-    >>> shown("s3://key:secret/with+slash@bucket/a.zarr?token=1")
-    's3://bucket/a.zarr'
-    """
-    return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
-
-
-def split_column(url: str) -> tuple[str, str]:
-    """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
-
-    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in
-    ``.zarr`` or ``.npy`` has no column, and after other names than those of Parquet files a column
-    has no slash.
-
-    Examples
-    --------
-    >>> split_column("s3://bucket/a#1/data.parquet#label"), split_column("s3://bucket/a#1/l.zarr")
-    (('s3://bucket/a#1/data.parquet', 'label'), ('s3://bucket/a#1/l.zarr', ''))
-    """
-    parts = url.split("#")
-    for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
-        path = "#".join(parts[:number])
-        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path)):
-            return path, "#".join(parts[number:])
-    if found := _COLUMN.fullmatch(url):
-        return found[1], found[2]
-    path, _, column = url.rpartition("#")
-    if not path or "/" in column or url.endswith((".zarr", ".npy")):
-        return url, ""
-    return path, column
-
-
-def _is_local(url: str) -> bool:
-    protocol, found, _ = url.partition("://")
-    return not found or protocol in ("file", "local")
-
-
-def is_inside(inner: str, outer: str) -> bool:
-    """Whether a path or URL names the same place as another, or one inside it, whatever their
-    spelling; links in local paths are followed.
-
-    Examples
-    --------
-    >>> is_inside("s3://bucket/a.zarr/out", "s3a://bucket/a.zarr/")
-    True
-    >>> is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
-    False
-    """
-    low, high = _plain(inner), _plain(outer)
-    return low == high or low.startswith(high.rstrip("/") + "/")
-
-
-def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
-    """Refuse an output that lies in an input, or an input that lies in what a job writes and
-    replaces there.
-
-    Parameters
-    ----------
-    out : str
-        Path or URL of the output.
-    inputs : mapping of name to str
-        Paths or URLs of the inputs, by what an error calls them.
-
-    Raises
-    ------
-    InputError
-        If the job could damage an input.
-    """
-    for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
-        if is_inside(out, url):
-            raise InputError(
-                f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give "
-                "another place"
-            )
-        if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
-            raise InputError(
-                f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out "
-                "another place"
-            )
-
-
-def _plain(url: str) -> str:
-    """One spelling of a place, for comparison."""
-    if _is_local(url):
-        return f"file://{os.path.realpath(LocalFileSystem._strip_protocol(url))}"
-    protocol, _, path = shown(url).partition("://")
-    return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
-
-
-def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """An S3 URL without its credentials, and these as the options that s3fs takes them by."""
-    found = _USER.search(url)
-    if found is None or found[1] is None:
-        return url, {}
-    return _USER.sub("://", url, count=1), {"key": unquote(found[1]), "secret": unquote(found[2])}
-
-
-def reason(error: BaseException) -> str | None:
-    """Why a store or file system failed, as far as its error tells; None where it is something
-    else.
-
-    The text of errors is not passed on: a store's client may quote what it was configured with.
-    """
-    kind, text = type(error).__name__, str(error)
-    if (
-        isinstance(error, PermissionError)
-        or "AccessDenied" in text
-        or "Forbidden" in text
-        or "SignatureDoes" in text
-    ):
-        return "access refused; check the credentials and the rights they have"
-    if (
-        "NoCredentials" in kind
-        or "InvalidAccessKeyId" in text
-        or "Unable to locate credentials" in text
-    ):
-        return (
-            "no valid credentials; set them where fsspec looks (environment, profile) or as "
-            "storage options"
-        )
-    if _is_lost(error):
-        return "the store cannot be reached; check the endpoint and the network"
-    if is_full(error):
-        return "no space left; free some or give another place"
-    if isinstance(error, MemoryError):
-        return (
-            "not enough memory; use smaller blocks (block_bytes), fewer threads or larger workers"
-        )
-    if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
-        return "the bucket does not exist"
-    return None
-
-
-def _is_lost(error: BaseException) -> bool:
-    """Whether a store did not answer, or its answers were cut short, every time."""
-    known = any(word in type(error).__name__ for word in ("Connect", "Timeout", "PayloadError"))
-    if known or isinstance(error, ConnectionError | TimeoutError):
-        return True
-    # Over HTTP whatever fails is told as a file that is not there.
-    return error.__cause__ is not None and _is_lost(error.__cause__)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether a disk had no room, or a user's share of it."""
-    return isinstance(error, OSError) and error.errno in _NO_SPACE
-
-
-def blame(error: BaseException) -> type[JobError | InputError]:
-    """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no
-    room), else InputError.
-    """
-    return (
-        JobError
-        if is_full(error) or _is_lost(error) or isinstance(error, MemoryError)
-        else InputError
+def lacking(error: ImportError, where: str) -> JobError:
+    """The error of a machine that cannot read or write a place for want of a package."""
+    cause = error.__cause__ or error.__context__
+    name = error.name or getattr(cause, "name", None)
+    what = f"the package {name}" if name else "a package"
+    return JobError(
+        f"{where} needs {what}, which {gethostname()} lacks; install on all workers what is "
+        "installed where the job was started"
     )
-
-
-def explain(error: BaseException, place: Location, name: str) -> str:
-    """What an error of a store or format means, in one sentence for its user."""
-    why = reason(error) or (_what_ails_output(error, place) if name == "out" else None)
-    if why is None and (isinstance(error, IsADirectoryError) or "NodeType" in type(error).__name__):
-        why = not_an_array(place.path, folder=True)
-    if why is None and (
-        isinstance(error, FileNotFoundError | NotADirectoryError)
-        or "NotFound" in type(error).__name__
-    ):
-        why = _what_is_missing(place)
-    if why is None:
-        why = cannot_be_read(error, opening=True)
-    return f"{name} at {place.shown}: {why}"
-
-
-def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
-    """The error of an output that cannot be begun."""
-    return blame(error)(explain(error, place, "out").replace("cannot be read", "cannot be written"))
-
-
-def _what_ails_output(error: BaseException, place: Location) -> str | None:
-    """Why a place is no output; None where it is not for the lack of a folder."""
-    if isinstance(error, OSError) and isinstance(place.fs, LocalFileSystem):
-        for path in (place.path, *map(str, PurePath(place.path).parents)):
-            if os.path.isfile(path):
-                return f"{path} is a file, and out must be a folder"
-    no_bucket = isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in _PACKAGES
-    system = isinstance(error, OSError) and error.strerror
-    return None if no_bucket else f"cannot be read ({system or type(error).__name__})"
-
-
-def _what_is_missing(place: Location) -> str:
-    """Which part of a place is not there."""
-    try:
-        if place.fs.exists(place.path):
-            return not_an_array(place.path, place.fs.isdir(place.path))
-        bucket = place.path.split("/", 1)[0]
-        if place.url.partition("://")[0] in _PACKAGES and not place.fs.exists(bucket):
-            return f"the bucket {bucket!r} does not exist"
-    except Exception as error:
-        return reason(error) or f"nothing can be read there ({type(error).__name__})"
-    return "there is no array; check the path"

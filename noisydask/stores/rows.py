@@ -22,9 +22,11 @@ from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.stores.conversion import native
 from noisydask.stores.counting import ByteCount
 from noisydask.stores.declared import check_rows
+from noisydask.stores.failures import reason
 from noisydask.stores.hints import cannot_be_read, not_of_data
 from noisydask.stores.listing import Listing, list_array
-from noisydask.stores.locations import packages_of, reason, shown
+from noisydask.stores.locations import packages_of
+from noisydask.stores.urls import shown
 from noisydask.stores.zarr_arrays import OpenArray
 
 Array = npt.NDArray[np.generic]

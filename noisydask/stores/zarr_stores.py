@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 
 import zarr
-from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
@@ -17,9 +16,9 @@ _PATIENCE_SECONDS = 10.0
 
 def zarr_store(place: Location, read_only: bool = False) -> Store:
     """The Zarr store of a place."""
-    fs = place.fs
-    if isinstance(fs, LocalFileSystem):
+    if place.is_local:
         return LocalStore(place.path, read_only=read_only)
+    fs = place.fs
     if fs.async_impl:
         own = patient(type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True}))
         return FsspecStore(own, read_only=read_only, path=place.path)

@@ -20,7 +20,8 @@ from noisydask.cli.files import read_config
 from noisydask.cli.overrides import checked
 from noisydask.errors import InputError, NoisydaskError
 from noisydask.stores.arrays import open_rows
-from noisydask.stores.locations import Location, is_inside
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import is_inside
 
 DATA = make(rows=300, classes=3)
 RUN = "20260101T020304Z-0123abcd"

@@ -18,7 +18,7 @@ from distributed import Client
 from layouts import Data, make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
-from noisydask.core.receipts import EVIDENCE_VERSION
+from noisydask.core.evidence import EVIDENCE_VERSION
 from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues
@@ -153,7 +153,7 @@ CHANGES: dict[str, tuple[Callable[[Place], None], dict[str, list[int]]]] = {
         lambda p: change(
             p,
             "out/evidence/receipts/00000004.json",
-            lambda c: c.replace(b'"totals":[[0', b'"totals":[[1'),
+            lambda c: c.replace(b'"classes":[0', b'"classes":[1'),
         ),
         {"new": [4]},
     ),

@@ -15,10 +15,10 @@ from distributed import Client
 from layouts import make, write_zarr
 
 import noisydask
-from noisydask.checkpoint.sources import block_sources, describe
 from noisydask.core.blocks import BlockGrid
 from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
+from noisydask.issues.blocks import block_sources, describe
 from noisydask.issues.results import LabelIssues
 from noisydask.stores.arrays import open_rows, zarr_store
 from noisydask.stores.fingerprints import Snapshot
@@ -192,7 +192,7 @@ def test_the_list_of_chunks_is_walked_twice_however_many_blocks(
     monkeypatch.setattr(ZarrRows, "chunks", counted)
     snapshot = Snapshot(rows, listed)
     block_sources({"pred_probs": snapshot}, BlockGrid(1030, 100, 1), 7, keep=True, skip=False)
-    describe(snapshot, 7, "pred_probs")
+    describe("pred_probs", snapshot, 7)
     assert (walked[0], listed.values.call_count) == (2 * 11, 1)
 
 

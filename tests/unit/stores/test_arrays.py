@@ -28,8 +28,9 @@ from noisydask.stores import zarr_arrays
 from noisydask.stores.arrays import DaskRows, open_rows, zarr_store
 from noisydask.stores.counting import CountingStore
 from noisydask.stores.file_rows import NpyRows, ParquetColumn
-from noisydask.stores.locations import Location, split_column
+from noisydask.stores.locations import Location
 from noisydask.stores.rows import ZarrRows
+from noisydask.stores.urls import split_column
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]

@@ -18,7 +18,8 @@ import noisydask
 from noisydask.cli.app import main
 from noisydask.cli.nightly_config import checked_night
 from noisydask.errors import InputError
-from noisydask.stores.locations import Location, is_inside
+from noisydask.stores.locations import Location
+from noisydask.stores.urls import is_inside
 
 DATA = make(rows=200, classes=4)
 NOT_OURS = "which noisydask did not make; give a folder that is empty or one that noisydask made$"

@@ -1,0 +1,142 @@
+"""URLs as text: how they are shown, which column they name, and which lies inside which."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from fsspec.implementations.local import LocalFileSystem
+
+from noisydask.errors import InputError
+
+#: What jobs write and replace below their output.
+WRITTEN = ("latest.json", "lock.json", "evidence", "evidence-dynamics", "runs")
+
+
+#: Packages that buckets need, as pip takes them.
+BUCKET_PACKAGES = {
+    "s3": "s3fs>=2026.9",
+    "s3a": "s3fs>=2026.9",
+    "gs": "gcsfs>=2025.9",
+    "gcs": "gcsfs>=2025.9",
+    "az": "adlfs>=2025.8",
+    "abfs": "adlfs>=2025.8",
+    "abfss": "adlfs>=2025.8",
+}
+_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+
+
+#: How names of Parquet files end; such a file, and the name of a column after it.
+PARQUET = (".parquet", ".parq", ".pq")
+
+
+_COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DOTALL)
+
+
+# A secret may hold a slash, so a user with a password reaches to the @, one without only to the
+# first slash.
+_USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
+
+
+def shown(url: str) -> str:
+    """A URL without user, password or query.
+
+    Examples
+    --------
+    >>> shown("s3://key:secret/with+slash@bucket/a.zarr?token=1")
+    's3://bucket/a.zarr'
+    """
+    return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
+
+
+def split_column(url: str) -> tuple[str, str]:
+    """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
+
+    A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in
+    ``.zarr`` or ``.npy`` has no column, and after other names than those of Parquet files a column
+    has no slash.
+
+    Examples
+    --------
+    >>> split_column("s3://bucket/a#1/data.parquet#label"), split_column("s3://bucket/a#1/l.zarr")
+    (('s3://bucket/a#1/data.parquet', 'label'), ('s3://bucket/a#1/l.zarr', ''))
+    """
+    parts = url.split("#")
+    for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
+        path = "#".join(parts[:number])
+        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path)):
+            return path, "#".join(parts[number:])
+    if found := _COLUMN.fullmatch(url):
+        return found[1], found[2]
+    path, _, column = url.rpartition("#")
+    if not path or "/" in column or url.endswith((".zarr", ".npy")):
+        return url, ""
+    return path, column
+
+
+def _is_local(url: str) -> bool:
+    protocol, found, _ = url.partition("://")
+    return not found or protocol in ("file", "local")
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether a path or URL names the same place as another, or one inside it, whatever their
+    spelling; links in local paths are followed.
+
+    Examples
+    --------
+    >>> is_inside("s3://bucket/a.zarr/out", "s3a://bucket/a.zarr/")
+    True
+    >>> is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
+    False
+    """
+    low, high = _plain(inner), _plain(outer)
+    return low == high or low.startswith(high.rstrip("/") + "/")
+
+
+def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
+    """Refuse an output that lies in an input, or an input that lies in what a job writes and
+    replaces there.
+
+    Parameters
+    ----------
+    out : str
+        Path or URL of the output.
+    inputs : mapping of name to str
+        Paths or URLs of the inputs, by what an error calls them.
+
+    Raises
+    ------
+    InputError
+        If the job could damage an input.
+    """
+    for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
+        if is_inside(out, url):
+            raise InputError(
+                f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give "
+                "another place"
+            )
+        if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
+            raise InputError(
+                f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out "
+                "another place"
+            )
+
+
+def _plain(url: str) -> str:
+    """One spelling of a place, for comparison."""
+    if _is_local(url):
+        return f"file://{os.path.realpath(LocalFileSystem._strip_protocol(url))}"
+    protocol, _, path = shown(url).partition("://")
+    return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
+
+
+def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """An S3 URL without its credentials, and these as the options that s3fs takes them by."""
+    found = _USER.search(url)
+    if found is None or found[1] is None:
+        return url, {}
+    return _USER.sub("://", url, count=1), {"key": unquote(found[1]), "secret": unquote(found[2])}
