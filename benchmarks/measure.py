@@ -34,9 +34,9 @@ from noisydask.engine import graph
 from noisydask.engine.cluster import connect
 from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError
-from noisydask.issues import scanning
 from noisydask.issues.find import find_label_issues
 from noisydask.stores.arrays import Rows, open_rows
+from noisydask.stores.rows import reads
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
 #: Candidates of a measured ranking of losses.
@@ -170,7 +170,7 @@ def read_all(source: Rows, grid: BlockGrid) -> int:
 
 def _read_blocks(blocks: Sequence[int], source: Rows, grid: BlockGrid) -> int:
     for block in blocks:
-        for low, high in scanning.reads(source, *grid.bounds(block)):
+        for low, high in reads(source, *grid.bounds(block)):
             source.read(low, high)
     return source.take_bytes_read()
 

@@ -98,14 +98,14 @@ class Options(BaseModel):
             return cls(**{name: values[name] for name in cls.model_fields if name in values})
 
 
-class Place(Options):
+class PlaceOptions(Options):
     """A path or URL with the storage options that it needs."""
 
     url: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")
-    def _named(self) -> Place:
+    def _named(self) -> PlaceOptions:
         if not self.url.strip():
             raise ValueError("is empty: give a path or URL")
         return self
@@ -116,7 +116,7 @@ def _as_place(value: Any) -> Any:
 
 
 #: A place as files and the command line give it.
-AnyPlace = Annotated[Place, BeforeValidator(_as_place)]
+AnyPlace = Annotated[PlaceOptions, BeforeValidator(_as_place)]
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def _why(
     if kind == "extra_forbidden":
         return _not_an_option(where[-1], _model_at(model, where[:-1]), jobs)
     if kind == "model_type":
-        if each["ctx"]["class_name"] == "Place":
+        if each["ctx"]["class_name"] == "PlaceOptions":
             return "must be a path or URL, or a mapping with url and storage_options"
         return "must be a mapping of options"
     owner = _model_at(model, where[:-1])

@@ -12,7 +12,7 @@ from noisydask.consensus.options import CombineConfig
 from noisydask.dynamics.options import DynamicsConfig
 from noisydask.engine.config import ClusterConfig
 from noisydask.issues.options import IssuesConfig
-from noisydask.options import Options, Place, explained
+from noisydask.options import Options, PlaceOptions, explained
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import JobConfig
 from noisydask.stores.urls import is_inside, refuse_overlap
@@ -45,7 +45,7 @@ class NightlyConfig(Options):
             f"{name}.{option}": place.url
             for name, section in self.sections()
             for option, place in section
-            if isinstance(place, Place) and option not in ("out", *SECTIONS)
+            if isinstance(place, PlaceOptions) and option not in ("out", *SECTIONS)
         }
 
     def needs(self, name: str) -> tuple[str, ...]:

@@ -17,16 +17,16 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.blocks import plan_blocks
+from noisydask.core.blocks import MAX_ROWS, plan_blocks
 from noisydask.core.confident import IssueCounts, count_issues, num_issues
-from noisydask.core.evidence import MAX_ROWS, Evidence, columns_for, scan_rows
+from noisydask.core.evidence import Evidence, columns_for, scan_rows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 from noisydask.engine.progress import ProgressBar, Silent
 from noisydask.errors import InputError
-from noisydask.issues.inputs import Inputs
+from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.options import IssueSettings
 from noisydask.runs.temporary import run_in_temporary_folder
@@ -103,7 +103,7 @@ def find_label_issues_batched(
     _positive("batch_size", batch_size)
     labels = _one_source("labels", labels, labels_file)
     pred_probs = _one_source("pred_probs", pred_probs, pred_probs_file)
-    inputs = Inputs.open(labels, pred_probs, None, None, {})
+    inputs = IssueInputs.open(labels, pred_probs, None, None, {})
     reporter = ProgressBar() if verbose and sys.stderr.isatty() else Silent()
     issues = run_in_temporary_folder(
         IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False)
@@ -283,7 +283,7 @@ class _Batch:
     def of(cls, labels: Any, pred_probs: Any, num_class: int) -> _Batch:
         """Check shapes and types."""
         labels, pred_probs = open_rows(labels, "labels"), open_rows(pred_probs, "pred_probs")
-        Inputs(labels, pred_probs, None, None)
+        IssueInputs(labels, pred_probs, None, None)
         if pred_probs.shape[1] != num_class:
             raise InputError(
                 f"pred_probs has {pred_probs.shape[1]:,} classes, but num_class is {num_class:,}"

@@ -12,12 +12,13 @@ from noisydask.consensus import passes, tables
 from noisydask.consensus.options import CombineSettings
 from noisydask.consensus.passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.consensus.results import Consensus
-from noisydask.consensus.sources import Inputs
+from noisydask.consensus.sources import BothRuns
 from noisydask.core import ranking
 from noisydask.core.choices import JoinKey
 from noisydask.engine import graph
+from noisydask.engine.inputs import plan_pass
 from noisydask.engine.ordering import count, find_parts, shuffle, write_parts
-from noisydask.engine.parts import Parts, WrittenPart, part_name
+from noisydask.engine.parts import Parts, WrittenPart, part_name, written_by
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
 from noisydask.runs.job import Job
@@ -100,7 +101,7 @@ def combine(
     given = locals()
     settings, publish = CombineSettings.of(given), PublishSettings.of(given)
     options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
-    inputs = Inputs.open(issues_out, dynamics_out, settings.on, ids, options)
+    inputs = BothRuns.open(issues_out, dynamics_out, settings.on, ids, options)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = CombineJob(
@@ -122,7 +123,7 @@ class CombineJob(Job[Consensus]):
     """
 
     name = "combine"
-    inputs: Inputs
+    inputs: BothRuns
     top: int | None
 
     @property
@@ -151,7 +152,7 @@ class CombineJob(Job[Consensus]):
         check_unchanged(self.inputs.listed)
 
     def _run(self, publication: Publication) -> dict[str, Any]:
-        run = publication.run
+        run = publication.run.store
         run.make_folder(tables.FOLDER)
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
         small = self.inputs.rows <= ranking.ROWS_PER_PART
@@ -159,7 +160,7 @@ class CombineJob(Job[Consensus]):
         if not total:
             raise InputError("the two runs have no example in common")
         inputs = self.inputs
-        self.objects += [stored for part in parts for stored in part.objects]
+        publication.run.record(written_by(parts))
         return {
             "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
             "counts": {
@@ -234,22 +235,20 @@ class CombineJob(Job[Consensus]):
         return write_parts(self._frames(rows.source, step), meta, parts, write)
 
     def _frames(self, source: Blocks, step: passes.Step | None = None) -> graph.Frames:
-        """A frame for each block; ids in memory reach the tasks by blocks."""
-        ids = self.inputs.ids if source is self.inputs.sources else None
-        array = None if ids is None else graph.block_rows(ids.array, self.inputs.sources.grid)
+        """Return a frame for each block."""
+        inputs, grid = {}, self.inputs.sources.grid
+        if source is self.inputs.sources and self.inputs.ids is not None:
+            inputs["ids"] = self.inputs.ids
         task = partial(passes.all_of, source=source, then=step)
-        return graph.over_blocks("read", task, _each(source.num_blocks), array)
+        return plan_pass(inputs, grid, range(source.num_blocks), None).frames("read", task)
 
     def _dynamics_frames(self, step: passes.Step | None = None) -> graph.Frames:
         """A frame for each part of the dynamics job's ranking."""
         sources = self.inputs.sources
         task = partial(passes.all_of_dynamics, source=sources, then=step)
-        return graph.over_blocks("dynamics", task, _each(len(sources.dynamics_parts)))
-
-
-def _each(blocks: int) -> Any:
-    """Return the numbers of blocks, each a task."""
-    return graph.block_numbers(range(blocks), (1,) * blocks)
+        parts = len(sources.dynamics_parts)
+        numbers = graph.block_numbers(range(parts), (1,) * parts)
+        return graph.over_blocks("dynamics", task, numbers)
 
 
 def _empty(source: Blocks, step: passes.Step) -> Any:

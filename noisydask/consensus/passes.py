@@ -18,6 +18,7 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Ints, Keys, order_of, sort_keys
 from noisydask.core.whole_numbers import whole_numbers
+from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts
 from noisydask.errors import InputError
 from noisydask.runs.store import RunStore
@@ -35,7 +36,7 @@ _IDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Evidence:
+class LabelEvidence:
     """The evidence of each example, from which its labels follow; ``columns`` include ``given`` and
     ``top1``.
     """
@@ -71,7 +72,7 @@ class Blocks(Protocol):
         ...
 
     def read(
-        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+        self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
         """Examples of a block; with ``columns`` at least these, and what costs more is left out."""
         ...
@@ -90,9 +91,8 @@ class Sources:
     grid: BlockGrid
     quality: Rows
     metric: Rows | None
-    ids: Rows | None
     id_dtype: np.dtype[Any]
-    evidence: Evidence | None
+    evidence: LabelEvidence | None
     dynamics: RunStore = field(repr=False)
     dynamics_parts: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ class Sources:
         return self.grid.num_blocks
 
     def read(
-        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+        self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
         """Examples of a block that have a score, and where they are joined by index, a metric."""
         start, stop = self.grid.bounds(block)
@@ -117,9 +117,7 @@ class Sources:
             METRIC: metric.astype(np.float64),
         }
         if columns is None:
-            if ids is None:
-                ids = index if self.ids is None else self.ids.read(start, stop)
-            frame["id"] = as_ids(ids)
+            frame["id"] = as_ids(index if ids is None else ids.read(start, stop))
             if self.evidence is not None:
                 frame["given_label"], frame["suggested_label"] = self.evidence.labels(
                     start, stop, quality
@@ -204,9 +202,10 @@ class RankedBlocks:
 
 
 def all_of(
-    blocks: Sequence[int], ids: Array | None, source: Blocks, then: Step | None = None
+    blocks: Sequence[int], inputs: Mapping[str, TaskRows], source: Blocks, then: Step | None = None
 ) -> pd.DataFrame:
     """The examples of some blocks, given to ``then``."""
+    ids = inputs.get("ids")
     frame = stacked([source.read(block, ids=ids) for block in blocks])
     return frame if then is None else then(frame)
 

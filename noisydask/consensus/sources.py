@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from noisydask.consensus.passes import Evidence, Sources
+from noisydask.consensus.passes import LabelEvidence, Sources
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.choices import JoinKey
 from noisydask.core.evidence import columns_for
@@ -65,16 +65,16 @@ def _describe(run: FinishedRun) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What the job reads: the sources; the ids that are no rows of a store; how they are joined,
-    and the class names.
+class BothRuns:
+    """What the job reads: the sources; the ids, where examples have such; how they are joined, and
+    the class names.
 
     ``listed`` is what the ids lie in, as it was before they were read; ``stored_bytes`` how many
     bytes of each run are read, each once.
     """
 
     sources: Sources
-    ids: DaskRows | None
+    ids: Rows | DaskRows | None
     listed: Mapping[str, Snapshot]
     on: str
     class_names: tuple[str, ...] | None
@@ -89,7 +89,7 @@ class Inputs:
         on: JoinKey | None,
         ids: Any,
         options: Mapping[str, Mapping[str, Any]],
-    ) -> Inputs:
+    ) -> BothRuns:
         """Open both runs and decide by what they are joined."""
         issues = _open(issues_out, "issues", options.get("issues"))
         dynamics = _open(dynamics_out, "dynamics", options.get("dynamics"))
@@ -114,7 +114,6 @@ class Inputs:
             BlockGrid(quality.shape[0], whole, 64),
             quality,
             metric,
-            names if isinstance(names, Rows) else None,
             np.dtype(np.int64 if kind.kind in "iu" else object),
             _evidence(issues, quality),
             dynamics.store,
@@ -129,13 +128,12 @@ class Inputs:
         if ids is None and listed:
             _refuse_other_ids(issues.manifest.inputs["ids"].get("fingerprint"), listed["ids"])
         classes = issues.manifest.class_names
-        array = names if isinstance(names, DaskRows) else None
         read = {
             "issues": _stored_bytes(issues, "label_quality.zarr")
             + _evidence_bytes(issues, sources.evidence),
             "dynamics": _stored_bytes(dynamics, *(sources.dynamics_parts or ("ema.zarr",))),
         }
-        return cls(sources, array, listed, on, classes, described, read)
+        return cls(sources, names, listed, on, classes, described, read)
 
     def urls(self) -> dict[str, str]:
         """Where the ids lie, and all that belongs to the two outputs, by name."""
@@ -149,7 +147,7 @@ class Inputs:
     @property
     def packages(self) -> frozenset[str]:
         """Packages, beside those that noisydask requires, that a worker needs to read both."""
-        names = self.sources.ids.packages if self.sources.ids else frozenset[str]()
+        names = self.ids.packages if self.ids is not None else frozenset[str]()
         return self.sources.quality.packages | self.sources.dynamics.place.packages | names
 
     @property
@@ -251,7 +249,7 @@ def _footer(run: RunStore, name: str) -> Any:
         return pq.read_metadata(file)
 
 
-def _evidence(issues: FinishedRun, quality: Rows) -> Evidence | None:
+def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
     """What tells the labels of each example, if it is still there."""
     settings = issues.manifest.settings
     score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
@@ -271,10 +269,12 @@ def _evidence(issues: FinishedRun, quality: Rows) -> Evidence | None:
         return None
     if any(column.shape != quality.shape for column in columns.values()):
         return None
-    return Evidence(columns, np.where(np.isnan(thresholds), NEVER, thresholds), score, adjusted)
+    return LabelEvidence(
+        columns, np.where(np.isnan(thresholds), NEVER, thresholds), score, adjusted
+    )
 
 
-def _evidence_bytes(issues: FinishedRun, evidence: Evidence | None) -> int:
+def _evidence_bytes(issues: FinishedRun, evidence: LabelEvidence | None) -> int:
     """Bytes of the columns that tell labels."""
     if evidence is None:
         return 0

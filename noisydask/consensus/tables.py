@@ -16,12 +16,12 @@ from noisydask.consensus.passes import (
     METRIC,
     QUALITY,
     RANKS,
-    Array,
     as_ids,
     in_order,
     joined,
     with_consensus,
 )
+from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
@@ -43,7 +43,7 @@ class ScratchFiles:
         return len(self.names)
 
     def read(
-        self, block: int, columns: Sequence[str] | None = None, ids: Array | None = None
+        self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
         """Examples of a file."""
         frame: pd.DataFrame = self.run.read_table(self.names[block], columns).to_pandas()

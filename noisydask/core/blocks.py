@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from noisydask.errors import InputError
 
+#: Rows a single call of the kernel takes at most, so that its fixed-point sums stay inside 63 bits.
+MAX_ROWS = 1 << 22
 #: Decoded bytes of a block: its rows of ``pred_probs`` with their labels and evidence.
 DEFAULT_BLOCK_BYTES = 128 * 1024**2
 #: Bytes of labels and evidence that a row needs beside its probabilities.

@@ -14,18 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.blocks import MAX_ROWS
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, scan_tiles
 from noisydask.core.scores import SCORES
 from noisydask.core.shapes import check_columns, check_shape
 
 Array = npt.NDArray[np.generic]
-
-#: Rises with every change of what evidence, or what is kept beside it, means: evidence of another
-#: version is made anew.
-EVIDENCE_VERSION = 4
-
-#: Rows a single call of the kernel takes at most, so that its fixed-point sums stay inside 63 bits.
-MAX_ROWS = 1 << 22
 
 #: Bytes of a tile, which stays in a core's cache.
 _TILE_BYTES = 1 << 20

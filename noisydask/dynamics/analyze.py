@@ -12,7 +12,7 @@ from noisydask.dynamics.dense_job import DynamicsJob
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.settings import LossSettings
-from noisydask.dynamics.sources import DatumaroSource, LossSource, open_table
+from noisydask.dynamics.sources import DatumaroSource, RecordedLosses, open_table
 from noisydask.dynamics.table import LossColumns
 from noisydask.dynamics.table_job import TableJob
 from noisydask.engine.progress import Reporter, Silent
@@ -191,7 +191,7 @@ def analyze_loss_dynamics(
                 "iters, labels and ids belong to losses; a table has columns for them, a "
                 "dataset attributes"
             )
-        source: LossSource
+        source: RecordedLosses
         if table is not None:
             columns = LossColumns(
                 id_column,

@@ -19,6 +19,7 @@ from noisydask.core.ranking import Ints, score_of, sort_keys
 from noisydask.dynamics.dense_passes import LossData, spans, tiles
 from noisydask.dynamics.dense_state import LossCheckpoint
 from noisydask.dynamics.loss_blocks import LossSource
+from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.frames import stacked
@@ -28,50 +29,46 @@ Floats = npt.NDArray[np.float64]
 
 
 def details(
-    blocks: Sequence[int], labels: Array | None, ids: Array | None, data: LossData, index: Ints
+    blocks: Sequence[int], inputs: Mapping[str, TaskRows], data: LossData, index: Ints
 ) -> Table:
-    """Label and name of the examples at ``index``, ascending, of blocks that hold some."""
+    """Return label and name of the examples at ``index``, ascending, of blocks that hold some."""
     found = []
     for block in blocks:
         start, stop = data.grid.bounds(block)
         low, high = np.searchsorted(index, [start, stop])
-        found.append(_details(block, index[low:high] - start, labels, ids, data))
+        found.append(_details(block, index[low:high] - start, inputs, data))
     return Table(stacked(found))
 
 
 def _details(
-    block: int, rows: Ints, labels: Array | None, ids: Array | None, data: LossData
+    block: int, rows: Ints, inputs: Mapping[str, TaskRows], data: LossData
 ) -> pd.DataFrame:
     start, stop = data.grid.bounds(block)
-    if ids is None and data.ids is not None and len(rows):
-        ids = data.ids.read(start, stop)
-    columns: dict[str, Array] = {
-        "index": start + rows,
-        "id": start + rows if ids is None else ids[rows],
-    }
-    if labels is None and data.labels is not None and len(rows):
-        labels = data.labels.read(start, stop)
+    columns: dict[str, Array] = {"index": start + rows, "id": start + rows}
+    if "ids" in inputs and len(rows):
+        columns["id"] = inputs["ids"].read(start, stop)[rows]
     if data.labelled:
-        columns["label"] = labels[rows].astype(np.int64) if labels is not None else rows
+        columns["label"] = rows
+        if len(rows):
+            columns["label"] = inputs["labels"].read(start, stop)[rows].astype(np.int64)
     return pd.DataFrame(columns)
 
 
 def _crossings(
-    start: int, stop: int, rows: Ints, losses: Array | None, data: LossData, mean: Floats
+    start: int, stop: int, rows: Ints, losses: TaskRows, data: LossData, mean: Floats
 ) -> Ints:
     """Position of the iteration at which each row's EMA first lies above the mean curve."""
     search = Crossings.of(len(rows), data.alpha, mean)
     if len(rows):
-        for low, high, span, tile in tiles(
-            start, stop, losses, data, spans(0, data.shape[1], data.width)
-        ):
+        wanted = spans(0, data.shape[1], data.width)
+        for low, high, span, tile in tiles(start, stop, losses, wanted):
             here = slice(*np.searchsorted(rows, [low - start, high - start]))
             search.look(tile, rows[here] - (low - start), span[0], here)
     return search.found
 
 
 def _kept_crossings(
-    source: LossSource, rows: Ints, losses: Array | None, data: LossData, mean: Floats
+    source: LossSource, rows: Ints, losses: TaskRows, data: LossData, mean: Floats
 ) -> Ints:
     """As :func:`_crossings`, of losses that are not read where they and the curve are those of an
     earlier run.
@@ -109,60 +106,62 @@ class ChosenRows:
 
 
 def chosen_rows(
-    blocks: Sequence[int], losses: Array | None, data: LossData, index: Ints, last: int
+    blocks: Sequence[int],
+    inputs: Mapping[str, TaskRows],
+    data: LossData,
+    index: Ints,
+    last: int,
 ) -> ChosenRows:
-    """Losses of the examples at ``index``, few and ascending, before iteration ``last``, of blocks
-    that hold some.
+    """Return losses of the examples at ``index``, few and ascending, before iteration ``last``, of
+    blocks that hold some.
     """
     found: dict[int, list[Array]] = {}
+    losses = inputs["losses"]
+    wanted = spans(0, last, data.width)
     for block in blocks:
         start, stop = data.grid.bounds(block)
-        height = stop - start if data.losses is None else data.losses.chunk_rows
+        height = losses.chunk_rows
         here = index[slice(*np.searchsorted(index, [start, stop]))]
         for chunk in np.unique((here - start) // height).tolist():
             ends = start + chunk * height, min(start + (chunk + 1) * height, stop)
-            for low, high, _, tile in tiles(*ends, losses, data, spans(0, last, data.width)):
+            for low, high, _, tile in tiles(*ends, losses, wanted):
                 for row in index[slice(*np.searchsorted(index, [low, high]))]:
                     found.setdefault(int(row), []).append(tile[row - low].copy())
-    again = data.losses.take_bytes_read() if data.losses is not None else 0
-    return ChosenRows({row: np.concatenate(parts) for row, parts in found.items()}, again)
+    rows = {row: np.concatenate(parts) for row, parts in found.items()}
+    return ChosenRows(rows, losses.take_bytes_read())
 
 
 def select(
     blocks: Sequence[LossSource],
-    losses: Array | None,
-    labels: Array | None,
-    ids: Array | None,
+    inputs: Mapping[str, TaskRows],
     data: LossData,
     mean: Floats,
     parts: Parts,
 ) -> pd.DataFrame:
-    """The examples of the ranking's parts as a table; a column ``part`` says whose they are."""
-    return stacked(
-        [_select_block(block, losses, labels, ids, data, mean, parts) for block in blocks]
-    )
+    """Return the examples of the ranking's parts as a table; a column ``part`` tells whose they
+    are.
+    """
+    return stacked([_select_block(block, inputs, data, mean, parts) for block in blocks])
 
 
 def _select_block(
     source: LossSource,
-    losses: Array | None,
-    labels: Array | None,
-    ids: Array | None,
+    inputs: Mapping[str, TaskRows],
     data: LossData,
     mean: Floats,
     parts: Parts,
 ) -> pd.DataFrame:
-    block, (start, _) = source.number, data.grid.bounds(source.number)
+    block, losses = source.number, inputs["losses"]
+    start, _ = data.grid.bounds(block)
     states = cast(LossCheckpoint, data.states).read_states(block)
     scores = -states.metric
     rows = np.flatnonzero(scores <= score_of(parts.last_key, scores.dtype))
     part = parts.assign(sort_keys(scores[rows]), lambda: start + rows)
     rows, part = rows[part >= 0], part[part >= 0]
-    told = _details(block, rows, labels, ids, data).assign(
-        crossed=_kept_crossings(source, rows, losses, data, mean), again=0
-    )
-    told.loc[:0, "again"] = data.losses.take_bytes_read() if data.losses is not None else 0
-    return candidates(states.part(rows), told).assign(part=part)
+    crossed = _kept_crossings(source, rows, losses, data, mean)
+    details = _details(block, rows, inputs, data).assign(crossed=crossed, again=0)
+    details.loc[:0, "again"] = losses.take_bytes_read()
+    return candidates(states.part(rows), details).assign(part=part)
 
 
 def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:

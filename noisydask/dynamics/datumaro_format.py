@@ -42,7 +42,7 @@ class Category:
     attributes: frozenset[str] = frozenset()
 
 
-class Dataset(Protocol):
+class DatumaroDataset(Protocol):
     """What is asked of a dataset, in files or in memory."""
 
     def infos(self) -> Mapping[str, Any]:

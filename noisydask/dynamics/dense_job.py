@@ -32,13 +32,13 @@ from noisydask.dynamics.loss_blocks import (
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import LEAVE_OUT
 from noisydask.dynamics.settings import LossSettings
-from noisydask.dynamics.tables import CandidatePart
-from noisydask.engine import graph
+from noisydask.dynamics.tables import DensePart
 from noisydask.engine.deaths import deadly
+from noisydask.engine.inputs import BlockPass, plan_pass
 from noisydask.engine.ordering import find_parts, write_parts
-from noisydask.engine.parts import ScoredRows, part_name
+from noisydask.engine.parts import ScoredRows, part_name, written_by
 from noisydask.engine.progress import listening
-from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, check_memory, tasks_of
+from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, check_memory
 from noisydask.errors import InputError
 from noisydask.lazily import Lazy
 from noisydask.runs.class_names import check_labels
@@ -46,8 +46,8 @@ from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
-from noisydask.runs.store import RunStore
-from noisydask.stores.arrays import DaskRows, all_packages
+from noisydask.runs.store import NewRun, RunStore
+from noisydask.stores.arrays import all_packages
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class DynamicsJob(Job[LossDynamics]):
         data, sources = self._plan(publication)
         self._timed("start")
         scanned = self._scan(data, sources)
+        run.record(scanned.objects)
         sums, mean = scanned.sums, scanned.sums.mean()
         check_labels(sums.labels, self.class_names)
         self._timed("scan")
@@ -149,6 +150,7 @@ class DynamicsJob(Job[LossDynamics]):
                 data, sources, scanned.histogram, candidates, mean, run
             )
             again += more
+        run.record(written_by(parts))
         self._timed("rank")
         self._write_curves(rows, mean, run)
         self._write_small(run, sums, mean)
@@ -171,12 +173,7 @@ class DynamicsJob(Job[LossDynamics]):
 
     def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
         """What the passes need, and what is known of the blocks."""
-        losses, labels, ids, settings = (
-            self.inputs.losses,
-            self.inputs.labels,
-            self.inputs.ids,
-            self.settings,
-        )
+        losses, settings = self.inputs.losses, self.settings
         rows, iterations = losses.shape
         width, grid = self._grid()
         refuse_lost_losses(self.snapshots)
@@ -204,8 +201,7 @@ class DynamicsJob(Job[LossDynamics]):
         if self.rebuilt:
             self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
         check_memory(grid.block_bytes)
-        metric = publication.run.array("ema.zarr", (rows,), grid.block_rows, np.float64)
-        self.objects.append(metric.create())
+        metric = publication.run.create_array("ema.zarr", (rows,), grid.block_rows, np.float64)
         self.data = data = passes.LossData(
             grid,
             (rows, iterations),
@@ -217,33 +213,20 @@ class DynamicsJob(Job[LossDynamics]):
             few=few,
             keep=keep,
             states=states,
-            labelled=labels is not None,
+            labelled=self.inputs.labels is not None,
             skip=settings.on_invalid == "skip",
-            losses=None if isinstance(losses, DaskRows) else losses,
-            labels=None if isinstance(labels, DaskRows) else labels,
-            ids=None if isinstance(ids, DaskRows) else ids,
         )
         why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
         return data, list(
             loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why)
         )
 
-    def _over(
-        self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *given: Any
-    ) -> tuple[Any, ...]:
-        """The blocks of a pass by task; what lies in memory or a Dask graph of ``given`` is handed
-        to the tasks.
-        """
-        numbers = [block.number if isinstance(block, LossSource) else block for block in blocks]
-        arrays = [
-            graph.block_rows(rows.array, data.grid, numbers) if isinstance(rows, DaskRows) else None
-            for rows in given
-        ]
-        tasks = tasks_of(len(blocks), per_slot, any(array is not None for array in arrays))
-        return graph.block_numbers(blocks, tasks), *arrays
-
-    def _state_of(self, name: str, task: Any, *over: Any) -> Any:
-        return graph.run_pass(name, task, *self._over(*over))
+    def _planned(
+        self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *names: str
+    ) -> BlockPass:
+        """Plan a pass over blocks of some inputs, as far as these are given."""
+        inputs = {name: rows for name, rows in self.inputs.opened.items() if name in names}
+        return plan_pass(inputs, data.grid, blocks, per_slot)
 
     def _scan(self, data: passes.LossData, sources: Sequence[LossSource]) -> passes.LossScan:
         """Read what no receipt stands for."""
@@ -254,23 +237,21 @@ class DynamicsJob(Job[LossDynamics]):
         )
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))
-            numbers, *arrays = self._over(
-                data, sources, SCAN_TASKS, self.inputs.losses, self.inputs.labels
-            )
+            planned = self._planned(data, sources, SCAN_TASKS, "losses", "labels")
             try:
-                state: passes.LossScan = graph.run_pass("scan", task, numbers, *arrays)
+                state: passes.LossScan = planned.run("scan", task)
             except scheduler.KilledWorker as error:
-                kept = data.states.blocks.stands if data.states else lambda source: False
-                open_blocks = (
-                    source.number for source in graph.task_of(error, numbers) if not kept(source)
+                unread = (
+                    source.number
+                    for source in planned.blocks_of(error)
+                    if not (data.states and data.states.blocks.stands(source))
                 )
-                bounds = next((data.grid.bounds(block) for block in open_blocks), None)
-                raise deadly(error, bounds, data.losses) from error
+                bounds = next((data.grid.bounds(block) for block in unread), None)
+                raise deadly(error, bounds, self.inputs.losses) from error
         if state.problems.total and not data.skip:
             raise InputError(_say(state.problems, rows))
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
-        self.objects += state.objects
         return state
 
     def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
@@ -294,35 +275,28 @@ class DynamicsJob(Job[LossDynamics]):
             return losses, 0
         index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
         task = partial(asked.chosen_rows, data=data, index=index, last=last)
-        found = self._state_of(
-            "rows", task, data, self._blocks_of(data, index), EVIDENCE_TASKS, self.inputs.losses
-        )
+        planned = self._planned(data, self._blocks_of(data, index), EVIDENCE_TASKS, "losses")
+        found = planned.run("rows", task)
         losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
         if data.states and sources[0].fingerprint is not None:
             data.states.keep_rows(names, losses)
         return losses, found.bytes_read
 
     def _write_top(
-        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: RunStore
-    ) -> list[CandidatePart]:
+        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: NewRun
+    ) -> list[DensePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
-        run.make_folder(loss_tables.FOLDER)
+        run.store.make_folder(loss_tables.FOLDER)
         order = np.argsort(top.index)
         index = top.index[order]
         task = partial(asked.details, data=data, index=index)
         blocks = self._blocks_of(data, index)
-        found = self._state_of(
-            "details", task, data, blocks, EVIDENCE_TASKS, self.inputs.labels, self.inputs.ids
-        )
+        found = self._planned(data, blocks, EVIDENCE_TASKS, "labels", "ids").run("details", task)
         told = found.rows.sort_values("index", ignore_index=True)
         told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
         frame = asked.candidates(top.states.part(order), told)
-        write = loss_tables.Writer(run, self.inputs.iterations, self.class_names)
-        return self._recorded(write(frame, number=0, take=len(frame), first_rank=1))
-
-    def _recorded(self, *parts: CandidatePart) -> list[CandidatePart]:
-        self.objects += [stored for part in parts for stored in part.objects]
-        return list(parts)
+        write = loss_tables.Writer(run.store, self.inputs.iterations, self.class_names)
+        return [write(frame, number=0, take=len(frame), first_rank=1)]
 
     def _write_ranking(
         self,
@@ -331,30 +305,28 @@ class DynamicsJob(Job[LossDynamics]):
         histogram: Any,
         total: int,
         mean: Floats,
-        run: RunStore,
-    ) -> tuple[list[CandidatePart], int]:
+        run: NewRun,
+    ) -> tuple[list[DensePart], int]:
         """Find the parts of a long ranking, sort and write each."""
-        run.make_folder(loss_tables.FOLDER)
+        run.store.make_folder(loss_tables.FOLDER)
         rows = ScoredRows(passes.Descending(**vars(data.metric)))
         parts = find_parts(rows, total, histogram)
         task = partial(asked.select, data=data, mean=mean, parts=parts)
-        given = (self.inputs.losses, self.inputs.labels, self.inputs.ids)
-        frames = graph.over_blocks(
-            "select", task, *self._over(data, sources, EVIDENCE_TASKS, *given)
-        )
+        planned = self._planned(data, sources, EVIDENCE_TASKS, "losses", "labels", "ids")
+        frames = planned.frames("select", task)
         ids = self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
         meta = partial(asked.empty_selection, data, ids)
-        write = loss_tables.Writer(run, self.inputs.iterations, self.class_names)
+        write = loss_tables.Writer(run.store, self.inputs.iterations, self.class_names)
         written = write_parts(frames, meta, parts, write)
-        return self._recorded(*written), sum(part.bytes_read for part in written)
+        return written, sum(part.bytes_read for part in written)
 
-    def _write_curves(self, rows: Array, mean: Floats, run: RunStore) -> None:
+    def _write_curves(self, rows: Array, mean: Floats, run: NewRun) -> None:
         """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
         curves = ema_curves(rows[:CURVES], self.settings.alpha)
-        self.objects += run.write_array("top_curves.zarr", curves)
-        self.objects += loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
+        run.write_array("top_curves.zarr", curves)
+        loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
 
-    def _write_small(self, run: RunStore, sums: CurveSums, mean: Floats) -> None:
+    def _write_small(self, run: NewRun, sums: CurveSums, mean: Floats) -> None:
         """Write what has the size of the labels and iterations."""
         arrays = {
             "iterations": self.inputs.iterations.astype(np.int64),
@@ -367,7 +339,7 @@ class DynamicsJob(Job[LossDynamics]):
                 "mean_loss_dyns_per_label": sums.mean_per_label(),
             }
         for name, values in arrays.items():
-            self.objects += run.write_array(f"{name}.zarr", values)
+            run.write_array(f"{name}.zarr", values)
         self._timed("write")
 
 

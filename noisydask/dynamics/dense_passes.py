@@ -9,7 +9,7 @@ much, it is read piece by piece of its iterations.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
@@ -28,10 +28,10 @@ from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.dynamics.block_sums import BlockSums
 from noisydask.dynamics.dense_state import Known, LossCheckpoint, LossPayload
 from noisydask.dynamics.loss_blocks import LossSource
-from noisydask.issues.scanning import reads
+from noisydask.engine.inputs import TaskRows
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.fingerprints import of_labels
-from noisydask.stores.rows import Rows, ZarrRows
+from noisydask.stores.rows import ZarrRows, reads
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ class Descending(ChunkedArray):
 
 @dataclass(frozen=True)
 class LossData:
-    """What the passes read and how.
+    """What the passes know of the losses, and where they keep what they find.
 
     Attributes
     ----------
@@ -65,6 +65,8 @@ class LossData:
         Iterations that end a chunk of the array: after these, states are kept for appended ones.
     states : LossCheckpoint, optional
         Where states are kept.
+    labelled : bool
+        Whether each example has a label.
     skip : bool
         Leave invalid losses out, and count them, instead of refusing them.
     """
@@ -79,9 +81,6 @@ class LossData:
     few: bool = True
     keep: int = 0
     states: LossCheckpoint | None = None
-    losses: Rows | None = None
-    labels: Rows | None = None
-    ids: Rows | None = None
     labelled: bool = False
     skip: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
@@ -200,38 +199,31 @@ class LossScan:
         )
 
 
-def scan(
-    blocks: Sequence[LossSource], losses: Array | None, labels: Array | None, data: LossData
-) -> LossScan:
-    """Read of each block what no receipt stands for; arrays are handed in only for a single block
-    of a Dask graph.
-    """
-    return reduce(add, (_scan_or_reuse(block, losses, labels, data) for block in blocks))
+def scan(blocks: Sequence[LossSource], inputs: Mapping[str, TaskRows], data: LossData) -> LossScan:
+    """Read of each block what no receipt vouches for."""
+    return reduce(add, (_scan_or_reuse(block, inputs, data) for block in blocks))
 
 
-def _scan_or_reuse(
-    source: LossSource, losses: Array | None, labels: Array | None, data: LossData
-) -> LossScan:
-    """Go on from what stands of a block; where that is all, read nothing."""
+def _scan_or_reuse(source: LossSource, inputs: Mapping[str, TaskRows], data: LossData) -> LossScan:
+    """Go on from what is known of a block; where that is all, read nothing."""
     start, stop = data.grid.bounds(source.number)
-    if labels is None and data.labels is not None:
-        labels = data.labels.read(start, stop)
-    content = of_labels(labels) if source.fingerprint is not None and labels is not None else ""
+    labels = inputs["labels"].read(start, stop) if "labels" in inputs else None
+    lasting = source.fingerprint is not None
+    content = of_labels(labels) if lasting and labels is not None else ""
     known, why = None, source.why
-    if data.states is not None and source.fingerprint is not None:
+    if data.states is not None and lasting:
         known, why = data.states.recall(source, content, stop - start, data.shape[1])
         if known is not None and known.invalid and not data.skip:
             known = None  # of a run that left invalid losses out, which this one is to name
     if known is None or known.iterations < data.shape[1]:
-        scanned = _scan_block(source.number, known, losses, labels, data)
-        if source.fingerprint is not None and (data.skip or not scanned.found.problems.total):
+        scanned = _scan_block(source.number, known, inputs["losses"], labels, data)
+        if lasting and (data.skip or not scanned.found.problems.total):
             _vouch(source, content, scanned, data)
         return replace(scanned.found, why=Counter([why]))
-    problems, top = (
-        np.zeros(stop - start, np.uint8),
-        Top.none(data).with_rows(start, known.states).recalled(known),
-    )
-    found = _summed(source.number, known.states, known.sums, problems, top, data, 0)
+    problems = np.zeros(stop - start, np.uint8)
+    top = Top.none(data).with_rows(start, known.states).recalled(known)
+    found = _summed(source.number, known.states, known.sums, problems, top, data)
+    _told(source.number, 0, 0, data)
     return replace(found, invalid=known.invalid)
 
 
@@ -247,7 +239,7 @@ class _Scanned:
 
 
 def _scan_block(
-    block: int, known: Known | None, losses: Array | None, labels: Array | None, data: LossData
+    block: int, known: Known | None, losses: TaskRows, labels: Array | None, data: LossData
 ) -> _Scanned:
     """Read a block's iterations, all or those after what is known."""
     (start, stop), iterations = data.grid.bounds(block), data.shape[1]
@@ -265,7 +257,7 @@ def _scan_block(
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
     invalid = np.zeros(iterations, np.int64)
     problems, top = np.zeros(stop - start, np.uint8), Top.none(data)
-    for low, high, span, tile in tiles(start, stop, losses, data, wanted):
+    for low, high, span, tile in tiles(start, stop, losses, wanted):
         rows = slice(low - start, high - start)
         part = states.part(rows)
         for cut in _cut(span, data.keep):
@@ -293,11 +285,11 @@ def _scan_block(
     total = reduce(
         CurveSums.then, sums.values(), known.sums if known else CurveSums.zero(values, 0)
     )
-    found = _summed(
-        block, states, total, problems, top, data, (stop - start) * (iterations - first)
-    )
+    bytes_read = losses.take_bytes_read()
+    _told(block, bytes_read, iterations - first, data)
     found = replace(
-        found,
+        _summed(block, states, total, problems, top, data),
+        bytes_read=bytes_read,
         invalid=(known.invalid if known else 0) + int(invalid.sum()),
         iterations=iterations - first,
     )
@@ -335,6 +327,14 @@ def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -
     states.vouch(source.number, receipt, sums)
 
 
+def _told(block: int, bytes_read: int, iterations: int, data: LossData) -> None:
+    """Tell whoever shows progress that a block is done."""
+    start, stop = data.grid.bounds(block)
+    if data.notify:
+        size = (stop - start) * iterations * data.dtype.itemsize
+        data.notify(stop - start, bytes_read or size)
+
+
 def _summed(
     block: int,
     states: ExampleStates,
@@ -342,25 +342,22 @@ def _summed(
     problems: npt.NDArray[np.uint8],
     top: Top,
     data: LossData,
-    losses: int,
 ) -> LossScan:
-    """What the ranking begins with, of a block of which so many losses were read."""
-    metric, (start, stop) = states.metric, data.grid.bounds(block)
+    """Return what the ranking begins with, of a block of which nothing was read."""
+    metric, (start, _) = states.metric, data.grid.bounds(block)
     written = data.metric.write_recorded(block, metric)
-    bytes_read = data.losses.take_bytes_read() if data.losses is not None else 0
-    if data.notify:
-        data.notify(stop - start, bytes_read or losses * data.dtype.itemsize)
+    keys = None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)])
     return LossScan(
         sums,
         Problems.of(problems, start),
         int(np.count_nonzero(states.count)),
-        None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)]),
+        keys,
         top,
         (written,),
-        bytes_read,
-        0,
-        Counter(),
-        0,
+        bytes_read=0,
+        invalid=0,
+        why=Counter(),
+        iterations=0,
     )
 
 
@@ -382,23 +379,19 @@ def _cut(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
 
 
 def tiles(
-    start: int, stop: int, losses: Array | None, data: LossData, wanted: Sequence[tuple[int, int]]
+    start: int, stop: int, losses: TaskRows, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
-    """Losses of rows ``start`` to ``stop``: first row and the one after the last, iterations,
-    values; each read once.
+    """Iterate over losses of rows ``start`` to ``stop``: first row and the one after the last,
+    iterations, values; each read once.
     """
     for span in wanted:
-        if losses is not None:
-            yield start, stop, span, losses[:, slice(*span)]
-        else:
-            rows = _window(data, *span)
-            yield from (
-                (low, high, span, rows.read(low, high)) for low, high in reads(rows, start, stop)
-            )
+        rows = _window(losses, *span)
+        for low, high in reads(rows, start, stop):
+            yield low, high, span, rows.read(low, high)
 
 
-def _window(data: LossData, first: int, last: int) -> Rows:
-    rows = cast(Rows, data.losses)
-    return (
-        rows if (first, last) == (0, rows.shape[1]) else cast(ZarrRows, rows).columns(first, last)
-    )
+def _window(losses: TaskRows, first: int, last: int) -> TaskRows:
+    """Return the losses of some iterations, which only Zarr arrays are read by."""
+    if (first, last) == (0, losses.shape[1]):
+        return losses
+    return cast(ZarrRows, losses).columns(first, last)

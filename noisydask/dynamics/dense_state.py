@@ -28,8 +28,9 @@ from noisydask.checkpoint.receipts import Payload, Receipt, Why
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.statistics import ExampleStates
+from noisydask.core.versions import STATE_VERSION
 from noisydask.dynamics.block_sums import BlockSums
-from noisydask.dynamics.loss_blocks import STATE_VERSION, LossSource
+from noisydask.dynamics.loss_blocks import LossSource
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.locations import Location

@@ -14,14 +14,12 @@ import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import BlockSource, Why
 from noisydask.core.blocks import BlockGrid
+from noisydask.core.versions import STATE_VERSION
 from noisydask.stores.fingerprints import Snapshot, digest
 from noisydask.stores.unstored import described, refuse_lost, unstored
 
 Ints = npt.NDArray[np.int64]
 
-#: Rises with every change of what states, or what is kept beside them, mean: those of another
-#: version are made anew.
-STATE_VERSION = 3
 #: Bytes of a digest.
 _DIGEST_BYTES = 16
 

@@ -32,7 +32,7 @@ from noisydask.stores.fingerprints import check_files_unchanged
 from noisydask.stores.locations import Location
 
 
-class LossSource(Protocol):
+class RecordedLosses(Protocol):
     """Where examples with their losses come from."""
 
     @property

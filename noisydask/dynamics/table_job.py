@@ -15,11 +15,11 @@ from noisydask.dynamics.examples import Examples, ema_frame
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import DROPPED, say_problems
 from noisydask.dynamics.settings import LossSettings
-from noisydask.dynamics.sources import LossSource
-from noisydask.dynamics.table_passes import CandidatePart, Floats, Gathering, GatherState, Ints
+from noisydask.dynamics.sources import RecordedLosses
+from noisydask.dynamics.table_passes import Floats, Gathering, GatherState, Ints, TablePart
 from noisydask.engine import graph
 from noisydask.engine.ordering import find_parts, write_parts
-from noisydask.engine.parts import part_name
+from noisydask.engine.parts import part_name, written_by
 from noisydask.engine.progress import listening
 from noisydask.engine.tasks import EVIDENCE_TASKS, check_memory, tasks_of
 from noisydask.errors import InputError
@@ -35,7 +35,7 @@ class TableJob(Job[LossDynamics]):
     """One run on losses that come example by example; :meth:`run` is the whole of it."""
 
     name = "dynamics"
-    source: LossSource
+    source: RecordedLosses
     settings: LossSettings
     class_names: tuple[str, ...] | None = None
 
@@ -66,7 +66,7 @@ class TableJob(Job[LossDynamics]):
 
     def _run(self, publication: Publication) -> dict[str, Any]:
         run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
-        state = self._gather(run)
+        state = self._gather(run.store)
         self._timed("gather")
         total = state.examples if top_k is None else min(top_k, state.examples)
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
@@ -77,9 +77,9 @@ class TableJob(Job[LossDynamics]):
         )
         check_labels(sums.labels, self.class_names)
         mean = sums.mean()
-        rows = table_passes.RankedLosses(losses, state.examples, run)
+        rows = table_passes.RankedLosses(losses, state.examples, run.store)
         parts = find_parts(rows, total, state.histogram)
-        selection = table_passes.LossSelection(parts, alpha, iterations, mean, losses, run)
+        selection = table_passes.LossSelection(parts, alpha, iterations, mean, losses, run.store)
         candidates = self._write_candidates(selection)
         self._timed("rank")
         head = [place for part in candidates for place in part.head][: table_passes.HEAD]
@@ -87,7 +87,7 @@ class TableJob(Job[LossDynamics]):
             "iterations": iterations,
             "mean_loss_dyns": mean,
             "losses_per_iteration": sums.counts.sum(axis=0),
-            "top_curves": _curves_at(head, iterations, losses, alpha, run),
+            "top_curves": _curves_at(head, iterations, losses, alpha, run.store),
         }
         labelled, stored = self.source.columns.label is not None, self.source.stored_bytes
         if labelled:
@@ -96,10 +96,10 @@ class TableJob(Job[LossDynamics]):
                 "mean_loss_dyns_per_label": sums.mean_per_label(),
             }
         for name, values in arrays.items():
-            self.objects += run.write_array(f"{name}.zarr", values)
-        self.objects += loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
-        self.objects += [part.written for part in state.parts]
-        self.objects += [stored for part in candidates for stored in part.objects]
+            run.write_array(f"{name}.zarr", values)
+        loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
+        run.record(part.written for part in state.parts)
+        run.record(written_by(candidates))
         self._timed("write")
         return {
             "class_names": list(self.class_names) if self.class_names is not None else None,
@@ -116,7 +116,7 @@ class TableJob(Job[LossDynamics]):
             "loss_parts": list(losses),
         }
 
-    def _write_candidates(self, selection: table_passes.LossSelection) -> list[CandidatePart]:
+    def _write_candidates(self, selection: table_passes.LossSelection) -> list[TablePart]:
         """Sort and write the parts of the ranking."""
         selection.run.make_folder(loss_tables.FOLDER)
         tasks = tasks_of(len(selection.losses), EVIDENCE_TASKS)

@@ -188,7 +188,7 @@ def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class CandidatePart(WrittenPart):
+class TablePart(WrittenPart):
     """A part of the ranking; ``head`` says of its first rows in which file and row their losses
     lie.
     """
@@ -203,9 +203,7 @@ class Writer:
     run: RunStore
     class_names: Sequence[str] | None
 
-    def __call__(
-        self, frame: pd.DataFrame, number: int, take: int, first_rank: int
-    ) -> CandidatePart:
+    def __call__(self, frame: pd.DataFrame, number: int, take: int, first_rank: int) -> TablePart:
         """Put a part in order, take its first candidates, number and write them."""
         by = ["metric", *(name for name in TIES if name in frame)]
         ascending = [name != "metric" for name in by]
@@ -214,7 +212,7 @@ class Writer:
         head = tuple(zip(frame["file"][:HEAD].tolist(), frame["row"][:HEAD].tolist(), strict=True))
         ranked = frame.assign(rank=np.arange(first_rank, first_rank + len(frame)))
         written = write_ranking(ranked, number, self.run, self.class_names)
-        return CandidatePart(number, len(ranked), (written,), head)
+        return TablePart(number, len(ranked), (written,), head)
 
 
 def find_examples(

@@ -18,7 +18,7 @@ from noisydask.core.ranking import order_of
 from noisydask.core.statistics import STATISTICS
 from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.runs.class_names import with_label_name
-from noisydask.runs.store import RunStore
+from noisydask.runs.store import NewRun, RunStore
 from noisydask.stores.chunks import StoredObject
 
 logger = logging.getLogger("noisydask")
@@ -44,7 +44,7 @@ FOLDER = "candidates"
 
 
 @dataclass(frozen=True)
-class CandidatePart(WrittenPart):
+class DensePart(WrittenPart):
     """A Parquet part of candidates, and the stored bytes that were read again for it."""
 
     bytes_read: int
@@ -58,9 +58,7 @@ class Writer:
     iterations: Ints
     class_names: Sequence[str] | None
 
-    def __call__(
-        self, frame: pd.DataFrame, number: int, take: int, first_rank: int
-    ) -> CandidatePart:
+    def __call__(self, frame: pd.DataFrame, number: int, take: int, first_rank: int) -> DensePart:
         """Put a part in order, take its first candidates, number and write them.
 
         ``crossed`` is the position of an iteration; ``crossed_at`` is written, the iteration
@@ -74,7 +72,7 @@ class Writer:
             crossed_at=np.where(crossed < 0, -1, self.iterations[crossed]),
         )
         written = write_ranking(ranked, number, self.run, self.class_names)
-        return CandidatePart(number, len(ranked), (written,), int(frame["again"].sum()))
+        return DensePart(number, len(ranked), (written,), int(frame["again"].sum()))
 
 
 def write_ranking(
@@ -98,18 +96,16 @@ def first_ids(run: RunStore, top: int) -> list[Any]:
     return ids
 
 
-def write_picture(
-    run: RunStore, iterations: Ints, mean: Floats, curves: Floats
-) -> list[StoredObject]:
+def write_picture(run: NewRun, iterations: Ints, mean: Floats, curves: Floats) -> None:
     """Draw the curves of the first candidates, where matplotlib is there to do so."""
     if not len(curves) or find_spec("matplotlib") is None:
-        return []
+        return
     from noisydask.dynamics.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
 
-    buffer, ids = io.BytesIO(), first_ids(run, len(curves))
+    buffer, ids = io.BytesIO(), first_ids(run.store, len(curves))
     try:
         save_curves_png(buffer, iterations, mean, curves, ids)
     except OSError as error:  # matplotlib wants a folder of its own
         logger.warning("curves.png is left out, as matplotlib cannot be used (%s)", error)
-        return []
-    return [run.write("curves.png", buffer.getvalue())]
+        return
+    run.write("curves.png", buffer.getvalue())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noisydask.errors import JobError
+from noisydask.stores.arrays import DaskRows
 from noisydask.stores.rows import Rows
 from noisydask.stores.urls import shown
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import KilledWorker
 
 
-def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | None) -> JobError:
+def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | DaskRows) -> JobError:
     """The error that names where workers died.
 
     Parameters
@@ -22,15 +23,15 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Non
     rows : (int, int), optional
         First row and the one after the last of the block at which it was: of the task's blocks, the
         first that is not complete; where all are, or the task reads none, nothing.
-    source : Rows, optional
-        What was read, where it lies in a store.
+    source : Rows or DaskRows
+        What was read.
     """
     deaths = f"{error.allowed_failures + 1} workers died, one after the other"
     if rows is None:
         return JobError(f"the cluster failed: {deaths}, at one task of the scan; run the job again")
     start, stop = rows
     where = f"rows {start:,} to {stop - 1:,}"
-    if source is not None:
+    if isinstance(source, Rows):
         first, *more = (shown(chunk.key) for chunk in source.chunks(start, stop))
         chunks = (
             f"chunks {first} to {more[-1]}" if more else f"chunk {first}" if first else "the file"

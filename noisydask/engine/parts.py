@@ -7,7 +7,7 @@ lowest hashes. So it is the same however rows lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -159,6 +159,12 @@ class WrittenPart:
     number: int
     rows: int
     objects: tuple[StoredObject, ...]
+
+
+def written_by(parts: Iterable[WrittenPart]) -> Iterator[StoredObject]:
+    """Iterate over what was written of parts."""
+    for part in parts:
+        yield from part.objects
 
 
 def part_name(folder: str, number: int) -> str:

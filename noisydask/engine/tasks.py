@@ -20,9 +20,9 @@ else:
 SCAN_TASKS, EVIDENCE_TASKS = 32, 2
 
 
-def tasks_of(num_blocks: int, per_slot: int, alone: bool = False) -> tuple[int, ...]:
-    """How many blocks each task takes; one, where it is handed a block of a Dask graph."""
-    return (1,) * num_blocks if alone else plan_tasks(num_blocks, graph.slots(), per_slot)
+def tasks_of(num_blocks: int, per_slot: int) -> tuple[int, ...]:
+    """Return how many blocks each task takes, of so many tasks for each thread of the cluster."""
+    return plan_tasks(num_blocks, graph.slots(), per_slot)
 
 
 def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:

@@ -13,10 +13,11 @@ import numpy as np
 from noisydask.checkpoint.checkpoint import Checkpoint, Contents, of_block, open_checkpoint
 from noisydask.checkpoint.receipts import Payload, Receipt, Why
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.evidence import EVIDENCE_VERSION, column_dtypes
+from noisydask.core.evidence import column_dtypes
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.problems import Problems
 from noisydask.core.thresholds import ClassTotals
+from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.locations import Location
 
@@ -81,7 +82,7 @@ class BlockPayload(Payload):
         return Problems(np.array(self.problem_counts, np.int64), self.first_problems)
 
 
-Evidence = Checkpoint[BlockPayload]
+EvidenceCheckpoint = Checkpoint[BlockPayload]
 _CONTENTS = Contents(Receipt[BlockPayload], EVIDENCE_VERSION, (OPEN_ROWS,))
 
 
@@ -110,14 +111,14 @@ def refusal(
     return None if set(columns) <= set(receipt.checksums) else Why.COLUMNS
 
 
-def keep_rows(evidence: Evidence, stored: StoredBlock, rows: KeptRows) -> None:
+def keep_rows(evidence: EvidenceCheckpoint, stored: StoredBlock, rows: KeptRows) -> None:
     """Keep rows of a block for the next run, where its source is known."""
     if stored.source is not None:
         evidence.keep(of_block(OPEN_ROWS, stored.number), stored.source, rows.to_bytes())
 
 
 def kept_rows(
-    evidence: Evidence, stored: StoredBlock, num_classes: int, dtype: np.dtype[Any]
+    evidence: EvidenceCheckpoint, stored: StoredBlock, num_classes: int, dtype: np.dtype[Any]
 ) -> KeptRows | None:
     """Read the rows kept of a block, if there are any of what its evidence was made from."""
     if stored.source is None:
@@ -133,7 +134,7 @@ def open_evidence(
     dtype: np.dtype[Any],
     columns: Iterable[str],
     fresh: bool,
-) -> tuple[Evidence, str | None]:
+) -> tuple[EvidenceCheckpoint, str | None]:
     """Make room for the evidence of all rows, and keep what is there if it is of this kind.
 
     Parameters

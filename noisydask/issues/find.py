@@ -10,7 +10,7 @@ from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import GateError
-from noisydask.issues.inputs import Inputs
+from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
@@ -139,7 +139,7 @@ def find_label_issues(
     given = locals()
     settings, publish = IssueSettings.of(given), GateSettings.of(given)
     options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
-    inputs = Inputs.open(labels, pred_probs, ids, class_names, options)
+    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(

@@ -15,7 +15,7 @@ from noisydask.stores.conversion import is_unicode
 
 
 @dataclass(frozen=True)
-class Inputs:
+class IssueInputs:
     """What a job reads."""
 
     labels: Rows | DaskRows
@@ -69,7 +69,7 @@ class Inputs:
         ids: Any,
         class_names: Sequence[str] | None,
         storage_options: Mapping[str, Mapping[str, Any]],
-    ) -> Inputs:
+    ) -> IssueInputs:
         """Open all inputs."""
         for name, source in (("labels", labels), ("pred_probs", pred_probs)):
             if source is None:

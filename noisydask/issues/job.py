@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
@@ -19,13 +16,11 @@ from noisydask.core.problems import FROM_ONE
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
-from noisydask.engine.deaths import deadly
+from noisydask.engine.inputs import plan_pass
 from noisydask.engine.ordering import find_parts, write_parts
-from noisydask.engine.parts import WrittenPart, part_name
-from noisydask.engine.progress import listening
+from noisydask.engine.parts import WrittenPart, part_name, written_by
 from noisydask.engine.tasks import (
     EVIDENCE_TASKS,
-    SCAN_TASKS,
     check_memory,
     run_over_all,
     tasks_of,
@@ -34,15 +29,16 @@ from noisydask.errors import InputError
 from noisydask.issues import passes, ranked, scanning, tables
 from noisydask.issues.blocks import LabeledSource, block_sources, describe
 from noisydask.issues.evidence import StoredBlock, open_evidence
-from noisydask.issues.inputs import Inputs
+from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.results import LabelIssues
+from noisydask.issues.scan import Scan
 from noisydask.lazily import Lazy
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
-from noisydask.runs.store import Output, RunStore
+from noisydask.runs.store import NewRun, Output, RunStore
 from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages, kept_ids
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
@@ -62,17 +58,15 @@ class IssueJob(Job[LabelIssues]):
     """
 
     name, evidence = "issues", "evidence"
-    inputs: Inputs
+    inputs: IssueInputs
     settings: IssueSettings
     absent: float = NEVER
     joint: bool = True
     keep: bool = True
-    scanned: Counter[str] = field(default_factory=Counter)
     stored: list[StoredBlock] = field(default_factory=list)
-    bytes_read: int = 0
     rebuilt: str | None = None
     ids: Rows | None = None
-    data: passes.Dataset | None = None
+    data: passes.IssueData | None = None
 
     @property
     def size(self) -> int:
@@ -127,8 +121,9 @@ class IssueJob(Job[LabelIssues]):
             self.reporter.warning(text)
         run = publication.run
         data, sources = self._plan(publication.output)
+        scan = Scan(data, self._read_inputs, sources, self.reporter)
         self._timed("start")
-        scanned = self._scan(data, sources)
+        scanned = scan.all()
         self._check(scanned, data)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
@@ -136,8 +131,9 @@ class IssueJob(Job[LabelIssues]):
         scoring = passes.Scoring(
             thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays
         )
-        counted, again = self._count(data, scoring, scanned.stored, sources)
+        counted, again = self._count(scan, scoring, scanned.stored)
         total = num_issues(counted.counts, scanned.totals.counts, self.settings.estimation_method)
+        run.record(counted.objects)
         self._timed("count")
         self.reporter.phase(f"ranking {total:,} candidates")
         self.ids = self._keep_ids(data.grid, run)
@@ -159,17 +155,22 @@ class IssueJob(Job[LabelIssues]):
         if doubt is not None:
             self.reporter.warning(doubt)
         self._timed("write")
-        bytes_read = {"pred_probs": self.bytes_read, "pred_probs_again": counted.bytes_read}
+        bytes_read = {"pred_probs": scan.bytes_read, "pred_probs_again": counted.bytes_read}
         names = self.inputs.class_names
         return {
-            "blocks": blocks_told(self.scanned, counts["blocks"], self.rebuilt),
+            "blocks": blocks_told(scan.why, counts["blocks"], self.rebuilt),
             "class_names": list(names) if names is not None else None,
             "counts": counts,
             "bytes_read": bytes_read,
             "parts": [part_name(ranked.FOLDER, part.number) for part in parts],
         }
 
-    def _plan(self, output: Output) -> tuple[passes.Dataset, list[LabeledSource]]:
+    @property
+    def _read_inputs(self) -> dict[str, Rows | DaskRows]:
+        """Inputs of the scan."""
+        return {"labels": self.inputs.labels, "pred_probs": self.inputs.pred_probs}
+
+    def _plan(self, output: Output) -> tuple[passes.IssueData, list[LabeledSource]]:
         probs = self.inputs.pred_probs
         grid, num_classes = self._grid(), probs.shape[1]
         check_memory(grid.block_bytes)
@@ -185,97 +186,19 @@ class IssueJob(Job[LabelIssues]):
         )
         if self.rebuilt:
             self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")
-        labels = self.inputs.labels
-        data = passes.Dataset(
+        data = passes.IssueData(
             grid,
             num_classes,
             probs.dtype,
             columns,
             evidence,
-            pred_probs=None if isinstance(probs, DaskRows) else probs,
-            labels=None if isinstance(labels, DaskRows) else labels,
             skip_unreadable=skip,
         )
         self.data = data
         receipts = set() if fresh else evidence.receipts()
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
-    def _scan(self, data: passes.Dataset, sources: Sequence[LabeledSource]) -> scanning.ScanState:
-        """Look at the receipts that there are, and read the blocks for which none stands."""
-        states, known = [], [source for source in sources if source.receipt]
-        if known:
-            states.append(
-                self._look(data, known, [source for source in sources if not source.receipt])
-            )
-            done = {stored.number for stored in states[0].stored}
-            sources = [source for source in sources if source.number not in done]
-        if sources:
-            states.append(self._read(data, sources))
-        state: scanning.ScanState = reduce(add, states)
-        self.scanned += state.why
-        self.bytes_read += state.bytes_read
-        return state
-
-    def _look(
-        self, data: passes.Dataset, known: Sequence[LabeledSource], new: Sequence[LabeledSource]
-    ) -> scanning.ScanState:
-        """Look at receipts. A task that finds one that does not stand reads that block at once, and
-        so are few new ones.
-        """
-        self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
-        arrays = self._given(data, known, self.inputs.labels)
-        alone = any(array is not None for array in arrays)
-        tasks = tasks_of(len(known), EVIDENCE_TASKS, alone)
-        if not alone and len(new) <= len(tasks):
-            tasks, known = tasks_of(len(known) + len(new), EVIDENCE_TASKS), [*known, *new]
-        if not alone:  # what was appended, and what changed at once, lies side by side: deal it out
-            known = [source for task in range(len(tasks)) for source in known[task :: len(tasks)]]
-        task = partial(scanning.check, data=data, at_once=not alone)
-        return self._over_sources("check", task, data, graph.block_numbers(known, tasks), arrays)
-
-    def _read(self, data: passes.Dataset, sources: Sequence[LabeledSource]) -> scanning.ScanState:
-        arrays = self._given(data, sources, self.inputs.pred_probs, self.inputs.labels)
-        tasks = tasks_of(len(sources), SCAN_TASKS, any(array is not None for array in arrays))
-        rows = sum(
-            stop - start for start, stop in (data.grid.bounds(source.number) for source in sources)
-        )
-        size = rows * data.num_classes * data.dtype.itemsize
-        self.reporter.phase(
-            f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks"
-        )
-        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
-            task = partial(scanning.scan, data=replace(data, notify=notify))
-            return self._over_sources(
-                "scan", task, data, graph.block_numbers(sources, tasks), arrays
-            )
-
-    def _over_sources(
-        self, name: str, task: Any, data: passes.Dataset, numbers: Any, arrays: list[Any]
-    ) -> Any:
-        """A pass that may read; where it kills its workers, the block is named."""
-        try:
-            return graph.run_pass(name, task, numbers, *arrays)
-        except scheduler.KilledWorker as error:
-            sources = graph.task_of(error, numbers)
-            open_blocks = (source for source in sources if not data.evidence.stands(source))
-            bounds = next((data.grid.bounds(source.number) for source in open_blocks), None)
-            raise deadly(error, bounds, data.pred_probs) from error
-
-    def _given(
-        self, data: passes.Dataset, sources: Sequence[LabeledSource], *inputs: Rows | DaskRows
-    ) -> list[Any]:
-        """Blocks of the inputs that lie in memory or in a Dask graph, which are handed to the
-        tasks.
-        """
-        some = (
-            [source.number for source in sources] if len(sources) < data.grid.num_blocks else None
-        )
-        return [
-            graph.block_rows(rows.array, data.grid, some) if isinstance(rows, DaskRows) else None
-            for rows in inputs
-        ]
-
-    def _check(self, scanned: scanning.ScanState, data: passes.Dataset) -> None:
+    def _check(self, scanned: scanning.ScanState, data: passes.IssueData) -> None:
         problems, class_counts = scanned.problems, scanned.totals.counts
         invalid, rows = problems.total - problems.unreadable, data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
@@ -284,85 +207,70 @@ class IssueJob(Job[LabelIssues]):
         if problems.from_one(class_counts):
             self.reporter.warning(FROM_ONE)
 
-    def _row_arrays(self, run: RunStore, data: passes.Dataset) -> tuple[ChunkedArray, ChunkedArray]:
+    def _row_arrays(self, run: NewRun, data: passes.IssueData) -> tuple[ChunkedArray, ChunkedArray]:
         """Scores and given labels of all examples: the labels let a later run tell what was
         corrected.
         """
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
-        scores = run.array("label_quality.zarr", (data.grid.rows,), data.grid.block_rows, dtype)
         given_dtype = data.evidence.columns["given"].dtype
-        given = run.array("given_labels.zarr", (data.grid.rows,), data.grid.block_rows, given_dtype)
-        self.objects += [scores.create(), given.create()]
-        return scores, given
+        shape, block_rows = (data.grid.rows,), data.grid.block_rows
+        scores = run.create_array("label_quality.zarr", shape, block_rows, dtype)
+        return scores, run.create_array("given_labels.zarr", shape, block_rows, given_dtype)
 
     def _count(
-        self,
-        data: passes.Dataset,
-        scoring: passes.Scoring,
-        scanned: Iterable[StoredBlock],
-        sources: Sequence[LabeledSource],
+        self, scan: Scan, scoring: passes.Scoring, scanned: Iterable[StoredBlock]
     ) -> tuple[passes.CountState, tuple[int, ...]]:
         """Count all blocks; read again those with rows that neither the evidence nor what was kept
         of them decides.
         """
         self.reporter.phase("counting from the evidence")
-        task, blocks = (
-            partial(passes.count, data=data, scoring=scoring),
-            {stored.number: stored for stored in scanned},
-        )
+        data, blocks = scan.data, {stored.number: stored for stored in scanned}
+        task = partial(passes.count, data=data, scoring=scoring)
         self.stored = [blocks[number] for number in sorted(blocks)]
         state = run_over_all("count", task, self.stored)
         if damaged := sorted(state.damaged):
             # Their receipts vouch for their class totals, not for what has become of their evidence
             # since.
-            anew = self._scan(
-                data, [replace(sources[block], receipt=False, why=Why.DAMAGED) for block in damaged]
-            ).stored
+            anew = scan.again(damaged).stored
             more = run_over_all("count", task, anew)
             if more.damaged:
                 raise passes.evidence_changed(more.damaged[0], data)
             blocks |= {stored.number: stored for stored in anew}
-            self.stored, state = [blocks[number] for number in sorted(blocks)], state + more
+            self.stored = [blocks[number] for number in sorted(blocks)]
+            state += more
         again = tuple(sorted(state.unresolved))
         if again:
             self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
-            probs = self.inputs.pred_probs
-            array = (
-                graph.block_rows(probs.array, data.grid, again)
-                if isinstance(probs, DaskRows)
-                else None
-            )
-            numbers = graph.block_numbers([blocks[number] for number in again], (1,) * len(again))
-            task = partial(passes.resolve, data=data, scoring=scoring)
-            state += graph.run_pass("resolve", task, numbers, array)
-        self.objects += state.objects
+            probs = {"pred_probs": self.inputs.pred_probs}
+            planned = plan_pass(probs, data.grid, [blocks[number] for number in again], None)
+            state += planned.run("resolve", partial(passes.resolve, data=data, scoring=scoring))
         return state, again
 
-    def _keep_ids(self, grid: BlockGrid, run: RunStore) -> Rows | None:
+    def _keep_ids(self, grid: BlockGrid, run: NewRun) -> Rows | None:
         """Return ids as rows of a store: those in memory or in a Dask graph go into the run, block
         by block, for those who look up an example later.
         """
         ids = self.inputs.ids
         if not isinstance(ids, DaskRows):
             return ids
-        run.make_folder(IDS)
-        blocks = graph.block_numbers(range(grid.num_blocks), (1,) * grid.num_blocks)
-        task = partial(ranked.write_ids, run=run, folder=IDS)
-        self.objects += graph.run_pass("ids", task, blocks, graph.block_rows(ids.array, grid))
-        return kept_ids(run.place)
+        run.store.make_folder(IDS)
+        planned = plan_pass({"ids": ids}, grid, range(grid.num_blocks), None)
+        task = partial(ranked.write_ids, run=run.store, folder=IDS, grid=grid)
+        run.record(planned.run("ids", task))
+        return kept_ids(run.store.place)
 
     def _write_ranking(
         self,
-        data: passes.Dataset,
+        data: passes.IssueData,
         scores: ChunkedArray,
         histogram: Any,
         total: int,
-        run: RunStore,
+        run: NewRun,
     ) -> list[WrittenPart]:
         """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
         parts = find_parts(ranked.RankedRows(scores, data, self.stored), total, histogram)
-        run.make_folder(ranked.FOLDER)
+        run.store.make_folder(ranked.FOLDER)
         selection = ranked.Selection(parts, scores, self.ids)
         numbers = graph.block_numbers(self.stored, tasks_of(data.grid.num_blocks, EVIDENCE_TASKS))
         task = partial(ranked.select, data=data, selection=selection)
@@ -373,32 +281,32 @@ class IssueJob(Job[LabelIssues]):
         if len(parts) > 1:
             count = partial(ranked.kept, data=data, selection=selection)
             kept = run_over_all("kept", count, self.stored).tolist()
-        write = ranked.Writer(run, self.inputs.class_names, only=kept is None)
+        write = ranked.Writer(run.store, self.inputs.class_names, only=kept is None)
         written = write_parts(frames, meta, parts, write, kept)
-        self.objects += [stored for part in written for stored in part.objects]
+        run.record(written_by(written))
         if kept is not None:
             self._write_indices(written, run)
         return written
 
-    def _write_indices(self, parts: Sequence[WrittenPart], run: RunStore) -> None:
+    def _write_indices(self, parts: Sequence[WrittenPart], run: NewRun) -> None:
         """Write the positions alone, chunk by chunk."""
         rows = sum(part.rows for part in parts)
-        indices = ranked.index_array(run, rows)
-        self.objects.append(indices.create())
+        indices = ranked.index_array(run.store, rows)
+        run.record([indices.create()])
         chunks = range(-(-rows // ranked.INDEX_CHUNK))
         if not chunks:  # all candidates agree with their prediction
             return
-        task = partial(ranked.write_indices, parts=tuple(parts), run=run, indices=indices)
+        task = partial(ranked.write_indices, parts=tuple(parts), run=run.store, indices=indices)
         numbers = graph.block_numbers(chunks, (1,) * len(chunks))
-        self.objects += graph.run_pass("indices", task, numbers)
+        run.record(graph.run_pass("indices", task, numbers))
 
     def _write_small(
         self,
-        run: RunStore,
+        run: NewRun,
         scanned: scanning.ScanState,
         thresholds: Any,
         counted: passes.CountState,
-        data: passes.Dataset,
+        data: passes.IssueData,
     ) -> None:
         """Write what has the size of the classes."""
         totals = scanned.totals
@@ -407,31 +315,23 @@ class IssueJob(Job[LabelIssues]):
             if self.absent == LOWER_BOUND
             else np.where(totals.counts > 0, thresholds, np.nan)
         )
-        self.objects += run.write_array("thresholds.zarr", shown)
-        self.objects += run.write_array("class_counts.zarr", totals.counts)
+        run.write_array("thresholds.zarr", shown)
+        run.write_array("class_counts.zarr", totals.counts)
         if self.joint:
-            self.objects += tables.write_joint(run, counted.counts.joint, data.num_classes)
+            tables.write_joint(run, counted.counts.joint, data.num_classes)
 
-    def _write_refused(self, run: RunStore, data: passes.Dataset) -> None:
+    def _write_refused(self, run: NewRun, data: passes.IssueData) -> None:
         """Write the positions of refused rows, chunk by chunk."""
         blocks = [stored for stored in self.stored if stored.refused]
-        tasks, counts = (
-            tasks_of(len(blocks), EVIDENCE_TASKS),
-            np.array([stored.refused for stored in blocks], np.int64),
-        )
-        array = run.array(
-            "invalid_indices.zarr", (int(counts.sum()),), ranked.INDEX_CHUNK, np.int64
-        )
-        self.objects.append(array.create())
+        counts = np.array([stored.refused for stored in blocks], np.int64)
+        shape = (int(counts.sum()),)
+        array = run.create_array("invalid_indices.zarr", shape, ranked.INDEX_CHUNK, np.int64)
         if not blocks:
             return
-        numbers, sizes = (
-            graph.block_numbers(blocks, tasks),
-            np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist(),
-        )
-        task = partial(passes.refused, data=data)
+        tasks = tasks_of(len(blocks), EVIDENCE_TASKS)
+        sizes = np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
+        task, numbers = partial(passes.refused, data=data), graph.block_numbers(blocks, tasks)
         rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
         chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
-        self.objects += graph.run_pass(
-            "invalid", partial(tables.write_rows, array=array), chunks, rows
-        )
+        write = partial(tables.write_rows, array=array)
+        run.record(graph.run_pass("invalid", write, chunks, rows))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,32 +27,25 @@ from noisydask.core.confident import (
 from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
+from noisydask.engine.inputs import TaskRows
 from noisydask.errors import JobError
-from noisydask.issues.evidence import Evidence, StoredBlock, keep_rows, kept_rows
+from noisydask.issues.evidence import EvidenceCheckpoint, StoredBlock, keep_rows, kept_rows
 from noisydask.stores.chunks import ChunkedArray, StoredObject
-from noisydask.stores.rows import Rows, read_rows
 
 Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What the passes read: rows in stores, or nothing where tasks are handed blocks."""
+class IssueData:
+    """What the passes know of the data, and where they keep its evidence."""
 
     grid: BlockGrid
     num_classes: int
     dtype: np.dtype[Any]
     columns: tuple[str, ...]
-    evidence: Evidence
-    pred_probs: Rows | None = None
-    labels: Rows | None = None
+    evidence: EvidenceCheckpoint
     skip_unreadable: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
-
-
-def rows_of(data: Dataset) -> Rows:
-    """The probabilities, where tasks read them."""
-    return cast(Rows, data.pred_probs)
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class CountState:
         )
 
 
-def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> CountState:
+def count(blocks: Sequence[StoredBlock], data: IssueData, scoring: Scoring) -> CountState:
     """Count and score from the evidence, and rows kept beside it; a block that they cannot decide
     is named, to be completed.
 
@@ -108,7 +101,7 @@ def count(blocks: Sequence[StoredBlock], data: Dataset, scoring: Scoring) -> Cou
 
 
 def _count_block(
-    stored: StoredBlock, data: Dataset, scoring: Scoring, joint: Ints | None
+    stored: StoredBlock, data: IssueData, scoring: Scoring, joint: Ints | None
 ) -> CountState:
     block, columns = (
         stored.number,
@@ -130,40 +123,38 @@ def _count_block(
 
 
 def resolve(
-    blocks: Sequence[StoredBlock], pred_probs: Array | None, data: Dataset, scoring: Scoring
+    blocks: Sequence[StoredBlock], inputs: Mapping[str, TaskRows], data: IssueData, scoring: Scoring
 ) -> CountState:
-    """What :func:`count` left open of the blocks that it named, from their rows, of which some are
-    kept for the next run.
+    """Return what :func:`count` left open of the blocks that it named, from their rows, of which
+    some are kept for the next run.
     """
-    return reduce(add, (_resolve_block(block, pred_probs, data, scoring) for block in blocks))
+    probs = inputs["pred_probs"]
+    return reduce(add, (_resolve_block(block, probs, data, scoring) for block in blocks))
 
 
 def _resolve_block(
-    stored: StoredBlock, pred_probs: Array | None, data: Dataset, scoring: Scoring
+    stored: StoredBlock, probs: TaskRows, data: IssueData, scoring: Scoring
 ) -> CountState:
-    block, columns = stored.number, evidence_of(stored, data.columns, data)
-    unread: tuple[tuple[int, int], ...] = ()
-    if pred_probs is None:
-        start, stop = data.grid.bounds(block)
-        pred_probs, unread = read_rows(rows_of(data), start, stop, data.skip_unreadable)
-        for low, high in unread:
-            if (
-                columns["given"][low - start : high - start] != data.num_classes
-            ).any():  # the scan could read them
-                pred_probs[low - start : high - start] = rows_of(data).read(low, high)
-    rows = cast(npt.NDArray[np.floating], pred_probs)
+    columns, (start, stop) = (
+        evidence_of(stored, data.columns, data),
+        data.grid.bounds(stored.number),
+    )
+    rows, unread = probs.read_or_skip(start, stop, data.skip_unreadable)
+    for low, high in unread:
+        given = columns["given"][low - start : high - start]
+        if (given != data.num_classes).any():  # the scan could read them
+            rows[low - start : high - start] = probs.read(low, high)
     counts = IssueCounts.zero(data.num_classes)
     if scoring.joint:
         _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
-        counts = replace(
-            counts, joint=resolve_joint(open_rows, columns["given"], scoring.thresholds, rows)
-        )
+        joint = resolve_joint(open_rows, columns["given"], scoring.thresholds, rows)
+        counts = replace(counts, joint=joint)
         if not unread:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
             keep_rows(data.evidence, stored, KeptRows.of(near, rows))
     scores, _ = _scores(columns, scoring, rows)
-    again = data.pred_probs.take_bytes_read() if data.pred_probs is not None else 0
-    return replace(_scored(block, counts, scores, columns, scoring), bytes_read=again)
+    state = _scored(stored.number, counts, scores, columns, scoring)
+    return replace(state, bytes_read=probs.take_bytes_read())
 
 
 def _scores(
@@ -192,7 +183,7 @@ def _scored(
     return CountState(counts, keys, objects=written, agreeing=agreeing)
 
 
-def evidence_of(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dict[str, Array]:
+def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> dict[str, Array]:
     """Columns of a block that was whole a moment ago."""
     found = data.evidence.read_checked(stored.number, names, stored.checksums)
     if found is None:
@@ -200,7 +191,7 @@ def evidence_of(stored: StoredBlock, names: Iterable[str], data: Dataset) -> dic
     return found
 
 
-def evidence_changed(block: int, data: Dataset) -> JobError:
+def evidence_changed(block: int, data: IssueData) -> JobError:
     """The error for evidence that was whole a moment ago: a driver that slept through its lease may
     have written on.
     """
@@ -211,7 +202,7 @@ def evidence_changed(block: int, data: Dataset) -> JobError:
     )
 
 
-def refused(blocks: Sequence[StoredBlock], data: Dataset) -> Ints:
+def refused(blocks: Sequence[StoredBlock], data: IssueData) -> Ints:
     """Positions of rows that the scan refused, ascending."""
     found = []
     for stored in blocks:

@@ -15,11 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
+from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
 from noisydask.issues.evidence import StoredBlock
-from noisydask.issues.passes import Dataset, evidence_of
+from noisydask.issues.passes import IssueData, evidence_of
 from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
 from noisydask.stores.chunks import ChunkedArray, StoredObject
@@ -43,7 +45,7 @@ class RankedRows(ScoredRows):
     then by position.
     """
 
-    data: Dataset
+    data: IssueData
     stored: Sequence[StoredBlock] = field(repr=False)
 
     def last(self, block: int) -> npt.NDArray[np.void]:
@@ -69,13 +71,13 @@ class Selection:
     ids: Rows | None = None
 
 
-def select(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> pd.DataFrame:
+def select(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> pd.DataFrame:
     """The examples of the ranking's parts as a table, in the order of the ranking."""
     frame = stacked([_select_block(block, data, selection) for block in blocks])
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
 
-def _select_block(stored: StoredBlock, data: Dataset, selection: Selection) -> pd.DataFrame:
+def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) -> pd.DataFrame:
     block = stored.number
     start, stop = data.grid.bounds(block)
     scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
@@ -132,7 +134,7 @@ def candidates(
     )
 
 
-def kept(blocks: Sequence[StoredBlock], data: Dataset, selection: Selection) -> Ints:
+def kept(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> Ints:
     """How many examples of each part stay: tells at which rank the next part begins."""
     total = np.zeros(len(selection.parts), np.int64)
     for block in blocks:
@@ -204,11 +206,18 @@ def write_indices(
 
 
 def write_ids(
-    blocks: Sequence[int], ids: Array, run: RunStore, folder: str
+    blocks: Sequence[int],
+    inputs: Mapping[str, TaskRows],
+    run: RunStore,
+    folder: str,
+    grid: BlockGrid,
 ) -> tuple[StoredObject, ...]:
-    """Write the ids of the one block that these are."""
-    table = pa.table({"id": pa.array(ids)})
-    return tuple(run.write_table(part_name(folder, block), table) for block in blocks)
+    """Write the ids of blocks, a file to each."""
+    written = []
+    for block in blocks:
+        ids = inputs["ids"].read(*grid.bounds(block))
+        written.append(run.write_table(part_name(folder, block), pa.table({"id": pa.array(ids)})))
+    return tuple(written)
 
 
 def empty_candidates(

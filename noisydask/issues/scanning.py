@@ -5,7 +5,7 @@ for the block.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -15,23 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import Receipt, Why
-from noisydask.core.evidence import MAX_ROWS, Evidence, scan_rows
+from noisydask.core.evidence import Evidence, scan_rows
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
+from noisydask.engine.inputs import TaskRows
 from noisydask.errors import JobError
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.evidence import BlockPayload, StoredBlock, refusal
-from noisydask.issues.passes import Dataset, rows_of
+from noisydask.issues.passes import IssueData
 from noisydask.stores.fingerprints import digest, of_labels
-from noisydask.stores.rows import Rows, read_rows
+from noisydask.stores.rows import Rows, reads
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.integer]
-
-#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next
-#: read.
-READ_BYTES = 32 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -57,21 +54,22 @@ class ScanState:
 
 
 def check(
-    blocks: Sequence[LabeledSource], labels: Array | None, data: Dataset, at_once: bool = False
+    blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
     """What the receipts of blocks tell, where they stand. Cheap, so that a task takes many.
 
-    The other blocks are left out; with ``at_once`` the first of them is read here: often it is the
-    only one.
+    The other blocks are left out; where ``pred_probs`` are among the inputs, the first of them is
+    read here: often it is the only one.
     """
+    at_once = "pred_probs" in inputs
     none = Problems.of(np.zeros(0, np.uint8), 0)
     states = [ScanState(ClassTotals.zero(data.num_classes), none, 0, Counter())]
     for source in blocks:
-        known = _Known.of(source, labels, data)
+        known = _Known.of(source, inputs, data)
         if known.receipt is not None and known.refusal is None:
             states.append(_reused(source.number, known.receipt, known.labels, data))
         elif at_once:
-            states.append(_scan_source(source, None, known, data))
+            states.append(_scan_source(source, inputs, known, data))
             at_once = False
     return reduce(add, states)
 
@@ -89,16 +87,14 @@ class _Known:
     refusal: Why | None
 
     @classmethod
-    def of(cls, source: LabeledSource, labels: Array | None, data: Dataset) -> _Known:
+    def of(cls, source: LabeledSource, inputs: Mapping[str, TaskRows], data: IssueData) -> _Known:
         start, stop = data.grid.bounds(source.number)
-        unread = source.missing
-        if labels is None:
-            labels, more = read_rows(cast(Rows, data.labels), start, stop, data.skip_unreadable)
-            unread += more
+        labels, unread = inputs["labels"].read_or_skip(start, stop, data.skip_unreadable)
+        unread = source.missing + unread
         content = of_labels(labels) if source.fingerprint is not None else ""
         receipt = data.evidence.recall(source.number) if source.receipt else None
         if receipt is not None and receipt.labels != content:
-            unread += lost_labels(source, receipt, data)
+            unread += lost_labels(source, receipt, inputs["labels"], data)
         why: Why | None = source.why
         if receipt is not None and source.fingerprint is not None:
             why = refusal(receipt, source.fingerprint, content, stop - start, data.columns)
@@ -107,31 +103,27 @@ class _Known:
 
 
 def scan(
-    blocks: Sequence[LabeledSource], pred_probs: Array | None, labels: Array | None, data: Dataset
+    blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
-    """Read each block once, keep its evidence; arrays are handed in only for a single block of a
-    Dask graph.
-    """
-    return reduce(
-        add,
-        (_scan_source(block, pred_probs, _Known.of(block, labels, data), data) for block in blocks),
-    )
+    """Read each block once, keep its evidence."""
+    known = ((block, _Known.of(block, inputs, data)) for block in blocks)
+    return reduce(add, (_scan_source(block, inputs, each, data) for block, each in known))
 
 
 def _scan_source(
-    source: LabeledSource, pred_probs: Array | None, known: _Known, data: Dataset
+    source: LabeledSource, inputs: Mapping[str, TaskRows], known: _Known, data: IssueData
 ) -> ScanState:
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
-    state, checksums = _scan_block(source, pred_probs, known.labels, known.unread, data)
+    state, checksums = _scan_block(source, inputs["pred_probs"], known, data)
     fingerprint = source.fingerprint if not state.problems.unreadable else None
     if fingerprint is not None:
         if (
             why == Why.COLUMNS and known.receipt is not None
         ):  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
-        layout = _layout(data.labels)
+        layout = _layout(inputs["labels"])
         receipt = Receipt[BlockPayload](
             source=fingerprint,
             labels=known.content,
@@ -149,7 +141,9 @@ def _scan_source(
     return replace(state, why=Counter([why]), stored=(stored,))
 
 
-def _reused(block: int, receipt: Receipt[BlockPayload], labels: Array, data: Dataset) -> ScanState:
+def _reused(
+    block: int, receipt: Receipt[BlockPayload], labels: Array, data: IssueData
+) -> ScanState:
     problems = receipt.payload.problems.among(cast(Ints, labels))
     kept = StoredBlock(
         block,
@@ -161,7 +155,7 @@ def _reused(block: int, receipt: Receipt[BlockPayload], labels: Array, data: Dat
 
 
 def lost_labels(
-    source: LabeledSource, old: Receipt[BlockPayload], data: Dataset
+    source: LabeledSource, old: Receipt[BlockPayload], labels: TaskRows, data: IssueData
 ) -> tuple[tuple[int, int], ...]:
     """Rows whose labels were stored when the receipt was written, and are no more; an error, unless
     they are left out.
@@ -169,7 +163,7 @@ def lost_labels(
     Labels that were stored in another way then tell nothing: what is not stored now may never have
     been.
     """
-    if old.payload.labels_layout != _layout(data.labels):
+    if old.payload.labels_layout != _layout(labels):
         return ()
     end = data.grid.bounds(source.number)[0] + old.rows
     lost = tuple(
@@ -181,7 +175,7 @@ def lost_labels(
         return lost
     low, high = lost[0]
     raise JobError(
-        f"{cast(Rows, data.labels).url}: the chunk of rows {low:,} to {high - 1:,} was stored "
+        f"{labels.url}: the chunk of rows {low:,} to {high - 1:,} was stored "
         "at the last run and is gone;"
         " if these labels are the fill value now, run once with full=True (--full)"
     )
@@ -191,69 +185,48 @@ def _within(row: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(low <= row < high for low, high in ranges)
 
 
-def _layout(labels: Rows | None) -> str:
+def _layout(labels: TaskRows) -> str:
     """How labels are stored, if they are."""
-    return digest(labels.layout) if labels is not None else ""
+    return digest(labels.layout) if isinstance(labels, Rows) else ""
 
 
 def _scan_block(
-    source: LabeledSource,
-    pred_probs: Array | None,
-    labels: Array,
-    unread: tuple[tuple[int, int], ...],
-    data: Dataset,
+    source: LabeledSource, probs: TaskRows, known: _Known, data: IssueData
 ) -> tuple[ScanState, dict[str, str]]:
-    """The scan of a block, of which some rows are not to be had; and the checksums of its
+    """Scan a block, of which some rows cannot be read; return also the checksums of its
     evidence.
     """
     start, stop = data.grid.bounds(source.number)
-    known_labels = without(labels, unread, start)
-    found = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
-    totals, bytes_read = ClassTotals.zero(data.num_classes), 0
-    if pred_probs is None:
-        cuts = reads(rows_of(data), start, stop)
-        pieces = (
-            (low, high, *read_rows(rows_of(data), low, high, data.skip_unreadable))
-            for low, high in cuts
-        )
-    else:
-        firsts = range(start, stop, MAX_ROWS)
-        pieces = (
-            (low, min(low + MAX_ROWS, stop), pred_probs[low - start : low - start + MAX_ROWS], ())
-            for low in firsts
-        )
-    for low, high, rows, more in pieces:
-        part = scan_rows(
-            rows,
-            known_labels[low - start : high - start],
-            into=found.part(low - start, high - start),
-        )
+    labels, unread = without(known.labels, known.unread, start), known.unread
+    evidence = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
+    totals = ClassTotals.zero(data.num_classes)
+    for low, high in reads(probs, start, stop):
+        rows, more = probs.read_or_skip(low, high, data.skip_unreadable)
+        here = low - start, high - start
+        part = scan_rows(rows, labels[slice(*here)], into=evidence.part(*here))
         totals += ClassTotals.of(part.counts, part.fixed)
         unread += more
     for low, high in unread:
-        found.problems[low - start : high - start] = Problem.UNREADABLE
+        evidence.problems[low - start : high - start] = Problem.UNREADABLE
     for low, high, key in source.partly:
-        _refuse_lost_part(
-            found.problems[low - start : high - start],
-            f"chunk {key}, rows {low:,} to {high - 1:,}",
-            data,
-        )
-    checksums = data.evidence.write(source.number, found.columns)
-    if data.pred_probs is not None:
-        bytes_read = data.pred_probs.take_bytes_read()
+        problems = evidence.problems[low - start : high - start]
+        _refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
+    checksums = data.evidence.write(source.number, evidence.columns)
+    bytes_read = probs.take_bytes_read()
     if data.notify:
-        data.notify(
-            stop - start, bytes_read or (stop - start) * data.num_classes * data.dtype.itemsize
-        )
-    problems = Problems.of(found.problems, start).among(cast(Ints, labels))
-    return ScanState(totals, problems, bytes_read, Counter()), checksums
+        size = (stop - start) * data.num_classes * data.dtype.itemsize
+        data.notify(stop - start, bytes_read or size)
+    refused = Problems.of(evidence.problems, start).among(cast(Ints, known.labels))
+    return ScanState(totals, refused, bytes_read, Counter()), checksums
 
 
-def _refuse_lost_part(problems: npt.NDArray[np.uint8], where: str, data: Dataset) -> None:
+def _refuse_lost_part(
+    problems: npt.NDArray[np.uint8], where: str, probs: TaskRows, data: IssueData
+) -> None:
     """Blame what is wrong with rows on a chunk of them that is not stored, and so was not all 0."""
     if problems.any() and not data.skip_unreadable:
         raise JobError(
-            f"pred_probs at {rows_of(data).url}: {where} cannot be read: it is not stored, and "
+            f"pred_probs at {probs.url}: {where} cannot be read: it is not stored, and "
             "without it"
             f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave "
             "these out"
@@ -270,11 +243,3 @@ def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Arr
     for low, high in unread:
         marked[low - start : high - start] = -1
     return marked
-
-
-def reads(pred_probs: Rows, start: int, stop: int) -> Iterable[tuple[int, int]]:
-    """Ranges of whole chunks in which rows are read."""
-    chunk = pred_probs.chunk_rows
-    fitting = READ_BYTES // (pred_probs.shape[1] * pred_probs.dtype.itemsize)
-    step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
-    return ((low, min(low + step, stop)) for low in range(start, stop, step))

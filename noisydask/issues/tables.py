@@ -10,7 +10,7 @@ import zarr
 from zarr.abc.buffer import Buffer
 
 from noisydask.core.confident import SparseCounts
-from noisydask.runs.store import RunStore
+from noisydask.runs.store import NewRun
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 
 Array = npt.NDArray[np.generic]
@@ -21,7 +21,7 @@ def write_rows(chunks: Sequence[int], rows: Array, array: ChunkedArray) -> tuple
     return tuple(array.write_recorded(chunk, rows) for chunk in chunks)
 
 
-def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[StoredObject]:
+def write_joint(run: NewRun, joint: SparseCounts, num_classes: int) -> None:
     """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab.
 
     Of many classes nearly all of it is 0: it is compressed by Zarr, in memory, and what is left of
@@ -45,8 +45,6 @@ def write_joint(run: RunStore, joint: SparseCounts, num_classes: int) -> list[St
         diagonal = np.arange(stop - start), np.arange(start, stop)
         rows[diagonal] = np.maximum(rows[diagonal], 1)
         array[start:stop] = rows
-    run.make_folder("confident_joint.zarr")
-    return [
+    run.store.make_folder("confident_joint.zarr")
+    for key, content in compressed.items():
         run.write(f"confident_joint.zarr/{key}", content.to_bytes())
-        for key, content in compressed.items()
-    ]

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -27,7 +27,6 @@ from noisydask.runs.options import PublishSettings
 from noisydask.runs.publish import Publication, publishing
 from noisydask.runs.repeats import identity_of, is_same, is_whole, repeated
 from noisydask.runs.store import FinishedRun, Output, RunStore, storage_error
-from noisydask.stores.chunks import StoredObject
 from noisydask.stores.failures import is_full, reason
 from noisydask.stores.fingerprints import Snapshot, check_unchanged, digest
 from noisydask.stores.listing import list_files, version
@@ -55,8 +54,6 @@ class Job(ABC, Generic[Found]):
         Do everything again, though nothing changed since the run before.
     snapshots : dict of str to Snapshot
         The inputs that lie in stores as they were listed before anything was read, by name.
-    objects : list of StoredObject
-        What was written so far.
     timings : dict
         Seconds of each phase that is over.
     """
@@ -67,7 +64,6 @@ class Job(ABC, Generic[Found]):
     publish: PublishSettings = field(default_factory=PublishSettings)
     full: bool = False
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    objects: list[StoredObject] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
     _begun: bool = False
@@ -103,13 +99,13 @@ class Job(ABC, Generic[Found]):
             self.reporter = publication.reporter
             self._refuse_other_jobs(publication)
             self._list_inputs()
-            run, head = publication.run, self._head(publication.run, started)
+            run = publication.run.store
+            head = self._head(run, started)
             results = self._repeat(publication, head)
             if results is None:
                 self.begin(output.place.packages)
                 results = self._run(publication)
                 results |= {"changes": self._compare(publication, head | results)}
-                results |= {"objects": [asdict(stored) for stored in sorted(self.objects)]}
                 results |= {"threads": graph.slots(), "evidence": self._evidence(output)}
             self._check_unchanged()
             manifest = publication.publish(results | head | self._times(started))
@@ -182,13 +178,13 @@ class Job(ABC, Generic[Found]):
             return None
         self.reporter.phase("comparing with the run before")
         try:
-            now = Manifest.of_run(publication.run.run, fields)
-            after = FinishedRun(publication.run, now)
+            store = publication.run.store
+            after = FinishedRun(store, Manifest.of_run(store.run, fields))
             changes, objects = since(publication.previous, after, self._names())
         except DamagedRunError as error:  # which is no reason not to publish a whole one
             logger.warning("what changed is not known: %s", error)
             return None
-        self.objects += objects
+        publication.run.record(objects)
         self._timed("changes")
         return changes
 

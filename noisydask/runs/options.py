@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from noisydask.errors import InputError
-from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Place, Whole, option
+from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, PlaceOptions, Whole, option
 from noisydask.stores.failures import blame, reason
 from noisydask.stores.locations import Location
 from noisydask.stores.urls import shown
@@ -54,12 +54,12 @@ class JobConfig(PublishSettings):
         """Return these options as the function of the job takes them."""
         names = [name for name in type(self).model_fields if name not in _NO_ARGUMENTS]
         values = {name: getattr(self, name) for name in names}
-        places = {name: value for name, value in values.items() if isinstance(value, Place)}
+        places = {name: value for name, value in values.items() if isinstance(value, PlaceOptions)}
         urls = {name: place.url for name, place in places.items()}
         options = {name: self.options_of(place) for name, place in places.items()}
         return {**values, **urls, "storage_options": options}
 
-    def options_of(self, place: Place) -> dict[str, Any]:
+    def options_of(self, place: PlaceOptions) -> dict[str, Any]:
         """Return the storage options of a place: the common ones, and its own on top."""
         return {**self.storage_options, **place.storage_options}
 
@@ -77,7 +77,7 @@ class NamedConfig(JobConfig):
 
     def read_class_names(self) -> list[str] | None:
         """Names of the classes: those given, or those of a file, a JSON list or one a line."""
-        if not isinstance(self.class_names, Place):
+        if not isinstance(self.class_names, PlaceOptions):
             return self.class_names
         url = self.class_names.url
         try:

@@ -28,9 +28,9 @@ from noisydask.runs.store import (
     LATEST,
     MANIFEST,
     FinishedRun,
+    NewRun,
     NoRunError,
     Output,
-    RunStore,
     storage_error,
 )
 from noisydask.stores.conditional import ConflictError, Document, Seen
@@ -46,8 +46,8 @@ class Publication:
     ----------
     output : Output
         Where it will be published.
-    run : RunStore
-        Its folder.
+    run : NewRun
+        What is written so far.
     reporter : StatusReporter
         Tells people and ``status.json`` how far it is.
     parent : str or None
@@ -57,7 +57,7 @@ class Publication:
     """
 
     output: Output
-    run: RunStore
+    run: NewRun
     reporter: StatusReporter
     settings: PublishSettings
     parent: str | None
@@ -85,8 +85,8 @@ class Publication:
         LockedError
             If another driver took the output over, or published.
         """
-        status = self.reporter.finish()
-        objects = [*fields["objects"], *([asdict(status)] if status else [])]
+        self.run.record(self.reporter.finish())
+        objects = [*fields.get("objects", ()), *map(asdict, self.run.written.values())]
         whole = {
             **fields,
             "parent": self.parent,
@@ -94,11 +94,11 @@ class Publication:
             "warnings": self.reporter.warnings,
             "objects": sorted(objects, key=lambda stored: stored["path"]),
         }
-        manifest = Manifest.of_run(self.run.run, whole)
-        written = self.run.write(MANIFEST, manifest.content())
+        manifest = Manifest.of_run(self.run.store.run, whole)
+        written = self.run.store.write(MANIFEST, manifest.content())
         self._lock.confirm()
         pointer = {
-            "run": self.run.run,
+            "run": self.run.store.run,
             "generation": self.generation + 1,
             "format_version": FORMAT_VERSION,
             "parent": self.parent,
@@ -149,11 +149,13 @@ def publishing(
     """
     output.refuse_foreign()
     run = output.start_run()
-    with Lock(output.place, run.run, settings.lease_seconds, settings.allow_unsafe_store) as lock:
+    with Lock(
+        output.place, run.store.run, settings.lease_seconds, settings.allow_unsafe_store
+    ) as lock:
         latest = Document(output.place / LATEST, unsafe=lock.unsafe)
         seen = latest.read()
         parent, generation = _published(output, seen)
-        with StatusReporter(run, reporter, lock.check) as told:
+        with StatusReporter(run.store, reporter, lock.check) as told:
             yield Publication(output, run, told, settings, parent, generation, lock, latest, seen)
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from noisydask.core.evidence import EVIDENCE_VERSION
+from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.runs.changes import unchanged
 from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.runs.store import FinishedRun

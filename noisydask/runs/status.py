@@ -106,15 +106,15 @@ class StatusReporter:
 
             yield count
 
-    def finish(self) -> StoredObject | None:
-        """Say that all of the run is written; what was written, unless that failed."""
+    def finish(self) -> list[StoredObject]:
+        """Say that all of the run is written; return what was written, nothing if that failed."""
         return self._end("complete", {"phase": "done"})
 
     def _say(self, **what: Any) -> None:
         self._state = self._state | what
         self._changed.set()
 
-    def _end(self, state: str, more: dict[str, Any]) -> StoredObject | None:
+    def _end(self, state: str, more: dict[str, Any]) -> list[StoredObject]:
         self._stop.set()
         self._changed.set()
         self._thread.join()
@@ -131,19 +131,19 @@ class StatusReporter:
             if self._stop.wait(EVERY):
                 return
 
-    def _write(self) -> StoredObject | None:
+    def _write(self) -> list[StoredObject]:
         seconds = round(time.monotonic() - self._start, 3)
         content = json.dumps(
             self._state | {"updated": _now(), "seconds": seconds}, indent=1
         ).encode()
         try:
             self._run.make_folder()
-            return self._run.write(STATUS, content)
+            return [self._run.write(STATUS, content)]
         except Exception as error:
             logger.warning(
                 "%s of %s was not written (%s)", STATUS, self._run.run, type(error).__name__
             )
-            return None
+            return []
 
 
 def _now() -> str:

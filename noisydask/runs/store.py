@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -71,11 +71,6 @@ class RunStore:
             self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype)
         )
 
-    def write_array(self, name: str, values: Array) -> list[StoredObject]:
-        """Write a small array in one chunk."""
-        array = self.array(name, values.shape, len(values), values.dtype)
-        return [array.create(), *([array.write_recorded(0, values)] if values.size else [])]
-
     def write(self, path: str, content: bytes) -> StoredObject:
         """Write an object."""
         (self.place / path).write(content)
@@ -99,6 +94,46 @@ class RunStore:
     def remove_folder(self, path: str) -> None:
         """Remove a folder and all that is in it."""
         self.place.fs.rm((self.place / path).path, recursive=True)
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run that is being made. Whatever is written into it is recorded, for its manifest.
+
+    Tasks write by :attr:`store` and return what they wrote, to be recorded by :meth:`record`.
+
+    Attributes
+    ----------
+    store : RunStore
+        Its folder.
+    written : dict of str to StoredObject
+        What was written so far, by path.
+    """
+
+    store: RunStore
+    written: dict[str, StoredObject] = field(default_factory=dict)
+
+    def record(self, objects: Iterable[StoredObject]) -> None:
+        """Record what tasks wrote."""
+        self.written.update({stored.path: stored for stored in objects})
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write an object."""
+        self.record([self.store.write(path, content)])
+
+    def write_array(self, name: str, values: Array) -> None:
+        """Write a small array in one chunk."""
+        array = self.create_array(name, values.shape, len(values), values.dtype)
+        if values.size:
+            self.record([array.write_recorded(0, values)])
+
+    def create_array(
+        self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
+    ) -> ChunkedArray:
+        """Create an array, whose chunks tasks write."""
+        array = self.store.array(name, shape, chunk_rows, dtype)
+        self.record([array.create()])
+        return array
 
 
 @dataclass(frozen=True)
@@ -141,10 +176,10 @@ class Output:
                 "give a folder that is empty or one that noisydask made"
             )
 
-    def start_run(self) -> RunStore:
+    def start_run(self) -> NewRun:
         """A new run: its name is the time and a random tail, so that no two meet."""
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        return RunStore(self.place / RUNS / run, run)
+        return NewRun(RunStore(self.place / RUNS / run, run))
 
     def run_store(self, run: Any, repeats: Any = None) -> RunStore:
         """A run with the folder of its files, of another run where it ``repeats`` one; ValueError

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
-from noisydask.core.evidence import EVIDENCE_VERSION
+from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.errors import JobError
 from noisydask.stores.failures import reason
 from noisydask.stores.listing import EMPTY, Listing, version

@@ -19,9 +19,6 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError
-from noisydask.stores.failures import (
-    lacking,
-)
 from noisydask.stores.urls import (
     BUCKET_PACKAGES,
     _take_credentials,

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
+from noisydask.core.blocks import MAX_ROWS
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.stores.conversion import native
 from noisydask.stores.counting import ByteCount
@@ -30,6 +31,12 @@ from noisydask.stores.urls import shown
 from noisydask.stores.zarr_arrays import OpenArray
 
 Array = npt.NDArray[np.generic]
+#: Ranges of rows: the first and the one after the last.
+Ranges = tuple[tuple[int, int], ...]
+
+#: Decoded bytes that are read at once: enough to keep a fast pipeline busy, and reused by the next
+#: read.
+READ_BYTES = 32 * 1024**2
 
 
 class Chunk(NamedTuple):
@@ -54,6 +61,22 @@ class Chunk(NamedTuple):
 
 #: What may be the cause where rows are not what was declared.
 CHANGED = "it changed after it was opened: run the job again"
+
+
+class SizedRows(Protocol):
+    """Rows of which it is known how they may best be cut."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the array."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are kept together."""
 
 
 class UnreadableError(JobError):
@@ -104,6 +127,23 @@ class Rows(ABC):
         except Exception as error:  # no InputError: the job was begun, the array was there
             why = reason(error) or cannot_be_read(error)
             raise JobError(f"{self.where(start, stop)}: {why}") from error
+
+    def read_or_skip(self, start: int, stop: int, skip: bool) -> tuple[Array, Ranges]:
+        """Read rows; with ``skip`` also return the ranges of those that cannot be decoded, which
+        are zeros then.
+        """
+        try:
+            return self.read(start, stop), ()
+        except UnreadableError:
+            if not skip:
+                raise
+        values, unread = np.zeros((stop - start, *self.shape[1:]), self.dtype), []
+        for low, high in sorted({(chunk.start, chunk.stop) for chunk in self.chunks(start, stop)}):
+            try:
+                values[low - start : high - start] = self.read(low, high)
+            except UnreadableError:
+                unread.append((low, high))
+        return values, tuple(unread)
 
     def where(self, start: int, stop: int) -> str:
         """Rows ``start`` to ``stop`` as errors name them."""
@@ -328,19 +368,9 @@ class ZarrRows(Rows):
                 continue  # a chunk that is all fill value has no object
 
 
-def read_rows(
-    rows: Rows, start: int, stop: int, skip: bool
-) -> tuple[Array, tuple[tuple[int, int], ...]]:
-    """Rows, and with ``skip`` the ranges of those that cannot be decoded, which are zeros then."""
-    try:
-        return rows.read(start, stop), ()
-    except UnreadableError:
-        if not skip:
-            raise
-    values, unread = np.zeros((stop - start, *rows.shape[1:]), rows.dtype), []
-    for low, high in sorted({(chunk.start, chunk.stop) for chunk in rows.chunks(start, stop)}):
-        try:
-            values[low - start : high - start] = rows.read(low, high)
-        except UnreadableError:
-            unread.append((low, high))
-    return values, tuple(unread)
+def reads(rows: SizedRows, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Return ranges of whole chunks in which rows ``start`` to ``stop`` are read."""
+    chunk = rows.chunk_rows
+    fitting = READ_BYTES // (rows.shape[1] * rows.dtype.itemsize)
+    step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
+    return ((low, min(low + step, stop)) for low in range(start, stop, step))

@@ -18,7 +18,7 @@ from distributed import Client
 from layouts import Data, make, unlike_the_last, write_npy, write_zarr
 
 import noisydask
-from noisydask.core.evidence import EVIDENCE_VERSION
+from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.engine.progress import Silent
 from noisydask.errors import InputError, JobError
 from noisydask.issues.results import LabelIssues

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.core.evidence import MAX_ROWS, scan_rows
+from noisydask.core.blocks import MAX_ROWS
+from noisydask.core.evidence import scan_rows
 from noisydask.core.row_kernel import FIXED_POINT
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 

@@ -1,0 +1,190 @@
+"""Inputs of a pass as its tasks read them: one interface, whether they lie in a store, in memory or
+in a Dask graph.
+
+Rows in a store are read by the tasks themselves. Rows in memory or in a Dask graph are handed to
+the tasks, a block to each; there they are read as if they lay in a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.engine import graph
+from noisydask.engine.tasks import tasks_of
+from noisydask.stores.arrays import DaskRows
+from noisydask.stores.rows import Ranges, Rows
+
+if TYPE_CHECKING:
+    from dask.layers import ArrayValuesDep
+    from distributed.scheduler import KilledWorker
+
+Array = npt.NDArray[Any]
+
+
+class TaskRows(Protocol):
+    """Rows of an input, as a task reads them."""
+
+    @property
+    def url(self) -> str:
+        """Where they are, without anything secret."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole input."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the input."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are read together at no cost."""
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read rows ``start`` to ``stop``."""
+
+    def read_or_skip(self, start: int, stop: int, skip: bool) -> tuple[Array, Ranges]:
+        """Read rows; with ``skip`` also return ranges of those that cannot be decoded."""
+
+    def take_bytes_read(self) -> int:
+        """Return the stored bytes fetched since the last call."""
+
+
+@dataclass(frozen=True)
+class HandedRows:
+    """The rows of one block, handed to the task that reads them.
+
+    Attributes
+    ----------
+    url : str
+        The name of the input.
+    values : ndarray
+        The rows of the block.
+    first : int
+        Its first row.
+    """
+
+    url: str
+    values: Array = field(repr=False)
+    first: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the block."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the block."""
+        return self.values.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        """All rows: they are there."""
+        return max(1, len(self.values))
+
+    def read(self, start: int, stop: int) -> Array:
+        """Return rows ``start`` to ``stop``."""
+        return self.values[start - self.first : stop - self.first]
+
+    def read_or_skip(self, start: int, stop: int, skip: bool) -> tuple[Array, Ranges]:
+        """Return rows, all of which are there."""
+        return self.read(start, stop), ()
+
+    def take_bytes_read(self) -> int:
+        """Nothing was fetched."""
+        return 0
+
+
+@dataclass(frozen=True)
+class BlockPass:
+    """A pass over some blocks of inputs: which blocks each task takes, and what it reads.
+
+    Attributes
+    ----------
+    numbers : ArrayValuesDep
+        The blocks of each task.
+    """
+
+    numbers: ArrayValuesDep
+    _grid: BlockGrid
+    _stored: Mapping[str, Rows]
+    _handed: Mapping[str, da.Array]
+
+    def run(self, name: str, task: Callable[..., Any]) -> Any:
+        """Do ``task(blocks, inputs)`` for all and return the sum of what it returned."""
+        return graph.run_pass(name, self._reading(task), self.numbers, *self._handed.values())
+
+    def frames(self, name: str, task: Callable[..., Any]) -> graph.Frames:
+        """Return the frames that ``task(blocks, inputs)`` will return, as an array."""
+        return graph.over_blocks(name, self._reading(task), self.numbers, *self._handed.values())
+
+    def blocks_of(self, error: KilledWorker) -> tuple[Any, ...]:
+        """Return the blocks of the task at which workers died."""
+        return graph.task_of(error, self.numbers)
+
+    def _reading(self, task: Callable[..., Any]) -> Callable[..., Any]:
+        return _Reading(task, self._grid, self._stored, tuple(self._handed))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A task over blocks that is given its inputs by name."""
+
+    task: Callable[..., Any]
+    grid: BlockGrid
+    stored: Mapping[str, Rows]
+    handed: tuple[str, ...]
+
+    def __call__(self, blocks: Sequence[Any], *arrays: Array) -> Any:
+        inputs: dict[str, TaskRows] = dict(self.stored)
+        for name, array in zip(self.handed, arrays, strict=True):
+            first, _ = self.grid.bounds(number_of(blocks[0]))
+            inputs[name] = HandedRows(name, array, first)
+        return self.task(blocks, inputs)
+
+
+def plan_pass(
+    inputs: Mapping[str, Rows | DaskRows],
+    grid: BlockGrid,
+    blocks: Sequence[Any],
+    per_slot: int | None,
+) -> BlockPass:
+    """Plan a pass over some blocks.
+
+    Parameters
+    ----------
+    inputs : mapping of str to Rows or DaskRows
+        What the tasks read.
+    grid : BlockGrid
+        All blocks.
+    blocks : sequence
+        The blocks of the pass: their numbers, or what has one as ``number``.
+    per_slot : int, optional
+        Tasks for each thread of the cluster, where they read by themselves; without it each task
+        takes one block.
+    """
+    numbers = [number_of(block) for block in blocks]
+    some = None if len(numbers) == grid.num_blocks else numbers
+    handed = {
+        name: graph.block_rows(rows.array, grid, some)
+        for name, rows in inputs.items()
+        if isinstance(rows, DaskRows)
+    }
+    stored = {name: rows for name, rows in inputs.items() if isinstance(rows, Rows)}
+    tasks = (1,) * len(blocks)
+    if per_slot is not None and not handed:
+        tasks = tasks_of(len(blocks), per_slot)
+    return BlockPass(graph.block_numbers(blocks, tasks), grid, stored, handed)
+
+
+def number_of(block: Any) -> int:
+    """Return the number of a block that is known by it, or holds it."""
+    return block if isinstance(block, int) else int(block.number)

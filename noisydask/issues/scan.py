@@ -1,0 +1,125 @@
+"""The scan of the main job, run by its client: which blocks are known by their receipts, and which
+are read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+from noisydask.checkpoint.receipts import Why
+from noisydask.engine.deaths import deadly
+from noisydask.engine.inputs import BlockPass, plan_pass
+from noisydask.engine.progress import Reporter, listening
+from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, tasks_of
+from noisydask.issues import scanning
+from noisydask.issues.blocks import LabeledSource
+from noisydask.issues.passes import IssueData
+from noisydask.issues.scanning import ScanState
+from noisydask.lazily import Lazy
+from noisydask.stores.arrays import DaskRows
+from noisydask.stores.rows import Rows
+
+if TYPE_CHECKING:
+    from distributed import scheduler
+else:
+    scheduler = Lazy("distributed.scheduler")
+
+
+@dataclass
+class Scan:
+    """The scan of blocks, whole or in part.
+
+    Attributes
+    ----------
+    data : IssueData
+        Where evidence is kept.
+    inputs : mapping of str to Rows or DaskRows
+        ``labels`` and ``pred_probs``.
+    sources : sequence of LabeledSource
+        All blocks.
+    reporter : Reporter
+        Shows progress.
+    why : Counter of str
+        Blocks read so far, by the reason.
+    bytes_read : int
+        Stored bytes of ``pred_probs`` read so far.
+    """
+
+    data: IssueData
+    inputs: Mapping[str, Rows | DaskRows]
+    sources: Sequence[LabeledSource]
+    reporter: Reporter
+    why: Counter[str] = field(default_factory=Counter)
+    bytes_read: int = 0
+
+    def all(self) -> ScanState:
+        """Scan all blocks."""
+        return self._scan(self.sources)
+
+    def again(self, damaged: Sequence[int]) -> ScanState:
+        """Read blocks whose evidence is not what it was."""
+        blocks = [self.sources[block] for block in damaged]
+        return self._scan([replace(each, receipt=False, why=Why.DAMAGED) for each in blocks])
+
+    def _scan(self, sources: Sequence[LabeledSource]) -> ScanState:
+        """Look at the receipts that there are, and read the blocks for which none counts."""
+        states = []
+        known = [source for source in sources if source.receipt]
+        if known:
+            new = [source for source in sources if not source.receipt]
+            states.append(self._look(known, new))
+            done = {stored.number for stored in states[0].stored}
+            sources = [source for source in sources if source.number not in done]
+        if sources:
+            states.append(self._read(sources))
+        state: ScanState = reduce(add, states)
+        self.why += state.why
+        self.bytes_read += state.bytes_read
+        return state
+
+    def _look(self, known: Sequence[LabeledSource], new: Sequence[LabeledSource]) -> ScanState:
+        """Look at receipts. A task that finds one that does not count reads that block at once, and
+        so are few new ones.
+        """
+        self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
+        inputs = self.inputs
+        if any(isinstance(rows, DaskRows) for rows in inputs.values()):
+            inputs = {"labels": inputs["labels"]}
+        else:
+            if len(new) <= len(tasks_of(len(known), EVIDENCE_TASKS)):
+                known = [*known, *new]
+            # What was appended, and what changed at once, lies side by side: deal it out.
+            tasks = len(tasks_of(len(known), EVIDENCE_TASKS))
+            known = [source for task in range(tasks) for source in known[task::tasks]]
+        planned = plan_pass(inputs, self.data.grid, known, EVIDENCE_TASKS)
+        return self._run("check", partial(scanning.check, data=self.data), planned)
+
+    def _read(self, sources: Sequence[LabeledSource]) -> ScanState:
+        data = self.data
+        planned = plan_pass(self.inputs, data.grid, sources, SCAN_TASKS)
+        bounds = [data.grid.bounds(source.number) for source in sources]
+        rows = sum(stop - start for start, stop in bounds)
+        size = rows * data.num_classes * data.dtype.itemsize
+        self.reporter.phase(
+            f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks"
+        )
+        with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
+            task = partial(scanning.scan, data=replace(data, notify=notify))
+            return self._run("scan", task, planned)
+
+    def _run(self, name: str, task: Any, planned: BlockPass) -> ScanState:
+        """Do a pass that may read; where it kills its workers, the block is named."""
+        data = self.data
+        try:
+            state: ScanState = planned.run(name, task)
+            return state
+        except scheduler.KilledWorker as error:
+            blocks = planned.blocks_of(error)
+            unread = (block for block in blocks if not data.evidence.stands(block))
+            bounds = next((data.grid.bounds(block.number) for block in unread), None)
+            raise deadly(error, bounds, self.inputs["pred_probs"]) from error
