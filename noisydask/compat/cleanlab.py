@@ -10,13 +10,14 @@ result depends on ``batch_size`` or ``n_jobs``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.compat.cleanlab_options import Options, one_source, positive, settings_of
 from noisydask.core.blocks import MAX_ROWS, plan_blocks
 from noisydask.core.confident import IssueCounts, count_issues, num_issues
 from noisydask.core.evidence import Evidence, columns_for, scan_rows
@@ -28,13 +29,11 @@ from noisydask.engine.progress import ProgressBar, Silent
 from noisydask.errors import InputError
 from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
-from noisydask.issues.options import IssueSettings
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.arrays import DaskRows, Rows, open_rows
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
-Options = Mapping[str, Any] | None
 _FOR_THRESHOLDS = ("given", "top1", "p_given", "p_top1")
 
 
@@ -99,10 +98,10 @@ def find_label_issues_batched(
     >>> find_label_issues_batched(labels, pred_probs, verbose=False, return_mask=True).tolist()
     [False, False, False, False, True]
     """
-    settings = _settings(quality_score_kwargs, num_issue_kwargs, n_jobs)
-    _positive("batch_size", batch_size)
-    labels = _one_source("labels", labels, labels_file)
-    pred_probs = _one_source("pred_probs", pred_probs, pred_probs_file)
+    settings = settings_of(quality_score_kwargs, num_issue_kwargs, n_jobs)
+    positive("batch_size", batch_size)
+    labels = one_source("labels", labels, labels_file)
+    pred_probs = one_source("pred_probs", pred_probs, pred_probs_file)
     inputs = IssueInputs.open(labels, pred_probs, None, None, {})
     reporter = ProgressBar() if verbose and sys.stderr.isatty() else Silent()
     issues = run_in_temporary_folder(
@@ -165,8 +164,8 @@ class LabelInspector:
         num_issue_kwargs: Options = None,
         n_jobs: int | None = 1,
     ) -> None:
-        self._settings = _settings(quality_score_kwargs, num_issue_kwargs, n_jobs)
-        self.num_class, self.n_jobs = _positive("num_class", num_class), n_jobs
+        self._settings = settings_of(quality_score_kwargs, num_issue_kwargs, n_jobs)
+        self.num_class, self.n_jobs = positive("num_class", num_class), n_jobs
         self.store_results, self.verbose = store_results, verbose
         self.quality_score_kwargs, self.num_issue_kwargs = (
             quality_score_kwargs or {},
@@ -319,47 +318,3 @@ class _Batch:
                 f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are "
                 f"{first}"
             )
-
-
-def _settings(
-    quality_score_kwargs: Options, num_issue_kwargs: Options, n_jobs: int | None
-) -> IssueSettings:
-    """Cleanlab's options as ours; what neither has is refused, where cleanlab would go on with a
-    default.
-    """
-    _positive("n_jobs", 1 if n_jobs is None else n_jobs)
-    for name, given in (
-        ("quality_score_kwargs", quality_score_kwargs),
-        ("num_issue_kwargs", num_issue_kwargs),
-    ):
-        if not isinstance(given, Mapping | None):
-            raise InputError(f"{name} must be a dictionary, not {given!r}")
-    quality, counting = dict(quality_score_kwargs or {}), dict(num_issue_kwargs or {})
-    method, adjust = (
-        quality.pop("method", "self_confidence"),
-        bool(quality.pop("adjust_pred_probs", False)),
-    )
-    estimation = counting.pop("estimation_method", "off_diagonal")
-    for name, unknown in (("quality_score_kwargs", quality), ("num_issue_kwargs", counting)):
-        if unknown:
-            raise InputError(f"{name} has unknown keys: {', '.join(map(str, unknown))}")
-    names = ("quality_score", "adjust_pred_probs", "estimation_method")
-    return IssueSettings.of(dict(zip(names, (method, adjust, estimation), strict=True)))
-
-
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return int(value)
-
-
-def _one_source(name: str, given: Any, file: Any) -> Any:
-    """Pick the array or the path of its file, of which exactly one must be given."""
-    if (given is None) == (file is None):
-        raise InputError(
-            f"give either {name} or {name}_file, "
-            f"{'not both' if file is not None else 'one is needed'}"
-        )
-    if file is not None and not isinstance(file, str):
-        raise InputError(f"{name}_file must be a path or URL as text, not {type(file).__name__}")
-    return file if given is None else given

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.curve_kernel import crossings_dense, curves_dense
 from noisydask.core.curve_sums import ROWS_BETWEEN_CARRIES, CurveSums
-from noisydask.core.dynamics_kernel import advance_dense, crossings_dense, curves_dense
+from noisydask.core.dynamics_kernel import advance_dense
 from noisydask.core.ema import LARGEST_LOSS, LossProblem
 from noisydask.core.ragged_kernel import advance_ragged, crossings_ragged, curves_ragged
 from noisydask.core.shapes import check_columns, check_shape

@@ -16,8 +16,9 @@ import pandas as pd
 
 from noisydask.core.dynamics import Crossings, ExampleStates
 from noisydask.core.ranking import Ints, score_of, sort_keys
-from noisydask.dynamics.dense_passes import LossData, spans, tiles
+from noisydask.dynamics.dense_data import LossData
 from noisydask.dynamics.dense_state import LossCheckpoint
+from noisydask.dynamics.dense_tiles import spans, tiles
 from noisydask.dynamics.loss_blocks import LossSource
 from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts

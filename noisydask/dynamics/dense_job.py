@@ -15,11 +15,12 @@ import numpy.typing as npt
 from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
-from noisydask.core.dynamics import LARGEST_LOSS, LossProblem, crossings, ema_curves
-from noisydask.core.problems import Problems
+from noisydask.core.dynamics import crossings, ema_curves
 from noisydask.dynamics import candidates as asked
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
+from noisydask.dynamics.dense_data import Descending, LossData, Top
+from noisydask.dynamics.dense_problems import say_refused
 from noisydask.dynamics.dense_state import open_states
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.loss_blocks import (
@@ -30,7 +31,6 @@ from noisydask.dynamics.loss_blocks import (
     refuse_lost_losses,
 )
 from noisydask.dynamics.results import LossDynamics
-from noisydask.dynamics.row_problems import LEAVE_OUT
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.tables import DensePart
 from noisydask.engine.deaths import deadly
@@ -65,11 +65,6 @@ _KEPT_BYTES = 8 * 1024**2
 #: Bytes of a candidate's state beside its losses.
 _STATE_BYTES = 64
 
-_WORDS = {
-    LossProblem.NEGATIVE: "negative losses",
-    LossProblem.TOO_LARGE: f"infinite losses or losses above {LARGEST_LOSS:.3g}",
-}
-
 
 @dataclass
 class DynamicsJob(Job[LossDynamics]):
@@ -84,7 +79,7 @@ class DynamicsJob(Job[LossDynamics]):
     lasting: bool = True
     class_names: tuple[str, ...] | None = None
     rebuilt: str | None = None
-    data: passes.LossData | None = None
+    data: LossData | None = None
 
     @property
     def size(self) -> int:
@@ -171,7 +166,7 @@ class DynamicsJob(Job[LossDynamics]):
             "parts": [part_name(loss_tables.FOLDER, part.number) for part in parts],
         }
 
-    def _plan(self, publication: Publication) -> tuple[passes.LossData, list[LossSource]]:
+    def _plan(self, publication: Publication) -> tuple[LossData, list[LossSource]]:
         """What the passes need, and what is known of the blocks."""
         losses, settings = self.inputs.losses, self.settings
         rows, iterations = losses.shape
@@ -202,7 +197,7 @@ class DynamicsJob(Job[LossDynamics]):
             self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
         check_memory(grid.block_bytes)
         metric = publication.run.create_array("ema.zarr", (rows,), grid.block_rows, np.float64)
-        self.data = data = passes.LossData(
+        self.data = data = LossData(
             grid,
             (rows, iterations),
             losses.dtype,
@@ -222,13 +217,13 @@ class DynamicsJob(Job[LossDynamics]):
         )
 
     def _planned(
-        self, data: passes.LossData, blocks: Sequence[int | LossSource], per_slot: int, *names: str
+        self, data: LossData, blocks: Sequence[int | LossSource], per_slot: int, *names: str
     ) -> BlockPass:
         """Plan a pass over blocks of some inputs, as far as these are given."""
         inputs = {name: rows for name, rows in self.inputs.opened.items() if name in names}
         return plan_pass(inputs, data.grid, blocks, per_slot)
 
-    def _scan(self, data: passes.LossData, sources: Sequence[LossSource]) -> passes.LossScan:
+    def _scan(self, data: LossData, sources: Sequence[LossSource]) -> passes.LossScan:
         """Read what no receipt stands for."""
         rows, iterations = data.shape
         size = rows * iterations * data.dtype.itemsize
@@ -249,16 +244,16 @@ class DynamicsJob(Job[LossDynamics]):
                 bounds = next((data.grid.bounds(block) for block in unread), None)
                 raise deadly(error, bounds, self.inputs.losses) from error
         if state.problems.total and not data.skip:
-            raise InputError(_say(state.problems, rows))
+            raise InputError(say_refused(state.problems, rows))
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state
 
-    def _blocks_of(self, data: passes.LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    def _blocks_of(self, data: LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // data.grid.block_rows).tolist())
 
     def _rows_of(
-        self, data: passes.LossData, sources: Sequence[LossSource], top: passes.Top
+        self, data: LossData, sources: Sequence[LossSource], top: Top
     ) -> tuple[npt.NDArray[Any], int]:
         """All losses of a few candidates, in the order of the ranking; the bytes read for those
         that were not kept.
@@ -283,7 +278,7 @@ class DynamicsJob(Job[LossDynamics]):
         return losses, found.bytes_read
 
     def _write_top(
-        self, data: passes.LossData, top: passes.Top, rows: Array, mean: Floats, run: NewRun
+        self, data: LossData, top: Top, rows: Array, mean: Floats, run: NewRun
     ) -> list[DensePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         run.store.make_folder(loss_tables.FOLDER)
@@ -300,7 +295,7 @@ class DynamicsJob(Job[LossDynamics]):
 
     def _write_ranking(
         self,
-        data: passes.LossData,
+        data: LossData,
         sources: Sequence[LossSource],
         histogram: Any,
         total: int,
@@ -309,7 +304,7 @@ class DynamicsJob(Job[LossDynamics]):
     ) -> tuple[list[DensePart], int]:
         """Find the parts of a long ranking, sort and write each."""
         run.store.make_folder(loss_tables.FOLDER)
-        rows = ScoredRows(passes.Descending(**vars(data.metric)))
+        rows = ScoredRows(Descending(**vars(data.metric)))
         parts = find_parts(rows, total, histogram)
         task = partial(asked.select, data=data, mean=mean, parts=parts)
         planned = self._planned(data, sources, EVIDENCE_TASKS, "losses", "labels", "ids")
@@ -352,17 +347,3 @@ def read_width(losses: Any, block_bytes: int) -> int:
     if not chunk or height * iterations <= block_bytes:
         return int(iterations)
     return int(min(iterations, max(chunk, block_bytes // height // chunk * chunk)))
-
-
-def _say(problems: Problems, rows: int) -> str:
-    """One sentence about refused rows."""
-    kinds = [
-        f"{problems.counts[kind]:,} with {word}"
-        for kind, word in _WORDS.items()
-        if problems.counts[kind]
-    ]
-    first = ", ".join(str(row) for row, _ in problems.first)
-    return (
-        f"{problems.total:,} of {rows:,} examples are invalid: {'; '.join(kinds)}; the first "
-        f"are rows {first}. Correct them, or {LEAVE_OUT}"
-    )

@@ -9,10 +9,9 @@ much, it is read piece by piece of its iterations.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import pairwise
 from operator import add
 from typing import Any, cast
 
@@ -20,18 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import Receipt
-from noisydask.core.blocks import BlockGrid
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import LARGEST_LOSS, ExampleStates, advance, label_codes
 from noisydask.core.problems import Problems
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.dynamics.block_sums import BlockSums
+from noisydask.dynamics.dense_data import LossData, Top
 from noisydask.dynamics.dense_state import Known, LossCheckpoint, LossPayload
+from noisydask.dynamics.dense_tiles import cut_span, spans, tiles
 from noisydask.dynamics.loss_blocks import LossSource
 from noisydask.engine.inputs import TaskRows
-from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.chunks import StoredObject
 from noisydask.stores.fingerprints import of_labels
-from noisydask.stores.rows import ZarrRows, reads
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -39,126 +38,6 @@ Floats = npt.NDArray[np.float64]
 #: Labels for each row of a block at most, for its sums to be kept for the next run: with more, they
 #: outgrow its losses.
 _MOST_LABELS = 0.25
-
-
-class Descending(ChunkedArray):
-    """A stored array as scores of which the lowest come first: its values with the other sign."""
-
-    def read(self, chunk: int) -> Array:
-        """Read a chunk's rows, negated."""
-        return -cast(Array, super().read(chunk))
-
-
-@dataclass(frozen=True)
-class LossData:
-    """What the passes know of the losses, and where they keep what they find.
-
-    Attributes
-    ----------
-    width : int
-        Iterations that are read at once.
-    top : int
-        Candidates whose losses are gathered on the way.
-    few : bool
-        Whether these are all that are wanted; else the ranking is found by a histogram.
-    keep : int
-        Iterations that end a chunk of the array: after these, states are kept for appended ones.
-    states : LossCheckpoint, optional
-        Where states are kept.
-    labelled : bool
-        Whether each example has a label.
-    skip : bool
-        Leave invalid losses out, and count them, instead of refusing them.
-    """
-
-    grid: BlockGrid
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    alpha: float
-    width: int
-    metric: ChunkedArray = field(repr=False)
-    top: int = 0
-    few: bool = True
-    keep: int = 0
-    states: LossCheckpoint | None = None
-    labelled: bool = False
-    skip: bool = False
-    notify: Callable[[int, int], None] | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Top:
-    """Those examples of some that come first in the ranking, at most ``size``.
-
-    Attributes
-    ----------
-    losses : ndarray, (k, T)
-        Their losses.
-    since : ndarray of int64, (k,)
-        The iteration from which on these are known.
-    """
-
-    size: int
-    index: Ints
-    states: ExampleStates
-    losses: Array
-    since: Ints
-
-    @classmethod
-    def none(cls, data: LossData) -> Top:
-        """Of no examples."""
-        empty, losses = np.zeros(0, np.int64), np.zeros((0, data.shape[1]), data.dtype)
-        return cls(data.top, empty, ExampleStates.empty(0, data.dtype), losses, empty)
-
-    def with_rows(self, start: int, states: ExampleStates, tile: Array | None = None) -> Top:
-        """Take in consecutive examples from ``start`` on, of whose losses the last ones may be
-        known.
-        """
-        metric = states.metric
-        least = self.states.ema[-1] if len(self.index) == self.size else 0.0
-        if np.count_nonzero(metric >= least) > self.size:
-            least = max(
-                least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1]
-            )
-        above, tied = np.flatnonzero(metric > least), np.flatnonzero(metric == least)
-        rows = np.sort(np.concatenate([above, tied[: self.size - len(above)]]))
-        losses = np.zeros((len(rows), self.losses.shape[1]), self.losses.dtype)
-        since = losses.shape[1] - (0 if tile is None else tile.shape[1])
-        if tile is not None:
-            losses[:, since:] = tile[rows]
-        return self + Top(
-            self.size, start + rows, states.part(rows), losses, np.full(len(rows), since)
-        )
-
-    def first(self, size: int) -> Top:
-        """No more than so many."""
-        some = slice(size)
-        return Top(
-            size, self.index[some], self.states.part(some), self.losses[some], self.since[some]
-        )
-
-    def recalled(self, known: Known) -> Top:
-        """With losses of earlier iterations that are known."""
-        for place, index in enumerate(self.index.tolist()):
-            if index in known.rows and self.since[place] <= known.iterations:
-                self.losses[place, : known.iterations] = known.rows[index]
-                self.since[place] = 0
-        return self
-
-    def __add__(self, other: Top) -> Top:
-        index = np.concatenate([self.index, other.index])
-        order = np.lexsort((index, -np.concatenate([self.states.ema, other.states.ema])))[
-            : self.size
-        ]
-        mine, theirs = self.states.columns(), other.states.columns()
-        states = ExampleStates(
-            **{name: np.concatenate([mine[name], theirs[name]])[order] for name in mine}
-        )
-        losses, since = (
-            np.concatenate([self.losses, other.losses]),
-            np.concatenate([self.since, other.since]),
-        )
-        return Top(self.size, index[order], states, losses[order], since[order])
 
 
 @dataclass(frozen=True)
@@ -253,14 +132,14 @@ def _scan_block(
         states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
     )
     wanted = spans(first, iterations, data.width)
-    cuts = [cut for span in wanted for cut in _cut(span, data.keep)]
+    cuts = [cut for span in wanted for cut in cut_span(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
     invalid = np.zeros(iterations, np.int64)
     problems, top = np.zeros(stop - start, np.uint8), Top.none(data)
     for low, high, span, tile in tiles(start, stop, losses, wanted):
         rows = slice(low - start, high - start)
         part = states.part(rows)
-        for cut in _cut(span, data.keep):
+        for cut in cut_span(span, data.keep):
             columns = tile[:, cut[0] - span[0] : cut[1] - span[0]]
             found_here = advance(
                 part, columns, data.alpha, sums[cut], None if codes is None else codes[rows]
@@ -366,32 +245,3 @@ def _codes(labels: Array | None) -> tuple[Ints, npt.NDArray[np.int32] | None]:
     if labels is None:
         return np.zeros(1, np.int64), None
     return label_codes(labels)
-
-
-def spans(first: int, last: int, width: int) -> list[tuple[int, int]]:
-    """Ranges of the iterations from ``first`` on that are read at once, in order."""
-    return [(low, min(low + width, last)) for low in range(first, last, width)]
-
-
-def _cut(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
-    """A range, in two where ``at`` lies inside."""
-    return list(pairwise(sorted({*span, at}))) if span[0] < at < span[1] else [span]
-
-
-def tiles(
-    start: int, stop: int, losses: TaskRows, wanted: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
-    """Iterate over losses of rows ``start`` to ``stop``: first row and the one after the last,
-    iterations, values; each read once.
-    """
-    for span in wanted:
-        rows = _window(losses, *span)
-        for low, high in reads(rows, start, stop):
-            yield low, high, span, rows.read(low, high)
-
-
-def _window(losses: TaskRows, first: int, last: int) -> TaskRows:
-    """Return the losses of some iterations, which only Zarr arrays are read by."""
-    if (first, last) == (0, losses.shape[1]):
-        return losses
-    return cast(ZarrRows, losses).columns(first, last)

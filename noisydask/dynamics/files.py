@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, pairwise
-from operator import attrgetter, itemgetter
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,6 +29,7 @@ from noisydask.dynamics.table import (
     numbered,
     written_whole,
 )
+from noisydask.dynamics.units import Piece, Unit, units_by_ids, units_in_order
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.stores.failures import blame, explain, reason
 from noisydask.stores.fingerprints import of_files
@@ -41,45 +41,6 @@ from noisydask.stores.urls import PARQUET
 
 #: Footers read at once.
 _FOOTER_THREADS = 16
-#: Rows read, of those there are, at most, where a table needs no shuffle.
-_READ_TWICE = 1.5
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows that are read at once: a row group of a Parquet file, or a range of bytes of a CSV file
-    (all of it: no stop).
-
-    ``ids`` says between which ids its rows lie, where that is known; ``order`` which piece of the
-    table it is; ``stored`` how many bytes of the file are read for it.
-    """
-
-    file: str
-    number: int = 0
-    rows: int | None = None
-    ids: tuple[Any, Any] | None = None
-    stop: int | None = None
-    order: int = 0
-    stored: int = 0
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Pieces that a task reads at once; of their rows it takes those of ids from ``low`` on and
-    below ``high``.
-    """
-
-    pieces: tuple[Piece, ...]
-    low: Any = None
-    high: Any = None
-
-    def rows_of(self, frame: pd.DataFrame, column: str) -> pd.DataFrame:
-        """The rows that belong to this unit."""
-        if self.low is not None:
-            frame = frame[frame[column] >= self.low]
-        if self.high is not None:
-            frame = frame[frame[column] < self.high]
-        return frame
 
 
 @dataclass(frozen=True)
@@ -239,10 +200,10 @@ def _open_parquet(
     row_bytes = columns.row_bytes(text_ids)
     block_rows = max(1, block_bytes // row_bytes)
     rows = sum(piece.rows or 0 for piece in pieces)
-    units = _by_ids(pieces, block_rows)
+    units = units_by_ids(pieces, block_rows)
     whole = units is not None
     if units is None:
-        units = _in_order(pieces, block_rows)
+        units = units_in_order(pieces, block_rows)
     return LossFiles(
         place, columns, units, whole or len(units) <= 1, rows, text_ids, rows * row_bytes
     )
@@ -300,55 +261,6 @@ def _bounds(statistics: Any) -> tuple[Any, Any] | None:
         return None
     low, high = statistics.min, statistics.max
     return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
-
-
-def _by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
-    """Units of about a block that share no id; None where ids lie so that too much would be read
-    twice.
-
-    The rows of a table that is sorted by id lie in row groups of which one ends with the id that
-    the next begins with: such a row group is read for both units.
-    """
-    if not pieces or any(piece.ids is None for piece in pieces):
-        return None
-    bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
-    bounds.sort(key=lambda found: found[:2])
-    cuts: list[Any] = [None]
-    filled, start = 0, bounds[0][0]
-    for low, _, piece in bounds:
-        if filled + (piece.rows or 0) > block_rows and low != start:
-            cuts.append(low)
-            filled, start = 0, low
-        filled += piece.rows or 0
-    units: list[Unit] = []
-    first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
-    for low, high in pairwise([*cuts, None]):
-        while low is not None and bounds[first][1] < low:
-            first += 1  # it lies below all that is still to come
-        until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
-        inside = tuple(
-            piece for _, last, piece in bounds[first:until] if low is None or last >= low
-        )
-        rows = sum(piece.rows or 0 for piece in inside)
-        left -= rows
-        if left < 0 or (len(inside) > 2 and rows > 2 * block_rows):
-            return None
-        units.append(Unit(inside, low, high))
-    return tuple(units)
-
-
-def _in_order(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...]:
-    """Units of about a block, in the order of the files."""
-    packed: list[list[Piece]] = []
-    filled = 0
-    for piece in pieces:
-        if packed and filled + (piece.rows or 0) <= block_rows:
-            packed[-1].append(piece)
-        else:
-            packed.append([piece])
-            filled = 0
-        filled += piece.rows or 0
-    return tuple(Unit(tuple(unit)) for unit in packed)
 
 
 def _open_csv(

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from noisydask.core.blocks import plan_tasks
 from noisydask.core.choices import PlotMode
 from noisydask.dynamics.curves import plot_ema_loss_dynamics
+from noisydask.dynamics.named import positions_of
 from noisydask.errors import InputError
 from noisydask.lazily import Lazy
 from noisydask.runs.class_names import called
@@ -273,7 +271,7 @@ class LossDynamics(PublishedRun):
             set(ids).difference(*(piece.keys["id"].tolist() for piece in pieces)), key=str
         )
         if missing:
-            raise InputError(f"{missing[0]!r} is no example of this run")
+            raise InputError(f"{missing[0]!r} is not an example of this run")
         found = examples.joined(pieces).sorted()
         found = found.take(
             np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable")
@@ -319,33 +317,9 @@ class LossDynamics(PublishedRun):
                         f"there is no example {index!r}: positions are 0 to {examples - 1:,}"
                     )
             return ids, [int(index) for index in ids]
-        found: dict[Any, list[int]] = {}
-        for name in self.document.parts:
-            with (self.run.place / name).open() as file:
-                table = pq.read_table(file, columns=["id", "index"])
-            table = table.filter(
-                pc.field("id").isin(_as_column(ids, table.schema.field("id").type))
-            )
-            for name, index in zip(
-                table["id"].to_pylist(), table["index"].to_pylist(), strict=True
-            ):
-                found.setdefault(name, []).append(index)
-        for name in ids:
-            if name not in found:
-                raise InputError(f"{name!r} is no candidate of this run")
-        named = [(name, index) for name in ids for index in sorted(found[name])]
+        found = positions_of(self.run, self.document.parts, ids)
+        named = [(name, index) for name in ids for index in found[name]]
         return [name for name, _ in named], [index for _, index in named]
-
-
-def _as_column(ids: list[Any], kind: pa.DataType) -> pa.Array:
-    """Ids as a column of a ranking has them; what such a column cannot hold is no candidate."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    for name in ids:
-        try:
-            pa.scalar(name, kind)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{name!r} is no candidate of this run") from error
-    return pa.array(ids, kind)
 
 
 def _plain(index: pd.Index[Any]) -> pd.Index[Any]:

@@ -32,8 +32,9 @@ from noisydask.stores.declared import check_rows
 from noisydask.stores.failures import blame, explain
 from noisydask.stores.file_rows import NpyRows, ParquetColumn
 from noisydask.stores.locations import Location
-from noisydask.stores.rows import Rows, ZarrRows
+from noisydask.stores.rows import Rows
 from noisydask.stores.urls import split_column
+from noisydask.stores.zarr_rows import ZarrRows
 from noisydask.stores.zarr_stores import zarr_store
 
 if TYPE_CHECKING:

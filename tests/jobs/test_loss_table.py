@@ -206,7 +206,7 @@ def test_curves_of_chosen_examples() -> None:
     for name, series in part.groupby(["id", "subset", "ann_id"]):
         expected = pd.Series([0.0, *series["loss"]]).ewm(alpha=ALPHA, adjust=False).mean()[1:]
         np.testing.assert_allclose(curves.sort_index().loc[name].dropna(), expected, rtol=1e-12)
-    with pytest.raises(InputError, match="12345 is no example"):
+    with pytest.raises(InputError, match="12345 is not an example"):
         found.ema([ids[0], 12345])
     pytest.importorskip("matplotlib")
     figure = found.plot_ema_loss_dynamics(ids, mode="label_mean")

@@ -120,7 +120,7 @@ def test_curves() -> None:
     stored = zarr.open_array(zarr_store(found.run.place / "top_curves.zarr"), mode="r")[...]
     np.testing.assert_array_equal(stored, curves.iloc[first["index"]])
     np.testing.assert_array_equal(found.ema(first["id"][3:5]), curves.iloc[first["index"][3:5]])
-    with pytest.raises(InputError, match="'img-7' is no candidate"):
+    with pytest.raises(InputError, match="'img-7' is not a candidate"):
         found.ema(["img-7"])
     assert Path(found.run.place.path, "curves.png").read_bytes().startswith(b"\x89PNG")
     counts = zarr.open_array(zarr_store(found.run.place / "losses_per_iteration.zarr"), mode="r")[

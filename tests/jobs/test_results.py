@@ -122,7 +122,9 @@ def test_what_is_no_example_is_refused(ids: Any) -> None:
     found = noisydask.analyze_loss_dynamics(LOSSES, ids=ids)
     assert found.ema([]).shape == (0, 4)
     for name in ("a", 2**70, 1.5, None, "\udcff", [1], 10):
-        with pytest.raises(InputError, match=r"is no candidate of this run|there is no example"):
+        with pytest.raises(
+            InputError, match=r"is not a candidate of this run|there is not an example"
+        ):
             found.ema([name])
 
 
@@ -142,7 +144,7 @@ def test_no_examples_of_a_table(ids: Any) -> None:
         none, one = found.ema([]), found.ema(ids[:1])
         assert none.shape == (0, 2)
         assert none.index.names == one.index.names
-        with pytest.raises(InputError, match="is no example"):
+        with pytest.raises(InputError, match="is not an example"):
             found.ema([1.5])
 
 

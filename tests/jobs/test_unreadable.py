@@ -23,7 +23,7 @@ from noisydask.issues.results import LabelIssues
 from noisydask.stores.arrays import open_rows, zarr_store
 from noisydask.stores.fingerprints import Snapshot
 from noisydask.stores.locations import Location
-from noisydask.stores.rows import ZarrRows
+from noisydask.stores.zarr_rows import ZarrRows
 
 pytestmark = pytest.mark.thorough
 SLOW = pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from noisydask.core.confident import count_issues, resolve_joint
+from noisydask.core.curve_kernel import crossings_dense, curves_dense
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import (
     Crossings,
@@ -20,12 +21,7 @@ from noisydask.core.dynamics import (
     table_crossings,
     table_curves,
 )
-from noisydask.core.dynamics_kernel import (
-    advance_dense,
-    crossings_dense,
-    curves_dense,
-    order_by_code,
-)
+from noisydask.core.dynamics_kernel import advance_dense, order_by_code
 from noisydask.core.evidence import Evidence, columns_for, scan_rows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ragged_kernel import advance_ragged

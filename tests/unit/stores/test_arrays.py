@@ -29,8 +29,8 @@ from noisydask.stores.arrays import DaskRows, open_rows, zarr_store
 from noisydask.stores.counting import CountingStore
 from noisydask.stores.file_rows import NpyRows, ParquetColumn
 from noisydask.stores.locations import Location
-from noisydask.stores.rows import ZarrRows
 from noisydask.stores.urls import split_column
+from noisydask.stores.zarr_rows import ZarrRows
 
 DATA = make()
 RANGES = [(0, 1), (0, 1030), (99, 101), (200, 400), (1000, 1030), (1029, 1030), (150, 150)]
