@@ -86,8 +86,8 @@ _stop = _Stop()
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """The first signal raises :class:`Interrupted` in the main thread, which cannot be lost; the
-    second ends the process.
+    """Raise :class:`Interrupted` in the main thread at the first signal, which cannot be lost, and
+    end the process at the second.
 
     Signals that the process was started to ignore (nohup, the background of a script) stay ignored.
     """
@@ -125,8 +125,8 @@ def raise_if_interrupted() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """The first signal waits until the context ends: what is in it is done, or fails, as a whole.
-    The second does not wait.
+    """Let the first signal wait until the context ends: what is in it is done, or fails, as a
+    whole. The second does not wait.
     """
     _stop.held += 1
     try:
@@ -138,8 +138,8 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait until the context ends; threads and processes started in it are deaf to SIGINT,
-    for good.
+    """Let signals wait until the context ends; threads and processes started in it are deaf to
+    SIGINT, for good.
 
     A terminal sends SIGINT to the workers too, whose end is the driver's to tell.
     """

@@ -7,8 +7,8 @@ from typing import Any
 
 
 def plain(value: Any) -> str:
-    r"""Text of an id or a name without what cannot be printed: control characters, line breaks,
-    escape codes.
+    r"""Return text of an id or a name without what cannot be printed: control characters, line
+    breaks, escape codes.
 
     Examples
     --------
@@ -19,8 +19,8 @@ def plain(value: Any) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Text of at most ``width`` characters; of longer text the middle is left out, since ids differ
-    at their ends.
+    """Return text of at most ``width`` characters; of longer text the middle is left out, since ids
+    differ at their ends.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def significant(value: Real | float) -> str:
-    """An integer whole, any other number to four significant digits.
+    """Return an integer whole, any other number to four significant digits.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def significant(value: Real | float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent, to four significant digits.
+    """Return a share as percent, to four significant digits.
 
     Examples
     --------

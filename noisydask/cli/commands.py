@@ -229,14 +229,14 @@ def _run_night(config: NightlyConfig, form: Form) -> None:
 
 @contextmanager
 def _connected(cluster: ClusterConfig, form: Form) -> Iterator[Reporter]:
-    """Workers for the jobs that are run meanwhile, and what shows their progress."""
+    """Hold workers for the jobs that are run meanwhile, and yield what shows their progress."""
     reporter = _reporter(form.quiet)
     with beginning.workers_of(cluster, reporter.phase):
         yield reporter
 
 
 def _reporter(quiet: bool) -> Reporter:
-    """A bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
+    """Return a bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
     if quiet:
         progress.logger.setLevel(logging.ERROR)
         return progress.Silent()

@@ -8,8 +8,8 @@ _WAYS = ("--scheduler", "--scheduler-file", "--workers")
 
 
 def scheduler_options(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Options for the scheduler of ``DASK_SCHEDULER_ADDRESS``; none, where the command line says
-    where to run.
+    """Return options for the scheduler of ``DASK_SCHEDULER_ADDRESS``; none, where the command line
+    says where to run.
 
     Examples
     --------

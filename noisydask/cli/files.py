@@ -46,7 +46,7 @@ def read_config(path: Path) -> dict[str, Any]:
         yaml.YAMLError,
         ValueError,
         RecursionError,
-    ) as error:  # also text that is no UTF-8, or nested without end
+    ) as error:  # also text that is not UTF-8, or nested without end
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise InputError(f"the config {path} is not valid YAML{line}") from error

@@ -89,7 +89,7 @@ def _do(step: Step) -> Outcome:
 
 
 def worst(outcomes: Iterable[Outcome]) -> int:
-    """Exit status of a night: the worst of its jobs', by :data:`WORST_FIRST`.
+    """Return the exit status of a night: the worst of its jobs', by :data:`WORST_FIRST`.
 
     Examples
     --------

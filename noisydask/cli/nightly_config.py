@@ -34,13 +34,13 @@ class NightlyConfig(Options):
     cluster: ClusterConfig = ClusterConfig()
 
     def sections(self) -> list[tuple[str, JobConfig]]:
-        """The jobs that there are, by name, in the order in which they run."""
+        """Return the jobs that there are, by name, in the order in which they run."""
         return [
             (name, section) for name in SECTIONS if (section := getattr(self, name)) is not None
         ]
 
     def _inputs(self) -> dict[str, str]:
-        """Where the inputs of all jobs lie that are no outputs of others, by name."""
+        """Return where the inputs of all jobs lie that are not outputs of others, by name."""
         return {
             f"{name}.{option}": place.url
             for name, section in self.sections()
@@ -49,7 +49,7 @@ class NightlyConfig(Options):
         }
 
     def needs(self, name: str) -> tuple[str, ...]:
-        """The jobs whose results a job reads."""
+        """Return the jobs whose results a job reads."""
         if name != "combine" or self.combine is None:
             return ()
         wanted = (self.combine.issues, self.combine.dynamics)
@@ -88,8 +88,8 @@ class NightlyConfig(Options):
 
     @model_validator(mode="after")
     def _whole(self) -> NightlyConfig:
-        """A night has jobs, each with an output of its own (one pointer names one job's run) that
-        lies in no input of another, and all that they need.
+        """Check that a night has jobs, each with an output of its own (one pointer names one job's
+        run) that lies in no input of another, and all that they need.
         """
         sections = self.sections()
         if not sections:

@@ -18,7 +18,7 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
 def as_json(text: str) -> dict[str, Any]:
-    """An option's value that is a JSON object."""
+    """Return an option's value that is a JSON object."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -232,7 +232,7 @@ class LabelInspector:
         return together
 
     def get_confident_thresholds(self, silent: bool = False) -> npt.NDArray[np.float64]:
-        """Thresholds of the classes, from the batches seen so far: float64, (K,)."""
+        """Return thresholds of the classes, from the batches seen so far: float64, (K,)."""
         if self.examples_processed_thresh < 1:
             raise InputError(
                 "there are no thresholds yet: call update_confident_thresholds() first"
@@ -242,7 +242,7 @@ class LabelInspector:
         return self.confident_thresholds
 
     def get_num_issues(self, silent: bool = False) -> int:
-        """Estimated number of label issues in the batches scored so far."""
+        """Return the estimated number of label issues in the batches scored so far."""
         if self.examples_processed_quality < 1:
             raise InputError("no labels were scored yet: call score_label_quality() first")
         if self.verbose and not silent:
@@ -256,8 +256,8 @@ class LabelInspector:
         return np.concatenate(self._scores) if self._scores else np.zeros(0)
 
     def get_label_issues(self) -> Ints:
-        """Positions of the :meth:`get_num_issues` lowest scores, worst first (ties: the lower
-        position): int64.
+        """Return positions of the :meth:`get_num_issues` lowest scores, worst first (ties: the
+        lower position): int64.
 
         As in cleanlab's class, and not in :func:`find_label_issues_batched`, labels that are the
         prediction stay in.
@@ -294,8 +294,8 @@ class _Batch:
         return int(self.pred_probs.shape[0])
 
     def scan(self, columns: tuple[str, ...], seen: int) -> Iterator[tuple[Evidence, Floats]]:
-        """Evidence and rows, piece by piece; raises at the end if rows are invalid, numbered after
-        ``seen`` others.
+        """Iterate over evidence and rows, piece by piece; raises at the end if rows are invalid,
+        numbered after ``seen`` others.
         """
         row_bytes = self.pred_probs.dtype.itemsize * self.pred_probs.shape[1]
         step = min(

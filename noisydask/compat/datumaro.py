@@ -184,7 +184,7 @@ class LossDynamicsAnalyzer:
         return pd.DataFrame(values, pd.MultiIndex.from_arrays(keys, names=_INDEX), self._columns)
 
     def get_top_k_cands(self, top_k: int) -> list[NoisyLabelCandidate]:
-        """The annotations of highest metric, highest first.
+        """Return the annotations of highest metric, highest first.
 
         Parameters
         ----------
@@ -275,7 +275,7 @@ class LossDynamicsAnalyzer:
     def _position(self, candidate: NoisyLabelCandidate) -> int:
         found = self._positions.get((*candidate.name, candidate.label_id))
         if found is None:
-            raise InputError(f"{candidate} is no annotation of this dataset")
+            raise InputError(f"{candidate} is not an annotation of this dataset")
         return found
 
     def _category(self, label: int) -> Category:
@@ -288,8 +288,8 @@ class LossDynamicsAnalyzer:
 
 
 def _told_apart(candidates: Sequence[NoisyLabelCandidate]) -> list[str]:
-    """What a legend calls candidates, as short as tells them apart: the id, where it repeats with
-    annotation and subset.
+    """Return what a legend calls candidates, as short as tells them apart: the id, where it repeats
+    with annotation and subset.
 
     Examples
     --------

@@ -243,7 +243,7 @@ class CombineJob(Job[Consensus]):
         return plan_pass(inputs, grid, range(source.num_blocks), None).frames("read", task)
 
     def _dynamics_frames(self, step: passes.Step | None = None) -> graph.Frames:
-        """A frame for each part of the dynamics job's ranking."""
+        """Return a frame for each part of the dynamics job's ranking."""
         sources = self.inputs.sources
         task = partial(passes.all_of_dynamics, source=sources, then=step)
         parts = len(sources.dynamics_parts)

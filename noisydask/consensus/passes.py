@@ -47,8 +47,8 @@ class LabelEvidence:
     adjust_pred_probs: bool
 
     def labels(self, start: int, stop: int, quality: Array) -> tuple[Array, Array]:
-        """Given and suggested labels of some examples; their scores prove that the evidence is that
-        of the run.
+        """Return given and suggested labels of some examples; their scores prove that the evidence
+        is that of the run.
         """
         found = {name: column.read(start, stop) for name, column in self.columns.items()}
         scores, unresolved = label_quality(
@@ -74,11 +74,13 @@ class Blocks(Protocol):
     def read(
         self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
-        """Examples of a block; with ``columns`` at least these, and what costs more is left out."""
+        """Return examples of a block; with ``columns`` at least these, and what costs more is left
+        out.
+        """
         ...
 
     def empty(self) -> pd.DataFrame:
-        """A frame without rows, of the types of those with."""
+        """Return a frame without rows, of the types of those with."""
         ...
 
 
@@ -104,7 +106,9 @@ class Sources:
     def read(
         self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
-        """Examples of a block that have a score, and where they are joined by index, a metric."""
+        """Return examples of a block that have a score, and where they are joined by index, a
+        metric.
+        """
         start, stop = self.grid.bounds(block)
         quality = self.quality.read(start, stop)
         metric = (
@@ -128,8 +132,8 @@ class Sources:
         return pd.DataFrame(frame)[known].reset_index(drop=True)
 
     def read_dynamics(self, part: int) -> pd.DataFrame:
-        """Ids and metrics of a part of the dynamics job's ranking, as rows without a place in the
-        main job's data.
+        """Return ids and metrics of a part of the dynamics job's ranking, as rows without a place
+        in the main job's data.
         """
         table = self.dynamics.read_table(self.dynamics_parts[part], ["id", "metric"])
         rows = len(table)
@@ -144,7 +148,7 @@ class Sources:
         return pd.DataFrame(frame)
 
     def empty(self) -> pd.DataFrame:
-        """A frame without rows, of the types of those with."""
+        """Return a frame without rows, of the types of those with."""
         kinds: dict[str, Any] = {
             "index": np.int64,
             QUALITY: self.quality.dtype,
@@ -157,7 +161,7 @@ class Sources:
 
 
 def as_ids(ids: Array) -> Array:
-    """Ids as both sides have them: 64-bit integers, or text."""
+    """Return ids as both sides have them: 64-bit integers, or text."""
     return whole_numbers(ids, "ids") if ids.dtype.kind in "iu" else ids.astype(object)
 
 
@@ -204,7 +208,7 @@ class RankedBlocks:
 def all_of(
     blocks: Sequence[int], inputs: Mapping[str, TaskRows], source: Blocks, then: Step | None = None
 ) -> pd.DataFrame:
-    """The examples of some blocks, given to ``then``."""
+    """Return the examples of some blocks, given to ``then``."""
     ids = inputs.get("ids")
     frame = stacked([source.read(block, ids=ids) for block in blocks])
     return frame if then is None else then(frame)
@@ -213,27 +217,27 @@ def all_of(
 def all_of_dynamics(
     parts: Sequence[int], source: Sources, then: Step | None = None
 ) -> pd.DataFrame:
-    """The rows of some parts of the dynamics job's ranking, given to ``then``."""
+    """Return the rows of some parts of the dynamics job's ranking, given to ``then``."""
     frame = stacked([source.read_dynamics(part) for part in parts])
     return frame if then is None else then(frame)
 
 
 def to_parts(frame: pd.DataFrame, column: str, parts: Parts) -> pd.DataFrame:
-    """Examples with the number of the part of an order that they belong to; those beyond its end
-    are left out.
+    """Return examples with the number of the part of an order that they belong to; those beyond its
+    end are left out.
     """
     part = parts.assign(keys_of(frame, column), frame["index"].to_numpy)
     return frame.assign(part=part)[part >= 0]
 
 
 def to_id_parts(frame: pd.DataFrame, num_parts: int) -> pd.DataFrame:
-    """Rows with the number of the part in which all of the same id meet."""
+    """Return rows with the number of the part in which all of the same id meet."""
     part = pd.util.hash_array(frame["id"].to_numpy(), categorize=False) % np.uint64(num_parts)
     return frame.assign(part=part.astype(np.int64))
 
 
 def joined(frame: pd.DataFrame) -> pd.DataFrame:
-    """Examples that both sides know, of rows of both; ids must be unique on either side."""
+    """Return examples that both sides know, of rows of both; ids must be unique on either side."""
     here = frame["index"].to_numpy() >= 0
     left, right = frame[here].drop(columns=METRIC), frame.loc[~here, ["id", METRIC]]
     for name, side in (("issues", left), ("dynamics", right)):
@@ -249,13 +253,13 @@ def joined(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Rows in the order of a column, ties by index."""
+    """Return rows in the order of a column, ties by index."""
     order = order_of(scores_of(frame, column), frame["index"].to_numpy())
     return frame.iloc[order].reset_index(drop=True)
 
 
 def with_consensus(frame: pd.DataFrame, total: int) -> pd.DataFrame:
-    """Ranks, from 0 to ``total - 1``, become percentiles and their mean.
+    """Turn ranks, from 0 to ``total - 1``, into percentiles and their mean.
 
     Examples
     --------

@@ -32,7 +32,7 @@ class Consensus(PublishedRun):
         return self._ranking()
 
     def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
-        """The ranking as a table, worst first.
+        """Return the ranking as a table, worst first.
 
         Parameters
         ----------

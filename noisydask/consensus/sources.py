@@ -44,7 +44,7 @@ def _open(out: Any, job: str, storage_options: Mapping[str, Any] | None) -> Fini
 
 
 def _stored_bytes(run: FinishedRun, *names: str) -> int:
-    """Bytes of files of the run and of the arrays of these names."""
+    """Return bytes of files of the run and of the arrays of these names."""
     return sum(
         entry.size
         for entry in run.manifest.objects
@@ -53,7 +53,7 @@ def _stored_bytes(run: FinishedRun, *names: str) -> int:
 
 
 def _output(run: FinishedRun) -> Location:
-    """The output that a run is in."""
+    """Return the output that a run is in."""
     place = run.store.place
     return Location(place.url.rsplit("/", 2)[0], place.path.rsplit("/", 2)[0], place.options)
 
@@ -136,7 +136,7 @@ class BothRuns:
         return cls(sources, names, listed, on, classes, described, read)
 
     def urls(self) -> dict[str, str]:
-        """Where the ids lie, and all that belongs to the two outputs, by name."""
+        """Return where the ids lie, and all that belongs to the two outputs, by name."""
         ids = {name: self.described[name]["url"] for name in ("ids",) if self.listed}
         return ids | {
             f"{written} of {name}": f"{self.described[name]['url']}/{written}"
@@ -164,7 +164,7 @@ class BothRuns:
 
 
 def _array(run: FinishedRun, name: str) -> Rows:
-    """An array of a run."""
+    """Return an array of a run."""
     return _rows(run.store.place / name, name)
 
 
@@ -177,8 +177,8 @@ def _rows(place: Location, name: str) -> Rows:
 def _ids(
     issues: FinishedRun, ids: Any, options: Mapping[str, Any] | None, on: str
 ) -> Rows | DaskRows | None:
-    """A name for each example: as given now, or as given to the main job; None where positions are
-    the names.
+    """Return a name for each example: as given now, or as given to the main job; None where
+    positions are the names.
     """
     given = issues.manifest.inputs.get("ids")
     if ids is None and given is not None:
@@ -197,7 +197,7 @@ def _ids(
 
 
 def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
-    """The run's examples have the ids that it was given, whatever lies in their place since."""
+    """Refuse ids that are not those that the run was given, whatever lies in their place since."""
     if known is not None and now.describe()["fingerprint"] != known:
         raise InputError(
             f"the ids at {now.rows.url} are not those that the issues run was given: run that "
@@ -207,7 +207,7 @@ def _refuse_other_ids(known: str | None, now: Snapshot) -> None:
 
 
 def _metric(dynamics: FinishedRun, dense: bool, rows: int) -> Rows:
-    """The metric of every example, by position."""
+    """Return the metric of every example, by position."""
     if not dense:
         raise InputError(
             "the dynamics run was made from a table, whose examples have no positions: join by id"
@@ -222,8 +222,8 @@ def _metric(dynamics: FinishedRun, dense: bool, rows: int) -> Rows:
 
 
 def _check_ranking(dynamics: FinishedRun, text: bool) -> None:
-    """Whether the dynamics run holds the ids and metrics of all its examples, and ids of the kind
-    wanted.
+    """Check that the dynamics run holds the ids and metrics of all its examples, and ids of the
+    kind wanted.
     """
     counts, limit = dynamics.manifest.counts, dynamics.manifest.settings.get("top_k")
     if limit is not None and limit <= counts["candidates"] < counts["examples"]:
@@ -250,7 +250,7 @@ def _footer(run: RunStore, name: str) -> Any:
 
 
 def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
-    """What tells the labels of each example, if it is still there."""
+    """Return what tells the labels of each example, if it is still there."""
     settings = issues.manifest.settings
     score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
     thresholds: npt.NDArray[Any] = _array(issues, "thresholds.zarr").read(
@@ -275,7 +275,7 @@ def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
 
 
 def _evidence_bytes(issues: FinishedRun, evidence: LabelEvidence | None) -> int:
-    """Bytes of the columns that tell labels."""
+    """Return bytes of the columns that tell labels."""
     if evidence is None:
         return 0
     places = (_output(issues) / "evidence" / name for name in evidence.columns)

@@ -45,12 +45,12 @@ class ScratchFiles:
     def read(
         self, block: int, columns: Sequence[str] | None = None, ids: TaskRows | None = None
     ) -> pd.DataFrame:
-        """Examples of a file."""
+        """Read examples of a file."""
         frame: pd.DataFrame = self.run.read_table(self.names[block], columns).to_pandas()
         return frame.assign(id=as_ids(frame["id"].to_numpy())) if "id" in frame else frame
 
     def empty(self) -> pd.DataFrame:
-        """A frame without rows, of the types of those with."""
+        """Return a frame without rows, of the types of those with."""
         return self.read(0).iloc[:0]
 
 

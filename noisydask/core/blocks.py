@@ -44,7 +44,7 @@ class BlockGrid:
         return self.block_rows * self.row_bytes
 
     def bounds(self, block: int) -> tuple[int, int]:
-        """First row of a block and the row after its last.
+        """Return the first row of a block and the row after its last.
 
         Examples
         --------
@@ -97,8 +97,8 @@ def plan_blocks(
 
 
 def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
-    """Blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads, but
-    never more than 16 blocks.
+    """Return blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads,
+    but never more than 16 blocks.
 
     Examples
     --------

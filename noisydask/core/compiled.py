@@ -14,7 +14,7 @@ from numba.core import caching
 
 
 class _InHome(caching.UserWideCacheLocator):
-    """The user's folder; Numba would make one called ``~`` where nobody knows the user's home."""
+    """The user's folder; Numba would make one called ``~`` where the user's home is not known."""
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:

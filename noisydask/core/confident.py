@@ -78,7 +78,7 @@ class IssueCounts:
 
     @classmethod
     def zero(cls, num_classes: int) -> IssueCounts:
-        """Counts of no rows."""
+        """Return counts of no rows."""
         empty = np.zeros(0, np.int64)
         return cls(
             np.zeros(num_classes, np.int64),
@@ -95,7 +95,9 @@ class IssueCounts:
 
 
 def dense_joint(num_classes: int) -> npt.NDArray[np.int64] | None:
-    """Room to count the joint of many blocks in place, (K * K,); None where it would be large."""
+    """Return room to count the joint of many blocks in place, (K * K,); None where it would be
+    large.
+    """
     return np.zeros(num_classes**2, np.int64) if num_classes <= _DENSE else None
 
 
@@ -131,7 +133,7 @@ def count_issues(
     Raises
     ------
     ValueError
-        If the arrays do not fit each other, or a column names a class that is none.
+        If the arrays do not fit each other, or a column names an impossible class.
     """
     num_classes, rows = len(thresholds), len(columns["given"])
     check_columns(columns, rows)
@@ -176,7 +178,7 @@ def resolve_joint(
     thresholds: Floats,
     pred_probs: Floats | KeptRows,
 ) -> SparseCounts:
-    """The part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
+    """Return the part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
     check_columns({"unresolved": unresolved}, len(given))
     if not isinstance(pred_probs, KeptRows):
         check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
@@ -239,8 +241,8 @@ def _count(
 
 
 def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> npt.NDArray[np.bool_]:
-    """Rows that are unresolved by :func:`count_issues`, or would be if each threshold moved by up
-    to ``margin`` of itself.
+    """Return rows that are unresolved by :func:`count_issues`, or would be if each threshold moved
+    by up to ``margin`` of itself.
     """
     num_classes = len(thresholds)
     limits = (1 + margin) * thresholds - FLOATING_POINT_COMPARISON
@@ -251,8 +253,8 @@ def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> np
 
 
 def bound_of_rest(columns: Columns, num_classes: int) -> Floats:
-    """What the third largest probability is at most: itself where it was kept, else what the first
-    two leave of the sum.
+    """Return what the third largest probability is at most: itself where it was kept, else what the
+    first two leave of the sum.
     """
     if "p_rest" in columns:
         return columns["p_rest"]
@@ -261,12 +263,14 @@ def bound_of_rest(columns: Columns, num_classes: int) -> Floats:
 
 
 def _room(num_classes: int) -> float:
-    """What three classes of a valid row add up to at most; the others may be a little below 0."""
+    """Return what three classes of a valid row add up to at most; the others may be a little below
+    0.
+    """
     return 1.0 + ROW_SUM_TOLERANCE + PROBABILITY_TOLERANCE * num_classes if num_classes > 2 else 0.0
 
 
 def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDArray[np.int64]:
-    """Places in the confident joint from whole rows, (n, K)."""
+    """Return places in the confident joint from whole rows, (n, K)."""
     confident = pred_probs >= limits
     several = confident.sum(axis=1) > 1
     likely = np.where(several, pred_probs.argmax(axis=1), confident.argmax(axis=1))
@@ -276,8 +280,8 @@ def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDAr
 
 
 def slices(mask: npt.NDArray[np.bool_], at_once: int = 4096) -> Iterator[npt.NDArray[np.intp]]:
-    """Positions where ``mask`` holds, few at a time: whole rows are looked at without copying the
-    block.
+    """Return positions where ``mask`` holds, few at a time: whole rows are looked at without
+    copying the block.
     """
     rows = np.flatnonzero(mask)
     return (rows[start : start + at_once] for start in range(0, len(rows), at_once))

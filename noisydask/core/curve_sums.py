@@ -45,7 +45,7 @@ class CurveSums:
 
     @classmethod
     def zero(cls, labels: Ints, iterations: int) -> CurveSums:
-        """No examples of these labels yet.
+        """Return sums of no examples of these labels yet.
 
         Raises
         ------
@@ -71,13 +71,13 @@ class CurveSums:
             self._rows = rows
 
     def columns(self, start: int, stop: int) -> CurveSums:
-        """A view of some iterations."""
+        """Return a view of some iterations."""
         return CurveSums(
             self.labels, self.limbs[:, :, start:stop], self.counts[:, start:stop], self._rows
         )
 
     def __add__(self, other: CurveSums) -> CurveSums:
-        """Sums over the examples of both."""
+        """Return sums over the examples of both."""
         labels = np.union1d(self.labels, other.labels)
         both = CurveSums.zero(labels, self.counts.shape[1])
         for one in (self, other):
@@ -87,7 +87,7 @@ class CurveSums:
         return both
 
     def then(self, later: CurveSums) -> CurveSums:
-        """Sums over the iterations of both, of the same examples."""
+        """Return sums over the iterations of both, of the same examples."""
         labels = np.union1d(self.labels, later.labels)
         width = self.counts.shape[1]
         both = CurveSums.zero(labels, width + later.counts.shape[1])
@@ -98,13 +98,13 @@ class CurveSums:
         return both
 
     def mean(self) -> Floats:
-        """Mean EMA of the examples recorded at each iteration, correctly rounded; NaN where none
-        is: (T,).
+        """Return the mean EMA of the examples recorded at each iteration, correctly rounded; NaN
+        where none is: (T,).
         """
         return _quotients(carried(self.limbs).sum(axis=1), self.counts.sum(axis=0))
 
     def mean_per_label(self) -> Floats:
-        """As :meth:`mean`, of the examples of each label: (L, T)."""
+        """Do the same as :meth:`mean` for the examples of each label: (L, T)."""
         return _quotients(carried(self.limbs), self.counts)
 
 
@@ -117,7 +117,7 @@ def carried(limbs: Ints) -> Ints:
 
 
 def _quotients(limbs: Ints, counts: Ints) -> Floats:
-    """Sums over counts, each rounded once."""
+    """Return sums over counts, each rounded once."""
     some = np.flatnonzero(counts)
     totals = [0] * len(some)
     for limb in limbs[::-1]:

@@ -52,7 +52,8 @@ _SPAN = 1 << 20
 
 
 def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """The distinct labels, ascending, and for each example the position of its label among them.
+    """Return the distinct labels, ascending, and for each example the position of its label among
+    them.
 
     Examples
     --------
@@ -164,8 +165,8 @@ def advance_table(
     sums: CurveSums,
     codes: npt.NDArray[np.int32] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """As :func:`advance`, of losses that lie example after example, each example's in order of
-    iteration.
+    """Do the same as :func:`advance` for losses that lie example after example, each example's in
+    order of iteration.
 
     Parameters
     ----------
@@ -233,7 +234,7 @@ def _check_states(
 
 
 def ema_curves(losses: Array, alpha: float) -> Floats:
-    """EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not
+    """Return EMA of whole rows of losses at each iteration: (n, t) as the losses; NaN where not
     recorded.
     """
     curves = np.full(losses.shape, np.nan)
@@ -265,7 +266,7 @@ class Crossings:
 
     @classmethod
     def of(cls, examples: int, alpha: float, mean: Floats) -> Crossings:
-        """Nothing looked at yet."""
+        """Start a search that has looked at nothing yet."""
         return cls(alpha, mean, np.zeros(examples), np.full(examples, -1, np.int64))
 
     def look(self, losses: Array, rows: Ints, first: int, where: slice = slice(None)) -> None:
@@ -279,8 +280,8 @@ class Crossings:
 
 
 def crossings(losses: Array, alpha: float, mean: Floats) -> Ints:
-    """First position of the iterations at which each row's EMA lies above the mean curve; -1 where
-    none does.
+    """Return the first position of the iterations at which each row's EMA lies above the mean
+    curve; -1 where none does.
     """
     search = Crossings.of(len(losses), alpha, mean)
     search.look(losses, np.arange(len(losses)), 0)
@@ -290,8 +291,8 @@ def crossings(losses: Array, alpha: float, mean: Floats) -> Ints:
 def table_curves(
     starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, iterations: int
 ) -> Floats:
-    """EMA of each example of :func:`advance_table` at all iterations; NaN where not recorded: (n,
-    iterations).
+    """Return EMA of each example of :func:`advance_table` at all iterations; NaN where not
+    recorded: (n, iterations).
     """
     curves = np.full((len(starts) - 1, iterations), np.nan)
     curves_ragged(starts, losses, steps, alpha, curves)
@@ -301,7 +302,7 @@ def table_curves(
 def table_crossings(
     starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats
 ) -> Ints:
-    """As :func:`crossings`, of examples of :func:`advance_table`."""
+    """Do the same as :func:`crossings` for examples of :func:`advance_table`."""
     found = np.full(len(starts) - 1, -1, np.int64)
     crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(found)), found)
     return found

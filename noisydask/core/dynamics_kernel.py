@@ -34,7 +34,7 @@ _GAPS, _HUGE = 1, 2
 
 @kernel()
 def order_by_code(codes, num_codes):
-    """Positions in order of their codes, and where each code begins."""
+    """Return positions in order of their codes, and where each code begins."""
     edges = np.zeros(num_codes + 1, np.int64)
     for i in range(codes.size):
         if codes[i] < 0 or codes[i] >= num_codes:
@@ -51,8 +51,8 @@ def order_by_code(codes, num_codes):
 
 @kernel()
 def _extremes(bits, i):
-    """Smallest and largest bits of a row: non-negative floats order like them, all others lie
-    above.
+    """Return the smallest and largest bits of a row: non-negative floats order like them, all
+    others lie above.
     """
     smallest = largest = bits[i, 0]
     for j in range(bits.shape[1]):
@@ -95,7 +95,7 @@ def _there(losses, bits, limit, i):
 
 @kernel()
 def _ends(losses, i):
-    """First and last loss of a row that has any."""
+    """Return the first and last loss of a row that has any."""
     a, b = 0, losses.shape[1] - 1
     while losses[i, a] != losses[i, a]:
         a += 1
@@ -140,7 +140,7 @@ def _look(
 
 @kernel()
 def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low):
-    """All losses are there and none is large."""
+    """Advance tiles of which all losses are there and none is large."""
     keep = 1.0 - alpha
     for s in range(steps):
         above, below = np.int64(0), np.int64(0)
@@ -160,7 +160,7 @@ def _advance_plain(x, steps, lanes, alpha, ema, first, total, squares, high, low
 
 @kernel()
 def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low, counts):
-    """Some losses are missing, or refused, none is large."""
+    """Advance tiles of which some losses are missing or refused, and none is large."""
     keep = 1.0 - alpha
     for s in range(steps):
         above, below, there = np.int64(0), np.int64(0), np.int64(0)
@@ -184,7 +184,7 @@ def _advance_gaps(x, steps, lanes, alpha, ema, first, total, squares, high, low,
 
 @kernel()
 def _advance_huge(losses, rows, alpha, ema, first, total, squares, limbs, counts, code):
-    """Anything may come."""
+    """Advance losses of any kind."""
     for k in range(rows.size):
         i = rows[k]
         for j in range(losses.shape[1]):

@@ -55,7 +55,9 @@ def add_fixed(value, limbs, code, step):
 
 @kernel()
 def as_summed(value):
-    """An EMA as :func:`add_fixed` counts it: what the mean of equal values is, to the last bit."""
+    """Return an EMA as :func:`add_fixed` counts it: what the mean of equal values is, to the last
+    bit.
+    """
     if value >= PLAIN:
         return value
     high = (value + HIGH) - HIGH
@@ -64,6 +66,6 @@ def as_summed(value):
 
 @kernel()
 def advance_one(value, alpha, ema, first, total, squares):
-    """EMA and sums of one example after one more loss: the arithmetic of all loops."""
+    """Return EMA and sums of one example after one more loss: the arithmetic of all loops."""
     distance = value - first
     return (1.0 - alpha) * ema + alpha * value, total + distance, squares + distance * distance

@@ -58,7 +58,7 @@ class Evidence:
     def empty(
         cls, rows: int, num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
     ) -> Evidence:
-        """Room for the evidence of ``rows`` rows of an input of ``num_classes`` classes and
+        """Return room for the evidence of ``rows`` rows of an input of ``num_classes`` classes and
         ``dtype``.
         """
         kinds = column_dtypes(num_classes, dtype, columns)
@@ -82,7 +82,7 @@ class Evidence:
         check_columns({"counts": self.counts, "fixed": self.fixed}, num_classes)
 
     def part(self, start: int, stop: int) -> Evidence:
-        """A view of consecutive rows, with sums of its own, at zero."""
+        """Return a view of consecutive rows, with sums of its own, at zero."""
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         return Evidence(
             columns,
@@ -93,7 +93,8 @@ class Evidence:
 
 
 def class_dtype(num_classes: int) -> np.dtype[np.generic]:
-    """Smallest unsigned integer that holds ``num_classes`` itself, the mark of a refused row.
+    """Return the smallest unsigned integer that holds ``num_classes`` itself, the mark of a refused
+    row.
 
     Examples
     --------
@@ -104,8 +105,8 @@ def class_dtype(num_classes: int) -> np.dtype[np.generic]:
 
 
 def probability_dtype(dtype: npt.DTypeLike) -> np.dtype[np.generic]:
-    """Type in which probabilities of an input of ``dtype`` are kept: float64 for float64, else
-    float32.
+    """Return the type in which probabilities of an input of ``dtype`` are kept: float64 for
+    float64, else float32.
     """
     return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
@@ -113,7 +114,9 @@ def probability_dtype(dtype: npt.DTypeLike) -> np.dtype[np.generic]:
 def column_dtypes(
     num_classes: int, dtype: npt.DTypeLike, columns: Iterable[str]
 ) -> dict[str, np.dtype[np.generic]]:
-    """Type of each evidence column for an input of ``num_classes`` classes and ``dtype``."""
+    """Return the type of each evidence column for an input of ``num_classes`` classes and
+    ``dtype``.
+    """
     classes, probability = class_dtype(num_classes), probability_dtype(dtype)
     kinds = {"given": classes, "top1": classes, "top2": classes}
     kinds |= {"p_sum": np.dtype(np.float64), "entropy": np.dtype(np.float64)}
@@ -127,7 +130,8 @@ def columns_for(
     adjust_pred_probs: bool,
     joint: bool = True,
 ) -> tuple[str, ...]:
-    """Evidence columns that a job needs, with this score and with the confident joint or without.
+    """Return evidence columns that a job needs, with this score and with the confident joint or
+    without.
 
     Where a row is so short that its evidence would weigh a third of it, ``p_rest`` is left out: the
     other columns bound it well enough (:func:`noisydask.core.confident.bound_of_rest`).
@@ -155,7 +159,7 @@ def scan_rows(
     columns: Iterable[str] = _BASE + _SECOND + _THIRD,
     into: Evidence | None = None,
 ) -> Evidence:
-    """Evidence, checks and class sums of whole rows, each read once.
+    """Return evidence, checks and class sums of whole rows, each read once.
 
     Parameters
     ----------
@@ -213,7 +217,7 @@ def scan_rows(
 
 
 def _locked(values: Array) -> Array:
-    """A read-only view: the kernel is compiled once for what may be written and for what may
+    """Return a read-only view: the kernel is compiled once for what may be written and for what may
     not.
     """
     view = values.view()
@@ -224,7 +228,7 @@ def _locked(values: Array) -> Array:
 def _outputs(
     out: dict[str, Array], part: slice, unsigned: np.dtype[np.generic]
 ) -> tuple[Array, ...]:
-    """The columns in the kernel's order; one that was not asked for is passed empty."""
+    """Return the columns in the kernel's order; one that was not asked for is passed empty."""
     order = (
         "given",
         "top1",

@@ -51,18 +51,18 @@ class KeptRows:
 
     @classmethod
     def from_bytes(cls, content: bytes, num_classes: int, dtype: np.dtype[Any]) -> KeptRows:
-        """What :meth:`to_bytes` wrote of rows of so many classes and this type."""
+        """Read what :meth:`to_bytes` wrote of rows of so many classes and this type."""
         rows = len(content) // (8 + num_classes * dtype.itemsize)
         values = np.frombuffer(content, dtype.newbyteorder("<"), offset=8 * rows)
         return cls(np.frombuffer(content, "<i8", rows), values.reshape(rows, num_classes))
 
     def to_bytes(self) -> bytes:
-        """Positions, then rows, little-endian."""
+        """Return positions, then rows, little-endian."""
         values = self.pred_probs.astype(self.pred_probs.dtype.newbyteorder("<"))
         return self.positions.astype("<i8").tobytes() + values.tobytes()
 
     def cover(self, wanted: npt.NDArray[np.bool_]) -> bool:
-        """Whether all rows are among these where ``wanted`` holds."""
+        """Return whether all rows are among these where ``wanted`` holds."""
         return bool(np.isin(np.flatnonzero(wanted), self.positions).all())
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:

@@ -18,7 +18,7 @@ from noisydask.core.thresholds import FLOATING_POINT_COMPARISON
 
 
 def agrees(columns: Columns, dtype: npt.DTypeLike) -> npt.NDArray[np.bool_]:
-    """Rows whose given label is the prediction, or would be with 1e-6 more: never issues.
+    """Return rows whose given label is the prediction, or would be with 1e-6 more: never issues.
 
     ``dtype`` is that of the input, in which cleanlab makes the addition: 1e-6 vanishes beside a
     float16 of 0.5.
@@ -82,8 +82,8 @@ def label_quality(
 def _adjusted(
     columns: Columns, thresholds: Floats, score: Score, pred_probs: Floats | None
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Scores of probabilities less their class's threshold, shifted by the largest threshold and
-    renormalised.
+    """Return scores of probabilities less their class's threshold, shifted by the largest threshold
+    and renormalised.
     """
     shift, num_classes = thresholds.max(), len(thresholds)
     given = columns["given"]

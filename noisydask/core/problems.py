@@ -35,7 +35,7 @@ class Problems:
 
     @classmethod
     def of(cls, problems: npt.NDArray[np.uint8], start: int) -> Problems:
-        """Refused rows of a block whose first row is ``start``."""
+        """Return refused rows of a block whose first row is ``start``."""
         rows = np.flatnonzero(problems)
         invalid = rows[problems[rows] != Problem.UNREADABLE]
         first = tuple((start + int(row), int(problems[row])) for row in invalid[:FIRST_ROWS])
@@ -71,7 +71,9 @@ class Problems:
         return Problems(self.counts + other.counts, first, labels)
 
     def sentence(self, rows: int, class_counts: npt.NDArray[np.int64]) -> str:
-        """One sentence about refused rows, of ``rows`` in all; the others are counted by class."""
+        """Return one sentence about refused rows, of ``rows`` in all; the others are counted by
+        class.
+        """
         kinds = [
             f"{self.counts[kind]:,} with {word}"
             for kind, word in _WORDS.items()

@@ -53,8 +53,8 @@ def advance_ragged(
     limbs,
     counts,
 ):
-    """As :func:`advance_dense`, of losses that lie example after example; ``steps`` says which
-    iteration each is of.
+    """Do the same as :func:`advance_dense` for losses that lie example after example; ``steps``
+    says which iteration each is of.
     """
     _check(starts, losses, steps, ema.size)
     fits = total.size == squares.size == first.size == last.size == smallest.size == ema.size
@@ -87,7 +87,7 @@ def advance_ragged(
 
 @kernel()
 def curves_ragged(starts, losses, steps, alpha, curves):
-    """EMA of each example at its iterations; what is not recorded is left as it is."""
+    """Return EMA of each example at its iterations; what is not recorded is left as it is."""
     _check(starts, losses, steps, curves.shape[0])
     for i in range(starts.size - 1):
         ema = 0.0
@@ -102,8 +102,8 @@ def curves_ragged(starts, losses, steps, alpha, curves):
 
 @kernel()
 def crossings_ragged(starts, losses, steps, alpha, mean, ema, found):
-    """First iteration at which each example's EMA lies above the mean curve, where none was found
-    before.
+    """Return the first iteration at which each example's EMA lies above the mean curve, where none
+    was found before.
     """
     _check(starts, losses, steps, ema.size)
     if found.size != ema.size:

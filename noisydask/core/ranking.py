@@ -63,7 +63,7 @@ class Part:
 
 
 def sort_keys(scores: npt.NDArray[np.floating]) -> Keys:
-    """Unsigned integers that order like the scores; NaN comes last.
+    """Return unsigned integers that order like the scores; NaN comes last.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def order_of(scores: npt.NDArray[np.floating], *ties: npt.NDArray[Any]) -> Ints:
 
 
 def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
-    """The score whose sort key this is, or NaN if it is past all scores.
+    """Return the score whose sort key this is, or NaN if it is past all scores.
 
     Examples
     --------
@@ -128,17 +128,17 @@ def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
 
 
 def whole_range(itemsize: int) -> Bin:
-    """The bin of all keys of ``itemsize`` bytes."""
+    """Return the bin of all keys of ``itemsize`` bytes."""
     return Bin(0, 8 * itemsize)
 
 
 def split(wide: Bin) -> int:
-    """Shift of the bins into which a histogram divides ``wide``."""
+    """Return shift of the bins into which a histogram divides ``wide``."""
     return max(0, wide.shift - _DIGIT)
 
 
 def histogram(keys: Keys, bins: Sequence[Bin]) -> Ints:
-    """How many keys lie in each of the ``2 ** 16`` (or fewer) equal pieces of each bin.
+    """Return how many keys lie in each of the ``2 ** 16`` (or fewer) equal pieces of each bin.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class CutOff:
         self._ties.update(zip(keys, counts, strict=True))
 
     def _needed(self) -> dict[Bin, int]:
-        """Bins in order, as far as the T-th example."""
+        """Return bins in order, as far as the T-th example."""
         needed, before = {}, 0
         for piece in sorted(self._counts):
             if before >= self.total:
@@ -229,7 +229,7 @@ class CutOff:
         return needed
 
     def parts(self) -> list[Part]:
-        """The ranking's parts in order; together they take exactly T examples."""
+        """Return the ranking's parts in order; together they take exactly T examples."""
         parts: list[Part] = []
         left = self.total
         for piece, count in self._needed().items():
@@ -253,7 +253,7 @@ class CutOff:
         return parts
 
     def _split_tie(self, piece: Bin, counts: Ints) -> list[Part]:
-        """One key's examples, as parts of some of its pieces."""
+        """Return one key's examples, as parts of some of its pieces."""
         cuts = np.flatnonzero(np.diff(np.cumsum(counts) // self.rows_per_part, prepend=0)) + 1
         edges = [0, *cuts.tolist(), len(counts)]
         split_parts = []
@@ -265,8 +265,8 @@ class CutOff:
 
 
 def assign_parts(keys: Keys, pieces: Ints, parts: Sequence[Part]) -> Ints:
-    """Part of each example, -1 for none; ``pieces`` says in which piece of its key each is, 0 where
-    that is not split.
+    """Return part of each example, -1 for none; ``pieces`` says in which piece of its key each is,
+    0 where that is not split.
     """
     if not parts:
         return np.full(len(keys), -1, np.int64)

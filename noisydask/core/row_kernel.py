@@ -48,8 +48,8 @@ NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (
 
 @kernel()
 def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third):
-    """Best two classes, largest and (if wanted) third largest value, as bits, and sum of short
-    float32 rows.
+    """Return best two classes, largest and (if wanted) third largest value, as bits, and sum of
+    short float32 rows.
 
     Non-negative floats order like their bits. Value and complement of the class share one integer,
     so that a plain maximum prefers the lower class among equals, and no branch depends on the data.
@@ -72,8 +72,8 @@ def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third
 
 @kernel(inline="always")
 def _below(bits, i, value):
-    """First class of row i that has ``value``, how many have it, the largest value below it:
-    vectorised reductions.
+    """Return the first class of row i that has ``value``, how many have it, the largest value below
+    it: vectorised reductions.
     """
     zero, one, none = bits.dtype.type(0), bits.dtype.type(1), bits.dtype.type(bits.shape[1])
     first, count, lower = none, zero, zero
@@ -88,8 +88,8 @@ def _below(bits, i, value):
 
 @kernel(fastmath={"reassoc"})
 def _largest_and_sums(pred_probs, bits, largest, total):
-    """Largest value of each row, as bits, and its sum in any order and in its own type: good enough
-    to check a row.
+    """Return the largest value of each row, as bits, and its sum in any order and in its own type:
+    good enough to check a row.
     """
     for i in range(bits.shape[0]):
         most, added = bits.dtype.type(0), pred_probs.dtype.type(0)
@@ -104,8 +104,8 @@ def _largest_and_sums(pred_probs, bits, largest, total):
 def _top3_wide(
     pred_probs, bits, labels, top1, top2, largest, third, total, p_given, p_top1, p_top2
 ):
-    """The same as :func:`_top3_narrow` for long rows (or float64), by passes that the compiler
-    turns into SIMD.
+    """Return the same as :func:`_top3_narrow` for long rows (or float64), by passes that the
+    compiler turns into SIMD.
 
     The probabilities are taken while the row is in the nearest cache; of a wrong label, that of
     class 0.
@@ -135,8 +135,8 @@ def _top3_wide(
 
 @kernel()
 def _top3_signed(row):
-    """Best two classes and third largest value of a row with tiny negative values, whose bits do
-    not order.
+    """Return best two classes and third largest value of a row with tiny negative values, whose
+    bits do not order.
     """
     first = second = third = -np.inf
     a = b = 0
@@ -155,7 +155,7 @@ def _top3_signed(row):
 
 @kernel()
 def _row_sums(pred_probs, p_sum):
-    """Sums in float64 from left to right: the same bits on every machine, for what is kept."""
+    """Sum rows in float64 from left to right: the same bits on every machine."""
     for i in range(p_sum.size):
         total = 0.0
         for k in range(pred_probs.shape[1]):
@@ -165,7 +165,7 @@ def _row_sums(pred_probs, p_sum):
 
 @kernel()
 def _normalized_entropies(pred_probs, entropy):
-    """Entropy of each row over the logarithm of its length (0 for one class)."""
+    """Return entropy of each row over the logarithm of its length (0 for one class)."""
     scale = np.log(max(2, pred_probs.shape[1]))
     for i in range(entropy.size):
         total = 0.0
@@ -178,7 +178,7 @@ def _normalized_entropies(pred_probs, entropy):
 
 @kernel()
 def _problem(row, total, label):
-    """What is wrong with a row, if anything."""
+    """Return what is wrong with a row, if anything."""
     for k in range(row.size):
         if not np.isfinite(row[k]):
             return NOT_FINITE
@@ -192,8 +192,8 @@ def _problem(row, total, label):
 
 @kernel()
 def _suspects(largest, limit, total, labels, num_classes, suspect):
-    """Rows to look at closely: bits above those of 1 (negative, not finite, too large), a wrong sum
-    or label.
+    """Return rows to look at closely: bits above those of 1 (negative, not finite, too large), a
+    wrong sum or label.
     """
     found = 0
     for i in range(labels.size):
@@ -215,7 +215,7 @@ def _add_to_classes(labels, problems, p_given, counts, fixed):
 
 @kernel()
 def _pick(pred_probs, classes, column):
-    """Probability of one class in each row; of a class that is none, that of class 0."""
+    """Return probability of one class in each row; of an impossible class, that of class 0."""
     for i in range(column.size):
         column[i] = pred_probs[i, classes[i] if 0 <= classes[i] < pred_probs.shape[1] else 0]
 

@@ -45,22 +45,22 @@ class ExampleStates:
 
     @classmethod
     def dtypes(cls, dtype: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
-        """Type of each column for losses of ``dtype``."""
+        """Return the type of each column for losses of ``dtype``."""
         kinds = dict.fromkeys((field.name for field in fields(cls)), np.dtype(np.float64))
         kinds |= dict.fromkeys(("first", "last", "smallest"), loss_dtype(dtype))
         return kinds | {"count": np.dtype(np.int32)}
 
     @classmethod
     def empty(cls, rows: int, dtype: npt.DTypeLike) -> ExampleStates:
-        """States before the first loss."""
+        """Return states before the first loss."""
         return cls(**{name: np.zeros(rows, kind) for name, kind in cls.dtypes(dtype).items()})
 
     def columns(self) -> dict[str, Array]:
-        """All columns by name."""
+        """Return all columns by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def part(self, rows: slice | Ints) -> ExampleStates:
-        """Some of the examples; a view where they are a slice."""
+        """Return some of the examples; a view where they are a slice."""
         return ExampleStates(**{name: column[rows] for name, column in self.columns().items()})
 
     @property
@@ -69,13 +69,13 @@ class ExampleStates:
         return METRIC.of(self)
 
     def statistics(self) -> dict[str, Array]:
-        """All :data:`STATISTICS` by name, in their order."""
+        """Return all :data:`STATISTICS` by name, in their order."""
         return {statistic.name: statistic.of(self) for statistic in STATISTICS}
 
 
 def loss_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Type in which losses of an input of ``dtype`` are worked on: float64 for float64, else
-    float32.
+    """Return the type in which losses of an input of ``dtype`` are worked on: float64 for float64,
+    else float32.
     """
     return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Distinct values, ascending, and the position of each value among them.
+    """Return distinct values, ascending, and the position of each value among them.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class TableSums:
 
     @classmethod
     def zero(cls, labels: Ints, iterations: Ints) -> TableSums:
-        """No examples yet."""
+        """Return sums of no examples yet."""
         return cls(iterations, CurveSums.zero(labels, len(iterations)))
 
     def __add__(self, other: TableSums) -> TableSums:
@@ -53,7 +53,7 @@ class TableSums:
         return TableSums(iterations, self._at(iterations) + other._at(iterations))
 
     def _at(self, iterations: Ints) -> CurveSums:
-        """The sums at more iterations."""
+        """Return the sums at more iterations."""
         if len(iterations) == len(self.iterations):
             return self.sums
         wider = TableSums.zero(self.sums.labels, iterations).sums

@@ -40,12 +40,12 @@ class ClassTotals:
 
     @classmethod
     def zero(cls, num_classes: int) -> ClassTotals:
-        """Totals of no rows."""
+        """Return totals of no rows."""
         return cls(*(np.zeros(num_classes, np.int64) for _ in range(3)))
 
     @classmethod
     def of(cls, counts: npt.NDArray[np.int64], fixed: npt.NDArray[np.int64]) -> ClassTotals:
-        """Totals of one call of the row kernel."""
+        """Return totals of one call of the row kernel."""
         return cls(counts, fixed >> _LOW_BITS, fixed & ((1 << _LOW_BITS) - 1))
 
     @classmethod
@@ -56,8 +56,8 @@ class ClassTotals:
         counts: Sequence[int],
         sums: Sequence[int],
     ) -> ClassTotals:
-        """Totals of which these are the counts and :meth:`sums` of some classes; the others have no
-        examples.
+        """Return totals of which these are the counts and :meth:`sums` of some classes; the others
+        have no examples.
         """
         totals = cls.zero(num_classes)
         totals.counts[classes] = counts
@@ -66,8 +66,8 @@ class ClassTotals:
         return totals
 
     def sums(self, classes: npt.NDArray[np.int64] | slice = slice(None)) -> list[int]:
-        """The sum of each class, or of some, in units of ``1 / FIXED_POINT``: Python's integers, of
-        any size.
+        """Return the sum of each class, or of some, in units of ``1 / FIXED_POINT``: Python's
+        integers, of any size.
         """
         parts = zip(self.high[classes].tolist(), self.low[classes].tolist(), strict=True)
         return [(high << _LOW_BITS) + low for high, low in parts]
@@ -77,7 +77,8 @@ class ClassTotals:
 
 
 def confident_thresholds(totals: ClassTotals, absent: float = NEVER) -> npt.NDArray[np.float64]:
-    """Mean probability of each class over the examples given it, clipped from below at 2e-6.
+    """Return the mean probability of each class over the examples given it, clipped from below at
+    2e-6.
 
     Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021), equation 2; the clipping
     is cleanlab's.

@@ -13,7 +13,7 @@ from noisydask.core.compiled import kernel
 
 @intrinsic
 def _eight(typing_context, source, rows, k, column, target, step):
-    """``target[step + s, k + n] = source[rows[k + n], column + s]`` for s and n from 0 to 7;
+    """Set ``target[step + s, k + n] = source[rows[k + n], column + s]`` for s and n from 0 to 7;
     nothing is checked.
     """
 
@@ -64,7 +64,7 @@ def _transposed(builder, found):
 
 @kernel()
 def turn(source, rows, column, steps, target):
-    """``target[s, k] = source[rows[k], column + s]`` for ``steps`` columns.
+    """Set ``target[s, k] = source[rows[k], column + s]`` for ``steps`` columns.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from noisydask.errors import InputError
 
 
 def whole_numbers(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
-    """Integers as int64.
+    """Return integers as int64.
 
     Raises
     ------

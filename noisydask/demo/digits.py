@@ -61,14 +61,14 @@ def make_data(folder: Path) -> None:
 
 
 def options(folder: Path) -> dict[str, Any]:
-    """The demo's job, as a configuration."""
+    """Return the demo's job, as a configuration."""
     paths = {name: str(folder / f"{name}.zarr") for name in ("labels", "pred_probs")}
     names = {"url": str(folder / "class_names.txt")}
     return paths | {"out": str(folder / "out"), "class_names": names, "cluster": {"workers": 2}}
 
 
 def verdict(folder: Path, issues: LabelIssues) -> str:
-    """How many of the flipped labels were found."""
+    """Say how many of the flipped labels were found."""
     flipped = np.asarray(zarr.open_array(folder / "flipped.zarr", mode="r")[...])
     hits = int(np.isin(issues.indices, flipped).sum())
     return (

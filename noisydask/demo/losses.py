@@ -50,7 +50,7 @@ def record_losses(folder: Path) -> None:
 
 
 def options(folder: Path) -> dict[str, Any]:
-    """What the dynamics job is told."""
+    """Return the options of the dynamics job."""
     return {
         "table": str(folder / "losses"),
         "label_column": "label",
@@ -60,7 +60,7 @@ def options(folder: Path) -> dict[str, Any]:
 
 
 def verdict(folder: Path, both: Consensus) -> str:
-    """How many flipped labels are among the first of each ranking, as many as were flipped."""
+    """Say how many flipped labels are among the first of each ranking, as many as were flipped."""
     flipped = np.asarray(zarr.open_array(folder / "flipped.zarr", mode="r")[...])
     ranked, count = both.to_dataframe(), len(flipped)
     lines = [f"flipped labels among the first {count} examples, as many as were flipped, by"]

@@ -85,7 +85,7 @@ def _where(name: AnnotationName) -> str:
 
 
 def _say(name: AnnotationName, attributes: Any, key: str) -> str:
-    """What is wrong with the attributes of an annotation."""
+    """Say what is wrong with the attributes of an annotation."""
     where = _where(name)
     if not isinstance(attributes, Mapping):
         return (
@@ -120,7 +120,7 @@ def _as_columns(
 
 
 def _integers(values: list[Any], told: list[AnnotationName], what: str) -> npt.NDArray[np.int64]:
-    """What is told of each annotation, as integers."""
+    """Return what is told of each annotation, as integers."""
     try:
         return np.frombuffer(array("q", values), np.int64)
     except (TypeError, OverflowError):

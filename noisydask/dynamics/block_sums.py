@@ -33,8 +33,8 @@ class BlockSums:
     losses: npt.NDArray[Any]
 
     def to_bytes(self) -> bytes:
-        """As it is stored: arrays of NumPy's own format; limbs above the largest sum are left
-        out.
+        """Return the sums as they are stored: arrays of NumPy's own format; limbs above the largest
+        sum are left out.
         """
         limbs = carried(self.sums.limbs)
         used = 1 + max(np.flatnonzero(limbs.any(axis=(1, 2))), default=0)
@@ -51,7 +51,7 @@ class BlockSums:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> BlockSums:
-        """What :meth:`to_bytes` wrote; its checksum was compared before."""
+        """Read what :meth:`to_bytes` wrote; its checksum was compared before."""
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
             sums = CurveSums.zero(found["labels"], found["counts"].shape[1])
             sums.counts[...] = found["counts"]

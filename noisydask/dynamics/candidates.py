@@ -58,7 +58,9 @@ def _details(
 def _crossings(
     start: int, stop: int, rows: Ints, losses: TaskRows, data: LossData, mean: Floats
 ) -> Ints:
-    """Position of the iteration at which each row's EMA first lies above the mean curve."""
+    """Return the position of the iteration at which each row's EMA first lies above the mean
+    curve.
+    """
     search = Crossings.of(len(rows), data.alpha, mean)
     if len(rows):
         wanted = spans(0, data.shape[1], data.width)
@@ -71,8 +73,8 @@ def _crossings(
 def _kept_crossings(
     source: LossSource, rows: Ints, losses: TaskRows, data: LossData, mean: Floats
 ) -> Ints:
-    """As :func:`_crossings`, of losses that are not read where they and the curve are those of an
-    earlier run.
+    """Do the same as :func:`_crossings` for losses that are not read where they and the curve are
+    those of an earlier run.
     """
     start, stop = data.grid.bounds(source.number)
     if data.states is None or source.fingerprint is None or not len(rows):
@@ -166,12 +168,12 @@ def _select_block(
 
 
 def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the ranking, in the order given."""
+    """Return rows of the ranking, in the order given."""
     return told.assign(**states.statistics())
 
 
 def empty_selection(data: LossData, ids: np.dtype[Any]) -> pd.DataFrame:
-    """What :func:`select` returns, without rows."""
+    """Return what :func:`select` returns, without rows."""
     none = np.zeros(0, np.int64)
     columns = {"index": none, "id": none.astype(ids)} | ({"label": none} if data.labelled else {})
     told = pd.DataFrame(columns | {"crossed": none, "again": none})

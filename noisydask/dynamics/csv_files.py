@@ -32,7 +32,7 @@ _TEXT = pd.ArrowDtype(pa.large_string())
 
 
 def first_ids(place: Location, file: str, columns: LossColumns) -> pd.Series[Any] | None:
-    """Ids of the first rows of a file, as they are written; None where the file is empty."""
+    """Return ids of the first rows of a file, as they are written; None where the file is empty."""
     with place.fs.open(file, "rb", compression="infer") as handle:
         head = handle.read(_HEAD)
     if not head.strip():
@@ -51,7 +51,7 @@ def first_ids(place: Location, file: str, columns: LossColumns) -> pd.Series[Any
 def read_rows(
     place: Location, file: str, span: tuple[int, int | None], columns: LossColumns, text_ids: bool
 ) -> pd.DataFrame:
-    """Rows of a file that begin in a range of bytes; all of it where the range has no end."""
+    """Read rows of a file that begin in a range of bytes; all of it where the range has no end."""
     start, stop = span
     with place.fs.open(file, "rb", compression="infer") as handle:
         if stop is None:
@@ -64,7 +64,7 @@ def read_rows(
 
 
 def _parse(source: Any, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
-    """CSV as a table; only a loss may be empty."""
+    """Parse CSV as a table; only a loss may be empty."""
     texts = {name: _TEXT for name in (columns.id, columns.subset) if name is not None}
     names, empty = list(columns.names.values()), {columns.loss: _EMPTY}
     frame = pd.read_csv(source, usecols=names, dtype=texts, keep_default_na=False, na_values=empty)
@@ -77,11 +77,11 @@ def _parse(source: Any, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
 
 
 def _whole_ids(ids: pd.Series[Any]) -> npt.NDArray[np.int64]:
-    """Ids as integers, where the first rows of all files have such."""
+    """Return ids as integers, where the first rows of all files have such."""
     numbers = written_whole(ids)
     if numbers is not None:
         return numbers
-    while len(ids) > 1:  # search for the first that is none
+    while len(ids) > 1:  # search for the first that is not an integer
         half = ids[: len(ids) // 2]
         ids = half if written_whole(half) is None else ids[len(half) :]
     raise InputError(

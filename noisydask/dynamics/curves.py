@@ -198,7 +198,8 @@ def save_curves_png(
 
 
 def sparkline(values: npt.ArrayLike, width: int) -> str:
-    """A curve as a line of text, from its lowest value to its highest; a blank where there is none.
+    """Return a curve as a line of text, from its lowest value to its highest; a blank where there
+    is none.
 
     Examples
     --------
@@ -220,7 +221,7 @@ def sparkline(values: npt.ArrayLike, width: int) -> str:
 
 
 def _mean(values: Floats) -> float:
-    """Mean of what is finite, NaN where nothing is."""
+    """Return the mean of what is finite, NaN where nothing is."""
     known = values[np.isfinite(values)]
     return float((known / len(known)).sum()) if known.size else math.nan
 
@@ -240,7 +241,7 @@ def _figure(
     figsize: tuple[float, float],
     kwargs: Mapping[str, Any],
 ) -> Figure:
-    """Panels in rows, each with its legend to the right; the figure is as wide as they need."""
+    """Make panels in rows, each with its legend to the right, as wide as they need."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  plots are an extra
         from matplotlib.cbook import normalize_kwargs  # noqa: PLC0415
@@ -281,7 +282,7 @@ def _draw(
     mean_color: str,
     kwargs: Mapping[str, Any],
 ) -> list[Line2D]:
-    """The mean's line and those of the candidates; a curve of a single iteration is a dot."""
+    """Draw the mean's line and those of the candidates; a curve of a single iteration is a dot."""
     lines = []
     for number, curve in enumerate((panel.mean, *panel.curves)):
         known = ~np.isnan(curve)
@@ -311,8 +312,8 @@ def _label(axes: Axes, title: str | None, x: bool, y: bool) -> None:
 
 
 def _legend(axes: Axes, lines: Sequence[Line2D], names: Sequence[str], rows: int) -> Legend:
-    """A legend right of the axes. Names are set afterwards: matplotlib reads ``$`` and a leading
-    ``_`` as its own.
+    """Make a legend right of the axes. Names are set afterwards: matplotlib reads ``$`` and a
+    leading ``_`` as its own.
     """
     legend = axes.legend(
         lines,
@@ -335,8 +336,8 @@ def _legend(axes: Axes, lines: Sequence[Line2D], names: Sequence[str], rows: int
 
 @contextmanager
 def _glyphs_may_be_missing() -> Iterator[None]:
-    """Names may be in any script; what the font lacks is drawn as a box, which is not worth a
-    warning each.
+    """Silence warnings of missing glyphs: names may be in any script, and a box is drawn for what
+    the font lacks.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)

@@ -46,16 +46,16 @@ class DatumaroDataset(Protocol):
     """What is asked of a dataset, in files or in memory."""
 
     def infos(self) -> Mapping[str, Any]:
-        """What the dataset was made for."""
+        """Return what the dataset was made for."""
         ...
 
     def labels(self) -> list[Category]:
-        """Its labels; a label's number is its position."""
+        """Return its labels; a label's number is its position."""
         ...
 
     def batches(self, key: str) -> Iterator[Batch]:
-        """Its annotations as columns, some at a time; ``key`` is the attribute that holds their
-        losses.
+        """Return its annotations as columns, some at a time; ``key`` is the attribute that holds
+        their losses.
         """
         ...
 
@@ -104,7 +104,7 @@ def open_dataset(
     Raises
     ------
     DatasetError
-        If it is none.
+        If it is not a dataset.
     """
     if isinstance(source, str | Path):
         return DatumaroFiles.open(Location.of(str(source), storage_options, "the Datumaro dataset"))
@@ -148,7 +148,7 @@ class DatumaroFiles:
         return tuple(sorted(self.versions))
 
     def infos(self) -> Mapping[str, Any]:
-        """What the dataset was made for; all files say the same of what counts."""
+        """Return what the dataset was made for; all files say the same of what counts."""
         found = [
             _mapping(self._header(file).get("infos"), f"'infos' in {file}") for file in self.files
         ]
@@ -162,7 +162,7 @@ class DatumaroFiles:
         return found[0]
 
     def labels(self) -> list[Category]:
-        """Labels of the dataset."""
+        """Return labels of the dataset."""
         for file in self.files:
             categories = _mapping(self._header(file).get("categories"), f"'categories' in {file}")
             labels = _mapping(categories.get("label"), f"'categories.label' in {file}").get(
@@ -176,16 +176,16 @@ class DatumaroFiles:
         return []
 
     def batches(self, key: str) -> Iterator[Batch]:
-        """All annotations, file by file."""
+        """Iterate over all annotations, file by file."""
         for number in range(len(self.files)):
             yield from self.batches_of(number, key)
 
     def batches_of(self, number: int, key: str) -> Iterator[Batch]:
-        """Annotations of one file, which is read as a stream."""
+        """Iterate over annotations of one file, which is read as a stream."""
         yield from in_batches(self._annotations(self.files[number]), key)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input; nothing secret."""
+        """Return what a manifest says of this input; nothing secret."""
         return {
             "url": self.place.shown,
             "files": len(self.files),
@@ -212,7 +212,7 @@ class DatumaroFiles:
                     yield name, told.get("attributes") or {}
 
     def _header(self, file: str) -> dict[str, Any]:
-        """What a file says before its items, or after them."""
+        """Return what a file says before its items, or after them."""
         found: dict[str, Any] = {}
         with _reading(self.place), self.place.fs.open(file, "rb") as handle:
             builder, name = ijson.ObjectBuilder(), None
@@ -238,11 +238,11 @@ class DatumaroObject:
     dataset: Any = field(repr=False)
 
     def infos(self) -> Mapping[str, Any]:
-        """What the dataset was made for."""
+        """Return what the dataset was made for."""
         return _mapping(self.dataset.infos(), "what infos() gives")
 
     def labels(self) -> list[Category]:
-        """Labels of the dataset."""
+        """Return labels of the dataset."""
         for kind, found in self.dataset.categories().items():
             if getattr(kind, "name", kind) == "label":
                 return [
@@ -252,11 +252,11 @@ class DatumaroObject:
         return []
 
     def batches(self, key: str) -> Iterator[Batch]:
-        """All annotations, item by item."""
+        """Iterate over all annotations, item by item."""
         yield from in_batches(self._annotations(), key)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
+        """Return what a manifest says of this input."""
         return {"memory": True, "format": "datumaro"}
 
     def _annotations(self) -> Iterator[Annotation]:
@@ -270,7 +270,7 @@ class DatumaroObject:
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
-    """An object of JSON; none where there is nothing."""
+    """Return an object of JSON; none where there is nothing."""
     if value is not None and not isinstance(value, Mapping):
         raise DatasetError(
             f"the Datumaro dataset is malformed: {what} must be an object, not "
@@ -280,7 +280,7 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 
 def _list(value: Any, what: str) -> list[Any]:
-    """A list of JSON; an empty one where there is nothing."""
+    """Return a list of JSON; an empty one where there is nothing."""
     if value is not None and not isinstance(value, list):
         raise DatasetError(
             f"the Datumaro dataset is malformed: {what} must be a list, not {type(value).__name__}"

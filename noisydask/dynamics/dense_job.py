@@ -167,7 +167,7 @@ class DynamicsJob(Job[LossDynamics]):
         }
 
     def _plan(self, publication: Publication) -> tuple[LossData, list[LossSource]]:
-        """What the passes need, and what is known of the blocks."""
+        """Return what the passes need, and what is known of the blocks."""
         losses, settings = self.inputs.losses, self.settings
         rows, iterations = losses.shape
         width, grid = self._grid()
@@ -255,8 +255,8 @@ class DynamicsJob(Job[LossDynamics]):
     def _rows_of(
         self, data: LossData, sources: Sequence[LossSource], top: Top
     ) -> tuple[npt.NDArray[Any], int]:
-        """All losses of a few candidates, in the order of the ranking; the bytes read for those
-        that were not kept.
+        """Return all losses of a few candidates, in the order of the ranking; the bytes read for
+        those that were not kept.
         """
         lacking, losses = np.flatnonzero(top.since), top.losses.copy()
         blocks = (top.index // data.grid.block_rows).tolist()
@@ -339,8 +339,8 @@ class DynamicsJob(Job[LossDynamics]):
 
 
 def read_width(losses: Any, block_bytes: int) -> int:
-    """Iterations that are read at once: all, or where chunks split them and a row of chunks is too
-    large, some chunks.
+    """Return iterations that are read at once: all, or where chunks split them and a row of chunks
+    is too large, some chunks.
     """
     iterations, chunk = losses.shape[1], getattr(losses, "chunk_columns", 0)
     height = losses.chunk_rows * losses.dtype.itemsize

@@ -241,7 +241,7 @@ def _summed(
 
 
 def _codes(labels: Array | None) -> tuple[Ints, npt.NDArray[np.int32] | None]:
-    """The block's distinct labels and which each row has; without labels all have one."""
+    """Return the block's distinct labels and which each row has; without labels all have one."""
     if labels is None:
         return np.zeros(1, np.int64), None
     return label_codes(labels)

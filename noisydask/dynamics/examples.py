@@ -63,7 +63,7 @@ class Examples:
 
     @classmethod
     def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, RowProblems]:
-        """Sort rows and check them; what is found wrong is no reason to stop here.
+        """Sort rows and check them; what is wrong is counted, and does not stop it.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Examples:
         return found._checked(settings, dropped, order)
 
     def sorted(self) -> Examples:
-        """The examples in ascending order; those that are named alike stay in their order."""
+        """Return the examples in ascending order; those of the same name stay in their order."""
         columns = [_codes(pd.Series(self.keys[name])) for name in EXAMPLE if name in self.keys]
         return self.take(np.lexsort(columns[::-1]))
 
@@ -167,12 +167,12 @@ class Examples:
         return found, RowProblems(tuple(wrong.sum(axis=1).tolist()), first, dropped)
 
     def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
-        """Iterations and losses of one example."""
+        """Return iterations and losses of one example."""
         rows = slice(self.starts[example], self.starts[example + 1])
         return self.iterations[rows], self.losses[rows]
 
     def take(self, chosen: Ints) -> Examples:
-        """Some of the examples, in the order asked for."""
+        """Return some of the examples, in the order asked for."""
         counts = np.diff(self.starts)[chosen]
         starts = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.starts[chosen] - starts[:-1], counts) + np.arange(starts[-1])
@@ -181,7 +181,7 @@ class Examples:
 
 
 def joined(pieces: Sequence[Examples]) -> Examples:
-    """Examples of several pieces, one after the other; at least one piece."""
+    """Return examples of several pieces, one after the other; at least one piece."""
     if len(pieces) == 1:
         return pieces[0]
     keys = {name: np.concatenate([piece.keys[name] for piece in pieces]) for name in pieces[0].keys}
@@ -194,7 +194,7 @@ def joined(pieces: Sequence[Examples]) -> Examples:
 
 
 def _codes(column: pd.Series[Any]) -> Ints:
-    """Integers that order like the values of a column."""
+    """Return integers that order like the values of a column."""
     if column.dtype.kind == "i":
         return cast(Ints, column.to_numpy())
     codes, distinct = pd.factorize(column.to_numpy())
@@ -204,7 +204,7 @@ def _codes(column: pd.Series[Any]) -> Ints:
 
 
 def _order(columns: Sequence[Ints]) -> Ints:
-    """Positions in ascending order of the columns, the first deciding first."""
+    """Return positions in ascending order of the columns, the first deciding first."""
     if not len(columns[0]):
         return np.zeros(0, np.int64)
     packed, room = np.zeros(len(columns[0]), np.int64), 1
@@ -240,8 +240,8 @@ class Analysis:
 
 
 def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats) -> Ints:
-    """First iteration of each example at which its EMA lies above the mean curve, -1 for none:
-    (n,).
+    """Return the first iteration of each example at which its EMA lies above the mean curve, -1 for
+    none: (n,).
     """
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
     found = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
@@ -249,6 +249,6 @@ def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats)
 
 
 def ema_frame(examples: Examples, alpha: float, iterations: Ints) -> Floats:
-    """EMA of each example at all iterations, NaN where not recorded: (n, T)."""
+    """Return EMA of each example at all iterations, NaN where not recorded: (n, T)."""
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
     return table_curves(examples.starts, examples.losses, steps, alpha, len(iterations))

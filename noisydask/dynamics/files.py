@@ -115,7 +115,7 @@ class LossFiles:
         return sum(piece.stored for unit in self.units for piece in unit.pieces)
 
     def read(self, unit: int) -> pd.DataFrame:
-        """Rows of a unit, checked."""
+        """Read rows of a unit, checked."""
         pieces = sorted(self.units[unit].pieces, key=attrgetter("order"))
         try:
             if pieces[0].rows is None:
@@ -131,12 +131,12 @@ class LossFiles:
             why = reason(error) or cannot_be_read(error)
             raise JobError(f"table at {self.place.shown}: {why}") from error
         rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
-        # Of CSV, of which nobody knows the number of rows, a unit is one piece.
+        # Of CSV, whose number of rows is not known, a unit is one piece.
         sizes = [(piece.order, piece.rows or len(rows)) for piece in pieces]
         return self.units[unit].rows_of(numbered(rows, self.columns, sizes), "id")
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input; nothing secret."""
+        """Return what a manifest says of this input; nothing secret."""
         files = {piece.file for unit in self.units for piece in unit.pieces}
         told = {
             "url": self.place.shown,
@@ -170,13 +170,13 @@ class LossFiles:
 
 
 def _in_path(place: Location, file: str) -> dict[str, str]:
-    """Columns that the path says: ``subset=train/part.parquet``."""
+    """Return columns that the path says: ``subset=train/part.parquet``."""
     parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
     return {unquote(name): unquote(value) for name, sign, value in parts if sign}
 
 
 def _number(text: str) -> int | str:
-    """The integer that a text is; what is none is refused with the column's other cells."""
+    """Return the integer that a text is, or the text, which is refused later."""
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
@@ -212,7 +212,7 @@ def _open_parquet(
 def _footer(
     place: Location, columns: LossColumns, text_in_path: bool, file: str
 ) -> tuple[list[Piece], bool]:
-    """Row groups of a file that have rows, and whether its ids are text."""
+    """Return row groups of a file that have rows, and whether its ids are text."""
     in_path = _in_path(place, file)
     with place.fs.open(file, "rb") as handle:
         opened = pq.ParquetFile(handle)
@@ -247,7 +247,7 @@ def _footer(
 
 
 def _stored_bytes(group: Any, names: set[str]) -> int:
-    """Bytes of some columns of a row group, as they lie in the file."""
+    """Return bytes of some columns of a row group, as they lie in the file."""
     leaves = map(group.column, range(group.num_columns))
     return sum(
         leaf.total_compressed_size

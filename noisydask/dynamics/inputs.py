@@ -85,12 +85,12 @@ class LossInputs:
         return {name: rows for name, rows in found.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:
-        """Where the inputs lie that lie in a store, by name."""
+        """Return where the inputs lie that lie in a store, by name."""
         return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
 
 
 def _all(rows: Rows | DaskRows) -> npt.NDArray[Any]:
-    """The iterations themselves, which are few."""
+    """Return the iterations themselves, which are few."""
     if len(rows.shape) != 1:
         raise InputError(f"iters must have one dimension, not shape {rows.shape}")
     return rows.read(0, rows.shape[0])

@@ -52,7 +52,7 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
 
 
 def read_losses(name: str, run: RunStore) -> Examples:
-    """The examples of a part."""
+    """Read the examples of a part."""
     table = run.read_table(name)
     iterations, losses = (_chunk(table, column) for column in ("iterations", "losses"))
     starts = iterations.offsets.to_numpy().astype(np.int64)
@@ -65,7 +65,7 @@ def read_losses(name: str, run: RunStore) -> Examples:
 
 
 def read_columns(part: str, run: RunStore, *names: str) -> list[Array]:
-    """Columns of a part, in one read."""
+    """Read columns of a part, in one read."""
     table = run.read_table(part, names)
     return [_values(table, name) for name in names]
 

@@ -41,7 +41,7 @@ class Batch:
         self.rows += len(columns["id"])
 
     def content(self) -> bytes:
-        """The file."""
+        """Return the file."""
         iterations, columns = zip(*self.parts, strict=True)
         arrays = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
         counts = [len(part["id"]) for part in columns]
@@ -57,12 +57,12 @@ class Batch:
 
 
 def iteration_of(iteration: Any) -> int:
-    """An iteration as a file can hold it.
+    """Return an iteration as a file can hold it.
 
     Raises
     ------
     InputError
-        If it is no integer of 64 bits.
+        If it is not an integer of 64 bits.
     """
     try:
         number = operator.index(iteration)
@@ -74,7 +74,7 @@ def iteration_of(iteration: Any) -> int:
 
 
 def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
-    """Copies of the arrays, checked; what is empty has no type.
+    """Return copies of the arrays, checked; what is empty has no type.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
 
 
 def _storable(ids: Array) -> Array:
-    """Text as Python's, if a file can hold it: Python keeps bytes of a name that are no text as
-    halves of a character.
+    """Return text as Python's, if a file can hold it: Python keeps bytes of a name that are no text
+    as halves of a character.
     """
     try:
         "".join(ids.tolist()).encode()

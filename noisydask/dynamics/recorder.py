@@ -240,7 +240,7 @@ class LossRecorder:
             raise JobError(_explain(error, self._place)) from error
 
     def _write_waiting(self) -> None:
-        """What the thread does: wait until there is something to write, write it."""
+        """Wait until there is something to write, and write it: the work of the thread."""
         while True:
             with self._changed:
                 while not self._take_due():
@@ -267,8 +267,8 @@ class LossRecorder:
                     self._changed.wait(1.0)  # not at once again
 
     def _take_due(self) -> bool:
-        """Whether there is something to do; a buffer that is due waits to be written from now
-        on.
+        """Return whether there is something to do; a buffer that is due waits to be written from
+        now on.
         """
         due = self._batch is not None and (self._asked or self._seconds_left() == 0)
         if due and self._batch is not None:
@@ -277,7 +277,7 @@ class LossRecorder:
         return bool(self._waiting) or self._asked
 
     def _seconds_left(self) -> float | None:
-        """Seconds until the buffer is due; None where it is empty."""
+        """Return seconds until the buffer is due; None where it is empty."""
         if self._batch is None:
             return None
         return max(0.0, self._batch.begun + self._flush_seconds - time.monotonic())
@@ -300,7 +300,7 @@ getattr(threading, "_register_atexit", atexit.register)(_close_all)
 def _again(
     url: str, options: Mapping[str, Any], flush_rows: int, flush_seconds: float
 ) -> LossRecorder:
-    """A recorder that came from another process."""
+    """Return a recorder that came from another process."""
     return LossRecorder(url, options, flush_rows=flush_rows, flush_seconds=flush_seconds)
 
 

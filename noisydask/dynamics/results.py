@@ -76,7 +76,7 @@ class LossDynamics(PublishedRun):
         return self._ranking()
 
     def top_k(self, k: int) -> pd.DataFrame:
-        """The first ``k`` candidates, highest metric first.
+        """Return the first ``k`` candidates, highest metric first.
 
         Returns
         -------
@@ -116,7 +116,7 @@ class LossDynamics(PublishedRun):
     def ema(
         self, ids: Sequence[Any], storage_options: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        """EMA of chosen examples at each iteration; NaN where they were not recorded.
+        """Return EMA of chosen examples at each iteration; NaN where they were not recorded.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class LossDynamics(PublishedRun):
     def _chosen(
         self, ids: list[Any], storage_options: Mapping[str, Any] | None
     ) -> tuple[pd.DataFrame, list[int] | None]:
-        """Curves of chosen examples, and their labels where these are known."""
+        """Return curves of chosen examples, and their labels where these are known."""
         if self.document.more("loss_parts") is not None:
             return self._chosen_of_parts(ids)
         ids, positions = self._positions(ids)
@@ -225,7 +225,7 @@ class LossDynamics(PublishedRun):
     def _rows(
         self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None
     ) -> npt.NDArray[Any]:
-        """Some rows of the losses or labels that were analyzed."""
+        """Return some rows of the losses or labels that were analyzed."""
         rows = (
             getattr(self.inputs, name)
             if self.inputs is not None
@@ -248,7 +248,7 @@ class LossDynamics(PublishedRun):
             raise InputError("the losses changed since this run: run the job again")
 
     def _chosen_of_parts(self, ids: list[Any]) -> tuple[pd.DataFrame, list[int] | None]:
-        """The same from the losses that lie in the run itself; an id may be that of several
+        """Return the same from the losses that lie in the run itself; an id may be that of several
         examples.
         """
         if not ids:
@@ -306,8 +306,8 @@ class LossDynamics(PublishedRun):
         return rows
 
     def _positions(self, ids: list[Any]) -> tuple[list[Any], list[int]]:
-        """The examples that ids name, each with the id it was asked for by; all of those that share
-        one, by position.
+        """Return the examples that ids name, each with the id it was asked for by; all of those
+        that share one, by position.
         """
         examples = self.document.counts["examples"]
         if "ids" not in self.document.inputs:
@@ -323,5 +323,5 @@ class LossDynamics(PublishedRun):
 
 
 def _plain(index: pd.Index[Any]) -> pd.Index[Any]:
-    """An index of one level as one that is not nested."""
+    """Return an index of one level as one that is not nested."""
     return index if index.nlevels > 1 else index.get_level_values(0)

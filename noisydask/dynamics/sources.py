@@ -67,7 +67,7 @@ class RecordedLosses(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input; nothing secret."""
+        """Return what a manifest says of this input; nothing secret."""
         ...
 
     def check_unchanged(self) -> None:
@@ -135,7 +135,7 @@ class FileSource:
         return max(1, -(-self.files.num_bytes // self.block_bytes))
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
+        """Return what a manifest says of this input."""
         return self.files.describe()
 
     def check_unchanged(self) -> None:
@@ -205,7 +205,7 @@ class FrameSource:
         return _gathered(parts, gathering)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
+        """Return what a manifest says of this input."""
         return {"memory": True, "columns": self.columns.names}
 
     def check_unchanged(self) -> None:
@@ -282,14 +282,14 @@ class DatumaroSource:
         Raises
         ------
         DatasetError
-            If it is none, or made for something else.
+            If it is not one, or made for something else.
         """
         dataset = open_dataset(source, storage_options)
         return cls(dataset, loss_attribute(dataset.infos(), tracking_loss_type))
 
     @property
     def pieces(self) -> tuple[int, int]:
-        """Files; what lies in memory is none."""
+        """Files; 0 where it lies in memory."""
         return (0 if isinstance(self.dataset, DatumaroObject) else len(self.dataset.files)), 0
 
     @property
@@ -318,7 +318,7 @@ class DatumaroSource:
         return state
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
+        """Return what a manifest says of this input."""
         return {**self.dataset.describe(), "attribute": self.attribute}
 
     def check_unchanged(self) -> None:

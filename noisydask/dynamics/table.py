@@ -64,7 +64,7 @@ class LossColumns:
             )
 
     def meta(self, text_ids: bool) -> pd.DataFrame:
-        """A table of our names without rows."""
+        """Return a table of our names without rows."""
         kinds: Mapping[str, Any] = {
             "loss": np.float64,
             "subset": TEXT,
@@ -74,14 +74,14 @@ class LossColumns:
         return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, np.int64)) for name in names})
 
     def row_bytes(self, text_ids: bool) -> int:
-        """Bytes of a row in memory, about."""
+        """Return bytes of a row in memory, about."""
         return sum(
             _TEXT_BYTES if kind == TEXT else _NUMBER_BYTES for kind in self.meta(text_ids).dtypes
         )
 
 
 def is_text(kind: Any, name: str) -> bool:
-    """Whether ids of a pandas or NumPy type are text; they are integers otherwise.
+    """Return whether ids of a pandas or NumPy type are text; they are integers otherwise.
 
     Raises
     ------
@@ -98,8 +98,8 @@ def is_text(kind: Any, name: str) -> bool:
 
 
 def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
-    """The integers of 64 bits that texts are; None where one is not written as those are: 007 and 7
-    are two names.
+    """Return the integers of 64 bits that texts are; None where one is not written as those are:
+    007 and 7 are two names.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
 
 
 def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
-    """Rows by our names and types.
+    """Return rows by our names and types, checked.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class TableJob(Job[LossDynamics]):
 
     @property
     def size(self) -> int | None:
-        """Bytes of all rows; of a dataset nobody knows."""
+        """Bytes of all rows; None where they are not known."""
         return self.source.pieces[1] or None
 
     @property
@@ -154,7 +154,7 @@ def _curves_at(
     alpha: float,
     run: RunStore,
 ) -> Floats:
-    """EMA of some examples at all iterations, NaN where not recorded."""
+    """Return EMA of some examples at all iterations, NaN where not recorded."""
     if not places:
         return np.zeros((0, len(iterations)))
     files = sorted({file for file, _ in places})

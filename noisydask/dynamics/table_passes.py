@@ -64,7 +64,7 @@ class GatherState:
 
     @classmethod
     def zero(cls) -> GatherState:
-        """The state of no examples."""
+        """Return the state of no examples."""
         none = np.zeros(0, np.int64)
         return cls(TableSums.zero(none, none), np.zeros((1, 1 << 16), np.int64))
 
@@ -157,7 +157,7 @@ class LossSelection:
     run: RunStore
 
     def select(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """The examples of the ranking's parts as a table; ``part`` says of which."""
+        """Return the examples of the ranking's parts as a table; ``part`` says of which."""
         return stacked([self._select(number) for number in numbers])
 
     def _select(self, number: int) -> pd.DataFrame:
@@ -178,7 +178,7 @@ class LossSelection:
 
 
 def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
-    """A table of :meth:`LossSelection.select` without rows."""
+    """Return a table of :meth:`LossSelection.select` without rows."""
     keys = columns.meta(text_ids)
     ints = pd.Series(dtype=np.int64)
     told = {statistic.name: pd.Series(dtype=statistic.dtype) for statistic in STATISTICS}
@@ -218,7 +218,7 @@ class Writer:
 def find_examples(
     numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore
 ) -> tuple[Examples, ...]:
-    """All examples of some ids."""
+    """Return all examples of some ids."""
     found = []
     for number in numbers:
         rows = np.flatnonzero(
@@ -232,7 +232,7 @@ def find_examples(
 def examples_at(
     numbers: Sequence[int], places: Sequence[tuple[int, int]], losses: Sequence[str], run: RunStore
 ) -> tuple[tuple[int, Examples], ...]:
-    """Examples by file and row, each with its position in ``places``."""
+    """Return examples by file and row, each with its position in ``places``."""
     found = []
     for number in numbers:
         examples = read_losses(losses[number], run)

@@ -86,7 +86,7 @@ def write_ranking(
 
 
 def first_ids(run: RunStore, top: int) -> list[Any]:
-    """Ids of the first candidates, of which there are as many; a part may hold less."""
+    """Return ids of the first candidates, of which there are as many; a part may hold less."""
     ids: list[Any] = []
     number = 0
     while len(ids) < top:

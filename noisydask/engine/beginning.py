@@ -39,7 +39,9 @@ class Workers:
         self._said = False
 
     def begin(self, num_bytes: int | None, needed: Iterable[str]) -> None:
-        """Start what a job needs that reads so many bytes; None are as many as nobody knows."""
+        """Start what a job needs that reads so many bytes; None means that the number is not
+        known.
+        """
         self._needed.update(needed)
         if self._client is not None:
             return
@@ -68,7 +70,7 @@ _WORKERS: ContextVar[Workers | None] = ContextVar("noisydask-workers", default=N
 
 @contextmanager
 def workers_of(config: ClusterConfig, say: Callable[[str], None]) -> Iterator[Workers]:
-    """The workers of all jobs that are run in the context; they end with it.
+    """Hold the workers of all jobs that are run in the context; they end with it.
 
     Raises
     ------
@@ -89,7 +91,9 @@ def workers_of(config: ClusterConfig, say: Callable[[str], None]) -> Iterator[Wo
 
 
 def is_usable() -> bool:
-    """Whether the workers of the command that runs are still there, as far as any were started."""
+    """Return whether the workers of the command that runs are still there, as far as any were
+    started.
+    """
     workers = _WORKERS.get()
     return workers is None or workers.is_usable
 
@@ -100,7 +104,7 @@ def begin(num_bytes: int | None, needed: Collection[str], say: Callable[[str], N
     Parameters
     ----------
     num_bytes : int or None
-        What the job reads, in memory; None where nobody knows.
+        What the job reads, in memory; None where that is not known.
     needed : collection of str
         Packages that its inputs and outputs need.
     say : callable

@@ -31,7 +31,7 @@ class NoProcessesError(JobError):
 
 @contextmanager
 def connect(config: ClusterConfig, needed: Collection[str] = ()) -> Iterator[Client]:
-    """A client for the time of a job; workers that were started for it go with it.
+    """Connect a client for the time of a job; workers that were started for it go with it.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def connect(config: ClusterConfig, needed: Collection[str] = ()) -> Iterator[Cli
 
 
 def _first(error: BaseException) -> BaseException:
-    """The error from which another came."""
+    """Return the error from which another came."""
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return error
@@ -92,7 +92,7 @@ def _first(error: BaseException) -> BaseException:
 
 @contextmanager
 def _running(config: ClusterConfig, needed: Collection[str]) -> Iterator[Client]:
-    """A client of a cluster that somebody else started."""
+    """Return a client of a cluster that was started elsewhere."""
     where = config.scheduler or config.scheduler_file
     if config.scheduler_file is not None:
         _wait_for(Path(config.scheduler_file))
@@ -151,7 +151,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _security(config: ClusterConfig) -> Security | None:
-    """The keys with which a cluster is spoken to, if it asks for such."""
+    """Return the keys with which a cluster is spoken to, if it asks for such."""
     if config.tls_ca_file is None:
         return None
     return Security(

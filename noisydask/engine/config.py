@@ -20,7 +20,7 @@ LEAST_MEMORY = 250_000_000
 
 
 def _address(text: str) -> str:
-    """An address, as far as can be told without asking there."""
+    """Return an address, checked as far as can be told without asking there."""
     try:
         comm.get_address_host(text)
     except (ValueError, KeyError):
@@ -29,8 +29,8 @@ def _address(text: str) -> str:
 
 
 def _memory(value: Any) -> Any:
-    """A size as Dask's workers take it: bytes, with a unit or without, a share of the machine's,
-    auto, or 0 for no limit.
+    """Return a size as Dask's workers take it: bytes, with a unit or without, a share of the
+    machine's, auto, or 0 for no limit.
     """
     text = str(value)
     if text in ("auto", "0"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | DaskRows) -> JobError:
-    """The error that names where workers died.
+    """Return the error that names where workers died.
 
     Parameters
     ----------

@@ -47,13 +47,13 @@ _OBJECT = np.empty((0,), dtype=object)
 
 
 def token(name: str) -> str:
-    """A key name that no other pass has."""
+    """Return a key name that no other pass has."""
     return f"noisydask-{name}-{secrets.token_hex(8)}"
 
 
 def block_numbers(blocks: Sequence[Any], tasks: Sequence[int]) -> ArrayValuesDep:
-    """Block numbers of each task, or what else names a block, as an argument of a blockwise graph:
-    no tasks of their own.
+    """Return block numbers of each task, or what else names a block, as an argument of a blockwise
+    graph: no tasks of their own.
     """
     ends = list(accumulate(tasks, initial=0))
     ranges = {(k,): tuple(blocks[low:high]) for k, (low, high) in enumerate(pairwise(ends))}
@@ -63,7 +63,9 @@ def block_numbers(blocks: Sequence[Any], tasks: Sequence[int]) -> ArrayValuesDep
 def block_rows(
     array: da.Array | npt.NDArray[Any], grid: BlockGrid, blocks: Sequence[int] | None = None
 ) -> da.Array:
-    """Whole rows of an array, one chunk a block; only some of the blocks where they are named."""
+    """Return whole rows of an array, one chunk a block; only some of the blocks where they are
+    named.
+    """
     chunks = {0: grid.block_rows} | dict.fromkeys(range(1, array.ndim), -1)
     if isinstance(array, np.ndarray):
         # The content is not hashed for a name: it may be large, and one name is as good as another
@@ -77,7 +79,7 @@ def block_rows(
 def over_blocks(
     name: str, task: Callable[..., Any], numbers: ArrayValuesDep, *inputs: da.Array | None
 ) -> da.Array:
-    """``task(blocks, *inputs)`` for each chunk of block numbers, as an array of whatever it
+    """Return ``task(blocks, *inputs)`` for each chunk of block numbers, as an array of whatever it
     returns.
 
     Inputs that are arrays have one chunk a block, and then so have the numbers; None is passed as
@@ -112,8 +114,8 @@ def rows_of_blocks(
     chunk_rows: int,
     dtype: npt.DTypeLike,
 ) -> da.Array:
-    """The rows that each task returns, one after the other, cut into chunks anew; ``sizes`` tells
-    how many they are.
+    """Return the rows that each task returns, one after the other, cut into chunks anew; ``sizes``
+    tells how many they are.
     """
     rows = da.blockwise(
         task,
@@ -137,7 +139,7 @@ class _Total:
 
 
 def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) -> da.Array:
-    """All states added up in a tree, as an array of one."""
+    """Add all states up in a tree; return the sum as an array of one."""
 
     def itself(state: Any, axis: Any = None, keepdims: Any = None) -> Any:
         return state
@@ -176,8 +178,8 @@ def run_pass(
 
 
 def task_of(error: KilledWorker, numbers: ArrayValuesDep) -> tuple[Any, ...]:
-    """What :func:`block_numbers` gave the task of a pass at which workers died; nothing, if it was
-    none of those.
+    """Return what :func:`block_numbers` gave the task of a pass at which workers died; nothing, if
+    it was none of those.
     """
     name, *where = error.task if isinstance(error.task, tuple) else (error.task,)
     summing = "-partial-" in str(name) or "-aggregate-" in str(name)
@@ -201,13 +203,13 @@ def compute_all(collections: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def optimized(collection: Any) -> Any:
-    """The collection as it would be computed."""
+    """Return the collection as it would be computed."""
     (result,) = dask.optimize(collection)
     return result
 
 
 def gather_frames(name: str, frames: da.Array, finish: Callable[[pd.DataFrame], Any]) -> Delayed:
-    """All frames in one place, given to ``finish`` there."""
+    """Bring all frames to one place and give them to ``finish`` there."""
 
     def together(parts: Sequence[pd.DataFrame]) -> Any:
         return finish(stacked(parts))
@@ -251,7 +253,7 @@ class _Unhashed:
 
 
 def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:
-    """Partitions of a Dask frame; of a frame in memory, slices of so many rows."""
+    """Return partitions of a Dask frame; of a frame in memory, slices of so many rows."""
     if isinstance(frame, pd.DataFrame):
         cuts = range(0, max(1, len(frame)), rows)
         return [
@@ -272,7 +274,7 @@ def shuffle_rows(
 
 
 def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> list[Delayed]:
-    """``task(part, number)`` of each part."""
+    """Return ``task(part, number)`` of each part."""
     key = token(name)
     call = delayed(task, name=f"{key}-task", pure=False)
     return [
@@ -281,12 +283,12 @@ def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> 
 
 
 def total(name: str, states: Sequence[Delayed]) -> Any:
-    """All states added up in a tree, on the active client or scheduler; there is at least one."""
+    """Add all states up in a tree, on the active client or scheduler; there is at least one."""
     return compute(_tree_of_parts(name, states)) if len(states) > 1 else compute(states[0])
 
 
 def _tree_of_parts(name: str, states: Sequence[Delayed]) -> Delayed:
-    """All states added up, as one layer above theirs: Dask would copy the whole graph for each call
+    """Add all states up, as one layer above theirs: Dask would copy the whole graph for each call
     of a delayed function.
     """
     layer = token(name)
@@ -306,17 +308,17 @@ def _subtotal(states: Sequence[Any]) -> Any:
 
 
 def is_frame(source: Any) -> bool:
-    """Whether this is a frame of pandas or Dask."""
+    """Return whether this is a frame of pandas or Dask."""
     return isinstance(source, pd.DataFrame | dd.DataFrame)
 
 
 def together(*frames: da.Array) -> da.Array:
-    """The frames of several passes, one after the other."""
+    """Return the frames of several passes, one after the other."""
     return da.concatenate(frames)
 
 
 def lazy_array(parts: Sequence[Callable[[], npt.NDArray[Any]]], like: Any) -> da.Array:
-    """An array whose chunks along the first axis, of ``like.chunk_rows`` rows, are made by
+    """Return an array whose chunks along the first axis, of ``like.chunk_rows`` rows, are made by
     calls.
     """
     rows, name = like.shape[0], token("array")
@@ -326,13 +328,13 @@ def lazy_array(parts: Sequence[Callable[[], npt.NDArray[Any]]], like: Any) -> da
 
 
 def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:
-    """A table whose partitions are made by calls, in order."""
+    """Return a table whose partitions are made by calls, in order."""
     made = [delayed(part, pure=False)(dask_key_name=token("part")) for part in parts]
     return dd.from_delayed(made, meta=meta, verify_meta=False)
 
 
 def slots() -> int:
-    """Threads that work for us: those of the active client, or of this machine."""
+    """Return threads that work for us: those of the active client, or of this machine."""
     client = active_client()
     if client is not None:
         return max(1, sum(client.nthreads().values()))
@@ -340,7 +342,7 @@ def slots() -> int:
 
 
 def active_client() -> Any | None:
-    """The ``distributed`` client that Dask would use now, if any."""
+    """Return the ``distributed`` client that Dask would use now, if any."""
     get = dask.base.get_scheduler(cls=da.Array)
     owner = getattr(get, "__self__", None)
     return owner if hasattr(owner, "scheduler_info") else None

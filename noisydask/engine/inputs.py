@@ -99,7 +99,7 @@ class HandedRows:
         return self.read(start, stop), ()
 
     def take_bytes_read(self) -> int:
-        """Nothing was fetched."""
+        """Return 0: nothing was fetched."""
         return 0
 
 

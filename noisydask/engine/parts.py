@@ -91,7 +91,7 @@ class TieCuts:
 
 
 def num_pieces(num_rows: int) -> int:
-    """Pieces that tied rows are cut into at most."""
+    """Return pieces that tied rows are cut into at most."""
     return -(-num_rows // ranking.TIE_ROWS)
 
 

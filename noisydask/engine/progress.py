@@ -53,7 +53,7 @@ class Notifier:
             return
         try:
             worker = distributed.get_worker()
-        except ValueError:  # a scheduler of processes: nobody to tell
+        except ValueError:  # a scheduler of processes: there is no one to tell
             return
         worker.log_event(self.topic, {"rows": rows, "bytes": num_bytes})
 
@@ -62,18 +62,18 @@ class Reporter(Protocol):
     """Shows the phases of a job to a person."""
 
     def phase(self, name: str) -> None:
-        """A phase begins."""
+        """Tell of a phase that begins."""
         ...
 
     def warning(self, text: str) -> None:
-        """Something about the inputs is suspicious."""
+        """Tell of something suspicious about the inputs."""
         ...
 
     def reading(self, rows: int, num_bytes: int, what: str = "examples") -> Any:
-        """Context of the long phase: yields a callable to be told of rows and bytes done; totals
-        are given.
+        """Show the long phase: the context yields a callable to be told of rows and bytes done;
+        totals are given.
 
-        ``what`` the rows are; 0 bytes are as many as nobody knows yet.
+        ``what`` the rows are; 0 bytes mean that their number is not known yet.
         """
         ...
 
@@ -118,18 +118,20 @@ class ProgressLog:
     every: float = 10.0
 
     def phase(self, name: str) -> None:
-        """One line a phase."""
+        """Tell of a phase that begins."""
         logger.info(name)
 
     def warning(self, text: str) -> None:
-        """One line."""
+        """Tell of something suspicious about the inputs."""
         logger.warning(f"warning: {text}")
 
     @contextmanager
     def reading(
         self, rows: int, num_bytes: int, what: str = "examples"
     ) -> Iterator[Callable[[int, int], None]]:
-        """Lines with rows, bytes, rate and remaining time."""
+        """Show the long phase: the context yields a callable to be told of rows and bytes done;
+        totals are given.
+        """
         start = last = time.monotonic()
         done = read = 0
 
@@ -176,11 +178,11 @@ class ProgressBar:
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def phase(self, name: str) -> None:
-        """One dim line a phase."""
+        """Tell of a phase that begins."""
         self.console.print(name, style="dim", highlight=False)
 
     def warning(self, text: str) -> None:
-        """One line, never broken."""
+        """Tell of something suspicious about the inputs."""
         self.console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
 
     @contextmanager

@@ -26,7 +26,7 @@ def tasks_of(num_blocks: int, per_slot: int) -> tuple[int, ...]:
 
 
 def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
-    """A pass over all blocks that reads no inputs."""
+    """Do a pass over all blocks that reads no inputs."""
     return graph.run_pass(
         name, task, graph.block_numbers(blocks, tasks_of(len(blocks), EVIDENCE_TASKS))
     )

@@ -118,7 +118,7 @@ class Watch:
 
 
 def _deserted(client: Any) -> JobError:
-    """The error of a cluster without workers."""
+    """Return the error of a cluster without workers."""
     where = client.scheduler.address
     return JobError(
         f"the scheduler at {where} has had no workers for {WORKER_SECONDS} s; start some (dask "
@@ -128,13 +128,13 @@ def _deserted(client: Any) -> JobError:
 
 @cache
 def _required() -> tuple[str, ...]:
-    """What noisydask cannot do without."""
+    """Return what noisydask cannot do without."""
     found = map(Requirement, requires("noisydask") or ())
     return tuple(one.name for one in found if one.marker is None and one.name not in _SAME)
 
 
 def _differing(here: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """What differs, a phrase a package."""
+    """Iterate over what differs, a phrase a package."""
     for package in _SAME:
         mine = _version(here, package)
         for where, found in others.items():
@@ -146,7 +146,7 @@ def _differing(here: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[s
 def _missing(
     here: Mapping[str, Any], others: Mapping[str, Any], needed: Iterable[str]
 ) -> Iterator[str]:
-    """What is installed here and not there, a phrase a package."""
+    """Iterate over what is installed here and not there, a phrase a package."""
     for package in needed:
         lacking = [where for where, found in others.items() if not _version(found, package)]
         if lacking and (version := _version(here, package)):

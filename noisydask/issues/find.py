@@ -74,7 +74,7 @@ def find_label_issues(
     class_names : sequence of str, optional
         K names.
     on_invalid : {"raise", "skip"}
-        Stop at rows that are no probabilities or have an impossible label, or leave them out.
+        Stop at rows that are not probabilities or have an impossible label, or leave them out.
     on_unreadable : {"raise", "skip"}
         Stop at chunks that are missing or cannot be decoded, or leave their rows out.
     full : bool

@@ -91,12 +91,12 @@ class IssueInputs:
         return {name: rows for name, rows in found.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:
-        """Where the inputs lie that lie in a store, by name."""
+        """Return where the inputs lie that lie in a store, by name."""
         return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:
-    """The type of labels that are not integers, and how to make them some."""
+    """Return the type of labels that are not integers, and how to make them some."""
     if dtype.kind in "bf":
         return f"{dtype}; if each is a whole number, give labels.astype(int)"
     if dtype.kind in "OSTU":
@@ -132,5 +132,5 @@ def checked_names(given: Sequence[str]) -> tuple[str, ...]:
     names = tuple(str(name) for name in given)
     for name in names:
         if not is_unicode(name):
-            raise InputError(f"class_names holds {name!r}, which is no text that a file can hold")
+            raise InputError(f"class_names holds {name!r}, which is not text that a file can hold")
     return names

@@ -208,7 +208,7 @@ class IssueJob(Job[LabelIssues]):
             self.reporter.warning(FROM_ONE)
 
     def _row_arrays(self, run: NewRun, data: passes.IssueData) -> tuple[ChunkedArray, ChunkedArray]:
-        """Scores and given labels of all examples: the labels let a later run tell what was
+        """Return scores and given labels of all examples: the labels let a later run tell what was
         corrected.
         """
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs

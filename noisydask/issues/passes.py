@@ -184,7 +184,7 @@ def _scored(
 
 
 def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> dict[str, Array]:
-    """Columns of a block that was whole a moment ago."""
+    """Return columns of a block that was whole a moment ago."""
     found = data.evidence.read_checked(stored.number, names, stored.checksums)
     if found is None:
         raise evidence_changed(stored.number, data)
@@ -192,8 +192,8 @@ def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> d
 
 
 def evidence_changed(block: int, data: IssueData) -> JobError:
-    """The error for evidence that was whole a moment ago: a driver that slept through its lease may
-    have written on.
+    """Return the error for evidence that was whole a moment ago: a driver that slept through its
+    lease may have written on.
     """
     start, stop = data.grid.bounds(block)
     return JobError(
@@ -203,7 +203,7 @@ def evidence_changed(block: int, data: IssueData) -> JobError:
 
 
 def refused(blocks: Sequence[StoredBlock], data: IssueData) -> Ints:
-    """Positions of rows that the scan refused, ascending."""
+    """Return positions of rows that the scan refused, ascending."""
     found = []
     for stored in blocks:
         given = evidence_of(stored, ("given",), data)["given"]

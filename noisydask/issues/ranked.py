@@ -72,7 +72,7 @@ class Selection:
 
 
 def select(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> pd.DataFrame:
-    """The examples of the ranking's parts as a table, in the order of the ranking."""
+    """Return the examples of the ranking's parts as a table, in the order of the ranking."""
     frame = stacked([_select_block(block, data, selection) for block in blocks])
     return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
 
@@ -116,8 +116,8 @@ def candidates(
     columns: Mapping[str, Array],
     dtype: np.dtype[Any],
 ) -> pd.DataFrame:
-    """Rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees with
-    the prediction.
+    """Return rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees
+    with the prediction.
     """
     return pd.DataFrame(
         {
@@ -135,7 +135,7 @@ def candidates(
 
 
 def kept(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> Ints:
-    """How many examples of each part stay: tells at which rank the next part begins."""
+    """Count how many examples of each part stay: it tells at which rank the next part begins."""
     total = np.zeros(len(selection.parts), np.int64)
     for block in blocks:
         frame = _select_block(block, data, selection)
@@ -175,7 +175,7 @@ class Writer:
 
 
 def index_array(run: RunStore, rows: int) -> ChunkedArray:
-    """The array of the issues' indices."""
+    """Return the array of the issues' indices."""
     return run.array("issue_indices.zarr", (rows,), INDEX_CHUNK, np.int64)
 
 
@@ -223,7 +223,7 @@ def write_ids(
 def empty_candidates(
     data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]
 ) -> pd.DataFrame:
-    """A candidate table without rows, of the types of those with."""
+    """Return a candidate table without rows, of the types of those with."""
     none = np.zeros(0, np.int64)
     probability = np.float64 if data_dtype == np.float64 else np.float32
     columns: Mapping[str, Array] = {

@@ -90,7 +90,7 @@ class LabelIssues(PublishedRun):
         return cast(npt.NDArray[np.int64], self._array("invalid_indices.zarr"))
 
     def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
-        """The issues as a table, worst first.
+        """Return the issues as a table, worst first.
 
         Parameters
         ----------

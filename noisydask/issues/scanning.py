@@ -56,7 +56,7 @@ class ScanState:
 def check(
     blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
-    """What the receipts of blocks tell, where they stand. Cheap, so that a task takes many.
+    """Return what the receipts of blocks tell, where they count. Cheap, so that a task takes many.
 
     The other blocks are left out; where ``pred_probs`` are among the inputs, the first of them is
     read here: often it is the only one.
@@ -157,8 +157,8 @@ def _reused(
 def lost_labels(
     source: LabeledSource, old: Receipt[BlockPayload], labels: TaskRows, data: IssueData
 ) -> tuple[tuple[int, int], ...]:
-    """Rows whose labels were stored when the receipt was written, and are no more; an error, unless
-    they are left out.
+    """Return rows whose labels were stored when the receipt was written, and are not any more;
+    raise unless they are left out.
 
     Labels that were stored in another way then tell nothing: what is not stored now may never have
     been.
@@ -186,7 +186,7 @@ def _within(row: int, ranges: Iterable[tuple[int, int]]) -> bool:
 
 
 def _layout(labels: TaskRows) -> str:
-    """How labels are stored, if they are."""
+    """Return how labels are stored, if they are."""
     return digest(labels.layout) if isinstance(labels, Rows) else ""
 
 
@@ -236,7 +236,9 @@ def _refuse_lost_part(
 
 
 def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Array:
-    """Labels with those of unreadable rows made impossible, so that the scan refuses the rows."""
+    """Return labels with those of unreadable rows made impossible, so that the scan refuses the
+    rows.
+    """
     if not unread:
         return labels
     marked = labels.astype(np.int64)

@@ -60,7 +60,7 @@ def _show_kind(console: Console, changes: Changes, kind: str) -> None:
 
 
 def _pair(row: dict[str, Any], name: str, kind: str) -> str:
-    """A value before and after, or the one of them that there is."""
+    """Return a value before and after, or the one of them that there is."""
     before, after = (_text(row[key]) for key in (f"{name}_before", name))
     if kind == "new" or before == after:
         return after
@@ -74,7 +74,7 @@ def _text(value: Any) -> str:
 
 
 def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:
-    """Rows of a kind; what is missing is None."""
+    """Return rows of a kind; what is missing is None."""
     rows = changes.table[changes.table["change"] == kind]
     return json.loads(rows.to_json(orient="records", double_precision=15))
 

@@ -48,6 +48,6 @@ def show_top(console: Console, found: Consensus, top: int) -> None:
 
 
 def as_json(found: Consensus, top: int) -> dict[str, Any]:
-    """The summary and the worst labels for machines."""
+    """Return the summary and the worst labels for machines."""
     rows: list[dict[str, Any]] = found.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
     return run_as_json(found, rows)

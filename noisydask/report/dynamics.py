@@ -50,7 +50,7 @@ def show_summary(console: Console, found: LossDynamics) -> None:
 
 
 def _left_out(counts: Mapping[str, int]) -> str:
-    """How many recorded losses were left out, and why."""
+    """Return how many recorded losses were left out, and why."""
     words = {"duplicates": "duplicate", "invalid": "invalid", "nan": "NaN (not recorded)"}
     return ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts.get(name))
 
@@ -89,7 +89,7 @@ def show_top(console: Console, found: LossDynamics, top: int) -> None:
 
 
 def _curves(found: LossDynamics, top: int) -> npt.NDArray[np.floating]:
-    """EMA of the first candidates, (at most top, iterations)."""
+    """Return EMA of the first candidates, (at most top, iterations)."""
     if not found.document.counts["candidates"]:
         return np.empty((0, 0))
     place = found.run.place / "top_curves.zarr"
@@ -99,7 +99,9 @@ def _curves(found: LossDynamics, top: int) -> npt.NDArray[np.floating]:
 
 
 def as_json(found: LossDynamics, top: int) -> dict[str, Any]:
-    """The summary and the first candidates for machines; NaN, which JSON lacks, becomes null."""
+    """Return the summary and the first candidates for machines; NaN, which JSON lacks, becomes
+    null.
+    """
     rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
     for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):
         if "label_name" in row and not isinstance(row["label_name"], str):

@@ -55,6 +55,6 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
 
 
 def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:
-    """The summary and the worst labels for machines."""
+    """Return the summary and the worst labels for machines."""
     rows: list[dict[str, Any]] = issues.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
     return run_as_json(issues, rows)

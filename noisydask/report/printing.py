@@ -32,7 +32,7 @@ class Printer(Console):
         super().__init__(stderr=stderr, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print; that nothing can be printed is one sentence."""
+        """Print; say in one sentence that nothing can be printed."""
         try:
             super().print(*objects, **how)
         except OSError as error:
@@ -40,7 +40,9 @@ class Printer(Console):
             raise JobError(f"cannot print: {error.strerror}") from error
 
     def on_broken_pipe(self) -> None:
-        """Print nothing more: who reads has seen enough, which is no failure of what is printed."""
+        """Print nothing more: who reads has seen enough, which is not a failure of what is
+        printed.
+        """
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())
@@ -54,8 +56,8 @@ def replace_what_cannot_be_printed() -> None:
 
 
 def printable(value: Any) -> Text:
-    r"""Text of an id or a name as it may be shown: no markup is read, no control character is
-    passed on.
+    r"""Return text of an id or a name as it may be shown: no markup is read, no control character
+    is passed on.
 
     Examples
     --------
@@ -74,7 +76,7 @@ class Column:
     text: bool = False
 
     def width(self) -> int:
-        """How wide it is at least."""
+        """Return how wide it is at least."""
         longest = max(len(each) for each in (*self.name.split(), *self.cells))
         return min(longest, _TEXT_WIDTH) if self.text else longest
 

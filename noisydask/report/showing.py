@@ -36,7 +36,7 @@ def show_run(found: Any, top: int, form: Form) -> Any:
 
 
 def run_as_json(found: Any, top: int) -> dict[str, Any]:
-    """A run for machines."""
+    """Return a run for machines."""
     document: dict[str, Any] = JOBS[found.document.job].load("view").as_json(found, top)
     return document
 

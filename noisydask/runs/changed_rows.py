@@ -58,8 +58,8 @@ def compare_parts(
 
 
 def finish_row(frame: pd.DataFrame, finish: Any) -> pd.DataFrame:
-    """As :func:`finish_bucket`, of a bucket whose number is the frame's index; what it returns, as
-    a table's row.
+    """Finish as :func:`finish_bucket` a bucket whose number is the frame's index; return what it
+    returns as a table's row.
     """
     frame = frame.rename_axis("part").reset_index()
     return pd.DataFrame({"written": pd.Series([finish(frame)], dtype=object)})
@@ -83,8 +83,8 @@ def finish_bucket(
 
 
 def changed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The changes among issues of two runs, told apart by ``side`` (0 is the earlier): new, gone
-    and moved, by rank.
+    """Return the changes among issues of two runs, told apart by ``side`` (0 is the earlier): new,
+    gone and moved, by rank.
 
     Examples
     --------
@@ -119,7 +119,8 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
-    """Positions of each example's row in the earlier and in the later run; -1 where it has none.
+    """Return positions of each example's row in the earlier and in the later run; -1 where it has
+    none.
 
     An id that several examples have stands for the first of them, the second, ... in both runs.
     """
@@ -144,7 +145,7 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
 
 
 def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
-    """Values at positions, missing at -1."""
+    """Return values at positions, missing at -1."""
     found, missing = values[positions], positions < 0
     return (
         np.where(missing, np.nan, found)
@@ -154,7 +155,7 @@ def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Why issues are gone, and label and score that their examples have in the later run."""
+    """Return why issues are gone, and label and score that their examples have in the later run."""
     positions = gone["index"].to_numpy(np.int64)
     why = np.full(len(gone), "removed", object)
     label = pd.Series(pd.NA, index=gone.index, dtype="Int32")
@@ -190,13 +191,13 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
 
 
 def _at(run: RunStore, name: str, positions: Ints) -> npt.NDArray[Any]:
-    """Values of an array of a run at ascending positions; only their chunks are read."""
+    """Return values of an array of a run at ascending positions; only their chunks are read."""
     array = zarr.open_array(zarr_store(run.place / name, read_only=True), mode="r")
     return np.asarray(array.oindex[positions])
 
 
 def _ids_at(positions: Ints, ids: Rows) -> npt.NDArray[np.object_]:
-    """Ids of examples, as text."""
+    """Return ids of examples, as text."""
     found = np.empty(len(positions), object)
     chunk = max(ids.chunk_rows, _ID_ROWS)
     for number in np.unique(positions // chunk):
@@ -235,7 +236,7 @@ def _summary(
 
 
 def first_rows(table: pd.DataFrame, top: int) -> pd.DataFrame:
-    """The first rows of each kind."""
+    """Return the first rows of each kind."""
     order = table["rank"].fillna(table["rank_before"]).to_numpy(np.int64)
     kind = pd.Categorical(table["change"], categories=KINDS).codes
     table = table.iloc[np.lexsort((order, kind))]

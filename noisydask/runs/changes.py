@@ -4,7 +4,7 @@ what entered and what left them.
 An example is the same in both runs if it has the same id, or, where either run has no ids, the same
 position. *New* is an issue only of the later run, *gone* one only of the earlier, *moved* one of
 both whose given label, suggestion or score differs; a rank that shifts only because other issues
-came or went is no change.
+came or went is not a change.
 """
 
 from __future__ import annotations
@@ -137,8 +137,7 @@ def since(
 def diff(
     output: Output, before: str | None = None, after: str | None = None, top: int = 20
 ) -> Changes:
-    """What changed between two runs of an output; by default, between the published one and the one
-    before.
+    """Compare two runs of an output; by default, the published one with the one before.
 
     Parameters
     ----------
@@ -179,7 +178,7 @@ _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 
 
 def _stored_table(run: RunStore, parts: Sequence[str], top: int) -> pd.DataFrame:
-    """The first changes of each kind among those that lie in a run, part by part."""
+    """Return the first changes of each kind among those that lie in a run, part by part."""
     table = pd.DataFrame(columns=["change", "rank", "rank_before"])
     for name in parts:
         with (run.place / name).open() as file:

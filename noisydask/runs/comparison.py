@@ -117,7 +117,7 @@ def _first_of(manifest: Manifest) -> int:
 
 
 def read_parts(numbers: Sequence[int], comparison: Comparison) -> pd.DataFrame:
-    """Parts of the rankings, with the bucket of each example."""
+    """Return parts of the rankings, with the bucket of each example."""
     return stacked([_read_part(number, comparison) for number in numbers])
 
 
@@ -149,7 +149,7 @@ def _read_part(number: int, comparison: Comparison) -> pd.DataFrame:
 
 @contextmanager
 def _part(run: RunStore, name: str, side: int) -> Iterator[pq.ParquetFile]:
-    """A part of the ranking of the earlier run (side 0) or the later."""
+    """Return a part of the ranking of the earlier run (side 0) or the later."""
     try:
         with (run.place / name).open() as file:
             yield pq.ParquetFile(file)
@@ -169,5 +169,5 @@ def _columns(run: FinishedRun, side: int) -> set[str]:
 
 
 def as_text(ids: pd.Series[Any]) -> npt.NDArray[np.object_]:
-    """Ids as they are compared: those of a ranking, and those that the job was given."""
+    """Return ids as they are compared: those of a ranking, and those that the job was given."""
     return ids.astype(str).to_numpy(object)

@@ -71,7 +71,7 @@ class Job(ABC, Generic[Found]):
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """Bytes that the job reads, in memory; None where nobody knows before."""
+        """Bytes that the job reads, in memory; None where that is not known before."""
 
     @property
     @abstractmethod
@@ -112,8 +112,8 @@ class Job(ABC, Generic[Found]):
             return self._result(output.run_store(run.run, manifest.repeats), manifest)
 
     def _refuse_other_jobs(self, publication: Publication) -> None:
-        """An output's pointer names the runs of one job: readers, comparisons and gates rely on
-        it.
+        """Refuse an output of another job: readers, comparisons and gates rely on a pointer that
+        names the runs of one.
         """
         previous = publication.previous
         if previous is not None and previous.manifest.job != self.name:
@@ -123,7 +123,7 @@ class Job(ABC, Generic[Found]):
             )
 
     def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
-        """What a manifest says of a run before anything is read."""
+        """Return what a manifest says of a run before anything is read."""
         settings, inputs = self._settings(), self._inputs()
         return {
             "format_version": FORMAT_VERSION,
@@ -142,7 +142,7 @@ class Job(ABC, Generic[Found]):
         return {"finished": finished.isoformat(), "seconds": {**self.timings, "total": total}}
 
     def _evidence(self, output: Output) -> str | None:
-        """The fingerprint of the receipts that an output keeps for the next run."""
+        """Return the fingerprint of the receipts that an output keeps for the next run."""
         if self.evidence is None:
             return None
         try:
@@ -152,8 +152,8 @@ class Job(ABC, Generic[Found]):
         return digest([(name, version(info)) for name, info in found.items()])
 
     def _repeat(self, publication: Publication, head: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What a manifest says of results that are those of the run before; None where they may
-        differ, or are not all there.
+        """Return what a manifest says of results that are those of the run before; None where they
+        may differ, or are not all there.
         """
         previous = publication.previous
         if previous is None or self.full or not is_same(previous.manifest, head["identity"]):
@@ -181,7 +181,7 @@ class Job(ABC, Generic[Found]):
             store = publication.run.store
             after = FinishedRun(store, Manifest.of_run(store.run, fields))
             changes, objects = since(publication.previous, after, self._names())
-        except DamagedRunError as error:  # which is no reason not to publish a whole one
+        except DamagedRunError as error:  # a whole run is published all the same
             logger.warning("what changed is not known: %s", error)
             return None
         publication.run.record(objects)
@@ -194,22 +194,22 @@ class Job(ABC, Generic[Found]):
 
     @abstractmethod
     def _result(self, run: RunStore, manifest: Manifest) -> Found:
-        """The published run, as the function of the job returns it."""
+        """Return the published run, as the function of the job returns it."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """The settings of the job."""
+        """Return the settings of the job."""
 
     @abstractmethod
     def _inputs(self) -> dict[str, dict[str, Any]]:
-        """What a manifest says of the inputs, with a fingerprint of each that has one."""
+        """Return what a manifest says of the inputs, with a fingerprint of each that has one."""
 
     def _more(self) -> tuple[Any, ...]:
-        """What results follow from besides, in values of JSON."""
+        """Return what results follow from besides, in values of JSON."""
         return ()
 
     def _names(self) -> Rows | None:
-        """The ids of all examples, where they can be read again."""
+        """Return the ids of all examples, where they can be read again."""
         return None
 
     def _list_inputs(self) -> None:
@@ -227,8 +227,8 @@ class Job(ABC, Generic[Found]):
 
 @cache
 def _versions() -> Mapping[str, str]:
-    """The versions of what the result depends on; looking them up takes longer than a small job's
-    passes do.
+    """Return the versions of what the result depends on; looking them up takes longer than a small
+    job's passes do.
     """
     packages = (
         "noisydask",
@@ -251,7 +251,7 @@ def _versions() -> Mapping[str, str]:
 
 @contextmanager
 def failures_told(place: Location) -> Iterator[None]:
-    """Failures of the cluster and of the output's store become errors that are told in one
+    """Turn failures of the cluster and of the output's store into errors that are told in one
     sentence.
     """
     try:
@@ -296,8 +296,8 @@ _SCRATCH = (
 
 
 def _in_a_shuffle(error: Exception) -> bool:
-    """Whether the disk was full that Dask shuffles on: that of a worker, or of this process by the
-    package partd.
+    """Return whether the disk was full that Dask shuffles on: that of a worker, or of this process
+    by the package partd.
     """
     if type(error).__name__ == "P2POutOfDiskError":
         return True
@@ -305,6 +305,6 @@ def _in_a_shuffle(error: Exception) -> bool:
 
 
 def _from(error: Exception, module: str) -> bool:
-    """Whether an error of the system was raised in a package's module, or one below it."""
+    """Return whether an error of the system was raised in a package's module, or one below it."""
     names = (str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__))
     return isinstance(error, OSError) and any(f"{name}.".startswith(f"{module}.") for name in names)

@@ -40,7 +40,7 @@ _CLOCK_STEP = 2.0
 
 
 def _machine() -> str | None:
-    """What tells whether a process number means the same to another driver: this boot, this
+    """Return what tells whether a process number means the same to another driver: this boot, this
     namespace of processes.
     """
     try:
@@ -120,14 +120,14 @@ class Lock:
             )
 
     def check(self) -> None:
-        """Fail if the lock is no longer ours, as far as is known without asking."""
+        """Fail if the lock is not ours any more, as far as is known without asking."""
         if self._lost is not None:
             raise LockedError(
                 f"this run lost its lock: {_holder(self.root, self._lost.found)}"
             ) from self._lost
 
     def confirm(self) -> None:
-        """Renew the lock, and fail if it is no longer ours.
+        """Renew the lock, and fail if it is not ours any more.
 
         Raises
         ------
@@ -179,8 +179,8 @@ class Lock:
         self._take(self._document.read())
 
     def _wait_until_free(self, seen: Seen) -> Seen | None:
-        """What may be replaced: a lock that is released or dead, waited for as long as its holder
-        may be alive.
+        """Return what may be replaced: a lock that is released or dead, waited for as long as its
+        holder may be alive.
         """
         lock = _parsed(seen)
         lease = _lease(lock, self.lease_seconds)
@@ -215,7 +215,7 @@ class Lock:
         return seen
 
     def _value(self) -> dict[str, Any]:
-        """What the lock says of its holder."""
+        """Return what the lock says of its holder."""
         pid = os.getpid()
         owner = {
             "host": platform.node(),
@@ -255,7 +255,7 @@ def _now() -> str:
 
 
 def _parsed(seen: Seen | None) -> dict[str, Any]:
-    """What a lock says; nothing, if it is damaged."""
+    """Return what a lock says; nothing, if it is damaged."""
     try:
         return seen.value if seen else {}
     except ValueError:
@@ -263,7 +263,7 @@ def _parsed(seen: Seen | None) -> dict[str, Any]:
 
 
 def _lease(lock: Mapping[str, Any], ours: float) -> float:
-    """The lease of somebody else's lock, within reason."""
+    """Return the lease of another driver's lock, within reason."""
     try:
         return min(max(float(lock["lease"]), 0.0), MAX_LEASE_SECONDS)
     except (KeyError, TypeError, ValueError):
@@ -271,7 +271,9 @@ def _lease(lock: Mapping[str, Any], ours: float) -> float:
 
 
 def _process_lives(lock: Mapping[str, Any]) -> bool | None:
-    """Whether the process that holds a lock lives on this machine; None if that cannot be told."""
+    """Return whether the process that holds a lock lives on this machine; None if that cannot be
+    told.
+    """
     owner = lock.get("owner")
     machine = _machine()
     if not isinstance(owner, dict) or machine is None or owner.get("machine") != machine:
@@ -280,8 +282,8 @@ def _process_lives(lock: Mapping[str, Any]) -> bool | None:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine started, in ticks since its boot; None if there is none that
-    runs.
+    """Return when a process of this machine started, in ticks since its boot; None if there is none
+    that runs.
     """
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -292,11 +294,11 @@ def _started(pid: int) -> int | None:
 
 
 def _holder(root: Location, seen: Seen | None) -> str:
-    """Who holds an output, since when."""
+    """Say who holds an output, since when."""
     lock = _parsed(seen)
     owner = lock.get("owner")
     if not isinstance(owner, dict):
-        return f"{root.shown} is locked by somebody who does not say who he is ({LOCK})"
+        return f"{root.shown} is locked, and its lock does not tell by whom ({LOCK})"
     who = f"process {owner.get('pid')} on {owner.get('host')}"
     return (
         f"{root.shown} is locked by {who} since {lock.get('since')} (run {lock.get('run')}, {LOCK})"

@@ -11,8 +11,8 @@ _CELL_WIDTH = 60
 
 
 def as_html(frame: pd.DataFrame) -> str:
-    """A table for a notebook. Its texts are what a stranger may have written: no markup of theirs
-    is read.
+    """Return a table for a notebook. Its texts are what a stranger may have written: no markup of
+    theirs is read.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from noisydask.runs.store import Output
 def open_run(
     out: str | Path, storage_options: Mapping[str, Any] | None = None, *, run: str | None = None
 ) -> Any:
-    """The published run of an output, as the function of its job returned it.
+    """Return the published run of an output, as the function of its job returned it.
 
     Parameters
     ----------

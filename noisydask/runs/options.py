@@ -76,7 +76,7 @@ class NamedConfig(JobConfig):
         return {**super().arguments(), "class_names": self.read_class_names()}
 
     def read_class_names(self) -> list[str] | None:
-        """Names of the classes: those given, or those of a file, a JSON list or one a line."""
+        """Return names of the classes, as given, or of a file: a JSON list, or one a line."""
         if not isinstance(self.class_names, PlaceOptions):
             return self.class_names
         url = self.class_names.url

@@ -144,7 +144,7 @@ def publishing(
     LockedError
         If another driver holds it.
     InputError
-        If the output cannot be written, is somebody else's folder, or its store keeps no
+        If the output cannot be written, is a folder of others, or its store keeps no
         conditions.
     """
     output.refuse_foreign()

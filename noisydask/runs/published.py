@@ -123,7 +123,7 @@ class PublishedRun:
         )
 
     def _lazy(self, name: str) -> graph.LazyArray:
-        """An array of the run, read chunk by chunk when it is computed; until then the run
+        """Return an array of the run, read chunk by chunk when it is computed; until then the run
         stays.
         """
         array = self._open(name)
@@ -136,8 +136,8 @@ class PublishedRun:
         )
 
     def _kept(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that keeps this run from being removed for as long as the function is held
-        here.
+        """Return a function that keeps this run from being removed for as long as the function is
+        held here.
         """
         return _Kept(call, self)
 
@@ -145,21 +145,21 @@ class PublishedRun:
         return cast(npt.NDArray[np.generic], self._open(name)[...])
 
     def _ranking(self) -> graph.Table:
-        """The ranking, a partition a Parquet part, each read when it is computed; until then the
-        run stays.
+        """Return the ranking, a partition a Parquet part, each read when it is computed; until then
+        the run stays.
         """
         parts = [partial(self._kept(read_parts), self.run, [name]) for name in self.document.parts]
         return graph.lazy_frame(parts, self._first(0))
 
     def _first(self, top: int | None) -> pd.DataFrame:
-        """The first rows of the ranking, or all."""
+        """Return the first rows of the ranking, or all."""
         if top is not None and (not isinstance(top, Integral) or top < 0):
             raise InputError(f"the number of rows must be an integer of at least 0, not {top!r}")
         return read_parts(self.run, self.document.parts, top)
 
 
 def temporary_folder() -> str:
-    """A new folder on this machine, where Dask has its temporary files."""
+    """Return a new folder on this machine, where Dask has its temporary files."""
     try:
         where = dask.config.get("temporary-directory", None)
         return tempfile.mkdtemp(prefix="noisydask-", dir=where)
@@ -184,7 +184,7 @@ class _Kept:
 
 
 def _read_chunk(array: ChunkedArray, chunk: int) -> npt.NDArray[np.generic]:
-    """A chunk of a run; not the zeros that Zarr takes for one that is gone."""
+    """Read a chunk of a run; not the zeros that Zarr takes for one that is gone."""
     try:
         return np.array(array.read(chunk))
     except FileNotFoundError as error:
@@ -196,7 +196,7 @@ def _gone(what: str) -> JobError:
 
 
 def read_parts(run: RunStore, names: Sequence[str], rows: int | None = None) -> pd.DataFrame:
-    """The first ``rows`` rows of a ranking in Parquet parts, or all."""
+    """Read the first ``rows`` rows of a ranking in Parquet parts, or all."""
     tables: list[pa.Table] = []
     for name in names:
         try:

@@ -29,7 +29,7 @@ def identity_of(
     versions: Mapping[str, str],
     *more: Any,
 ) -> str | None:
-    """The fingerprint of all that results follow from; None where an input has none.
+    """Return the fingerprint of all that results follow from; None where an input has none.
 
     Examples
     --------
@@ -89,7 +89,9 @@ def repeated(before: Manifest) -> dict[str, Any]:
 
 
 def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict[str, Any]:
-    """How many blocks were read and why, and why what an earlier run kept was not used, if so."""
+    """Return how many blocks were read and why, and why what an earlier run kept was not used, if
+    so.
+    """
     scanned = sum(why.values())
     told = {str(reason): count for reason, count in sorted(why.items())}
     return {

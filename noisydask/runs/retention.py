@@ -75,7 +75,7 @@ def clean_up(output: Output, settings: PublishSettings) -> list[str]:
 
 
 def _repeated(place: Location) -> Any:
-    """The run whose files a run refers to, if there is one; ValueError if its manifest is
+    """Return the run whose files a run refers to, if there is one; ValueError if its manifest is
     damaged.
     """
     found = json.loads((place / MANIFEST).read())
@@ -87,8 +87,8 @@ def _repeated(place: Location) -> Any:
 def superfluous(
     runs: Iterable[KeptRun], named: set[Any], now: datetime, settings: PublishSettings
 ) -> list[KeptRun]:
-    """Which runs are no longer kept: by number and age those finished, by age alone those that
-    died.
+    """Return which runs are no longer kept: by number and age those finished, by age alone those
+    that died.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def _leads_elsewhere(place: Location, run: str) -> bool:
 
 
 def _written(info: dict[str, Any]) -> Any:
-    """When an object was written, as the listings of various stores tell."""
+    """Return when an object was written, as the listings of various stores tell."""
     for name in ("LastModified", "mtime", "updated", "last_modified", "created"):
         if info.get(name) is not None:
             return info[name]

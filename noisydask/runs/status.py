@@ -74,14 +74,14 @@ class StatusReporter:
         self._end("failed", {"error": said})
 
     def phase(self, name: str) -> None:
-        """A phase begins."""
+        """Tell of a phase that begins."""
         raise_if_interrupted()
         self._at_phase()
         self._inner.phase(name)
         self._say(phase=name)
 
     def warning(self, text: str) -> None:
-        """Something is suspicious: kept for the manifest too."""
+        """Tell of something suspicious, and keep it for the manifest."""
         self.warnings.append(text)
         self._inner.warning(text)
         self._say(warnings=list(self.warnings))

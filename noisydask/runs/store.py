@@ -33,7 +33,7 @@ from noisydask.stores.urls import WRITTEN
 Array = npt.NDArray[np.generic]
 
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
-#: Names that are looked at of a folder that may be somebody else's.
+#: Names that are looked at of a folder that may belong to others.
 _FIRST_NAMES = 100
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -66,7 +66,7 @@ class RunStore:
     def array(
         self, name: str, shape: tuple[int, ...], chunk_rows: int, dtype: npt.DTypeLike
     ) -> ChunkedArray:
-        """An array of the run, not yet created."""
+        """Return an array of the run, not yet created."""
         return ChunkedArray(
             self.place, name, shape, max(1, min(chunk_rows, shape[0])), np.dtype(dtype)
         )
@@ -177,13 +177,13 @@ class Output:
             )
 
     def start_run(self) -> NewRun:
-        """A new run: its name is the time and a random tail, so that no two meet."""
+        """Return a new run: its name is the time and a random tail, so that no two meet."""
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         return NewRun(RunStore(self.place / RUNS / run, run))
 
     def run_store(self, run: Any, repeats: Any = None) -> RunStore:
-        """A run with the folder of its files, of another run where it ``repeats`` one; ValueError
-        if that cannot be a run's name.
+        """Return a run with the folder of its files, of another run where it ``repeats`` one;
+        ValueError if that cannot be a run's name.
         """
         for name in (run, repeats or run):
             if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
@@ -227,5 +227,5 @@ class Output:
 
 
 def storage_error(error: BaseException, place: Location) -> JobError:
-    """A failure to write in the middle of a job."""
+    """Return a failure to write in the middle of a job."""
     return JobError(str(cannot_write(error, place)))

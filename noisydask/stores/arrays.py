@@ -79,16 +79,16 @@ class DaskRows:
         return frozenset()
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows ``start`` to ``stop``, computed on the active client or scheduler."""
+        """Compute rows ``start`` to ``stop`` on the active client or scheduler."""
         return np.asarray(self.array[start:stop])
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input."""
+        """Return what a manifest says of this input."""
         return {"memory": True, "shape": list(self.shape), "dtype": str(self.dtype)}
 
 
 def all_packages(opened: Iterable[Rows | DaskRows]) -> frozenset[str]:
-    """Packages that a worker needs to read any of these."""
+    """Return packages that a worker needs to read any of these."""
     return frozenset[str]().union(*(rows.packages for rows in opened))
 
 
@@ -137,7 +137,7 @@ def open_rows(
 
 
 def kept_ids(run: Location) -> Rows:
-    """The ids of all examples that lie in the run at a place."""
+    """Return the ids of all examples that lie in the run at a place."""
     return _open_url(f"{(run / IDS).url}#id", "ids", run.options)
 
 
@@ -158,7 +158,7 @@ def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _lazy_rows(source: Any, name: str) -> da.Array:
-    """A Dask collection as an array of which each block is compared with what was declared."""
+    """Return a Dask collection as an array whose blocks are compared with what it declares."""
     if isinstance(source, dd.DataFrame | dd.Series):
         source = _counted(source, name)
     if not isinstance(source, da.Array):
@@ -173,7 +173,7 @@ def _lazy_rows(source: Any, name: str) -> da.Array:
 
 
 def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
-    """A lazy series or frame as an array of as many chunks; of its rows only the number is
+    """Return a lazy series or frame as an array of as many chunks; of its rows only the number is
     fetched.
     """
     frame = frame.optimize()  # Dask may merge partitions then, as many as suit their columns
@@ -185,7 +185,7 @@ def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
 
 
 def _compared(array: da.Array, name: str) -> da.Array:
-    """An array of which each block is compared with what the array declares of it."""
+    """Return an array of which each block is compared with what the array declares of it."""
     text = array.dtype.kind in "UT"  # blocks may differ in length: Dask would cut the longer ones
     kind = np.dtype(object) if text else native(array.dtype)
     check = partial(_checked_block, kind=kind, name=name)
@@ -196,7 +196,7 @@ def _compared(array: da.Array, name: str) -> da.Array:
 def _checked_block(
     block: Any, kind: np.dtype[Any], name: str, block_info: Any = None
 ) -> npt.NDArray[Any]:
-    """A block as an array, if it is what was declared."""
+    """Return a block as an array, if it is what was declared."""
     rows, place = as_rows(block, name), block_info[0]["array-location"]
     shape = tuple(stop - start for start, stop in place)
     where = f"{name}, rows {place[0][0]:,} to {place[0][1] - 1:,}"
@@ -205,8 +205,8 @@ def _checked_block(
 
 
 def _is_its_file(array: np.memmap[Any, Any]) -> bool:
-    """Whether workers that map the file themselves see this array: it is no slice, and no private
-    copy.
+    """Return whether workers that map the file themselves see this array: it is no slice, and no
+    private copy.
     """
     whole = (
         isinstance(array.base, mmap.mmap)
@@ -234,7 +234,7 @@ def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) ->
 
 
 def _is_npy(place: Location) -> bool:
-    """Whether this is a local file that NumPy wrote, whatever it is called."""
+    """Return whether this is a local file that NumPy wrote, whatever it is called."""
     if not place.is_local or not os.path.isfile(place.path):
         return False
     with open(place.path, "rb") as file:

@@ -45,7 +45,7 @@ class StoredObject:
 
 
 def checksum(content: bytes | Array) -> str:
-    """CRC-32C in hexadecimal."""
+    """Return CRC-32C in hexadecimal."""
     return f"{google_crc32c.value(content):08x}"
 
 
@@ -90,11 +90,11 @@ class ChunkedArray:
         return StoredObject.of(f"{self.name}/zarr.json", (place / "zarr.json").read())
 
     def chunk_name(self, chunk: int) -> str:
-        """Path of a chunk's object below :attr:`root`."""
+        """Return path of a chunk's object below :attr:`root`."""
         return f"{self.name}/" + ".".join([str(chunk), *("0" for _ in self.shape[1:])])
 
     def bounds(self, chunk: int) -> tuple[int, int]:
-        """First row of a chunk and the row after its last."""
+        """Return the first row of a chunk and the row after its last."""
         start = chunk * self.chunk_rows
         return start, min(start + self.chunk_rows, self.shape[0])
 
@@ -138,7 +138,7 @@ class ChunkedArray:
         return np.frombuffer(place.read(), self.dtype).reshape(shape)
 
     def _whole(self, values: Array) -> Array:
-        """The rows as the store wants them: little-endian, and as many as a chunk has."""
+        """Return the rows as the store wants them: little-endian, and as many as a chunk has."""
         values = np.ascontiguousarray(values, self.dtype.newbyteorder("<"))
         if len(values) == self.chunk_rows:
             return values

@@ -45,7 +45,7 @@ class ConflictError(Exception):
     """Somebody else has written the document; ``found`` is what lies there now."""
 
     def __init__(self, found: Seen | None) -> None:
-        super().__init__("somebody else has written it")
+        super().__init__("another process has written it")
         self.found = found
 
 
@@ -73,7 +73,7 @@ class Seen:
 
     @property
     def value(self) -> dict[str, Any]:
-        """The document; ValueError if it is none."""
+        """The document; ValueError if it is not one."""
         value = json.loads(self.content)
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
@@ -96,7 +96,7 @@ class _Objects(ABC):
 
     @abstractmethod
     def get(self) -> Seen | None:
-        """What lies there."""
+        """Read what lies there."""
 
     @abstractmethod
     def put(self, content: bytes, tag: str | None) -> str:
@@ -129,8 +129,8 @@ class _S3Objects(_Objects):
 
 
 def _age(answer: Mapping[str, Any]) -> float | None:
-    """Seconds between the modification of an object and the answer that tells of it, both by the
-    store's clock.
+    """Return seconds between the modification of an object and the answer that tells of it, both by
+    the store's clock.
     """
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     modified = answer.get("LastModified")
@@ -219,7 +219,7 @@ class _PlainObjects(_MemoryObjects):
 
 
 def _digest(content: bytes) -> str:
-    """The version of a document where the store gives none: its write-id makes each content
+    """Return the version of a document where the store gives none: its write-id makes each content
     another.
     """
     return sha256(content).hexdigest()
@@ -263,7 +263,7 @@ class Document:
         )
 
     def read(self) -> Seen | None:
-        """What lies there now, if anything."""
+        """Read what lies there now, if anything."""
         return self._objects.get()
 
     def write(self, value: Mapping[str, Any], seen: Seen | None) -> Seen:
@@ -319,7 +319,7 @@ class Document:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a store says that a condition does not hold; the type of the error differs by
+    """Return whether a store says that a condition does not hold; the type of the error differs by
     server.
     """
     answer = getattr(error.__cause__, "response", None) or {}
@@ -329,6 +329,6 @@ def _refused(error: Exception) -> bool:
 
 
 def knows_no_conditions(error: Exception) -> bool:
-    """Whether a store refuses conditional writes as something that it has not."""
+    """Return whether a store refuses conditional writes as something that it has not."""
     answer = getattr(error.__cause__, "response", None) or {}
     return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 501

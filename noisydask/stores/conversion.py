@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """A type in the byte order of this machine; text of any length is kept as Python's."""
+    """Return a type in the byte order of this machine; text of any length is kept as Python's."""
     kind = np.dtype(dtype)
     return np.dtype(object) if kind.kind == "T" else kind.newbyteorder("=")
 
@@ -60,7 +60,7 @@ def as_array(values: Any, name: str) -> Array:
 
 
 def _unwrapped(values: Any) -> Any:
-    """What NumPy alone would not convert, or would to Python objects."""
+    """Return what NumPy alone would not convert, or would to Python objects."""
     if hasattr(values, "detach"):  # a tensor
         values = values.detach().cpu()
         try:
@@ -81,7 +81,7 @@ def _unwrapped(values: Any) -> Any:
 
 
 def as_rows(values: Any, name: str) -> Array:
-    """As :func:`as_array`, of numbers or of text that can be stored.
+    """Do the same as :func:`as_array` for numbers or of text that can be stored.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def as_rows(values: Any, name: str) -> Array:
 
 
 def _is_unicode(array: Array) -> bool:
-    """Whether all text of an array can be stored."""
+    """Return whether all text of an array can be stored."""
     if array.dtype.kind == "U" and array.dtype.itemsize:
         letters = np.ascontiguousarray(array).view(np.uint32)
         return not ((letters & 0xFFFFF800) == 0xD800).any()
@@ -110,7 +110,7 @@ def _is_unicode(array: Array) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether text can be stored: Python keeps bytes of a name that are no text as halves of a
-    character.
+    """Return whether text can be stored: Python keeps bytes of a name that are not text as halves
+    of a character.
     """
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

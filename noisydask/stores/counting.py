@@ -24,7 +24,7 @@ class ByteCount:
         self._sizes.append(size)
 
     def take(self) -> int:
-        """Bytes counted since the last call."""
+        """Return bytes counted since the last call."""
         total = 0
         while self._sizes:
             total += self._sizes.pop()

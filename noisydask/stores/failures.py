@@ -16,8 +16,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def reason(error: BaseException) -> str | None:
-    """Why a store or file system failed, as far as its error tells; None where it is something
-    else.
+    """Return why a store or file system failed, as far as its error tells; None where it is
+    something else.
 
     The text of errors is not passed on: a store's client may quote what it was configured with.
     """
@@ -52,7 +52,7 @@ def reason(error: BaseException) -> str | None:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether a store did not answer, or its answers were cut short, every time."""
+    """Return whether a store did not answer, or its answers were cut short, every time."""
     known = any(word in type(error).__name__ for word in ("Connect", "Timeout", "PayloadError"))
     if known or isinstance(error, ConnectionError | TimeoutError):
         return True
@@ -61,13 +61,13 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk had no room, or a user's share of it."""
+    """Return whether a disk had no room, or a user's share of it."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
 def blame(error: BaseException) -> type[JobError | InputError]:
-    """Whose fault it is that a place cannot be used: JobError where that may pass (no network, no
-    room), else InputError.
+    """Return whose fault it is that a place cannot be used: JobError where that may pass (no
+    network, no room), else InputError.
     """
     return (
         JobError

@@ -69,7 +69,7 @@ class NpyRows(Rows):
     def at(
         cls, place: Location, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
     ) -> NpyRows:
-        """Numbers in C order that begin at an offset of a file."""
+        """Return numbers in C order that begin at an offset of a file."""
         return cls(
             url=place.shown,
             shape=shape,
@@ -107,14 +107,14 @@ class NpyRows(Rows):
         return f"{self.place.path} {self.offset} {self.stored.str}"
 
     def objects(self) -> Listing:
-        """The file: it has one version, whichever rows changed."""
+        """List the objects: a file has one version, whichever rows changed."""
         if self.place.is_local:
             return {"": file_version(os.stat(self.place.path))}
         self.place.fs.invalidate_cache()
         return {"": version(self.place.fs.info(self.place.path))}
 
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """The file."""
+        """Iterate over the files that rows lie in."""
         yield Chunk("", start, stop)
 
     def _read(self, start: int, stop: int) -> Array:
@@ -211,12 +211,12 @@ class ParquetColumn(Rows):
         return f"{self.place.path} {self.column}"
 
     def objects(self) -> Listing:
-        """The files."""
+        """List the objects: a file has one version, whichever rows changed."""
         self.place.fs.invalidate_cache()
         return {file: version(info) for file, info in _parquet_files(self.place).items()}
 
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """The files that rows lie in, by row groups."""
+        """Iterate over the files that rows lie in."""
         for where in range(bisect_right(self.first_rows, start) - 1, len(self.groups)):
             low, high = self.first_rows[where : where + 2]
             if low >= stop:
@@ -251,6 +251,6 @@ class ParquetColumn(Rows):
 
 
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
-    """The Parquet files in a folder; a file whatever it is called."""
+    """Return the Parquet files in a folder; a file whatever it is called."""
     found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
     return found or {place.path: place.fs.info(place.path)}

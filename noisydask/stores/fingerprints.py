@@ -24,12 +24,12 @@ from noisydask.stores.urls import shown
 
 
 def digest(*parts: Any) -> str:
-    """A fingerprint of plain values: 128 bits in hexadecimal."""
+    """Return a fingerprint of plain values: 128 bits in hexadecimal."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def of_labels(labels: npt.NDArray[np.generic]) -> str:
-    """The fingerprint of labels, by their content and type.
+    """Return the fingerprint of labels, by their content and type.
 
     Examples
     --------
@@ -59,13 +59,13 @@ class Snapshot:
         return self.objects is not None and None not in self.objects.values()
 
     def describe(self) -> dict[str, Any]:
-        """The input's fingerprint for the manifest, where its store tells versions."""
+        """Return the input's fingerprint for the manifest, where its store tells versions."""
         if not self.identified:
             return {"fingerprint": None}
         return {"fingerprint": digest(self.rows.layout, *sorted((self.objects or {}).items()))}
 
     def fingerprints(self, grid: BlockGrid) -> Iterator[str | None]:
-        """For each block, what its rows lie in; None where the store tells no versions."""
+        """Iterate over what each block's rows lie in; None where the store tells no versions."""
         if not self.identified:
             yield from [None] * grid.num_blocks
             return
@@ -76,7 +76,7 @@ class Snapshot:
             yield digest(common, start, stop, *self.of(self.rows.chunks(start, stop)))
 
     def of(self, chunks: Iterable[Chunk]) -> list[tuple[str, str | None]]:
-        """Keys and versions of the objects of chunks."""
+        """Return keys and versions of the objects of chunks."""
         objects = self.objects or {}
         return [(chunk.key, objects.get(chunk.key)) for chunk in chunks]
 
@@ -96,7 +96,7 @@ class Snapshot:
         return missing, empty
 
     def partly_missing(self) -> list[Chunk]:
-        """Chunks that are not stored, beside which others of the same rows are."""
+        """Return chunks that are not stored, beside which others of the same rows are."""
         missing, _ = self.absent
         if not missing or self.rows.chunk_columns in (0, self.rows.shape[-1]):
             return []
@@ -109,7 +109,7 @@ class Snapshot:
         return [chunk for chunk in missing if chunk.start in stored]
 
     def changed(self) -> list[str]:
-        """Objects that are no longer what they were, by key."""
+        """Return objects that are no longer what they were, by key."""
         if self.objects is None:
             return []
         now = listed(self.rows) or {}
@@ -120,7 +120,7 @@ class Snapshot:
         )
 
     def changed_blocks(self, grid: BlockGrid) -> Iterator[int]:
-        """Blocks that lie in an object which is no longer what it was."""
+        """Iterate over blocks that lie in an object which is not what it was any more."""
         changed = set(self.changed())
         for block in range(grid.num_blocks):
             if any(chunk.key in changed for chunk in self.rows.chunks(*grid.bounds(block))):
@@ -137,7 +137,7 @@ def snapshots(inputs: Mapping[str, object]) -> dict[str, Snapshot]:
 
 
 def listed(rows: Rows) -> Listing | None:
-    """The objects of an input that was opened."""
+    """Return the objects of an input that was opened."""
     try:
         return rows.objects()
     except Exception as error:
@@ -148,8 +148,8 @@ def listed(rows: Rows) -> Listing | None:
 def check_blocks_unchanged(
     inputs: Mapping[str, Snapshot], name: str, grid: BlockGrid, forget: Callable[[int], None]
 ) -> None:
-    """As :func:`check_unchanged`; before it raises, ``forget`` is called for each block of input
-    ``name`` that changed.
+    """Check as :func:`check_unchanged` does; before it raises, ``forget`` is called for each block
+    of input ``name`` that changed.
 
     Receipts of such blocks tell what was listed, not what was read: they would stand again if what
     was listed came back.
@@ -182,12 +182,12 @@ def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:
 
 
 def of_files(versions: Listing) -> str | None:
-    """The fingerprint of files, where their store tells their versions."""
+    """Return the fingerprint of files, where their store tells their versions."""
     return None if None in versions.values() else digest(*sorted(versions.items()))
 
 
 def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:
-    """List the files of an input again; what has come since is no part of it.
+    """List the files of an input again; what has come since is not part of it.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:
 
 
 def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int], ...]:
-    """Ranges of rows that chunks hold, without repeats, ascending.
+    """Return ranges of rows that chunks hold, without repeats, ascending.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int], ...]:
 def by_block(
     found: Iterable[tuple[int, int]], grid: BlockGrid
 ) -> dict[int, tuple[tuple[int, int], ...]]:
-    """Ranges of rows cut at the bounds of blocks, for each block that has any.
+    """Return ranges of rows cut at the bounds of blocks, for each block that has any.
 
     Examples
     --------

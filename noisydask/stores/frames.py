@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of at least one frame, in order, numbered anew.
+    """Return rows of at least one frame, in order, numbered anew.
 
     A frame without rows has no say in the types: from no text at all pandas cannot tell that a
     column is text.

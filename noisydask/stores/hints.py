@@ -28,7 +28,7 @@ _INSTEAD = {
 
 
 def cannot_be_read(error: BaseException, opening: bool = False) -> str:
-    """Why something cannot be read that is there, or was; ``opening``, before it ever was.
+    """Return why something cannot be read that is there, or was; ``opening``, before it ever was.
 
     Damage is named where data could not be decoded, and only there.
 
@@ -51,14 +51,14 @@ def cannot_be_read(error: BaseException, opening: bool = False) -> str:
 
 
 def _lacks_codec(error: BaseException) -> bool:
-    """Whether data may be whole, but what decodes them is missing."""
+    """Return whether data may be whole, but what decodes them is missing."""
     unknown = "UnknownCodec" in type(error).__name__
     return unknown or isinstance(error, ImportError | NotImplementedError)
 
 
 def not_of_data(error: BaseException) -> bool:
-    """Whether an error comes from a disk, a store's client, or want of memory or of a package, and
-    so perhaps not again; else from decoding.
+    """Return whether an error comes from a disk, a store's client, or want of memory or of a
+    package, and so perhaps not again; else from decoding.
 
     The package ``zarrs`` tells of a damaged chunk by a bare OSError; those of the system have a
     number or a class.
@@ -72,7 +72,7 @@ def not_of_data(error: BaseException) -> bool:
 
 
 def not_an_array(path: str, folder: bool) -> str:
-    """What to give instead of a file or folder that is not an array.
+    """Return what to give instead of a file or folder that is not an array.
 
     Examples
     --------

@@ -31,7 +31,7 @@ _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def version(info: Mapping[str, Any]) -> str | None:
-    """The version of an object, from what fsspec tells of it.
+    """Return the version of an object, from what fsspec tells of it.
 
     Examples
     --------
@@ -50,16 +50,16 @@ def version(info: Mapping[str, Any]) -> str | None:
 
 
 def file_version(found: os.stat_result) -> str:
-    """The version of a local file."""
+    """Return the version of a local file."""
     return f"{found.st_size} {found.st_mtime_ns}" if found.st_size else EMPTY
 
 
 def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
-    """Files of a dataset in the natural order of their names, ``part.2`` before ``part.10``, with
-    what fsspec tells of each: a file, or those anywhere in a folder.
+    """Return files of a dataset in the natural order of their names, ``part.2`` before ``part.10``,
+    with what fsspec tells of each: a file, or those anywhere in a folder.
 
     As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called
-    so, is no part of it.
+    so, is not part of it.
     """
     found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
     names = sorted(sorted(found), key=_natural)
@@ -72,7 +72,7 @@ def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A name by which numbers are compared as such.
+    """Return a name by which numbers are compared as such.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def first_names(place: Location, at_most: int) -> list[str]:
-    """Names of what lies directly in a folder; on S3 the first so many, in one request."""
+    """Return names of what lies directly in a folder; on S3 the first so many, in one request."""
     fs = place.fs
     fs.invalidate_cache()
     try:
@@ -104,7 +104,7 @@ def first_names(place: Location, at_most: int) -> list[str]:
 
 
 def list_array(store: Store, path: str) -> Listing | None:
-    """Objects of a Zarr array by their key, in one listing; None where the store cannot be
+    """Return objects of a Zarr array by their key, in one listing; None where the store cannot be
     listed.
     """
     while isinstance(store, storage.WrapperStore):

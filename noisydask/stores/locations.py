@@ -109,7 +109,7 @@ class Location:
 
     @cached_property
     def is_local(self) -> bool:
-        """Whether this is a path on this machine: folders are made there, and are no objects."""
+        """Whether this is a path on this machine: folders are made there, and are not objects."""
         return isinstance(self.fs, LocalFileSystem)
 
     def read(self, start: int | None = None, stop: int | None = None) -> bytes:
@@ -192,7 +192,7 @@ class Location:
 
 
 def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
-    """The storage options of each place, by the places' names.
+    """Return the storage options of each place, by the places' names.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def packages_of(holder: Any) -> frozenset[str]:
-    """Packages of a file system or Zarr store, and of those that it wraps.
+    """Return packages of a file system or Zarr store, and of those that it wraps.
 
     Examples
     --------
@@ -233,8 +233,8 @@ def packages_of(holder: Any) -> frozenset[str]:
 
 
 def patient(fs: Any) -> Any:
-    """A file system that tries what fails for a moment again, for a bounded time; how often is no
-    option of s3fs.
+    """Make a file system try what fails for a moment again, for a bounded time; s3fs has no option
+    for how often.
     """
     if hasattr(fs, "call_s3"):
         fs.retries = _S3_TRIES
@@ -242,7 +242,7 @@ def patient(fs: Any) -> Any:
 
 
 def lacking(error: ImportError, where: str) -> JobError:
-    """The error of a machine that cannot read or write a place for want of a package."""
+    """Return the error of a machine that cannot read or write a place for want of a package."""
     cause = error.__cause__ or error.__context__
     name = error.name or getattr(cause, "name", None)
     what = f"the package {name}" if name else "a package"

@@ -105,8 +105,8 @@ class Rows(ABC):
     fetched: ByteCount = field(default_factory=ByteCount, repr=False)
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows ``start`` to ``stop``, as far as there are such, compared with what was there when
-        the array was opened.
+        """Read rows ``start`` to ``stop``, as far as there are such, compared with what was there
+        when the array was opened.
         """
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         try:
@@ -139,7 +139,7 @@ class Rows(ABC):
         return values, tuple(unread)
 
     def where(self, start: int, stop: int) -> str:
-        """Rows ``start`` to ``stop`` as errors name them."""
+        """Return rows ``start`` to ``stop`` as errors name them."""
         source = f"{self.name} at {self.url}" if self.name else self.url
         return f"{source}, rows {start:,} to {stop - 1:,}"
 
@@ -157,8 +157,8 @@ class Rows(ABC):
             raise InputError(f"{where}: it is stored in other chunks now; {CHANGED}")
 
     def _decoded(self, start: int, stop: int) -> Array:
-        """Rows as they are stored; where decoding fails, the first chunk to blame is found one by
-        one.
+        """Read rows as they are stored; where decoding fails, the first chunk to blame is found one
+        by one.
         """
         try:
             return self._read(start, stop)
@@ -180,7 +180,7 @@ class Rows(ABC):
         return self._read(start, stop)  # what came was cut short on its way
 
     def _read_chunk(self, chunk: Chunk) -> Array:
-        """What a chunk holds of its rows."""
+        """Read what a chunk holds of its rows."""
         return self._read(chunk.start, chunk.stop)
 
     @abstractmethod
@@ -211,26 +211,28 @@ class Rows(ABC):
 
     @abstractmethod
     def objects(self) -> Listing | None:
-        """Versions of all stored objects by their key, in one listing; None where the store cannot
-        be listed.
+        """Return versions of all stored objects by their key, in one listing; None where the store
+        cannot be listed.
         """
 
     @abstractmethod
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """The objects that hold rows ``start`` to ``stop``, with what they hold of these."""
+        """Iterate over the objects that hold rows ``start`` to ``stop``, with what they hold of
+        these.
+        """
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> Array:
-        """Rows as they are stored, counted in :attr:`fetched`."""
+        """Read rows as they are stored, counted in :attr:`fetched`."""
 
     def take_bytes_read(self) -> int:
-        """Stored bytes fetched since the last call; a Parquet column, small beside the
+        """Return stored bytes fetched since the last call; a Parquet column, small beside the
         probabilities, counts none.
         """
         return self.fetched.take()
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of this input; nothing secret."""
+        """Return what a manifest says of this input; nothing secret."""
         return {
             "url": self.url,
             "shape": list(self.shape),

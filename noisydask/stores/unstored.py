@@ -12,8 +12,8 @@ from noisydask.stores.rows import Chunk
 
 
 def unstored(snapshot: Snapshot, filled: bool) -> tuple[list[Chunk], list[Chunk]]:
-    """Chunks of an input that are not stored: those that are lost, and those that say the array's
-    fill value.
+    """Return chunks of an input that are not stored: those that are lost, and those that say the
+    array's fill value.
 
     Zarr's writers leave out a chunk that is all fill value, and readers read one that was lost as
     just that. No row of probabilities is all fill value, so a chunk of those was lost. A chunk of

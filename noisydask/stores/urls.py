@@ -42,7 +42,7 @@ _USER = re.compile(r"://([^/@:]*):([^@]*)@|://[^/@]*@")
 
 
 def shown(url: str) -> str:
-    """A URL without user, password or query.
+    """Return a URL without user, password or query.
 
     Examples
     --------
@@ -53,7 +53,8 @@ def shown(url: str) -> str:
 
 
 def split_column(url: str) -> tuple[str, str]:
-    """A path or URL of an input, and the Parquet column that it names after a ``#``, if it does.
+    """Return a path or URL of an input, and the Parquet column that it names after a ``#``, if it
+    does.
 
     A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in
     ``.zarr`` or ``.npy`` has no column, and after other names than those of Parquet files a column
@@ -83,8 +84,8 @@ def _is_local(url: str) -> bool:
 
 
 def is_inside(inner: str, outer: str) -> bool:
-    """Whether a path or URL names the same place as another, or one inside it, whatever their
-    spelling; links in local paths are followed.
+    """Return whether a path or URL names the same place as another, or one inside it, whatever
+    their spelling; links in local paths are followed.
 
     Examples
     --------
@@ -127,7 +128,7 @@ def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
 
 
 def _plain(url: str) -> str:
-    """One spelling of a place, for comparison."""
+    """Return one spelling of a place, for comparison."""
     if _is_local(url):
         return f"file://{os.path.realpath(LocalFileSystem._strip_protocol(url))}"
     protocol, _, path = shown(url).partition("://")
@@ -135,7 +136,7 @@ def _plain(url: str) -> str:
 
 
 def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """An S3 URL without its credentials, and these as the options that s3fs takes them by."""
+    """Return an S3 URL without its credentials, and these as options of s3fs."""
     found = _USER.search(url)
     if found is None or found[1] is None:
         return url, {}

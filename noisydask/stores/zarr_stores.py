@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 def zarr_store(place: Location, read_only: bool = False) -> Store:
-    """The Zarr store of a place."""
+    """Return the Zarr store of a place."""
     if place.is_local:
         return LocalStore(place.path, read_only=read_only)
     fs = place.fs
