@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """An option and a value of it that would help: written as Python takes it, or the command.
+
+    Examples
+    --------
+    >>> str(Setting("on_invalid", "skip")), Setting("full", True).as_flag()
+    ("on_invalid='skip'", '--full')
+    """
+
+    name: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}"
+
+    def as_flag(self) -> str:
+        """Return the option of the command line."""
+        flag = f"--{self.name.replace('_', '-')}"
+        return flag if self.value is True else f"{flag} {self.value}"
 
 
 class NoisydaskError(Exception):
-    """Base of all errors that are told in one sentence, without a traceback."""
+    """Base of all errors that are told in one sentence, without a traceback.
+
+    Parameters
+    ----------
+    message : str
+        The sentence.
+    *settings : Setting
+        Options that would help, told at its end.
+
+    Examples
+    --------
+    >>> error = InputError("3 rows are invalid: leave them out", Setting("on_invalid", "skip"))
+    >>> str(error)
+    "3 rows are invalid: leave them out (on_invalid='skip')"
+    >>> error.for_command()
+    '3 rows are invalid: leave them out (--on-invalid skip)'
+    """
 
     exit_status = 1
+
+    def __init__(self, message: object = "", *settings: Setting) -> None:
+        super().__init__(message, *settings)
+        self.message, self.settings = str(message), settings
+
+    def __str__(self) -> str:
+        return self._told([str(setting) for setting in self.settings])
+
+    def for_command(self) -> str:
+        """Return the sentence for who uses the command line."""
+        return self._told([setting.as_flag() for setting in self.settings])
+
+    def _told(self, settings: list[str]) -> str:
+        return f"{self.message} ({', '.join(settings)})" if settings else self.message
 
 
 class JobError(NoisydaskError, RuntimeError):

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.app(args=arguments)
     except NoisydaskError as error:
         err_console.print(
-            printable(f"error: {error}"), style="red", highlight=False, soft_wrap=True
+            printable(f"error: {error.for_command()}"), style="red", highlight=False, soft_wrap=True
         )
         return error.exit_status
     except Interrupted as error:

@@ -81,7 +81,7 @@ def _do(step: Step) -> Outcome:
     try:
         step.run()
     except NoisydaskError as error:
-        return Outcome(step.name, error.exit_status, str(error))
+        return Outcome(step.name, error.exit_status, error.for_command())
     except Exception as error:  # a bug: told in full, and no reason to leave the other jobs undone
         logger.exception("%s failed", step.name)
         return Outcome(step.name, 1, f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,8 +22,7 @@ from noisydask.core.blocks import MAX_ROWS, plan_blocks
 from noisydask.core.confident import IssueCounts, count_issues, num_issues
 from noisydask.core.evidence import Evidence, columns_for, scan_rows
 from noisydask.core.label_quality import label_quality
-from noisydask.core.problems import Problems
-from noisydask.core.row_kernel import Problem
+from noisydask.core.problems import ROW_KINDS, Problems
 from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
 from noisydask.engine.progress import ProgressBar, Silent
 from noisydask.errors import InputError
@@ -310,11 +309,5 @@ class _Batch:
             if not problems.total:
                 yield found, cast(Floats, rows)
         if problems.total:
-            kinds = ", ".join(
-                f"{n:,} {Problem(k).name.lower()}" for k, n in enumerate(problems.counts) if n
-            )
-            first = ", ".join(str(row) for row, _ in problems.first)
-            raise InputError(
-                f"{problems.total:,} of {self.rows:,} rows are invalid ({kinds}); the first are "
-                f"{first}"
-            )
+            refused = f"{problems.total:,} of {self.rows:,} rows are invalid"
+            raise problems.error(refused, replace(ROW_KINDS, settings={}))

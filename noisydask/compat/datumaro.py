@@ -23,7 +23,7 @@ from noisydask.core.choices import OnDuplicate, PlotMode, RaiseOrSkip, TrackingL
 from noisydask.dynamics.curves import plot_ema_loss_dynamics
 from noisydask.dynamics.datumaro_format import NO_LABEL, Category, loss_attribute, open_dataset
 from noisydask.dynamics.examples import Analysis, Examples, ema_frame, joined
-from noisydask.dynamics.row_problems import DROPPED, RowProblems, say_problems
+from noisydask.dynamics.row_problems import DROPPED, no_problems, refusal
 from noisydask.dynamics.settings import LossSettings
 from noisydask.errors import DatasetError, InputError
 
@@ -131,9 +131,9 @@ class LossDynamicsAnalyzer:
         source = open_dataset(dataset)
         columns = source.batches(loss_attribute(source.infos(), tracking_loss_type))
         batches = [Examples.of_series(*batch, settings) for batch in columns]
-        problems = sum((problem for _, problem in batches), RowProblems())
+        problems = sum((problem for _, problem in batches), no_problems())
         if problems.total:
-            raise InputError(say_problems(problems, sum(len(found.losses) for found, _ in batches)))
+            raise refusal(problems, sum(len(found.losses) for found, _ in batches))
         if not any(len(found) for found, _ in batches):
             raise DatasetError("the dataset has no annotation with recorded losses")
         self.dropped = {name: problems.dropped[name] for name in DROPPED}

@@ -18,12 +18,12 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Ints, Keys, order_of, sort_keys
 from noisydask.core.whole_numbers import whole_numbers
-from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts
-from noisydask.errors import InputError
+from noisydask.errors import InputError, Setting
 from noisydask.runs.store import RunStore
 from noisydask.stores.frames import stacked
 from noisydask.stores.rows import Rows
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[Any]
 Step = Callable[[pd.DataFrame], pd.DataFrame]
@@ -58,7 +58,8 @@ class LabelEvidence:
             where = next(iter(self.columns.values())).url.rpartition("/")[0]
             raise InputError(
                 f"{where} is not the evidence of the issues run: join the published run, or run "
-                "the issues job again with full=True or --full"
+                "the issues job again, whole",
+                Setting("full", True),
             )
         return found["given"].astype(np.int32), found["top1"].astype(np.int32)
 

@@ -17,7 +17,7 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.choices import JoinKey
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
-from noisydask.errors import InputError
+from noisydask.errors import InputError, Setting
 from noisydask.runs.store import FinishedRun, Output, RunStore
 from noisydask.stores.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.stores.fingerprints import Snapshot, digest, snapshots
@@ -188,7 +188,8 @@ def _ids(
         if ids is None and on == "id":
             raise InputError(
                 "the ids of the issues run were in memory and an older noisydask did not keep "
-                "them: give ids, or join by index (on='index' or --on index)"
+                "them: give ids, or join by index",
+                Setting("on", "index"),
             )
     names = None if ids is None else open_rows(ids, "ids", options)
     if names is not None and names.dtype.kind not in "iuUOT":

@@ -21,10 +21,10 @@ from noisydask.consensus.passes import (
     joined,
     with_consensus,
 )
-from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.runs.class_names import with_pair_names
 from noisydask.runs.store import RunStore
+from noisydask.stores.task_rows import TaskRows
 
 #: Folder of the files that are removed before the run is published, and that of the ranking.
 SCRATCH, FOLDER = "scratch", "candidates"

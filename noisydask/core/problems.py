@@ -1,44 +1,83 @@
-"""Refused rows: counted by kind, the first of them named, and said in one sentence."""
+"""What is refused of the data: counted by kind, the first named, and said in one sentence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.row_kernel import Problem
+from noisydask.errors import InputError, Setting
 
-#: Rows named in an error at most.
-FIRST_ROWS = 10
+#: Rows or losses named in an error at most.
+FIRST = 10
 #: Said of labels of which the smallest is 1 and the largest K.
 FROM_ONE = "The labels are 1 to K: do they count from 1?"
-_WORDS = {
-    Problem.NOT_FINITE: "NaN or infinite probabilities",
-    Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or log-probabilities?)",
-    Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too "
-    "coarsely?)",
-    Problem.LABEL: "labels outside 0 to K-1",
-    Problem.UNREADABLE: "chunks that cannot be read",
-}
+
+
+@dataclass(frozen=True)
+class ProblemKinds:
+    """Kinds of problems, as errors name them.
+
+    Attributes
+    ----------
+    words : mapping of int to str
+        What a row of each kind has.
+    settings : mapping of int to Setting
+        The option by which rows of a kind are left out, where there is one.
+    """
+
+    words: Mapping[int, str]
+    settings: Mapping[int, Setting]
+
+
+_SKIP = Setting("on_invalid", "skip")
+#: Of rows of probabilities and labels.
+ROW_KINDS = ProblemKinds(
+    {
+        Problem.NOT_FINITE: "NaN or infinite probabilities",
+        Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or "
+        "log-probabilities?)",
+        Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too "
+        "coarsely?)",
+        Problem.LABEL: "labels outside 0 to K-1",
+        Problem.UNREADABLE: "chunks that cannot be read",
+    },
+    dict.fromkeys(Problem, _SKIP),
+)
 
 
 @dataclass(frozen=True)
 class Problems:
-    """Refused rows: how many of each kind, and the first of all; the smallest and the largest label
-    of blocks with labels that cannot be.
+    """What is refused: how many of each kind, and the first of all.
+
+    Attributes
+    ----------
+    counts : ndarray of int64
+        Number of each kind.
+    first : tuple of (name, int)
+        The first, ascending: of rows their positions and kinds, of losses their ids and iterations.
+    labels : (int, int), optional
+        The smallest and the largest label of blocks with labels that cannot be.
+    dropped : Counter of str
+        What was left out on purpose.
     """
 
     counts: npt.NDArray[np.int64]
-    first: tuple[tuple[int, int], ...] = ()
+    first: tuple[tuple[Any, int], ...] = ()
     labels: tuple[int, int] | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, problems: npt.NDArray[np.uint8], start: int) -> Problems:
-        """Return refused rows of a block whose first row is ``start``."""
+        """Count refused rows of a block whose first row is ``start``, by :class:`Problem`."""
         rows = np.flatnonzero(problems)
         invalid = rows[problems[rows] != Problem.UNREADABLE]
-        first = tuple((start + int(row), int(problems[row])) for row in invalid[:FIRST_ROWS])
+        first = tuple((start + int(row), int(problems[row])) for row in invalid[:FIRST])
         return cls(np.bincount(problems[rows], minlength=len(Problem)), first)
 
     def among(self, labels: npt.NDArray[np.integer]) -> Problems:
@@ -56,37 +95,46 @@ class Problems:
 
     @property
     def total(self) -> int:
-        """Number of refused rows."""
+        """Number of all; one may count for two kinds."""
         return int(self.counts.sum())
 
     @property
     def unreadable(self) -> int:
-        """Number of those that could not be read; they are not named."""
+        """Number of rows that could not be read; they are not named."""
         return int(self.counts[Problem.UNREADABLE])
 
     def __add__(self, other: Problems) -> Problems:
-        first = tuple(sorted(self.first + other.first))[:FIRST_ROWS]
+        first = tuple(sorted({*self.first, *other.first}))[:FIRST]
         ends = (self.labels or ()) + (other.labels or ())
         labels = (min(ends), max(ends)) if ends else None
-        return Problems(self.counts + other.counts, first, labels)
+        dropped = self.dropped + other.dropped
+        return Problems(self.counts + other.counts, first, labels, dropped)
 
-    def sentence(self, rows: int, class_counts: npt.NDArray[np.int64]) -> str:
-        """Return one sentence about refused rows, of ``rows`` in all; the others are counted by
-        class.
+    def error(
+        self,
+        what: str,
+        kinds: ProblemKinds,
+        names: str = "rows ",
+        each: str = "{0}",
+        hint: str = "",
+    ) -> InputError:
+        """Return the error that says what is refused, and what may be done.
+
+        Parameters
+        ----------
+        what : str
+            How many of how many are invalid.
+        kinds : ProblemKinds
+            How its kinds are named.
+        names, each : str
+            Said before the first, and the format of each.
+        hint : str
+            Said of all.
         """
-        kinds = [
-            f"{self.counts[kind]:,} with {word}"
-            for kind, word in _WORDS.items()
-            if self.counts[kind]
-        ]
-        first = (
-            f"; the first are rows {', '.join(str(row) for row, _ in self.first)}"
-            if self.first
-            else ""
-        )
-        hint = f" {FROM_ONE}" if self.from_one(class_counts) else ""
-        return (
-            f"{self.total:,} of {rows:,} rows are invalid: {'; '.join(kinds)}{first}.{hint}"
-            " Correct them, or leave them out (on_invalid='skip' of find_label_issues, "
-            "--on-invalid skip)"
-        )
+        there = [kind for kind in kinds.words if self.counts[kind]]
+        told = "; ".join(f"{self.counts[kind]:,} with {kinds.words[kind]}" for kind in there)
+        first = ", ".join(each.format(*name) for name in self.first)
+        named = f"; the first are {names}{first}" if first else ""
+        settings = dict.fromkeys(kinds.settings[kind] for kind in there if kind in kinds.settings)
+        ways = "Correct them, or leave them out" if settings else "Correct them"
+        return InputError(f"{what}: {told}{named}.{hint} {ways}", *settings)

@@ -20,10 +20,10 @@ from noisydask.dynamics.dense_data import LossData
 from noisydask.dynamics.dense_state import LossCheckpoint
 from noisydask.dynamics.dense_tiles import spans, tiles
 from noisydask.dynamics.loss_blocks import LossSource
-from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.frames import stacked
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -20,7 +20,6 @@ from noisydask.dynamics import candidates as asked
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
 from noisydask.dynamics.dense_data import Descending, LossData, Top
-from noisydask.dynamics.dense_problems import say_refused
 from noisydask.dynamics.dense_state import open_states
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.loss_blocks import (
@@ -31,6 +30,7 @@ from noisydask.dynamics.loss_blocks import (
     refuse_lost_losses,
 )
 from noisydask.dynamics.results import LossDynamics
+from noisydask.dynamics.row_problems import DENSE_KINDS
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.tables import DensePart
 from noisydask.engine.deaths import deadly
@@ -244,7 +244,8 @@ class DynamicsJob(Job[LossDynamics]):
                 bounds = next((data.grid.bounds(block) for block in unread), None)
                 raise deadly(error, bounds, self.inputs.losses) from error
         if state.problems.total and not data.skip:
-            raise InputError(say_refused(state.problems, rows))
+            refused = f"{state.problems.total:,} of {rows:,} examples are invalid"
+            raise state.problems.error(refused, DENSE_KINDS)
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state

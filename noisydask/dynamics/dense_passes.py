@@ -28,9 +28,9 @@ from noisydask.dynamics.dense_data import LossData, Top
 from noisydask.dynamics.dense_state import Known, LossCheckpoint, LossPayload
 from noisydask.dynamics.dense_tiles import cut_span, spans, tiles
 from noisydask.dynamics.loss_blocks import LossSource
-from noisydask.engine.inputs import TaskRows
 from noisydask.stores.chunks import StoredObject
 from noisydask.stores.fingerprints import of_labels
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

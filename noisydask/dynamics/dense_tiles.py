@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import numpy.typing as npt
 
-from noisydask.engine.inputs import TaskRows
 from noisydask.stores.rows import reads
+from noisydask.stores.task_rows import TaskRows
 from noisydask.stores.zarr_rows import ZarrRows
 
 Array = npt.NDArray[Any]

@@ -23,9 +23,10 @@ from noisydask.core.dynamics import (
     table_crossings,
     table_curves,
 )
+from noisydask.core.problems import FIRST, Problems
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums, distinct
-from noisydask.dynamics.row_problems import FIRST_ROWS, RowProblem, RowProblems, recorded
+from noisydask.dynamics.row_problems import RowProblem, no_problems, recorded
 from noisydask.dynamics.settings import LossSettings
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ class Examples:
         return len(self.starts) - 1
 
     @classmethod
-    def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, RowProblems]:
+    def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, Problems]:
         """Sort rows and check them; what is wrong is counted, and does not stop it.
 
         Parameters
@@ -98,7 +99,7 @@ class Examples:
         iterations: Ints,
         losses: Floats,
         settings: LossSettings,
-    ) -> tuple[Examples, RowProblems]:
+    ) -> tuple[Examples, Problems]:
         """Put the losses of each example in order and check them; ``counts`` says how many each
         has.
 
@@ -134,7 +135,7 @@ class Examples:
         dropped: Counter[str],
         positions: Ints,
         labels: Ints | None = None,
-    ) -> tuple[Examples, RowProblems]:
+    ) -> tuple[Examples, Problems]:
         """Take one of duplicates, if the settings say so, and say what is wrong with each row.
 
         ``positions`` and ``labels`` are those of the rows.
@@ -160,11 +161,11 @@ class Examples:
             dropped["duplicates"] = len(new) - len(runs)
             wrong[RowProblem.DUPLICATE] = False
         if not wrong.any():
-            return found, RowProblems(dropped=dropped)
-        rows = np.flatnonzero(wrong.any(axis=0))[:FIRST_ROWS]
+            return found, no_problems(dropped)
+        rows = np.flatnonzero(wrong.any(axis=0))[:FIRST]
         ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
         first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
-        return found, RowProblems(tuple(wrong.sum(axis=1).tolist()), first, dropped)
+        return found, Problems(wrong.sum(axis=1), first, dropped=dropped)
 
     def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
         """Return iterations and losses of one example."""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.dynamics import LARGEST_LOSS
+from noisydask.core.dynamics import LARGEST_LOSS, LossProblem
+from noisydask.core.problems import ProblemKinds, Problems
+from noisydask.errors import InputError, Setting
 
-#: Rows named in an error at most.
-FIRST_ROWS = 10
 #: Losses that may be left out, as a manifest counts them: more than one of the same example and
 #: iteration; negative, infinite or too large; NaN, which stands for "not recorded".
 DROPPED = ("duplicates", "invalid", "nan")
-#: How an error names the option by which invalid losses are left out.
-LEAVE_OUT = "leave them out (on_invalid='skip', --on-invalid skip)"
-_TAKE_ONE = (
-    "take one of each (on_duplicate='first', 'last' or 'mean'; --on-duplicate first, and so on)"
-)
+_SKIP = Setting("on_invalid", "skip")
 
 
 class RowProblem(IntEnum):
@@ -33,38 +27,32 @@ class RowProblem(IntEnum):
     LABEL = 3
 
 
-@dataclass(frozen=True)
-class RowProblems:
-    """Refused rows: how many of each kind, and id and iteration of the first; and how many rows
-    were left out on purpose, by :data:`DROPPED`.
-    """
+#: How kinds of refused losses of dense arrays are named, and of those that come example by example.
+DENSE_KINDS = ProblemKinds(
+    {
+        LossProblem.NEGATIVE: "negative losses",
+        LossProblem.TOO_LARGE: f"infinite losses or losses above {LARGEST_LOSS:.3g}",
+    },
+    dict.fromkeys(LossProblem, _SKIP),
+)
+RECORDED_KINDS = ProblemKinds(
+    {
+        RowProblem.NEGATIVE: "negative losses",
+        RowProblem.TOO_LARGE: f"infinite losses or losses above {LARGEST_LOSS:.3g}",
+        RowProblem.DUPLICATE: "duplicate iterations of an example",
+        RowProblem.LABEL: "another label than the row before of the same example",
+    },
+    {
+        RowProblem.NEGATIVE: _SKIP,
+        RowProblem.TOO_LARGE: _SKIP,
+        RowProblem.DUPLICATE: Setting("on_duplicate", "first"),
+    },
+)
 
-    counts: tuple[int, ...] = (0,) * len(RowProblem)
-    first: tuple[tuple[Any, int], ...] = ()
-    dropped: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def total(self) -> int:
-        """Number of refused rows; one may count for two reasons."""
-        return sum(self.counts)
-
-    def __add__(self, other: RowProblems) -> RowProblems:
-        counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
-        first = tuple(sorted({*self.first, *other.first}))[:FIRST_ROWS]
-        return RowProblems(counts, first, self.dropped + other.dropped)
-
-
-_WORDS = {
-    RowProblem.NEGATIVE: "negative losses",
-    RowProblem.TOO_LARGE: f"infinite losses, or above {LARGEST_LOSS:.4g}",
-    RowProblem.DUPLICATE: "duplicate iterations of an example",
-    RowProblem.LABEL: "another label than the row before of the same example",
-}
-_WAYS = {
-    RowProblem.NEGATIVE: LEAVE_OUT,
-    RowProblem.TOO_LARGE: LEAVE_OUT,
-    RowProblem.DUPLICATE: _TAKE_ONE,
-}
+def no_problems(dropped: Counter[str] | None = None) -> Problems:
+    """Return that no recorded loss is refused; some may have been left out."""
+    return Problems(np.zeros(len(RowProblem), np.int64), dropped=Counter(dropped))
 
 
 def recorded(
@@ -87,11 +75,9 @@ def recorded(
     return kept, Counter(invalid=with_loss - int(kept.sum()), nan=len(losses) - with_loss)
 
 
-def say_problems(problems: RowProblems, rows: int) -> str:
-    """Return one sentence about refused rows; ``rows`` were not left out."""
-    kinds = [kind for kind, count in zip(RowProblem, problems.counts, strict=True) if count]
-    told = "; ".join(f"{problems.counts[kind]:,} with {_WORDS[kind]}" for kind in kinds)
-    first = ", ".join(f"id {name} at iteration {iteration}" for name, iteration in problems.first)
-    ways = ["Correct them", *dict.fromkeys(_WAYS[kind] for kind in kinds if kind in _WAYS)]
-    rows += problems.dropped["duplicates"] + problems.dropped["invalid"]
-    return f"of {rows:,} recorded losses, {told}; the first are {first}. {', or '.join(ways)}"
+def refusal(problems: Problems, losses: int) -> InputError:
+    """Return the error for refused losses; ``losses`` were not left out."""
+    losses += problems.dropped["duplicates"] + problems.dropped["invalid"]
+    return problems.error(
+        f"of {losses:,} recorded losses", RECORDED_KINDS, "", "id {0} at iteration {1}"
+    )

@@ -13,7 +13,7 @@ from noisydask.dynamics import table_passes
 from noisydask.dynamics import tables as loss_tables
 from noisydask.dynamics.examples import Examples, ema_frame
 from noisydask.dynamics.results import LossDynamics
-from noisydask.dynamics.row_problems import DROPPED, say_problems
+from noisydask.dynamics.row_problems import DROPPED, refusal
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.sources import RecordedLosses
 from noisydask.dynamics.table_passes import Floats, Gathering, GatherState, Ints, TablePart
@@ -141,7 +141,7 @@ class TableJob(Job[LossDynamics]):
         else:
             state = self.source.gather(Gathering(self.settings, run))
         if state.problems.total:
-            raise InputError(say_problems(state.problems, state.rows))
+            raise refusal(state.problems, state.rows)
         if not state.examples:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state

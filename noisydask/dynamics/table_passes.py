@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.core.problems import Problems
 from noisydask.core.ranking import Keys, histogram, sort_keys, whole_range
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums
@@ -27,7 +28,7 @@ from noisydask.dynamics.examples import (
     crossed_at,
 )
 from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, write_losses
-from noisydask.dynamics.row_problems import RowProblems
+from noisydask.dynamics.row_problems import no_problems
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.table import LossColumns
 from noisydask.dynamics.tables import write_ranking
@@ -57,7 +58,7 @@ class GatherState:
 
     sums: TableSums
     histogram: Ints
-    problems: RowProblems = field(default_factory=RowProblems)
+    problems: Problems = field(default_factory=no_problems)
     rows: int = 0
     parts: tuple[LossPart, ...] = ()
     taken: int = 0
@@ -105,7 +106,7 @@ class Gathering:
         self.done(0)
         return replace(state, taken=len(rows))
 
-    def gather(self, examples: Examples, problems: RowProblems, name: str) -> GatherState:
+    def gather(self, examples: Examples, problems: Problems, name: str) -> GatherState:
         """Take in some examples, whole and sorted, unless some are refused; doing it twice leaves
         what doing it once does.
         """

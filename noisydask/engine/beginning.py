@@ -48,7 +48,7 @@ class Workers:
         small = num_bytes is not None and num_bytes <= _SMALL_BYTES
         if small and not self._config.model_fields_set:
             if not self._said:
-                self._say("the data are small: done in this process (--workers N starts workers)")
+                self._say("the data are small: done in this process; give workers to start some")
             self._said = True
             return
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.confident import num_issues
 from noisydask.core.evidence import columns_for
-from noisydask.core.problems import FROM_ONE
+from noisydask.core.problems import FROM_ONE, ROW_KINDS
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
 from noisydask.engine import graph
@@ -25,7 +25,6 @@ from noisydask.engine.tasks import (
     run_over_all,
     tasks_of,
 )
-from noisydask.errors import InputError
 from noisydask.issues import passes, ranked, scanning, tables
 from noisydask.issues.blocks import LabeledSource, block_sources, describe
 from noisydask.issues.evidence import StoredBlock, open_evidence
@@ -203,7 +202,9 @@ class IssueJob(Job[LabelIssues]):
         invalid, rows = problems.total - problems.unreadable, data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
             self._check_unchanged()  # a chunk that is deleted under the run reads as fill value
-            raise InputError(problems.sentence(rows, class_counts))
+            refused = f"{problems.total:,} of {rows:,} rows are invalid"
+            hint = f" {FROM_ONE}" if problems.from_one(class_counts) else ""
+            raise problems.error(refused, ROW_KINDS, hint=hint)
         if problems.from_one(class_counts):
             self.reporter.warning(FROM_ONE)
 

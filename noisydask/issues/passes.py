@@ -27,10 +27,10 @@ from noisydask.core.confident import (
 from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
-from noisydask.engine.inputs import TaskRows
 from noisydask.errors import JobError
 from noisydask.issues.evidence import EvidenceCheckpoint, StoredBlock, keep_rows, kept_rows
 from noisydask.stores.chunks import ChunkedArray, StoredObject
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[np.generic]
 

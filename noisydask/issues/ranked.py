@@ -18,7 +18,6 @@ import pyarrow as pa
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
-from noisydask.engine.inputs import TaskRows
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
 from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.passes import IssueData, evidence_of
@@ -27,6 +26,7 @@ from noisydask.runs.store import RunStore
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.frames import stacked
 from noisydask.stores.rows import Rows
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[np.generic]
 

@@ -19,13 +19,13 @@ from noisydask.core.evidence import Evidence, scan_rows
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
-from noisydask.engine.inputs import TaskRows
-from noisydask.errors import JobError
+from noisydask.errors import JobError, Setting
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.evidence import BlockPayload, StoredBlock, refusal
 from noisydask.issues.passes import IssueData
 from noisydask.stores.fingerprints import digest, of_labels
 from noisydask.stores.rows import Rows, reads
+from noisydask.stores.task_rows import TaskRows
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.integer]
@@ -177,7 +177,8 @@ def lost_labels(
     raise JobError(
         f"{labels.url}: the chunk of rows {low:,} to {high - 1:,} was stored "
         "at the last run and is gone;"
-        " if these labels are the fill value now, run once with full=True (--full)"
+        " if these labels are the fill value now, run once again, whole",
+        Setting("full", True),
     )
 
 
@@ -229,8 +230,8 @@ def _refuse_lost_part(
             f"pred_probs at {probs.url}: {where} cannot be read: it is not stored, and "
             "without it"
             f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave "
-            "these out"
-            " (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
+            "these out",
+            Setting("on_unreadable", "skip"),
         )
     problems[problems > 0] = Problem.UNREADABLE
 

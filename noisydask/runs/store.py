@@ -215,7 +215,7 @@ class Output:
             return FinishedRun(self.run_store(run.run, manifest.repeats), manifest)
         except FileNotFoundError as error:
             which = f"no finished run {name or ''}".rstrip()
-            raise NoRunError(f"{which} at {self.place.shown}; is it the --out of a job?") from error
+            raise NoRunError(f"{which} at {self.place.shown}; is it the out of a job?") from error
         except NoisydaskError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

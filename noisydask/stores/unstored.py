@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from noisydask.errors import JobError
+from noisydask.errors import JobError, Setting
 from noisydask.stores.fingerprints import Snapshot
 from noisydask.stores.rows import Chunk
 
@@ -35,13 +35,11 @@ def refuse_lost(name: str, snapshot: Snapshot, lost: list[Chunk], skip: bool = T
     if not lost:
         return
     first, more = lost[0], f" ({len(lost):,} chunks are missing)" if len(lost) > 1 else ""
-    leave_out = (
-        ", or leave its rows out (on_unreadable='skip' of find_label_issues, --on-unreadable skip)"
-    )
     raise JobError(
         f"{name} at {snapshot.rows.url}: chunk {first.key}, rows {first.start:,} to "
         f"{first.stop - 1:,} cannot be read: it is not stored, or empty{more}. Write it again"
-        f"{leave_out if skip else ''}"
+        f"{', or leave its rows out' if skip else ''}",
+        *([Setting("on_unreadable", "skip")] if skip else []),
     )
 
 

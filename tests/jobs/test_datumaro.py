@@ -166,7 +166,7 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
             LossDynamicsAnalyzer(DATA / "classification", alpha=alpha)
     with pytest.raises(InputError, match="mode"):
         found.plot_ema_loss_dynamics(found.get_top_k_cands(1), mode="median")
-    with pytest.raises(InputError, match="no annotation of this dataset"):
+    with pytest.raises(InputError, match="not an annotation of this dataset"):
         found.plot_ema_loss_dynamics([NoisyLabelCandidate("x", "train", 0, 0, 0.5)])
 
 
@@ -190,7 +190,10 @@ def changed(tmp_path: Path, change: Any) -> Path:
             {"iters": [4, 4], "loss_dynamics": [0.5, 1.0]},
             "1 with duplicate iterations of an example",
         ),
-        ({"iters": [0, 1], "loss_dynamics": [0.5, 1e300]}, "1 with infinite losses, or above"),
+        (
+            {"iters": [0, 1], "loss_dynamics": [0.5, 1e300]},
+            "1 with infinite losses or losses above",
+        ),
         ({"iters": [0.5], "loss_dynamics": [0.5]}, "list of integers"),
         ({"iters": ["x"], "loss_dynamics": [0.5]}, "'iters' must be a list of integers"),
         ({"iters": [0], "loss_dynamics": ["x"]}, "lists of numbers"),

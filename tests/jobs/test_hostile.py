@@ -452,7 +452,7 @@ def test_evidence_that_is_not_ours_is_not_deleted(name: str, place: Place) -> No
     (place / "out").write(name, b"dear to somebody")
     before = place.objects()
     refused(
-        "which is no evidence, and would be deleted",
+        "which is not evidence, and would be deleted",
         out=(place / "out").url,
         storage_options=options,
     )

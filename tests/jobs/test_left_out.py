@@ -163,9 +163,9 @@ def test_what_is_left_out_counts_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        ({"iteration": 0}, ["on_duplicate='first', 'last' or 'mean'", "--on-duplicate first"]),
-        ({"loss": -1.0}, ["on_invalid='skip'", "--on-invalid skip"]),
-        ({"loss": np.inf}, ["on_invalid='skip'", "--on-invalid skip"]),
+        ({"iteration": 0}, ["on_duplicate='first'"]),
+        ({"loss": -1.0}, ["on_invalid='skip'"]),
+        ({"loss": np.inf}, ["on_invalid='skip'"]),
         ({"label": 4}, []),
     ],
 )
@@ -271,7 +271,7 @@ def test_invalid_losses_of_an_array_are_as_not_recorded(
     zarr.create_array(tmp_path / "l.zarr", data=dirty, chunks=(20, CHUNK))
     for losses in (dirty, dask.array.from_array(dirty, chunks=(30, 5)), tmp_path / "l.zarr"):
         for block_bytes in (500, 10**9):
-            with pytest.raises(InputError, match=r"examples are invalid.*--on-invalid skip"):
+            with pytest.raises(InputError, match=r"examples are invalid.*on_invalid='skip'"):
                 noisydask.analyze_loss_dynamics(losses, block_bytes=block_bytes, **how)
             found = noisydask.analyze_loss_dynamics(
                 losses, block_bytes=block_bytes, on_invalid="skip", **how

@@ -405,7 +405,7 @@ def test_what_a_recorder_wrote(place: Place) -> None:
 
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"loss": -0.5}, "1 with negative losses; the first are id 7 at iteration 3"),
-    ({"loss": np.inf}, "1 with infinite losses, or above 3.403e"),
+    ({"loss": np.inf}, "1 with infinite losses or losses above 3.4e"),
     (
         {"iteration": 2},
         "1 with duplicate iterations of an example; the first are id 7 at iteration 2",

@@ -366,7 +366,7 @@ def test_impossible_losses_are_refused_and_leave_the_last_run(
         run(losses, top_k=5, out=tmp_path / "out")
     assert str(caught.value) == (
         f"1 of 1,030 examples are invalid: {said}; the first are rows 501. Correct them, or leave "
-        "them out (on_invalid='skip', --on-invalid skip)"
+        "them out (on_invalid='skip')"
     )
     assert (tmp_path / "out" / "latest.json").read_bytes() == before
 

@@ -160,12 +160,13 @@ def test_layout_of_the_output(place: Place, client: Client) -> None:
 
 def test_the_joint_of_many_classes_is_small(tmp_path: Path) -> None:
     run = Output.at(tmp_path).start_run()
-    run.make_folder()
+    run.store.make_folder()
     joint = SparseCounts(np.array([1, 3000 * 2999]), np.array([5, 7]))
-    assert sum(stored.size for stored in write_joint(run, joint, 3000)) < 100_000
+    write_joint(run, joint, 3000)
+    assert sum(stored.size for stored in run.written.values()) < 100_000
     expected = np.eye(3000, dtype=np.int64)
     expected.ravel()[joint.pairs] = joint.counts
-    found = zarr.open_array(zarr_store(run.place / "confident_joint.zarr"), mode="r")
+    found = zarr.open_array(zarr_store(run.store.place / "confident_joint.zarr"), mode="r")
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found[...], expected)
 

@@ -192,7 +192,7 @@ def test_small_data_need_no_processes_and_give_the_same_bits(tmp_path: Path) -> 
     del given[1:3]
     statuses, children, told = alone(given)
     assert (statuses, children) == ([0], 0)
-    assert "done in this process (--workers N starts workers)" in told
+    assert "done in this process" in told
     statuses, children, _ = alone([*given[:-1], str(tmp_path / "there"), "--workers", "1"])
     assert statuses == [0]
     assert children > 0

@@ -99,7 +99,7 @@ def test_another_publication_meanwhile_is_not_replaced(place: Place) -> None:
         document.write(seen.value | {"generation": 7}, seen)
         with pytest.raises(LockedError, match="another run was published") as caught:
             publication.publish(
-                publication.previous.manifest.document() | {"run": publication.run.run}
+                publication.previous.manifest.document() | {"run": publication.run.store.run}
             )
     assert caught.value.exit_status == 4
     assert read(place, "latest.json")["generation"] == 7
