@@ -15,7 +15,8 @@ from noisydask.issues.options import IssuesConfig
 from noisydask.options import Options, PlaceOptions, explained
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import JobConfig
-from noisydask.stores.urls import is_inside, refuse_overlap
+from noisydask.runs.overlap import refuse_overlap
+from noisydask.stores.urls import is_inside
 
 #: Jobs of a night, in the order in which they run.
 SECTIONS = tuple(JOBS)

@@ -24,12 +24,12 @@ from noisydask.errors import InputError
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.options import PublishSettings
+from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import Output, RunStore
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.fingerprints import check_unchanged
 from noisydask.stores.locations import options_by_name
-from noisydask.stores.urls import refuse_overlap
 
 #: Bytes of a row in memory, about.
 _ROW_BYTES = 64

@@ -18,12 +18,12 @@ from noisydask.core.choices import JoinKey
 from noisydask.core.evidence import columns_for
 from noisydask.core.thresholds import NEVER
 from noisydask.errors import InputError, Setting
+from noisydask.runs.overlap import WRITTEN
 from noisydask.runs.store import FinishedRun, Output, RunStore
 from noisydask.stores.arrays import DaskRows, Rows, kept_ids, open_rows
 from noisydask.stores.fingerprints import Snapshot, digest, snapshots
 from noisydask.stores.listing import list_files
 from noisydask.stores.locations import Location
-from noisydask.stores.urls import WRITTEN
 
 #: Examples of a block, about.
 _BLOCK_ROWS = 1 << 20
@@ -265,7 +265,8 @@ def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
         joint=False,
     )
     try:
-        columns = {name: _rows(_output(issues) / "evidence" / name, name) for name in names}
+        place = Output(_output(issues)).checkpoint("issues")
+        columns = {name: _rows(place / name, name) for name in names}
     except InputError:
         return None
     if any(column.shape != quality.shape for column in columns.values()):
@@ -279,5 +280,6 @@ def _evidence_bytes(issues: FinishedRun, evidence: LabelEvidence | None) -> int:
     """Return bytes of the columns that tell labels."""
     if evidence is None:
         return 0
-    places = (_output(issues) / "evidence" / name for name in evidence.columns)
+    checkpoint = Output(_output(issues)).checkpoint("issues")
+    places = (checkpoint / name for name in evidence.columns)
     return sum(int(info["size"]) for place in places for info in list_files(place).values())

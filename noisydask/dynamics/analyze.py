@@ -17,12 +17,12 @@ from noisydask.dynamics.table import LossColumns
 from noisydask.dynamics.table_job import TableJob
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
-from noisydask.issues.inputs import checked_names
+from noisydask.runs.class_names import checked_names
 from noisydask.runs.options import PublishSettings
+from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.locations import options_by_name
-from noisydask.stores.urls import refuse_overlap
 
 
 def analyze_loss_dynamics(

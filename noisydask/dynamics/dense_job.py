@@ -73,7 +73,7 @@ class DynamicsJob(Job[LossDynamics]):
     ``lasting`` says that the output outlives the run, so that states are kept for the next.
     """
 
-    name, evidence = "dynamics", "evidence-dynamics"
+    name = "dynamics"
     inputs: LossInputs
     settings: LossSettings
     lasting: bool = True
@@ -188,7 +188,7 @@ class DynamicsJob(Job[LossDynamics]):
                 {"alpha": settings.alpha, "block_bytes": settings.block_bytes},
                 0 < keep < iterations,
             )
-            root = publication.output.place / "evidence-dynamics"
+            root = publication.output.checkpoint(self.name)
             states, grid, self.rebuilt = open_states(
                 root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
             )

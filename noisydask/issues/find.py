@@ -14,10 +14,10 @@ from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
+from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.locations import options_by_name
-from noisydask.stores.urls import refuse_overlap
 from noisydask.text import percent
 
 

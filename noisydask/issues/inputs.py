@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from noisydask.errors import InputError
+from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
-from noisydask.stores.conversion import is_unicode
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,3 @@ def _shuffled_columns(pred_probs: Any, names: Sequence[str] | None) -> tuple[str
     if columns == classes or sorted(columns) != sorted(classes):
         return ()
     return ("the columns of pred_probs have the names of the classes, in another order",)
-
-
-def checked_names(given: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes as text that can be written.
-
-    Raises
-    ------
-    InputError
-        If they are none.
-    """
-    if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
-        raise InputError(f"class_names must be a list of names, not {given!r}")
-    names = tuple(str(name) for name in given)
-    for name in names:
-        if not is_unicode(name):
-            raise InputError(f"class_names holds {name!r}, which is not text that a file can hold")
-    return names

@@ -56,7 +56,7 @@ class IssueJob(Job[LabelIssues]):
     is made, ``keep`` whether evidence is reused, and kept for the next run.
     """
 
-    name, evidence = "issues", "evidence"
+    name = "issues"
     inputs: IssueInputs
     settings: IssueSettings
     absent: float = NEVER
@@ -181,7 +181,12 @@ class IssueJob(Job[LabelIssues]):
             num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint
         )
         evidence, self.rebuilt = open_evidence(
-            output.place / "evidence", grid, num_classes, probs.dtype, columns, fresh
+            output.checkpoint(self.name),
+            grid,
+            num_classes,
+            probs.dtype,
+            columns,
+            fresh,
         )
         if self.rebuilt:
             self.reporter.phase(f"the evidence that is there is not used: {self.rebuilt}")

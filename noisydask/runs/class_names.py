@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from noisydask.errors import InputError
+from noisydask.stores.conversion import is_unicode
 
 #: Label of an example that has none, and so no name.
 NO_LABEL = -1
@@ -74,3 +75,20 @@ def called(label: int, names: Sequence[str] | None) -> int | str:
     ('1 (dog)', -1, 1)
     """
     return label if names is None or label == NO_LABEL else f"{label} ({names[label]})"
+
+
+def checked_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes as text that can be written.
+
+    Raises
+    ------
+    InputError
+        If they are none.
+    """
+    if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
+        raise InputError(f"class_names must be a list of names, not {given!r}")
+    names = tuple(str(name) for name in given)
+    for name in names:
+        if not is_unicode(name):
+            raise InputError(f"class_names holds {name!r}, which is not text that a file can hold")
+    return names

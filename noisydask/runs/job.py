@@ -22,6 +22,7 @@ from noisydask.engine.progress import Reporter, logger
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.runs.changes import since
 from noisydask.runs.comparison import DamagedRunError
+from noisydask.runs.kinds import JOBS
 from noisydask.runs.manifest import FORMAT_VERSION, ChangeCounts, Manifest
 from noisydask.runs.options import PublishSettings
 from noisydask.runs.publish import Publication, publishing
@@ -44,8 +45,6 @@ class Job(ABC, Generic[Found]):
     ----------
     name : str
         The job, as its manifest and the command call it.
-    evidence : str or None
-        The folder of the output in which it keeps receipts, if it does.
     reporter : Reporter
         Shows progress.
     publish : PublishSettings
@@ -59,7 +58,6 @@ class Job(ABC, Generic[Found]):
     """
 
     name: ClassVar[str]
-    evidence: ClassVar[str | None] = None
     reporter: Reporter
     publish: PublishSettings = field(default_factory=PublishSettings)
     full: bool = False
@@ -143,10 +141,10 @@ class Job(ABC, Generic[Found]):
 
     def _evidence(self, output: Output) -> str | None:
         """Return the fingerprint of the receipts that an output keeps for the next run."""
-        if self.evidence is None:
+        if JOBS[self.name].checkpoint is None:
             return None
         try:
-            found = list_files(output.place / self.evidence / RECEIPTS)
+            found = list_files(output.checkpoint(self.name) / RECEIPTS)
         except FileNotFoundError:
             return None
         return digest([(name, version(info)) for name, info in found.items()])

@@ -23,12 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.errors import InputError, JobError, NoisydaskError
+from noisydask.runs.kinds import JOBS
 from noisydask.runs.manifest import FORMAT_VERSION, Manifest
+from noisydask.runs.overlap import WRITTEN
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.failures import blame, cannot_write, explain
 from noisydask.stores.listing import first_names
 from noisydask.stores.locations import Location
-from noisydask.stores.urls import WRITTEN
 
 Array = npt.NDArray[np.generic]
 
@@ -175,6 +176,10 @@ class Output:
                 f"out at {self.place.shown} holds {foreign[0]!r}, which noisydask did not make; "
                 "give a folder that is empty or one that noisydask made"
             )
+
+    def checkpoint(self, job: str) -> Location:
+        """Return the folder in which a job that has a checkpoint keeps it."""
+        return self.place / str(JOBS[job].checkpoint)
 
     def start_run(self) -> NewRun:
         """Return a new run: its name is the time and a random tail, so that no two meet."""

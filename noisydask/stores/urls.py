@@ -5,16 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping
 from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
-
-from noisydask.errors import InputError
-
-#: What jobs write and replace below their output.
-WRITTEN = ("latest.json", "lock.json", "evidence", "evidence-dynamics", "runs")
-
 
 #: Packages that buckets need, as pip takes them.
 BUCKET_PACKAGES = {
@@ -96,35 +89,6 @@ def is_inside(inner: str, outer: str) -> bool:
     """
     low, high = _plain(inner), _plain(outer)
     return low == high or low.startswith(high.rstrip("/") + "/")
-
-
-def refuse_overlap(out: str, inputs: Mapping[str, str]) -> None:
-    """Refuse an output that lies in an input, or an input that lies in what a job writes and
-    replaces there.
-
-    Parameters
-    ----------
-    out : str
-        Path or URL of the output.
-    inputs : mapping of name to str
-        Paths or URLs of the inputs, by what an error calls them.
-
-    Raises
-    ------
-    InputError
-        If the job could damage an input.
-    """
-    for name, (url, _) in ((name, split_column(url)) for name, url in inputs.items()):
-        if is_inside(out, url):
-            raise InputError(
-                f"out at {shown(out)} lies in {name} at {shown(url)}, and would damage it; give "
-                "another place"
-            )
-        if any(is_inside(url, f"{out.rstrip('/')}/{written}") for written in WRITTEN):
-            raise InputError(
-                f"{name} at {shown(url)} lies in what the job writes at {shown(out)}; give out "
-                "another place"
-            )
 
 
 def _plain(url: str) -> str:
