@@ -107,14 +107,22 @@ def s3_server(folder: Path, ip: str = "127.0.0.1", where: Sequence[str] = ()) ->
     actions = ["Admin", "Read", "Write", "List"]
     content = {"identities": [{"name": "tester", "credentials": credentials, "actions": actions}]}
     identities.write_text(json.dumps(content))
-    (port,) = free_ports(1)
-    endpoint = f"http://{ip}:{port}"
-    with log.open("wb") as file:
-        child = subprocess.Popen(
-            [*where, *_command(folder, identities, port, ip)], stdout=file, stderr=file, cwd=folder
-        )
+    # A port that was free may be taken when the server opens it.
+    for attempts_left in (2, 1, 0):
+        (port,) = free_ports(1)
+        endpoint = f"http://{ip}:{port}"
+        command = [*where, *_command(folder, identities, port, ip)]
+        with log.open("wb") as file:
+            child = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder)
+        try:
+            _wait(endpoint, child, log)
+            break
+        except RuntimeError:
+            child.kill()
+            child.wait()
+            if not attempts_left:
+                raise
     try:
-        _wait(endpoint, child, log)
         yield S3Server(endpoint)
     finally:
         child.kill()
