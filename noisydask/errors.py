@@ -49,7 +49,8 @@ class NoisydaskError(Exception):
 
     def __init__(self, message: object = "", *settings: Setting) -> None:
         super().__init__(message, *settings)
-        self.message, self.settings = str(message), settings
+        self.message = str(message)
+        self.settings = settings
 
     def __str__(self) -> str:
         return self._told([str(setting) for setting in self.settings])

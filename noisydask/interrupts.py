@@ -55,7 +55,8 @@ class _Stop(threading.local):
     def come(self, number: int, _: Any) -> None:
         """Take in a signal."""
         if self.number is None:
-            self.number, self.came = number, time.monotonic()
+            self.number = number
+            self.came = time.monotonic()
             # What waits for the work of the cluster learns of its end too, and nobody is left to
             # hear.
             for name in ("asyncio", "distributed"):
@@ -97,7 +98,8 @@ def interruptible() -> Iterator[None]:
         if not isinstance(what.exc_value, Interrupted):
             hook(what)
 
-    before, alarm = _handle(_stop.come), None
+    before = _handle(_stop.come)
+    alarm = None
     if before and hasattr(signal, "SIGALRM"):
         alarm = signal.signal(signal.SIGALRM, _stop.look)
     sys.unraisablehook = dropped
@@ -110,7 +112,8 @@ def interruptible() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _look_every(0)
-        _stop.number, _stop.raised = None, lambda: None
+        _stop.number = None
+        _stop.raised = lambda: None
         sys.unraisablehook = hook
         if alarm is not None:  # last: what it does by default is to end the process
             signal.signal(signal.SIGALRM, alarm)

@@ -45,11 +45,14 @@ if TYPE_CHECKING:
     from noisydask.report import runs as console_runs
     from noisydask.runs import changes, store
 else:
-    dask, files = Lazy("dask"), Lazy("noisydask.cli.files")
+    dask = Lazy("dask")
+    files = Lazy("noisydask.cli.files")
     console_changes = Lazy("noisydask.report.changes")
     console_runs = Lazy("noisydask.report.runs")
-    beginning, changes = Lazy("noisydask.engine.beginning"), Lazy("noisydask.runs.changes")
-    progress, store = Lazy("noisydask.engine.progress"), Lazy("noisydask.runs.store")
+    beginning = Lazy("noisydask.engine.beginning")
+    changes = Lazy("noisydask.runs.changes")
+    progress = Lazy("noisydask.engine.progress")
+    store = Lazy("noisydask.runs.store")
 
 app = typer.Typer(
     help="Find mislabeled examples in classification data of any size, on Dask.",
@@ -99,7 +102,8 @@ def run(
     **given: Any,
 ) -> None:
     """Run the jobs of a configuration file; options given here win over the file's."""
-    values, form = files.read_config(config), Form(quiet, as_machine)
+    values = files.read_config(config)
+    form = Form(quiet, as_machine)
     if values.get("job") == "nightly":
         _run_night(overrides.merged_night(values, given), form)
     else:
@@ -198,11 +202,13 @@ def _run_night(config: NightlyConfig, form: Form) -> None:
     told: dict[str, Any] = {}
 
     def run_step(name: str, section: JobConfig) -> None:
-        gate, found = None, None
+        gate = None
+        found = None
         try:
             found = JOBS[name].call(**section.arguments(), reporter=reporter)
         except GateError as error:
-            gate, found = error, error.issues
+            gate = error
+            found = error.issues
         told[name] = run_as_json(found, 10) if form.as_json else None
         show_run(found, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
         if gate is not None:

@@ -73,7 +73,8 @@ class NightlyConfig(Options):
                 raise ValueError(
                     f"cluster stands beside the sections, not in {name}: all jobs share one"
                 )
-            common, own = values.get("storage_options", {}), section.get("storage_options", {})
+            common = values.get("storage_options", {})
+            own = section.get("storage_options", {})
             if isinstance(common, Mapping) and isinstance(own, Mapping):
                 shared[name] = {**section, "storage_options": {**common, **own}}
         if isinstance(shared.get("combine"), dict):

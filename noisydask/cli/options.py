@@ -79,7 +79,8 @@ def _fields(*models: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
     """Return a field as typer wants it; None stands for an option that was not given."""
-    kinds, words = base_types(field.annotation), choices(field.annotation)
+    kinds = base_types(field.annotation)
+    words = choices(field.annotation)
     names: list[str] = []
     how: dict[str, Any] = {}
     kind: Any = str
@@ -87,7 +88,8 @@ def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
         how = {"metavar": "|".join(words), "autocompletion": lambda: words}
     elif bool in kinds:
         dashed = name.replace("_", "-")
-        kind, names = bool, [f"--{dashed}/--no-{dashed}"]
+        kind = bool
+        names = [f"--{dashed}/--no-{dashed}"]
     elif name != "block_bytes" and (int in kinds or float in kinds):
         kind = int if int in kinds else float
     extra: Any = field.json_schema_extra

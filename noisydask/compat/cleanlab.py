@@ -164,12 +164,12 @@ class LabelInspector:
         n_jobs: int | None = 1,
     ) -> None:
         self._settings = settings_of(quality_score_kwargs, num_issue_kwargs, n_jobs)
-        self.num_class, self.n_jobs = positive("num_class", num_class), n_jobs
-        self.store_results, self.verbose = store_results, verbose
-        self.quality_score_kwargs, self.num_issue_kwargs = (
-            quality_score_kwargs or {},
-            num_issue_kwargs or {},
-        )
+        self.num_class = positive("num_class", num_class)
+        self.n_jobs = n_jobs
+        self.store_results = store_results
+        self.verbose = verbose
+        self.quality_score_kwargs = quality_score_kwargs or {}
+        self.num_issue_kwargs = num_issue_kwargs or {}
         self.off_diagonal_calibrated = self._settings.estimation_method == "off_diagonal_calibrated"
         self.examples_processed_thresh = self.examples_processed_quality = 0
         self.confident_thresholds: npt.NDArray[np.float64] = np.zeros(self.num_class)
@@ -180,8 +180,10 @@ class LabelInspector:
 
     def _set_counts(self, counts: IssueCounts, class_counts: Ints) -> None:
         """Keep counts, also by the names that cleanlab's class has for them."""
-        self._counts, self.class_counts = counts, class_counts
-        self.prune_counts, self.normalization = counts.off_diagonal, counts.confident
+        self._counts = counts
+        self.class_counts = class_counts
+        self.prune_counts = counts.off_diagonal
+        self.normalization = counts.confident
         self.prune_count = int(counts.off_diagonal.sum())
 
     def update_confident_thresholds(self, labels: Any, pred_probs: Any) -> None:
@@ -192,7 +194,8 @@ class LabelInspector:
         totals = self._totals
         for found, _ in batch.scan(_FOR_THRESHOLDS, self.examples_processed_thresh):
             totals += ClassTotals.of(found.counts, found.fixed)
-        self._totals, self.examples_per_class = totals, totals.counts
+        self._totals = totals
+        self.examples_per_class = totals.counts
         self.confident_thresholds = confident_thresholds(totals, LOWER_BOUND)
         self.examples_processed_thresh += batch.rows
 
@@ -213,11 +216,15 @@ class LabelInspector:
         ndarray, (n,)
             A score for each example: low is likely wrong.
         """
-        thresholds, chosen = self.get_confident_thresholds(silent=True), self._settings
+        thresholds = self.get_confident_thresholds(silent=True)
+        chosen = self._settings
         batch = _Batch.of(labels, pred_probs, self.num_class)
-        score, adjust = chosen.quality_score, chosen.adjust_pred_probs
+        score = chosen.quality_score
+        adjust = chosen.adjust_pred_probs
         columns = columns_for(self.num_class, batch.pred_probs.dtype, score, adjust, joint=False)
-        counts, class_counts, scores = self._counts, self.class_counts, []
+        counts = self._counts
+        class_counts = self.class_counts
+        scores = []
         for found, rows in batch.scan(columns, self.examples_processed_quality):
             scores.append(label_quality(found.columns, thresholds, score, adjust, rows)[0])
             if update_num_issues:
@@ -280,7 +287,8 @@ class _Batch:
     @classmethod
     def of(cls, labels: Any, pred_probs: Any, num_class: int) -> _Batch:
         """Check shapes and types."""
-        labels, pred_probs = open_rows(labels, "labels"), open_rows(pred_probs, "pred_probs")
+        labels = open_rows(labels, "labels")
+        pred_probs = open_rows(pred_probs, "pred_probs")
         IssueInputs(labels, pred_probs, None, None)
         if pred_probs.shape[1] != num_class:
             raise InputError(

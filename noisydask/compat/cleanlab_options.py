@@ -26,11 +26,10 @@ def settings_of(
     ):
         if not isinstance(given, Mapping | None):
             raise InputError(f"{name} must be a dictionary, not {given!r}")
-    quality, counting = dict(quality_score_kwargs or {}), dict(num_issue_kwargs or {})
-    method, adjust = (
-        quality.pop("method", "self_confidence"),
-        bool(quality.pop("adjust_pred_probs", False)),
-    )
+    quality = dict(quality_score_kwargs or {})
+    counting = dict(num_issue_kwargs or {})
+    method = quality.pop("method", "self_confidence")
+    adjust = bool(quality.pop("adjust_pred_probs", False))
     estimation = counting.pop("estimation_method", "off_diagonal")
     for name, unknown in (("quality_score_kwargs", quality), ("num_issue_kwargs", counting)):
         if unknown:

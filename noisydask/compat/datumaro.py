@@ -137,7 +137,8 @@ class LossDynamicsAnalyzer:
         if not any(len(found) for found, _ in batches):
             raise DatasetError("the dataset has no annotation with recorded losses")
         self.dropped = {name: problems.dropped[name] for name in DROPPED}
-        self._alpha, self._labels = settings.alpha, source.labels()
+        self._alpha = settings.alpha
+        self._labels = source.labels()
         self._analysis = Analysis.of(joined([found for found, _ in batches]), self._alpha)
 
     @property
@@ -155,11 +156,9 @@ class LossDynamicsAnalyzer:
     @cached_property
     def mean_loss_dyns_per_label(self) -> dict[Category, pd.Series[float]]:
         """As :attr:`mean_loss_dyns`, of the annotations of each label."""
-        sums, metric, found = (
-            self._analysis.sums.sums,
-            self._analysis.states.metric,
-            self._analysis.examples.keys["label"],
-        )
+        sums = self._analysis.sums.sums
+        metric = self._analysis.states.metric
+        found = self._analysis.examples.keys["label"]
         means = zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)
         return {
             self._category(k): self._mean(mean, metric[found == k])
@@ -175,7 +174,8 @@ class LossDynamicsAnalyzer:
         Rows are named by ``item_id``, ``item_subset``, ``ann_id`` and ``ann_label``; ``last_value``
         is the first column.
         """
-        order, metric = self._ranked[::-1], self._analysis.states.metric
+        order = self._ranked[::-1]
+        metric = self._analysis.states.metric
         examples = self._analysis.examples.take(order)
         values = np.column_stack(
             [metric[order], ema_frame(examples, self._alpha, self._iterations)]

@@ -99,7 +99,8 @@ def combine(
         If the cluster or a store fails.
     """
     given = locals()
-    settings, publish = CombineSettings.of(given), PublishSettings.of(given)
+    settings = CombineSettings.of(given)
+    publish = PublishSettings.of(given)
     options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
     inputs = BothRuns.open(issues_out, dynamics_out, settings.on, ids, options)
     if out is not None:
@@ -236,7 +237,8 @@ class CombineJob(Job[Consensus]):
 
     def _frames(self, source: Blocks, step: passes.Step | None = None) -> graph.Frames:
         """Return a frame for each block."""
-        inputs, grid = {}, self.inputs.sources.grid
+        inputs = {}
+        grid = self.inputs.sources.grid
         if source is self.inputs.sources and self.inputs.ids is not None:
             inputs["ids"] = self.inputs.ids
         task = partial(passes.all_of, source=source, then=step)

@@ -240,7 +240,8 @@ def to_id_parts(frame: pd.DataFrame, num_parts: int) -> pd.DataFrame:
 def joined(frame: pd.DataFrame) -> pd.DataFrame:
     """Return examples that both sides know, of rows of both; ids must be unique on either side."""
     here = frame["index"].to_numpy() >= 0
-    left, right = frame[here].drop(columns=METRIC), frame.loc[~here, ["id", METRIC]]
+    left = frame[here].drop(columns=METRIC)
+    right = frame.loc[~here, ["id", METRIC]]
     for name, side in (("issues", left), ("dynamics", right)):
         twice = side["id"][side["id"].duplicated()].unique()
         if len(twice):

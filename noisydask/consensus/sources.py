@@ -119,10 +119,8 @@ class BothRuns:
             dynamics.store,
             tuple(dynamics.manifest.parts) if on == "id" else (),
         )
-        described, listed = (
-            {"issues": _describe(issues), "dynamics": _describe(dynamics)},
-            snapshots({"ids": names}),
-        )
+        described = {"issues": _describe(issues), "dynamics": _describe(dynamics)}
+        listed = snapshots({"ids": names})
         if names is not None:
             described["ids"] = names.describe() | (listed["ids"].describe() if listed else {})
         if ids is None and listed:
@@ -226,7 +224,8 @@ def _check_ranking(dynamics: FinishedRun, text: bool) -> None:
     """Check that the dynamics run holds the ids and metrics of all its examples, and ids of the
     kind wanted.
     """
-    counts, limit = dynamics.manifest.counts, dynamics.manifest.settings.get("top_k")
+    counts = dynamics.manifest.counts
+    limit = dynamics.manifest.settings.get("top_k")
     if limit is not None and limit <= counts["candidates"] < counts["examples"]:
         raise InputError(
             f"the dynamics run kept only its first {limit:,} candidates (top_k); to be joined "
@@ -253,7 +252,8 @@ def _footer(run: RunStore, name: str) -> Any:
 def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
     """Return what tells the labels of each example, if it is still there."""
     settings = issues.manifest.settings
-    score, adjusted = settings["quality_score"], settings["adjust_pred_probs"]
+    score = settings["quality_score"]
+    adjusted = settings["adjust_pred_probs"]
     thresholds: npt.NDArray[Any] = _array(issues, "thresholds.zarr").read(
         0, issues.manifest.counts["classes"]
     )

@@ -135,13 +135,15 @@ def count_issues(
     ValueError
         If the arrays do not fit each other, or a column names an impossible class.
     """
-    num_classes, rows = len(thresholds), len(columns["given"])
+    num_classes = len(thresholds)
+    rows = len(columns["given"])
     check_columns(columns, rows)
     for name in ("given", "top1", "top2"):
         check_range(name, columns.get(name, columns["top1"]), num_classes + (name == "given"))
     if into is not None:
         check_shape("into", into, (num_classes**2,))
-    confident, off_diagonal = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    confident = np.zeros(num_classes, np.int64)
+    off_diagonal = np.zeros(num_classes, np.int64)
     unresolved = np.zeros(rows, bool)
     own = dense_joint(num_classes) if joint and into is None else into
     dense = own if own is not None and joint else np.zeros(0, np.int64)
@@ -182,7 +184,8 @@ def resolve_joint(
     check_columns({"unresolved": unresolved}, len(given))
     if not isinstance(pred_probs, KeptRows):
         check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
-    limits, found = thresholds - FLOATING_POINT_COMPARISON, SparseCounts.of(np.zeros(0, np.int64))
+    limits = thresholds - FLOATING_POINT_COMPARISON
+    found = SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
         found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
     return found
@@ -214,9 +217,11 @@ def _count(
     """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not
     empty.
     """
-    num_classes, joint = limits.size, dense.size + pairs.size > 0
+    num_classes = limits.size
+    joint = dense.size + pairs.size > 0
     for i in range(given.size):
-        label, best = np.int64(given[i]), np.int64(top1[i])
+        label = np.int64(given[i])
+        best = np.int64(top1[i])
         if label >= num_classes:
             continue
         # One confident class or several: if the predicted class is among them, it is the likely one

@@ -64,7 +64,8 @@ def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
     if not len(labels):
         return np.zeros(0, np.int64), np.zeros(0, np.int32)
     labels = whole_numbers(labels, "labels") if labels.dtype == np.uint64 else labels
-    low, high = int(labels.min()), int(labels.max())
+    low = int(labels.min())
+    high = int(labels.max())
     if high - low >= _SPAN:
         values, codes = np.unique(labels, return_inverse=True)
         return values.astype(np.int64), codes.astype(np.int32)
@@ -131,7 +132,8 @@ def advance(
     for start in range(0, len(losses), ROWS_BETWEEN_CARRIES):
         rows = slice(start, start + ROWS_BETWEEN_CARRIES)
         sums.room_for(len(losses[rows]))
-        s, x = states.part(rows), losses[rows]
+        s = states.part(rows)
+        x = losses[rows]
         here = codes[rows] if codes is not None else np.zeros(0, np.int32)
         advance_dense(
             x,

@@ -117,7 +117,8 @@ def column_dtypes(
     """Return the type of each evidence column for an input of ``num_classes`` classes and
     ``dtype``.
     """
-    classes, probability = class_dtype(num_classes), probability_dtype(dtype)
+    classes = class_dtype(num_classes)
+    probability = probability_dtype(dtype)
     kinds = {"given": classes, "top1": classes, "top2": classes}
     kinds |= {"p_sum": np.dtype(np.float64), "entropy": np.dtype(np.float64)}
     return {name: kinds.get(name, probability) for name in columns}

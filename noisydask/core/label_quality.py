@@ -85,7 +85,8 @@ def _adjusted(
     """Return scores of probabilities less their class's threshold, shifted by the largest threshold
     and renormalised.
     """
-    shift, num_classes = thresholds.max(), len(thresholds)
+    shift = thresholds.max()
+    num_classes = len(thresholds)
     given = columns["given"]
     # Refused rows carry class K: give them any threshold and total, their score is discarded.
     less = np.append(thresholds, 0.0)

@@ -220,7 +220,8 @@ class CutOff:
 
     def _needed(self) -> dict[Bin, int]:
         """Return bins in order, as far as the T-th example."""
-        needed, before = {}, 0
+        needed = {}
+        before = 0
         for piece in sorted(self._counts):
             if before >= self.total:
                 break

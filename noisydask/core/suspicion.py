@@ -28,7 +28,8 @@ def suspicion(class_counts: npt.NDArray[np.int64], agreeing: int, issues: int) -
     >>> suspicion(np.array([400, 600]), 50, 340)
     'labels agree with the predictions in 50 of 1,000 examples, no more often than if the ...'
     """
-    examples, commonest = int(class_counts.sum()), int(class_counts.max())
+    examples = int(class_counts.sum())
+    commonest = int(class_counts.max())
     if examples < LEAST_EXAMPLES or commonest == examples:
         return None
     reasons = []

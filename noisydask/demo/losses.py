@@ -62,7 +62,8 @@ def options(folder: Path) -> dict[str, Any]:
 def verdict(folder: Path, both: Consensus) -> str:
     """Say how many flipped labels are among the first of each ranking, as many as were flipped."""
     flipped = np.asarray(zarr.open_array(folder / "flipped.zarr", mode="r")[...])
-    ranked, count = both.to_dataframe(), len(flipped)
+    ranked = both.to_dataframe()
+    count = len(flipped)
     lines = [f"flipped labels among the first {count} examples, as many as were flipped, by"]
     for name, column in (
         ("label quality", "quality_percentile"),

@@ -150,7 +150,8 @@ def analyze_loss_dynamics(
     [1.25, 1.875]
     """
     given = locals()
-    settings, publish = LossSettings.of(given), PublishSettings.of(given)
+    settings = LossSettings.of(given)
+    publish = PublishSettings.of(given)
     options = options_by_name(
         storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out"
     )

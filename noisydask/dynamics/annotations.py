@@ -32,14 +32,18 @@ def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
     """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their
     list is in the cache.
     """
-    told, counts, iterations, losses = [], [], array("q"), array("d")
+    told = []
+    counts = []
+    iterations = array("q")
+    losses = array("d")
     before, same = (
         None,
         array("q"),
     )  # the iterations of most annotations are those of the one before
     for name, attributes in annotations:
         try:
-            iters, values = attributes.get("iters"), attributes.get(key)
+            iters = attributes.get("iters")
+            values = attributes.get(key)
             if iters.__class__ is not list or iters != before:
                 same = array("q")
                 _append(same, iters)
@@ -54,7 +58,10 @@ def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
         counts.append(len(same))
         if len(losses) >= BATCH_LOSSES:
             yield _as_columns(told, counts, iterations, losses)
-            told, counts, iterations, losses = [], [], array("q"), array("d")
+            told = []
+            counts = []
+            iterations = array("q")
+            losses = array("d")
     if told:
         yield _as_columns(told, counts, iterations, losses)
 

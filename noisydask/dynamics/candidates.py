@@ -154,13 +154,15 @@ def _select_block(
     mean: Floats,
     parts: Parts,
 ) -> pd.DataFrame:
-    block, losses = source.number, inputs["losses"]
+    block = source.number
+    losses = inputs["losses"]
     start, _ = data.grid.bounds(block)
     states = cast(LossCheckpoint, data.states).read_states(block)
     scores = -states.metric
     rows = np.flatnonzero(scores <= score_of(parts.last_key, scores.dtype))
     part = parts.assign(sort_keys(scores[rows]), lambda: start + rows)
-    rows, part = rows[part >= 0], part[part >= 0]
+    rows = rows[part >= 0]
+    part = part[part >= 0]
     crossed = _kept_crossings(source, rows, losses, data, mean)
     details = _details(block, rows, inputs, data).assign(crossed=crossed, again=0)
     details.loc[:0, "again"] = losses.take_bytes_read()

@@ -66,7 +66,8 @@ def read_rows(
 def _parse(source: Any, columns: LossColumns, text_ids: bool) -> pd.DataFrame:
     """Parse CSV as a table; only a loss may be empty."""
     texts = {name: _TEXT for name in (columns.id, columns.subset) if name is not None}
-    names, empty = list(columns.names.values()), {columns.loss: _EMPTY}
+    names = list(columns.names.values())
+    empty = {columns.loss: _EMPTY}
     frame = pd.read_csv(source, usecols=names, dtype=texts, keep_default_na=False, na_values=empty)
     frame = frame.assign(**{name: frame[name].mask(frame[name] == "") for name in texts})
     if (

@@ -138,7 +138,8 @@ def plot_ema_per_label(
     for label, mean in means.items():
         mine = [k for k, other in enumerate(labels) if other == label]
         if mine:
-            chosen, called = [rows[k] for k in mine], [names[k] for k in mine]
+            chosen = [rows[k] for k in mine]
+            called = [names[k] for k in mine]
             panels.append(
                 _Panel(
                     f"label {plain(label)}",
@@ -212,7 +213,8 @@ def sparkline(values: npt.ArrayLike, width: int) -> str:
     edges = np.linspace(0, curve.size, min(width, curve.size) + 1).astype(int)
     means = [_mean(curve[low:high]) for low, high in pairwise(edges)]
     known = [value for value in means if not math.isnan(value)]
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    low = min(known, default=0.0)
+    high = max(known, default=0.0)
     # Halved, the difference of the largest numbers is one too.
     steps = (len(_BLOCKS) - 1) / (high / 2 - low / 2) if high > low else 0.0
     return "".join(
@@ -256,7 +258,8 @@ def _figure(
     canvas = FigureCanvasAgg(figure)
     # As many rows of the legend as are as high as the axes: in points, less what stands below them.
     legend_rows = max(1, int((figsize[1] - 0.4) * 72 / (_SMALL * 1.25)))
-    legends, given = [], normalize_kwargs(dict(kwargs), Line2D)
+    legends = []
+    given = normalize_kwargs(dict(kwargs), Line2D)
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(down, across, number + 1)
         lines = _draw(axes, panel, iterations, mean_style, mean_color, given)

@@ -73,7 +73,8 @@ def loss_attribute(infos: Mapping[str, Any], tracking_loss_type: str | None) -> 
     >>> loss_attribute({"purpose": "noisy_label_detection", "task": "OTX-Det"}, "bbox")
     'loss_dynamics_bbox'
     """
-    purpose, task = infos.get("purpose"), infos.get("task")
+    purpose = infos.get("purpose")
+    task = infos.get("task")
     if purpose != PURPOSE:
         raise DatasetError(f"the dataset's infos must say purpose {PURPOSE!r}, not {purpose!r}")
     if task not in TASKS:
@@ -202,7 +203,8 @@ class DatumaroFiles:
                 where = f"of item {item_id!r} in subset {subset!r}"
                 for found in _list(item.get("annotations"), f"'annotations' {where}"):
                     told = _mapping(found, f"an annotation {where}")
-                    ann_id, label = told.get("id"), told.get("label_id")
+                    ann_id = told.get("id")
+                    label = told.get("label_id")
                     name = (
                         item_id,
                         subset,
@@ -215,7 +217,8 @@ class DatumaroFiles:
         """Return what a file says before its items, or after them."""
         found: dict[str, Any] = {}
         with _reading(self.place), self.place.fs.open(file, "rb") as handle:
-            builder, name = ijson.ObjectBuilder(), None
+            builder = ijson.ObjectBuilder()
+            name = None
             for prefix, event, value in ijson.parse(handle, use_float=True):
                 if prefix == "" and event == "map_key":
                     if name is not None:
@@ -291,11 +294,9 @@ def _list(value: Any, what: str) -> list[Any]:
 def _category(label: Any, number: int, file: str) -> Category:
     what = f"label {number} in {file}"
     told = _mapping(label, what)
-    name, parent, attributes = (
-        told.get("name"),
-        told.get("parent") or "",
-        _list(told.get("attributes"), f"attributes of {what}"),
-    )
+    name = told.get("name")
+    parent = told.get("parent") or ""
+    attributes = _list(told.get("attributes"), f"attributes of {what}")
     if not all(isinstance(text, str) for text in (name, parent, *attributes)):
         raise DatasetError(
             f"the Datumaro dataset is malformed: {what} must have a name, and it, parent and "

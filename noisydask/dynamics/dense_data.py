@@ -84,7 +84,8 @@ class Top:
     @classmethod
     def none(cls, data: LossData) -> Top:
         """Return the first of no examples."""
-        empty, losses = np.zeros(0, np.int64), np.zeros((0, data.shape[1]), data.dtype)
+        empty = np.zeros(0, np.int64)
+        losses = np.zeros((0, data.shape[1]), data.dtype)
         return cls(data.top, empty, ExampleStates.empty(0, data.dtype), losses, empty)
 
     def with_rows(self, start: int, states: ExampleStates, tile: Array | None = None) -> Top:
@@ -97,7 +98,8 @@ class Top:
             least = max(
                 least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1]
             )
-        above, tied = np.flatnonzero(metric > least), np.flatnonzero(metric == least)
+        above = np.flatnonzero(metric > least)
+        tied = np.flatnonzero(metric == least)
         rows = np.sort(np.concatenate([above, tied[: self.size - len(above)]]))
         losses = np.zeros((len(rows), self.losses.shape[1]), self.losses.dtype)
         since = losses.shape[1] - (0 if tile is None else tile.shape[1])
@@ -127,12 +129,11 @@ class Top:
         order = np.lexsort((index, -np.concatenate([self.states.ema, other.states.ema])))[
             : self.size
         ]
-        mine, theirs = self.states.columns(), other.states.columns()
+        mine = self.states.columns()
+        theirs = other.states.columns()
         states = ExampleStates(
             **{name: np.concatenate([mine[name], theirs[name]])[order] for name in mine}
         )
-        losses, since = (
-            np.concatenate([self.losses, other.losses]),
-            np.concatenate([self.since, other.since]),
-        )
+        losses = np.concatenate([self.losses, other.losses])
+        since = np.concatenate([self.since, other.since])
         return Top(self.size, index[order], states, losses[order], since[order])

@@ -108,7 +108,8 @@ class DynamicsJob(Job[LossDynamics]):
 
     def _grid(self) -> tuple[int, BlockGrid]:
         """Plan the iterations that are read at once, and the blocks."""
-        losses, block_bytes = self.inputs.losses, self.settings.block_bytes
+        losses = self.inputs.losses
+        block_bytes = self.settings.block_bytes
         width = read_width(losses, block_bytes)
         row_bytes = width * losses.dtype.itemsize
         return width, plan_blocks(losses.shape[0], row_bytes, losses.chunk_rows, block_bytes)
@@ -131,7 +132,8 @@ class DynamicsJob(Job[LossDynamics]):
         self._timed("start")
         scanned = self._scan(data, sources)
         run.record(scanned.objects)
-        sums, mean = scanned.sums, scanned.sums.mean()
+        sums = scanned.sums
+        mean = scanned.sums.mean()
         check_labels(sums.labels, self.class_names)
         self._timed("scan")
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
@@ -168,7 +170,8 @@ class DynamicsJob(Job[LossDynamics]):
 
     def _plan(self, publication: Publication) -> tuple[LossData, list[LossSource]]:
         """Return what the passes need, and what is known of the blocks."""
-        losses, settings = self.inputs.losses, self.settings
+        losses = self.inputs.losses
+        settings = self.settings
         rows, iterations = losses.shape
         width, grid = self._grid()
         refuse_lost_losses(self.snapshots)
@@ -182,12 +185,12 @@ class DynamicsJob(Job[LossDynamics]):
             and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
         )
         keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
-        states, receipts, fresh = None, set(), self.full or lasting is None
+        states = None
+        receipts = set()
+        fresh = self.full or lasting is None
         if lasting or not few:
-            kind, twice = (
-                {"alpha": settings.alpha, "block_bytes": settings.block_bytes},
-                0 < keep < iterations,
-            )
+            kind = {"alpha": settings.alpha, "block_bytes": settings.block_bytes}
+            twice = 0 < keep < iterations
             root = publication.output.checkpoint(self.name)
             states, grid, self.rebuilt = open_states(
                 root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
@@ -259,7 +262,8 @@ class DynamicsJob(Job[LossDynamics]):
         """Return all losses of a few candidates, in the order of the ranking; the bytes read for
         those that were not kept.
         """
-        lacking, losses = np.flatnonzero(top.since), top.losses.copy()
+        lacking = np.flatnonzero(top.since)
+        losses = top.losses.copy()
         blocks = (top.index // data.grid.block_rows).tolist()
         sources_of = [sources[block].fingerprint or "" for block in blocks]
         names = list(zip(top.index.tolist(), sources_of, strict=True))
@@ -269,7 +273,8 @@ class DynamicsJob(Job[LossDynamics]):
         lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
         if not len(lacking):
             return losses, 0
-        index, last = np.sort(top.index[lacking]), int(top.since[lacking].max())
+        index = np.sort(top.index[lacking])
+        last = int(top.since[lacking].max())
         task = partial(asked.chosen_rows, data=data, index=index, last=last)
         planned = self._planned(data, self._blocks_of(data, index), EVIDENCE_TASKS, "losses")
         found = planned.run("rows", task)
@@ -343,7 +348,8 @@ def read_width(losses: Any, block_bytes: int) -> int:
     """Return iterations that are read at once: all, or where chunks split them and a row of chunks
     is too large, some chunks.
     """
-    iterations, chunk = losses.shape[1], getattr(losses, "chunk_columns", 0)
+    iterations = losses.shape[1]
+    chunk = getattr(losses, "chunk_columns", 0)
     height = losses.chunk_rows * losses.dtype.itemsize
     if not chunk or height * iterations <= block_bytes:
         return int(iterations)

@@ -89,7 +89,8 @@ def _scan_or_reuse(source: LossSource, inputs: Mapping[str, TaskRows], data: Los
     labels = inputs["labels"].read(start, stop) if "labels" in inputs else None
     lasting = source.fingerprint is not None
     content = of_labels(labels) if lasting and labels is not None else ""
-    known, why = None, source.why
+    known = None
+    why = source.why
     if data.states is not None and lasting:
         known, why = data.states.recall(source, content, stop - start, data.shape[1])
         if known is not None and known.invalid and not data.skip:
@@ -121,7 +122,8 @@ def _scan_block(
     block: int, known: Known | None, losses: TaskRows, labels: Array | None, data: LossData
 ) -> _Scanned:
     """Read a block's iterations, all or those after what is known."""
-    (start, stop), iterations = data.grid.bounds(block), data.shape[1]
+    (start, stop) = data.grid.bounds(block)
+    iterations = data.shape[1]
     values, codes = _codes(labels)
     states, first = (
         (known.states, known.iterations)
@@ -135,7 +137,8 @@ def _scan_block(
     cuts = [cut for span in wanted for cut in cut_span(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
     invalid = np.zeros(iterations, np.int64)
-    problems, top = np.zeros(stop - start, np.uint8), Top.none(data)
+    problems = np.zeros(stop - start, np.uint8)
+    top = Top.none(data)
     for low, high, span, tile in tiles(start, stop, losses, wanted):
         rows = slice(low - start, high - start)
         part = states.part(rows)
@@ -182,7 +185,8 @@ def _count_invalid(losses: Array) -> Ints:
 
 def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -> None:
     """Write a block's receipt, unless its sums are larger than what they spare the next run."""
-    states, found = cast(LossCheckpoint, data.states), scanned.found
+    states = cast(LossCheckpoint, data.states)
+    found = scanned.found
     start, stop = data.grid.bounds(source.number)
     if len(found.sums.labels) > _MOST_LABELS * (stop - start):
         return
@@ -223,7 +227,8 @@ def _summed(
     data: LossData,
 ) -> LossScan:
     """Return what the ranking begins with, of a block of which nothing was read."""
-    metric, (start, _) = states.metric, data.grid.bounds(block)
+    metric = states.metric
+    (start, _) = data.grid.bounds(block)
     written = data.metric.write_recorded(block, metric)
     keys = None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)])
     return LossScan(

@@ -191,7 +191,8 @@ class LossCheckpoint:
         """Keep all losses of candidates, by their indices and the digests of what their blocks lie
         in.
         """
-        buffer, (index, sources) = io.BytesIO(), zip(*names, strict=True)
+        buffer = io.BytesIO()
+        (index, sources) = zip(*names, strict=True)
         np.savez(buffer, index=np.array(index), sources=np.array(sources), losses=losses)
         self.blocks.keep(ROWS, "", buffer.getvalue())
 

@@ -111,14 +111,17 @@ class Examples:
             counts = np.bincount(
                 np.repeat(np.arange(len(counts)), counts)[kept], minlength=len(counts)
             )
-            iterations, losses = iterations[kept], losses[kept]
+            iterations = iterations[kept]
+            losses = losses[kept]
         some = counts > 0
-        starts, order = np.concatenate([[0], np.cumsum(counts[some])]), np.arange(len(losses))
+        starts = np.concatenate([[0], np.cumsum(counts[some])])
+        order = np.arange(len(losses))
         rising = iterations[1:] > iterations[:-1]
         rising[starts[1:-1] - 1] = True
         if not rising.all():
             order = np.lexsort((iterations, np.repeat(np.arange(len(starts) - 1), counts[some])))
-            iterations, losses = iterations[order], losses[order]
+            iterations = iterations[order]
+            losses = losses[order]
         found = cls(
             {name: column[some] for name, column in keys.items()}, starts, iterations, losses
         )
@@ -142,7 +145,8 @@ class Examples:
         """
         new = np.zeros(len(self.losses), bool)
         new[self.starts[:-1]] = True
-        same, how = ~new[1:], settings.on_duplicate
+        same = ~new[1:]
+        how = settings.on_duplicate
         wrong = np.zeros((len(RowProblem), len(new)), bool)
         wrong[RowProblem.NEGATIVE] = self.losses < 0
         wrong[RowProblem.TOO_LARGE] = self.losses > LARGEST_LOSS
@@ -208,7 +212,8 @@ def _order(columns: Sequence[Ints]) -> Ints:
     """Return positions in ascending order of the columns, the first deciding first."""
     if not len(columns[0]):
         return np.zeros(0, np.int64)
-    packed, room = np.zeros(len(columns[0]), np.int64), 1
+    packed = np.zeros(len(columns[0]), np.int64)
+    room = 1
     for column in columns:
         low = int(column.min())
         span = int(column.max()) - low + 1
@@ -231,7 +236,8 @@ class Analysis:
     def of(cls, examples: Examples, alpha: float) -> Analysis:
         """Follow the losses of each example."""
         iterations, steps = distinct(examples.iterations)
-        labels, codes = np.zeros(1, np.int64), None
+        labels = np.zeros(1, np.int64)
+        codes = None
         if LABEL in examples.keys:
             labels, codes = label_codes(examples.keys[LABEL])
         states = ExampleStates.empty(len(examples), examples.losses.dtype)

@@ -152,7 +152,8 @@ class LossFiles:
         )
 
     def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
-        in_path, names = _in_path(self.place, file), self.columns.names.values()
+        in_path = _in_path(self.place, file)
+        names = self.columns.names.values()
         texts = (self.columns.subset, self.columns.id if self.text_ids else None)
         said = {
             name: in_path[name] if name in texts else _number(in_path[name])
@@ -221,8 +222,10 @@ def _footer(
             [*names, *in_path], f"{posixpath.basename(file)} of the table at {place.shown}"
         )
         if columns.id in in_path:
-            text, said = text_in_path, in_path[columns.id]
-            ids, leaf = (said if text else int(said),) * 2, None
+            text = text_in_path
+            said = in_path[columns.id]
+            ids = (said if text else int(said),) * 2
+            leaf = None
         else:
             kind = opened.schema_arrow.field(columns.id).type
             text = is_text(
@@ -234,7 +237,8 @@ def _footer(
             leaves = [
                 k for k in range(len(opened.schema)) if opened.schema.column(k).path == columns.id
             ]
-            ids, leaf = None, leaves[0] if len(leaves) == 1 else None
+            ids = None
+            leaf = leaves[0] if len(leaves) == 1 else None
         wanted = set(columns.names.values())
         pieces = []
         for number in range(opened.num_row_groups):
@@ -259,7 +263,8 @@ def _stored_bytes(group: Any, names: set[str]) -> int:
 def _bounds(statistics: Any) -> tuple[Any, Any] | None:
     if statistics is None or not statistics.has_min_max:
         return None
-    low, high = statistics.min, statistics.max
+    low = statistics.min
+    high = statistics.max
     return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
 
 
@@ -267,7 +272,8 @@ def _open_csv(
     place: Location, columns: LossColumns, sizes: dict[str, int], block_bytes: int
 ) -> LossFiles:
     units: list[Unit] = []
-    texts, num_bytes = set(), 0
+    texts = set()
+    num_bytes = 0
     for file, size in sizes.items():
         ids = csv_files.first_ids(place, file, columns)
         if ids is None:

@@ -68,7 +68,8 @@ class LossInputs:
             for name, source in {**given, "iters": iters}.items()
             if source is not None
         }
-        values, found = opened["losses"], opened.get("iters")
+        values = opened["losses"]
+        found = opened.get("iters")
         columns = values.shape[1] if len(values.shape) > 1 else 0
         return cls(
             values,

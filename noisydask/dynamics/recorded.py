@@ -125,7 +125,8 @@ def _storable(ids: Array) -> Array:
 
 def write_batch(place: Location, batch: Batch) -> None:
     """Write a file in one step: a PUT is one; a local file is written beside it and renamed."""
-    target, content = place / batch.name, batch.content()
+    target = place / batch.name
+    content = batch.content()
     if not place.is_local:
         target.write(content)
         return

@@ -90,7 +90,8 @@ class LossRecorder:
         if flush_rows < 1 or flush_seconds <= 0:
             raise InputError("flush_rows and flush_seconds must be above 0")
         self._place = Location.of(str(url), storage_options, "the recorder's url")
-        self._flush_rows, self._flush_seconds = int(flush_rows), float(flush_seconds)
+        self._flush_rows = int(flush_rows)
+        self._flush_seconds = float(flush_seconds)
         try:
             self._place.make_folder()
         except Exception as error:
@@ -154,7 +155,8 @@ class LossRecorder:
         JobError
             If rows recorded earlier could not be written.
         """
-        number, columns = iteration_of(iteration), columns_of(ids, losses, labels)
+        number = iteration_of(iteration)
+        columns = columns_of(ids, losses, labels)
         if os.getpid() != self._process:
             self._start()
         with self._alone:
@@ -236,7 +238,8 @@ class LossRecorder:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            error, self._error = self._error, None
+            error = self._error
+            self._error = None
             raise JobError(_explain(error, self._place)) from error
 
     def _write_waiting(self) -> None:
@@ -247,7 +250,8 @@ class LossRecorder:
                     if self._closed:
                         return
                     self._changed.wait(self._seconds_left())
-                batches, asked = list(self._waiting), self._asked
+                batches = list(self._waiting)
+                asked = self._asked
             error: BaseException | None = None
             for batch in batches:
                 try:
@@ -259,7 +263,8 @@ class LossRecorder:
                     self._waiting.remove(batch)
                     self._changed.notify_all()
             with self._changed:
-                self._error, self._asked = error, self._asked and not asked
+                self._error = error
+                self._asked = self._asked and not asked
                 self._changed.notify_all()
                 if error is not None:
                     if self._closed:

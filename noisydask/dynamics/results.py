@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from noisydask.dynamics.inputs import LossInputs
     from noisydask.engine import graph
 else:
-    dynamics, graph = Lazy("noisydask.core.dynamics"), Lazy("noisydask.engine.graph")
+    dynamics = Lazy("noisydask.core.dynamics")
+    graph = Lazy("noisydask.engine.graph")
     examples = Lazy("noisydask.dynamics.examples")
     row_problems = Lazy("noisydask.dynamics.row_problems")
     table_passes = Lazy("noisydask.dynamics.table_passes")
@@ -188,9 +189,11 @@ class LossDynamics(PublishedRun):
             labels = first[examples.LABEL].tolist() if examples.LABEL in first else None
         else:
             frame, labels = self._chosen(list(candidates), storage_options)
-            curves, named = frame.to_numpy(), frame.index
+            curves = frame.to_numpy()
+            named = frame.index
         names = [", ".join(map(str, name)) if isinstance(name, tuple) else name for name in named]
-        means, classes = self.mean_loss_dyns_per_label, self.class_names
+        means = self.mean_loss_dyns_per_label
+        classes = self.class_names
         return plot_ema_loss_dynamics(
             mode,
             self.iterations,
@@ -290,7 +293,8 @@ class LossDynamics(PublishedRun):
             raise InputError(
                 f"the {name} were in memory and are not known any more; run the job again"
             )
-        rows, counts = open_rows(url, name, storage_options), self.document.counts
+        rows = open_rows(url, name, storage_options)
+        counts = self.document.counts
         then = (
             (counts["examples"], counts["iterations"])
             if name == "losses"

@@ -158,16 +158,15 @@ class FrameSource:
     @classmethod
     def of(cls, frame: Any, columns: LossColumns, block_bytes: int) -> FrameSource:
         """Look at a frame."""
-        names, indexed = (
-            list(frame.columns),
-            frame.index.name == columns.id and columns.id not in frame.columns,
-        )
+        names = list(frame.columns)
+        indexed = frame.index.name == columns.id and columns.id not in frame.columns
         columns.require([*names, *([columns.id] if indexed else [])], "the table")
         text = is_text(frame.index.dtype if indexed else frame.dtypes[columns.id], columns.id)
         if isinstance(frame, pd.DataFrame):
             return cls(frame.reset_index() if indexed else frame, columns, text, False, block_bytes)
         if indexed and not frame.known_divisions:
-            frame, indexed = frame.reset_index(), False
+            frame = frame.reset_index()
+            indexed = False
         return cls(frame, columns, text, indexed, block_bytes)
 
     @property

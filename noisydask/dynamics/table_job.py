@@ -65,16 +65,16 @@ class TableJob(Job[LossDynamics]):
         self.source.check_unchanged()
 
     def _run(self, publication: Publication) -> dict[str, Any]:
-        run, alpha, top_k = publication.run, self.settings.alpha, self.settings.top_k
+        run = publication.run
+        alpha = self.settings.alpha
+        top_k = self.settings.top_k
         state = self._gather(run.store)
         self._timed("gather")
         total = state.examples if top_k is None else min(top_k, state.examples)
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
-        sums, iterations, losses = (
-            state.sums.sums,
-            state.sums.iterations,
-            tuple(part.name for part in state.parts),
-        )
+        sums = state.sums.sums
+        iterations = state.sums.iterations
+        losses = tuple(part.name for part in state.parts)
         check_labels(sums.labels, self.class_names)
         mean = sums.mean()
         rows = table_passes.RankedLosses(losses, state.examples, run.store)
@@ -89,7 +89,8 @@ class TableJob(Job[LossDynamics]):
             "losses_per_iteration": sums.counts.sum(axis=0),
             "top_curves": _curves_at(head, iterations, losses, alpha, run.store),
         }
-        labelled, stored = self.source.columns.label is not None, self.source.stored_bytes
+        labelled = self.source.columns.label is not None
+        stored = self.source.stored_bytes
         if labelled:
             arrays |= {
                 "label_values": sums.labels,
@@ -122,7 +123,8 @@ class TableJob(Job[LossDynamics]):
         tasks = tasks_of(len(selection.losses), EVIDENCE_TASKS)
         numbers = graph.block_numbers(range(len(selection.losses)), tasks)
         frames = graph.over_blocks("select", selection.select, numbers)
-        columns, text_ids = self.source.columns, self.source.text_ids
+        columns = self.source.columns
+        text_ids = self.source.text_ids
         meta = partial(table_passes.empty_selection, columns, text_ids)
         write = table_passes.Writer(selection.run, self.class_names)
         return write_parts(frames, meta, selection.ranked, write)

@@ -163,7 +163,8 @@ class LossSelection:
 
     def _select(self, number: int) -> pd.DataFrame:
         told = dict(zip(TOLD, read_columns(self.losses[number], self.run, *TOLD), strict=True))
-        everyone, keys = read_losses(self.losses[number], self.run), sort_keys(-told["metric"])
+        everyone = read_losses(self.losses[number], self.run)
+        keys = sort_keys(-told["metric"])
         part = self.ranked.assign(keys, lambda: everyone.keys["id"])
         rows = np.flatnonzero(part >= 0)
         examples = everyone.take(rows)

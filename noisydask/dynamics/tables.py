@@ -102,7 +102,8 @@ def write_picture(run: NewRun, iterations: Ints, mean: Floats, curves: Floats) -
         return
     from noisydask.dynamics.curves import save_curves_png  # noqa: PLC0415  needs matplotlib, an extra
 
-    buffer, ids = io.BytesIO(), first_ids(run.store, len(curves))
+    buffer = io.BytesIO()
+    ids = first_ids(run.store, len(curves))
     try:
         save_curves_png(buffer, iterations, mean, curves, ids)
     except OSError as error:  # matplotlib wants a folder of its own

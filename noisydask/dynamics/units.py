@@ -64,14 +64,17 @@ def units_by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] |
     bounds = [(low, high, piece) for piece in pieces for low, high in [piece.ids or (None, None)]]
     bounds.sort(key=lambda found: found[:2])
     cuts: list[Any] = [None]
-    filled, start = 0, bounds[0][0]
+    filled = 0
+    start = bounds[0][0]
     for low, _, piece in bounds:
         if filled + (piece.rows or 0) > block_rows and low != start:
             cuts.append(low)
-            filled, start = 0, low
+            filled = 0
+            start = low
         filled += piece.rows or 0
     units: list[Unit] = []
-    first, left = 0, _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
+    first = 0
+    left = _READ_TWICE * sum(piece.rows or 0 for piece in pieces)
     for low, high in pairwise([*cuts, None]):
         while low is not None and bounds[first][1] < low:
             first += 1  # it lies below all that is still to come

@@ -33,7 +33,9 @@ class Workers:
     """
 
     def __init__(self, config: ClusterConfig, say: Callable[[str], None], stack: ExitStack) -> None:
-        self._config, self._say, self._stack = config, say, stack
+        self._config = config
+        self._say = say
+        self._stack = stack
         self._client: Client | None = None
         self._needed: set[str] = set()
         self._said = False

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from dask import utils
     from distributed import comm
 else:
-    comm, utils = Lazy("distributed.comm"), Lazy("dask.utils")
+    comm = Lazy("distributed.comm")
+    utils = Lazy("dask.utils")
 
 #: A worker of less dies of its own packages, again and again.
 LEAST_MEMORY = 250_000_000

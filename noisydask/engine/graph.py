@@ -321,7 +321,8 @@ def lazy_array(parts: Sequence[Callable[[], npt.NDArray[Any]]], like: Any) -> da
     """Return an array whose chunks along the first axis, of ``like.chunk_rows`` rows, are made by
     calls.
     """
-    rows, name = like.shape[0], token("array")
+    rows = like.shape[0]
+    name = token("array")
     sizes = tuple(min(like.chunk_rows, rows - low) for low in range(0, rows, like.chunk_rows))
     keys = {(name, number): (part,) for number, part in enumerate(parts)}
     return da.Array(keys, name, (sizes,), like.dtype)

@@ -85,7 +85,8 @@ class TieCuts:
         """Return per tied key how many of some rows lie in each piece, as
         :meth:`ranking.CutOff.add_ties` takes it.
         """
-        pieces, most = self.pieces(keys, last), num_pieces(num_rows)
+        pieces = self.pieces(keys, last)
+        most = num_pieces(num_rows)
         counts = [np.bincount(pieces[keys == np.uint64(key)], minlength=most) for key in self.last]
         return np.array(counts, np.int64)
 

@@ -138,15 +138,14 @@ class ProgressLog:
         def advance(more_rows: int, more_bytes: int) -> None:
             nonlocal done, read, last
             # What a dead worker did is done again, and told twice.
-            before, done, read, now = (
-                done,
-                min(rows, done + more_rows),
-                read + more_bytes,
-                time.monotonic(),
-            )
+            before = done
+            done = min(rows, done + more_rows)
+            read = read + more_bytes
+            now = time.monotonic()
             if now - last < self.every and not before < done == rows:
                 return
-            last, rate = now, read / max(now - start, 1e-9)
+            last = now
+            rate = read / max(now - start, 1e-9)
             left = (rows - done) / max(done, 1) * (now - start)
             logger.info(
                 f"read {done:,} of {rows:,} {what} ({done / rows:.0%}), {decimal(read)}, "

@@ -44,7 +44,8 @@ def check_memory(block_bytes: int) -> None:
             )
         return
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        limit, threads = worker["memory_limit"], worker["nthreads"]
+        limit = worker["memory_limit"]
+        threads = worker["nthreads"]
         need = threads * block_bytes * BLOCKS_IN_MEMORY
         if limit and need > 0.6 * limit:
             fits = int(0.6 * limit / threads / BLOCKS_IN_MEMORY)

@@ -34,7 +34,8 @@ def await_workers(client: Any, say: Callable[[str], None]) -> None:
     """
     if client.scheduler_info(n_workers=1)["workers"]:
         return
-    demand, start = client.submit(operator.truth, True, pure=False), time.monotonic()
+    demand = client.submit(operator.truth, True, pure=False)
+    start = time.monotonic()
     while (waited := time.monotonic() - start) < WORKER_SECONDS:
         say(f"waiting for workers: {waited:.0f} s of at most {WORKER_SECONDS}")
         try:
@@ -62,7 +63,8 @@ def check_workers(client: Any, needed: Collection[str]) -> None:
     """
     needed = sorted({*needed} - {*_SAME, *_required()})
     versions = client.get_versions(packages=[*_SAME[1:], *_required(), *needed])
-    here, workers = versions["client"], versions["workers"]
+    here = versions["client"]
+    workers = versions["workers"]
     others = {"the scheduler": versions["scheduler"], **workers}  # it unpickles graphs
     if differing := list(_differing(here, others)):
         raise InputError(
@@ -83,7 +85,8 @@ class Watch:
     """
 
     def __init__(self, client: Any, needed: Collection[str]) -> None:
-        self.client, self.needed = client, needed
+        self.client = client
+        self.needed = needed
         self.failure: NoisydaskError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="noisydask-workers", daemon=True)
@@ -96,7 +99,8 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        seen, known = time.monotonic(), set[str]()
+        seen = time.monotonic()
+        known = set[str]()
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 there = set(self.client.nthreads())
@@ -109,7 +113,8 @@ class Watch:
                     return
                 continue
             if there:
-                seen, known = time.monotonic(), there
+                seen = time.monotonic()
+                known = there
             elif time.monotonic() - seen > WORKER_SECONDS:
                 self.failure = _deserted(self.client)
             if self.failure is not None:

@@ -84,11 +84,10 @@ def block_sources(
             refuse_lost(name, snapshot, missing, name != "ids")
         lost += missing if name != "ids" else []
         filled += written
-    missing_rows, filled_rows = by_block(ranges(lost), grid), by_block(ranges(filled), grid)
-    partly_rows, keys = (
-        by_block(ranges(partly), grid),
-        {chunk.start: chunk.key for chunk in reversed(partly)},
-    )
+    missing_rows = by_block(ranges(lost), grid)
+    filled_rows = by_block(ranges(filled), grid)
+    partly_rows = by_block(ranges(partly), grid)
+    keys = {chunk.start: chunk.key for chunk in reversed(partly)}
     known: Any = (
         probs.fingerprints(grid) if probs is not None and keep else [None] * grid.num_blocks
     )

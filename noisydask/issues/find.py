@@ -137,7 +137,8 @@ def find_label_issues(
     0      4            1                0
     """
     given = locals()
-    settings, publish = IssueSettings.of(given), GateSettings.of(given)
+    settings = IssueSettings.of(given)
+    publish = GateSettings.of(given)
     options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
     inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options)
     if out is not None:

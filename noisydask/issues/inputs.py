@@ -25,7 +25,8 @@ class IssueInputs:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        probs, labels = self.pred_probs, self.labels
+        probs = self.pred_probs
+        labels = self.labels
         if len(probs.shape) != 2 or probs.shape[1] < 1:
             swapped = "; are labels and pred_probs swapped?" if len(labels.shape) == 2 else ""
             raise InputError(

@@ -126,7 +126,8 @@ class IssueJob(Job[LabelIssues]):
         self._check(scanned, data)
         self._timed("scan")
         thresholds = confident_thresholds(scanned.totals, self.absent)
-        settings, arrays = self.settings, self._row_arrays(run, data)
+        settings = self.settings
+        arrays = self._row_arrays(run, data)
         scoring = passes.Scoring(
             thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays
         )
@@ -171,7 +172,8 @@ class IssueJob(Job[LabelIssues]):
 
     def _plan(self, output: Output) -> tuple[passes.IssueData, list[LabeledSource]]:
         probs = self.inputs.pred_probs
-        grid, num_classes = self._grid(), probs.shape[1]
+        grid = self._grid()
+        num_classes = probs.shape[1]
         check_memory(grid.block_bytes)
         settings = self.settings
         skip = settings.on_unreadable == "skip"
@@ -203,8 +205,10 @@ class IssueJob(Job[LabelIssues]):
         return data, [replace(source, receipt=source.number in receipts) for source in sources]
 
     def _check(self, scanned: scanning.ScanState, data: passes.IssueData) -> None:
-        problems, class_counts = scanned.problems, scanned.totals.counts
-        invalid, rows = problems.total - problems.unreadable, data.grid.rows
+        problems = scanned.problems
+        class_counts = scanned.totals.counts
+        invalid = problems.total - problems.unreadable
+        rows = data.grid.rows
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
             self._check_unchanged()  # a chunk that is deleted under the run reads as fill value
             refused = f"{problems.total:,} of {rows:,} rows are invalid"
@@ -220,7 +224,8 @@ class IssueJob(Job[LabelIssues]):
         double = data.dtype == np.float64 or self.settings.adjust_pred_probs
         dtype = np.float64 if double else np.float32
         given_dtype = data.evidence.columns["given"].dtype
-        shape, block_rows = (data.grid.rows,), data.grid.block_rows
+        shape = (data.grid.rows,)
+        block_rows = data.grid.block_rows
         scores = run.create_array("label_quality.zarr", shape, block_rows, dtype)
         return scores, run.create_array("given_labels.zarr", shape, block_rows, given_dtype)
 
@@ -231,7 +236,8 @@ class IssueJob(Job[LabelIssues]):
         of them decides.
         """
         self.reporter.phase("counting from the evidence")
-        data, blocks = scan.data, {stored.number: stored for stored in scanned}
+        data = scan.data
+        blocks = {stored.number: stored for stored in scanned}
         task = partial(passes.count, data=data, scoring=scoring)
         self.stored = [blocks[number] for number in sorted(blocks)]
         state = run_over_all("count", task, self.stored)
@@ -336,7 +342,8 @@ class IssueJob(Job[LabelIssues]):
             return
         tasks = tasks_of(len(blocks), EVIDENCE_TASKS)
         sizes = np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
-        task, numbers = partial(passes.refused, data=data), graph.block_numbers(blocks, tasks)
+        task = partial(passes.refused, data=data)
+        numbers = graph.block_numbers(blocks, tasks)
         rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
         chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
         write = partial(tables.write_rows, array=array)

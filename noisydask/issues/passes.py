@@ -103,10 +103,8 @@ def count(blocks: Sequence[StoredBlock], data: IssueData, scoring: Scoring) -> C
 def _count_block(
     stored: StoredBlock, data: IssueData, scoring: Scoring, joint: Ints | None
 ) -> CountState:
-    block, columns = (
-        stored.number,
-        data.evidence.read_checked(stored.number, data.columns, stored.checksums),
-    )
+    block = stored.number
+    columns = data.evidence.read_checked(stored.number, data.columns, stored.checksums)
     if columns is None:
         return CountState(
             IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,)
@@ -135,10 +133,8 @@ def resolve(
 def _resolve_block(
     stored: StoredBlock, probs: TaskRows, data: IssueData, scoring: Scoring
 ) -> CountState:
-    columns, (start, stop) = (
-        evidence_of(stored, data.columns, data),
-        data.grid.bounds(stored.number),
-    )
+    columns = evidence_of(stored, data.columns, data)
+    (start, stop) = data.grid.bounds(stored.number)
     rows, unread = probs.read_or_skip(start, stop, data.skip_unreadable)
     for low, high in unread:
         given = columns["given"][low - start : high - start]

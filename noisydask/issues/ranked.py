@@ -86,7 +86,8 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
     part = selection.parts.assign(
         sort_keys(scores[rows]), lambda: last_keys(top1()["p_top1"][rows], start + rows)
     )
-    rows, part = rows[part >= 0], part[part >= 0]
+    rows = rows[part >= 0]
+    part = part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
     found = (
         evidence_of(stored, names, data)
@@ -194,9 +195,11 @@ def write_indices(
     written = []
     for chunk in chunks:
         start, stop = indices.bounds(chunk)
-        pieces, first = [], 0
+        pieces = []
+        first = 0
         for part in parts:
-            low, high = max(start - first, 0), min(stop - first, part.rows)
+            low = max(start - first, 0)
+            high = min(stop - first, part.rows)
             if low < high:
                 table = run.read_table(part_name(FOLDER, part.number), ["index"])
                 pieces.append(table.column(0).to_numpy()[low:high])

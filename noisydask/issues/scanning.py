@@ -198,7 +198,8 @@ def _scan_block(
     evidence.
     """
     start, stop = data.grid.bounds(source.number)
-    labels, unread = without(known.labels, known.unread, start), known.unread
+    labels = without(known.labels, known.unread, start)
+    unread = known.unread
     evidence = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals = ClassTotals.zero(data.num_classes)
     for low, high in reads(probs, start, stop):

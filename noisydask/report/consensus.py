@@ -16,7 +16,8 @@ _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA
 
 def show_summary(console: Console, found: Consensus) -> None:
     """Print what was joined, in a few lines."""
-    counts, inputs = found.document.counts, found.document.inputs
+    counts = found.document.counts
+    inputs = found.document.inputs
     known = (
         f"{counts['common']:,} of {counts['examples']:,} examples, by "
         f"{found.document.settings['on']}"

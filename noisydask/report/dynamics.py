@@ -29,7 +29,8 @@ _NUMBERS = {
 
 def show_summary(console: Console, found: LossDynamics) -> None:
     """Print what was found, in a few lines."""
-    counts, settings = found.document.counts, found.document.settings
+    counts = found.document.counts
+    settings = found.document.settings
     losses = (
         f"{counts['losses']:,} of {counts['examples']:,} examples at "
         f"{counts['iterations']:,} iterations"
@@ -57,7 +58,8 @@ def _left_out(counts: Mapping[str, int]) -> str:
 
 def show_top(console: Console, found: LossDynamics, top: int) -> None:
     """Print the first candidates as a table; curves are kept of the first of them only."""
-    frame, curves = found.top_k(top), _curves(found, top)
+    frame = found.top_k(top)
+    curves = _curves(found, top)
     if frame.empty:
         console.print("no candidates")
         return

@@ -100,12 +100,15 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     differs = (before < 0) | (after < 0)
     for name in set(COMPARED) & set(told_of):
         differs |= columns[name][before] != columns[name][after]
-    before, after = before[differs], after[differs]
+    before = before[differs]
+    after = after[differs]
     kind = np.select([before < 0, after < 0], [0, 1], 2)
     either = np.where(after < 0, before, after)
     index = columns["index"][either]
     order = np.lexsort((index, columns["rank"][either], kind))
-    before, after, either = before[order], after[order], either[order]
+    before = before[order]
+    after = after[order]
+    either = either[order]
     told = {
         "change": np.array(KINDS, object)[kind[order]],
         "why": pd.array([pd.NA] * len(order), object),
@@ -139,14 +142,17 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
     paired[:-1] = (np.diff(ids[order]) == 0) & (np.diff(nth[order]) == 0)
     single = ~paired
     single[1:] &= ~paired[:-1]
-    both, alone = np.flatnonzero(paired), order[single]
-    before, after = np.where(side[alone] == 0, alone, -1), np.where(side[alone] == 0, -1, alone)
+    both = np.flatnonzero(paired)
+    alone = order[single]
+    before = np.where(side[alone] == 0, alone, -1)
+    after = np.where(side[alone] == 0, -1, alone)
     return np.concatenate([order[both], before]), np.concatenate([order[both + 1], after])
 
 
 def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
     """Return values at positions, missing at -1."""
-    found, missing = values[positions], positions < 0
+    found = values[positions]
+    missing = positions < 0
     return (
         np.where(missing, np.nan, found)
         if found.dtype.kind == "f"
@@ -184,7 +190,8 @@ def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
         kept = ~np.isnan(scores)
         reasons = np.where(kept, reasons, "left_out")
         why[np.flatnonzero(there)[order]] = reasons
-        label[rows[kept]], score[rows] = labels[kept], scores
+        label[rows[kept]] = labels[kept]
+        score[rows] = scores
     return pd.DataFrame(
         {"why": why, "given_label": label, "label_quality": score}, index=gone.index
     )

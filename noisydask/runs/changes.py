@@ -154,7 +154,8 @@ def diff(
         If a run is not there, or the published one is the first.
     """
     later = output.open_run(after)
-    name, stored = later.manifest.run, later.manifest.changes
+    name = later.manifest.run
+    stored = later.manifest.changes
     parent = before or later.manifest.parent
     if parent is None:
         raise InputError(

@@ -122,7 +122,8 @@ class Job(ABC, Generic[Found]):
 
     def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
         """Return what a manifest says of a run before anything is read."""
-        settings, inputs = self._settings(), self._inputs()
+        settings = self._settings()
+        inputs = self._inputs()
         return {
             "format_version": FORMAT_VERSION,
             "run": run.run,

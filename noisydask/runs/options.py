@@ -88,7 +88,9 @@ class NamedConfig(JobConfig):
         except InputError:
             raise
         except Exception as error:
-            why, where, hint = reason(error) or type(error).__name__, shown(url), ""
+            why = reason(error) or type(error).__name__
+            where = shown(url)
+            hint = ""
             is_path = "://" not in where and not Path(where).is_absolute()
             if isinstance(error, FileNotFoundError) and is_path:
                 hint = "; relative paths count from the working directory"

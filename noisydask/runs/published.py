@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from noisydask.engine.progress import Reporter
     from noisydask.stores import zarr_stores
 else:
-    zarr, zarr_stores = Lazy("zarr"), Lazy("noisydask.stores.zarr_stores")
-    dask, graph = Lazy("dask"), Lazy("noisydask.engine.graph")
+    zarr = Lazy("zarr")
+    zarr_stores = Lazy("noisydask.stores.zarr_stores")
+    dask = Lazy("dask")
+    graph = Lazy("noisydask.engine.graph")
 
 #: Rows that a notebook shows of a run.
 _HTML_ROWS = 10

@@ -101,8 +101,11 @@ def superfluous(
     """
     # Names tell seconds only; which of two runs is newer, their objects do.
     newest = sorted(runs, key=lambda run: (run.touched, run.name), reverse=True)
-    grace, days = timedelta(seconds=settings.grace_seconds), timedelta(days=settings.keep_days)
-    doomed, finished, replaced = [], 0, now
+    grace = timedelta(seconds=settings.grace_seconds)
+    days = timedelta(days=settings.keep_days)
+    doomed = []
+    finished = 0
+    replaced = now
     for run in newest:
         if not run.finished:
             if run.name not in named and now - run.touched > grace:

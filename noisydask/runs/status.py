@@ -42,7 +42,9 @@ class StatusReporter:
     """
 
     def __init__(self, run: RunStore, inner: Reporter, at_phase: Callable[[], None]) -> None:
-        self._run, self._inner, self._at_phase = run, inner, at_phase
+        self._run = run
+        self._inner = inner
+        self._at_phase = at_phase
         self.warnings: list[str] = []
         self._start = time.monotonic()
         self._state: dict[str, Any] = {
@@ -55,7 +57,8 @@ class StatusReporter:
             "blocks_done": 0,
             "bytes_read": 0,
         }
-        self._changed, self._stop = threading.Event(), threading.Event()
+        self._changed = threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._write_now_and_then, name="noisydask-status", daemon=True
         )

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import dask.array as da
     import dask.dataframe as dd
 else:
-    da, dd = Lazy("dask.array"), Lazy("dask.dataframe")
+    da = Lazy("dask.array")
+    dd = Lazy("dask.dataframe")
 
 __all__ = ["DaskRows", "Rows", "all_packages", "differing_indexes", "open_rows", "zarr_store"]
 
@@ -197,7 +198,8 @@ def _checked_block(
     block: Any, kind: np.dtype[Any], name: str, block_info: Any = None
 ) -> npt.NDArray[Any]:
     """Return a block as an array, if it is what was declared."""
-    rows, place = as_rows(block, name), block_info[0]["array-location"]
+    rows = as_rows(block, name)
+    place = block_info[0]["array-location"]
     shape = tuple(stop - start for start, stop in place)
     where = f"{name}, rows {place[0][0]:,} to {place[0][1] - 1:,}"
     check_rows((rows.shape, rows.dtype), (shape, kind), where, _UNLIKE)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from noisydask.stores import zarr_stores
 else:
-    zarr, zarr_stores = Lazy("zarr"), Lazy("noisydask.stores.zarr_stores")
+    zarr = Lazy("zarr")
+    zarr_stores = Lazy("noisydask.stores.zarr_stores")
 
 Array = npt.NDArray[np.generic]
 

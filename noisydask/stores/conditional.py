@@ -145,7 +145,8 @@ class _LocalObjects(_Objects):
     def get(self) -> Seen | None:
         try:
             with open(self.place.path, "rb") as file:
-                content, written = file.read(), os.fstat(file.fileno()).st_mtime
+                content = file.read()
+                written = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
         # The file system's own clock is asked by touching a file: on a network disk it is another

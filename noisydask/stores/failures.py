@@ -21,7 +21,8 @@ def reason(error: BaseException) -> str | None:
 
     The text of errors is not passed on: a store's client may quote what it was configured with.
     """
-    kind, text = type(error).__name__, str(error)
+    kind = type(error).__name__
+    text = str(error)
     if (
         isinstance(error, PermissionError)
         or "AccessDenied" in text

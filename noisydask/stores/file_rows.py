@@ -58,7 +58,8 @@ class NpyRows(Rows):
             raise InputError(
                 f"{place.shown} is in Fortran order; save np.ascontiguousarray(array) instead"
             )
-        size, needed = place.fs.size(place.path), offset + prod(shape) * dtype.itemsize
+        size = place.fs.size(place.path)
+        needed = offset + prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0:
             raise InputError(f"the header of {place.shown} claims the shape {shape}")
         if size < needed:
@@ -120,7 +121,8 @@ class NpyRows(Rows):
     def _read(self, start: int, stop: int) -> Array:
         width = int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.itemsize
         self.fetched.add((stop - start) * width)
-        first, last = self.offset + start * width, self.offset + stop * width
+        first = self.offset + start * width
+        last = self.offset + stop * width
         if self.place.is_local:
             # To read past the end of a mapped file ends the process.
             size = os.stat(self.place.path).st_size
@@ -158,7 +160,9 @@ class ParquetColumn(Rows):
     def open(cls, place: Location, column: str) -> ParquetColumn:
         """Read the footers."""
         files = list(_parquet_files(place))
-        groups, first_rows, types = [], [0], set[np.dtype[Any]]()
+        groups = []
+        first_rows = [0]
+        types = set[np.dtype[Any]]()
         for number, file in enumerate(files):
             with place.fs.open(file, "rb") as handle:
                 footer = pq.ParquetFile(handle)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
     from zarr.core import sync
 else:
-    storage, sync = Lazy("zarr.storage"), Lazy("zarr.core.sync")
+    storage = Lazy("zarr.storage")
+    sync = Lazy("zarr.core.sync")
 
 Listing = Mapping[str, str | None]
 
@@ -125,7 +126,8 @@ def list_array(store: Store, path: str) -> Listing | None:
 
 
 def _local(root: str) -> Listing:
-    found, waiting = {}, [""]
+    found = {}
+    waiting = [""]
     while waiting:
         folder = waiting.pop()
         with os.scandir(os.path.join(root, folder)) as entries:

@@ -75,7 +75,9 @@ class Location:
                 f"{name} at {shown(url)}: URLs that are chained with '::' are not supported; give "
                 "the place itself, without a cache, or unpack the archive"
             )
-        where, options, protocol = shown(url), dict(storage_options or {}), url.partition("://")[0]
+        where = shown(url)
+        options = dict(storage_options or {})
+        protocol = url.partition("://")[0]
         if protocol in ("s3", "s3a"):
             url, credentials = _take_credentials(url)
             options = {**_S3_DEFAULTS, **credentials, **options}

@@ -130,7 +130,8 @@ class Rows(ABC):
         except UnreadableError:
             if not skip:
                 raise
-        values, unread = np.zeros((stop - start, *self.shape[1:]), self.dtype), []
+        values = np.zeros((stop - start, *self.shape[1:]), self.dtype)
+        unread = []
         for low, high in sorted({(chunk.start, chunk.stop) for chunk in self.chunks(start, stop)}):
             try:
                 values[low - start : high - start] = self.read(low, high)

@@ -87,7 +87,8 @@ def is_inside(inner: str, outer: str) -> bool:
     >>> is_inside("s3://bucket/a.zarr.out", "s3://bucket/a.zarr")
     False
     """
-    low, high = _plain(inner), _plain(outer)
+    low = _plain(inner)
+    high = _plain(outer)
     return low == high or low.startswith(high.rstrip("/") + "/")
 
 

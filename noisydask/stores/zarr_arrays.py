@@ -31,7 +31,8 @@ class OpenArray:
     """
 
     def __init__(self, array: zarr.Array[Any], url: str, fetched: ByteCount) -> None:
-        self.url, self.fetched = url, fetched
+        self.url = url
+        self.fetched = fetched
         self._parts: Any = array.metadata, array.store, array.path
         self._packed = b""
 

@@ -126,7 +126,8 @@ class ZarrRows(Rows):
         ]
         key = self.array.metadata.encode_chunk_key
         for first in range(start // sizes[0], -(-stop // sizes[0])):
-            low, high = max(start, first * sizes[0]), min(stop, (first + 1) * sizes[0])
+            low = max(start, first * sizes[0])
+            high = min(stop, (first + 1) * sizes[0])
             for other, rest in rests:
                 yield Chunk(key((first, *other)), low, high, rest)
 
