@@ -23,7 +23,9 @@ class Setting(NamedTuple):
     def as_flag(self) -> str:
         """Return the option of the command line."""
         flag = f"--{self.name.replace('_', '-')}"
-        return flag if self.value is True else f"{flag} {self.value}"
+        if self.value is True:
+            return flag
+        return f"{flag} {self.value}"
 
 
 class NoisydaskError(Exception):
@@ -60,7 +62,9 @@ class NoisydaskError(Exception):
         return self._told([setting.as_flag() for setting in self.settings])
 
     def _told(self, settings: list[str]) -> str:
-        return f"{self.message} ({', '.join(settings)})" if settings else self.message
+        if settings:
+            return f"{self.message} ({', '.join(settings)})"
+        return self.message
 
 
 class JobError(NoisydaskError, RuntimeError):

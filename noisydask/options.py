@@ -112,7 +112,9 @@ class PlaceOptions(Options):
 
 
 def _as_place(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"url": value}
+    return value
 
 
 #: A place as files and the command line give it.
@@ -169,7 +171,9 @@ def _as_option(where: Sequence[str]) -> str:
     several of them has no name.
     """
     own = where[1:] if where[:1] == ["cluster"] else where
-    return f"--{'.'.join(own).replace('_', '-')}" if own else ""
+    if own:
+        return f"--{'.'.join(own).replace('_', '-')}"
+    return ""
 
 
 def _why(
@@ -257,7 +261,9 @@ def _not_an_option(name: str, model: type[BaseModel] | None, jobs: _Models) -> s
             if name in other.model_fields:
                 return f"belongs to the job {job}"
     alike = get_close_matches(name, model.model_fields if model else (), 1)
-    return f"is not an option: did you mean {alike[0]}?" if alike else "is not an option"
+    if alike:
+        return f"is not an option: did you mean {alike[0]}?"
+    return "is not an option"
 
 
 def _model_at(model: type[BaseModel] | None, where: Sequence[str]) -> type[BaseModel] | None:

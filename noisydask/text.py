@@ -41,7 +41,9 @@ def significant(value: Real | float) -> str:
     >>> significant(123456), significant(0.5), significant(0.00001234567)
     ('123456', '0.5', '1.235e-05')
     """
-    return str(value) if isinstance(value, Integral) else f"{value:.4g}"
+    if isinstance(value, Integral):
+        return str(value)
+    return f"{value:.4g}"
 
 
 def percent(share: float) -> str:

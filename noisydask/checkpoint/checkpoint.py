@@ -132,7 +132,9 @@ class Checkpoint(Generic[Kind]):
             return None
         head = f"{len(tie):04x}{tie}".encode()
         whole = content[:8] == checksum(content[8:]).encode() and content[8:].startswith(head)
-        return content[8 + len(head) :] if whole else None
+        if whole:
+            return content[8 + len(head) :]
+        return None
 
 
 def _receipt_name(block: int) -> str:

@@ -21,4 +21,6 @@ def scheduler_options(arguments: Sequence[str], environment: Mapping[str, str]) 
     """
     address = environment.get("DASK_SCHEDULER_ADDRESS")
     said = any(argument.partition("=")[0] in _WAYS for argument in arguments)
-    return ["--scheduler", address] if address and not said else []
+    if address and not said:
+        return ["--scheduler", address]
+    return []

@@ -102,13 +102,17 @@ def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
 def _default(name: str, field: FieldInfo, mark: bool) -> str:
     """Return what help says of the value that an option has by default."""
     if field.is_required():
-        return " [required]" if mark else ""
+        if mark:
+            return " [required]"
+        return ""
     if field.default is None or field.default is False:
         return ""
     if name == "block_bytes":
         return f" [{field.default >> 20}MiB]"
     is_number = isinstance(field.default, float)
-    return f" [{field.default:g}]" if is_number else f" [{field.default}]"
+    if is_number:
+        return f" [{field.default:g}]"
+    return f" [{field.default}]"
 
 
 def _place_options(name: str) -> Any:

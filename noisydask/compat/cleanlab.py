@@ -113,7 +113,9 @@ def find_label_issues_batched(
             f"{issues.num_issues:,} label issues in {issues.num_examples:,} examples of "
             f"{classes:,} classes"
         )
-    return issues.mask if return_mask else issues.indices
+    if return_mask:
+        return issues.mask
+    return issues.indices
 
 
 class LabelInspector:
@@ -259,7 +261,9 @@ class LabelInspector:
         """Score of each example scored so far, in the order they came."""
         if not self.store_results:
             raise InputError("scores were not kept: create the inspector with store_results=True")
-        return np.concatenate(self._scores) if self._scores else np.zeros(0)
+        if self._scores:
+            return np.concatenate(self._scores)
+        return np.zeros(0)
 
     def get_label_issues(self) -> Ints:
         """Return positions of the :meth:`get_num_issues` lowest scores, worst first (ties: the

@@ -54,4 +54,6 @@ def one_source(name: str, given: Any, file: Any) -> Any:
         )
     if file is not None and not isinstance(file, str):
         raise InputError(f"{name}_file must be a path or URL as text, not {type(file).__name__}")
-    return file if given is None else given
+    if given is None:
+        return file
+    return given

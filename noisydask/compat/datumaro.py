@@ -279,7 +279,9 @@ class LossDynamicsAnalyzer:
         return found
 
     def _category(self, label: int) -> Category:
-        return self._labels[label] if 0 <= label < len(self._labels) else Category(str(label))
+        if 0 <= label < len(self._labels):
+            return self._labels[label]
+        return Category(str(label))
 
     def _mean(
         self, curve: npt.NDArray[np.float64], metric: npt.NDArray[np.float64]

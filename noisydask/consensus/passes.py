@@ -112,9 +112,10 @@ class Sources:
         """
         start, stop = self.grid.bounds(block)
         quality = self.quality.read(start, stop)
-        metric = (
-            np.full(stop - start, np.nan) if self.metric is None else self.metric.read(start, stop)
-        )
+        if self.metric is None:
+            metric = np.full(stop - start, np.nan)
+        else:
+            metric = self.metric.read(start, stop)
         index = np.arange(start, stop)
         frame: dict[str, Array] = {
             "index": index,
@@ -127,9 +128,10 @@ class Sources:
                 frame["given_label"], frame["suggested_label"] = self.evidence.labels(
                     start, stop, quality
                 )
-        known = (
-            ~np.isnan(quality) if self.metric is None else ~(np.isnan(quality) | np.isnan(metric))
-        )
+        if self.metric is None:
+            known = ~np.isnan(quality)
+        else:
+            known = ~(np.isnan(quality) | np.isnan(metric))
         return pd.DataFrame(frame)[known].reset_index(drop=True)
 
     def read_dynamics(self, part: int) -> pd.DataFrame:
@@ -163,7 +165,9 @@ class Sources:
 
 def as_ids(ids: Array) -> Array:
     """Return ids as both sides have them: 64-bit integers, or text."""
-    return whole_numbers(ids, "ids") if ids.dtype.kind in "iu" else ids.astype(object)
+    if ids.dtype.kind in "iu":
+        return whole_numbers(ids, "ids")
+    return ids.astype(object)
 
 
 def scores_of(frame: pd.DataFrame, column: str) -> npt.NDArray[np.floating]:
@@ -171,7 +175,9 @@ def scores_of(frame: pd.DataFrame, column: str) -> npt.NDArray[np.floating]:
     high metric, a low consensus.
     """
     scores = frame[column].to_numpy()
-    return -scores if column == METRIC else np.ascontiguousarray(scores)
+    if column == METRIC:
+        return -scores
+    return np.ascontiguousarray(scores)
 
 
 def keys_of(frame: pd.DataFrame, column: str) -> Keys:
@@ -212,7 +218,9 @@ def all_of(
     """Return the examples of some blocks, given to ``then``."""
     ids = inputs.get("ids")
     frame = stacked([source.read(block, ids=ids) for block in blocks])
-    return frame if then is None else then(frame)
+    if then is None:
+        return frame
+    return then(frame)
 
 
 def all_of_dynamics(
@@ -220,7 +228,9 @@ def all_of_dynamics(
 ) -> pd.DataFrame:
     """Return the rows of some parts of the dynamics job's ranking, given to ``then``."""
     frame = stacked([source.read_dynamics(part) for part in parts])
-    return frame if then is None else then(frame)
+    if then is None:
+        return frame
+    return then(frame)
 
 
 def to_parts(frame: pd.DataFrame, column: str, parts: Parts) -> pd.DataFrame:

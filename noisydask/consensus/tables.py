@@ -47,7 +47,9 @@ class ScratchFiles:
     ) -> pd.DataFrame:
         """Read examples of a file."""
         frame: pd.DataFrame = self.run.read_table(self.names[block], columns).to_pandas()
-        return frame.assign(id=as_ids(frame["id"].to_numpy())) if "id" in frame else frame
+        if "id" in frame:
+            return frame.assign(id=as_ids(frame["id"].to_numpy()))
+        return frame
 
     def empty(self) -> pd.DataFrame:
         """Return a frame without rows, of the types of those with."""
@@ -59,7 +61,9 @@ def write_joined(frame: pd.DataFrame, number: int, run: RunStore) -> str | None:
     any.
     """
     rows = joined(frame)
-    return _keep(rows, f"{SCRATCH}/joined-{number:05d}.parquet", run) if len(rows) else None
+    if len(rows):
+        return _keep(rows, f"{SCRATCH}/joined-{number:05d}.parquet", run)
+    return None
 
 
 def _keep(rows: pd.DataFrame, name: str, run: RunStore) -> str:

@@ -20,7 +20,9 @@ class _InHome(caching.UserWideCacheLocator):
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         """Return a locator if it can write its folder."""
         known = os.path.expanduser("~") != "~" or "XDG_CACHE_HOME" in os.environ
-        return super().from_function(py_func, py_file) if known else None
+        if known:
+            return super().from_function(py_func, py_file)
+        return None
 
 
 class _Files(caching.CompileResultCacheImpl):

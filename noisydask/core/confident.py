@@ -98,7 +98,9 @@ def dense_joint(num_classes: int) -> npt.NDArray[np.int64] | None:
     """Return room to count the joint of many blocks in place, (K * K,); None where it would be
     large.
     """
-    return np.zeros(num_classes**2, np.int64) if num_classes <= _DENSE else None
+    if num_classes <= _DENSE:
+        return np.zeros(num_classes**2, np.int64)
+    return None
 
 
 def count_issues(
@@ -271,7 +273,9 @@ def _room(num_classes: int) -> float:
     """Return what three classes of a valid row add up to at most; the others may be a little below
     0.
     """
-    return 1.0 + ROW_SUM_TOLERANCE + PROBABILITY_TOLERANCE * num_classes if num_classes > 2 else 0.0
+    if num_classes > 2:
+        return 1.0 + ROW_SUM_TOLERANCE + PROBABILITY_TOLERANCE * num_classes
+    return 0.0
 
 
 def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDArray[np.int64]:

@@ -20,7 +20,10 @@ def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
     >>> [found.tolist() for found in distinct(np.array([30, 10, 30]))]
     [[10, 30], [1, 0, 1]]
     """
-    low, high = (int(values.min()), int(values.max())) if len(values) else (0, -1)
+    if len(values):
+        low, high = (int(values.min()), int(values.max()))
+    else:
+        low, high = (0, -1)
     if high - low > 4 * len(values) + 1024:
         found, codes = np.unique(values, return_inverse=True)
         return found, codes.astype(np.int32)

@@ -225,7 +225,9 @@ def sparkline(values: npt.ArrayLike, width: int) -> str:
 def _mean(values: Floats) -> float:
     """Return the mean of what is finite, NaN where nothing is."""
     known = values[np.isfinite(values)]
-    return float((known / len(known)).sum()) if known.size else math.nan
+    if known.size:
+        return float((known / len(known)).sum())
+    return math.nan
 
 
 def _rows(curves: npt.ArrayLike, names: Sequence[Any]) -> list[Floats]:

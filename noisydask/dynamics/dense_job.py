@@ -176,9 +176,10 @@ class DynamicsJob(Job[LossDynamics]):
         width, grid = self._grid()
         refuse_lost_losses(self.snapshots)
         snapshot = self.snapshots.get("losses")
-        lasting = (
-            snapshot if self.lasting and snapshot is not None and snapshot.identified else None
-        )
+        if self.lasting and snapshot is not None and snapshot.identified:
+            lasting = snapshot
+        else:
+            lasting = None
         top_k = settings.top_k
         few = (
             top_k is not None

@@ -59,11 +59,10 @@ class LossScan:
     iterations: int
 
     def __add__(self, other: LossScan) -> LossScan:
-        both = (
-            None
-            if self.histogram is None or other.histogram is None
-            else self.histogram + other.histogram
-        )
+        if self.histogram is None or other.histogram is None:
+            both = None
+        else:
+            both = self.histogram + other.histogram
         return LossScan(
             self.sums + other.sums,
             self.problems + other.problems,
@@ -125,14 +124,14 @@ def _scan_block(
     (start, stop) = data.grid.bounds(block)
     iterations = data.shape[1]
     values, codes = _codes(labels)
-    states, first = (
-        (known.states, known.iterations)
-        if known
-        else (ExampleStates.empty(stop - start, data.dtype), 0)
-    )
-    kept = (
-        states.part(np.arange(stop - start)) if 0 < data.keep < iterations and data.states else None
-    )
+    if known:
+        states, first = (known.states, known.iterations)
+    else:
+        states, first = (ExampleStates.empty(stop - start, data.dtype), 0)
+    if 0 < data.keep < iterations and data.states:
+        kept = states.part(np.arange(stop - start))
+    else:
+        kept = None
     wanted = spans(first, iterations, data.width)
     cuts = [cut for span in wanted for cut in cut_span(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
@@ -159,9 +158,10 @@ def _scan_block(
         top = top.with_rows(start, states)
     if known:
         top = top.recalled(known)
-    checksums = (
-        data.states.write_states(block, kept, kept=True) if data.states and kept is not None else {}
-    )
+    if data.states and kept is not None:
+        checksums = data.states.write_states(block, kept, kept=True)
+    else:
+        checksums = {}
     if data.states:
         checksums |= data.states.write_states(block, states)
     total = reduce(

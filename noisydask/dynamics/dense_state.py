@@ -185,7 +185,9 @@ class LossCheckpoint:
             return None
         known, crossings = np.frombuffer(content, "<i4").reshape(2, -1)
         where = np.minimum(np.searchsorted(known, rows), len(known) - 1)
-        return crossings[where].astype(np.int64) if (known[where] == rows).all() else None
+        if (known[where] == rows).all():
+            return crossings[where].astype(np.int64)
+        return None
 
     def keep_rows(self, names: Sequence[tuple[int, str]], losses: npt.NDArray[Any]) -> None:
         """Keep all losses of candidates, by their indices and the digests of what their blocks lie
@@ -212,7 +214,9 @@ def _tie(receipt: Receipt[LossPayload]) -> str:
 
 
 def _name(column: str, kept: bool) -> str:
-    return f"{_KEPT}{column}" if kept else column
+    if kept:
+        return f"{_KEPT}{column}"
+    return column
 
 
 def open_states(

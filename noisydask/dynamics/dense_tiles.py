@@ -22,7 +22,9 @@ def spans(first: int, last: int, width: int) -> list[tuple[int, int]]:
 
 def cut_span(span: tuple[int, int], at: int) -> list[tuple[int, int]]:
     """Return a range, in two where ``at`` lies inside."""
-    return list(pairwise(sorted({*span, at}))) if span[0] < at < span[1] else [span]
+    if span[0] < at < span[1]:
+        return list(pairwise(sorted({*span, at})))
+    return [span]
 
 
 def tiles(

@@ -252,7 +252,9 @@ def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats)
     """
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
     found = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
-    return np.where(found < 0, -1, iterations[found]) if len(iterations) else found
+    if len(iterations):
+        return np.where(found < 0, -1, iterations[found])
+    return found
 
 
 def ema_frame(examples: Examples, alpha: float, iterations: Ints) -> Floats:

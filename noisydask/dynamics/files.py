@@ -178,7 +178,9 @@ def _in_path(place: Location, file: str) -> dict[str, str]:
 
 def _number(text: str) -> int | str:
     """Return the integer that a text is, or the text, which is refused later."""
-    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
+    if re.fullmatch(r"-?[0-9]+", text):
+        return int(text)
+    return text
 
 
 def _open_parquet(
@@ -265,7 +267,9 @@ def _bounds(statistics: Any) -> tuple[Any, Any] | None:
         return None
     low = statistics.min
     high = statistics.max
-    return (low, high) if type(low) is type(high) and isinstance(low, int | str) else None
+    if type(low) is type(high) and isinstance(low, int | str):
+        return (low, high)
+    return None
 
 
 def _open_csv(

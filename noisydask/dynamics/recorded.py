@@ -100,7 +100,10 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
     if "label" in columns and columns["label"].dtype.kind not in "iu":
         raise InputError(f"labels must be integers, not {columns['label'].dtype}")
     text = columns["id"].dtype.kind not in "iu"
-    columns["id"] = _storable(columns["id"]) if text else whole_numbers(columns["id"], "ids")
+    if text:
+        columns["id"] = _storable(columns["id"])
+    else:
+        columns["id"] = whole_numbers(columns["id"], "ids")
     columns["loss"] = columns["loss"].astype(
         np.float64 if columns["loss"].dtype.itemsize > 4 else np.float32
     )

@@ -216,11 +216,10 @@ class LossDynamics(PublishedRun):
             return self._chosen_of_parts(ids)
         ids, positions = self._positions(ids)
         losses = self._rows("losses", positions, storage_options)[:, : len(self.iterations)]
-        labels = (
-            self._rows("labels", positions, storage_options).tolist()
-            if "labels" in self.document.inputs
-            else None
-        )
+        if "labels" in self.document.inputs:
+            labels = self._rows("labels", positions, storage_options).tolist()
+        else:
+            labels = None
         curves = dynamics.ema_curves(losses, self.document.settings["alpha"])
         self._check_unchanged(positions, curves)
         return pd.DataFrame(curves, index=ids, columns=self.iterations), labels
@@ -229,13 +228,14 @@ class LossDynamics(PublishedRun):
         self, name: str, positions: list[int], storage_options: Mapping[str, Any] | None
     ) -> npt.NDArray[Any]:
         """Return some rows of the losses or labels that were analyzed."""
-        rows = (
-            getattr(self.inputs, name)
-            if self.inputs is not None
-            else self._reopened(name, storage_options)
-        )
+        if self.inputs is not None:
+            rows = getattr(self.inputs, name)
+        else:
+            rows = self._reopened(name, storage_options)
         found = [rows.read(index, index + 1) for index in positions]
-        return np.concatenate(found) if found else np.zeros((0, *rows.shape[1:]))
+        if found:
+            return np.concatenate(found)
+        return np.zeros((0, *rows.shape[1:]))
 
     def _check_unchanged(self, positions: list[int], curves: npt.NDArray[np.float64]) -> None:
         """Refuse curves that do not end where the run left their examples: the losses were replaced
@@ -295,11 +295,9 @@ class LossDynamics(PublishedRun):
             )
         rows = open_rows(url, name, storage_options)
         counts = self.document.counts
-        then = (
-            (counts["examples"], counts["iterations"])
-            if name == "losses"
-            else (counts["examples"],)
-        )
+        then: tuple[int, ...] = (counts["examples"],)
+        if name == "losses":
+            then += (counts["iterations"],)
         if len(rows.shape) != len(then) or any(
             now < before for now, before in zip(rows.shape, then, strict=True)
         ):
@@ -328,4 +326,6 @@ class LossDynamics(PublishedRun):
 
 def _plain(index: pd.Index[Any]) -> pd.Index[Any]:
     """Return an index of one level as one that is not nested."""
-    return index if index.nlevels > 1 else index.get_level_values(0)
+    if index.nlevels > 1:
+        return index
+    return index.get_level_values(0)

@@ -182,11 +182,10 @@ class FrameSource:
     @property
     def pieces(self) -> tuple[int, int]:
         """Partitions, or slices of what lies in memory."""
-        slices = (
-            -(-max(1, len(self.frame)) // self._block_rows)
-            if isinstance(self.frame, pd.DataFrame)
-            else 0
-        )
+        if isinstance(self.frame, pd.DataFrame):
+            slices = -(-max(1, len(self.frame)) // self._block_rows)
+        else:
+            slices = 0
         return slices or self.frame.npartitions, 0
 
     @property
@@ -294,7 +293,9 @@ class DatumaroSource:
     @property
     def stored_bytes(self) -> int | None:
         """Bytes of the files, each read once."""
-        return None if isinstance(self.dataset, DatumaroObject) else self.dataset.stored_bytes
+        if isinstance(self.dataset, DatumaroObject):
+            return None
+        return self.dataset.stored_bytes
 
     @property
     def packages(self) -> frozenset[str]:

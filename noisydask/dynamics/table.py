@@ -112,7 +112,9 @@ def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
     except pa.ArrowInvalid:
         return None
     same = not given.null_count and numbers.cast(given.type).equals(given)
-    return np.asarray(numbers) if same else None
+    if same:
+        return np.asarray(numbers)
+    return None
 
 
 def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> pd.DataFrame:

@@ -33,9 +33,12 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Das
     where = f"rows {start:,} to {stop - 1:,}"
     if isinstance(source, Rows):
         first, *more = (shown(chunk.key) for chunk in source.chunks(start, stop))
-        chunks = (
-            f"chunks {first} to {more[-1]}" if more else f"chunk {first}" if first else "the file"
-        )
+        if more:
+            chunks = f"chunks {first} to {more[-1]}"
+        elif first:
+            chunks = f"chunk {first}"
+        else:
+            chunks = "the file"
         where = f"{source.url}: {chunks}, {where}"
     beside = ", or at what they read at the same time" if error.last_worker.nthreads > 1 else ""
     return JobError(

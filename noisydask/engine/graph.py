@@ -73,7 +73,9 @@ def block_rows(
         rows = da.from_array(array, chunks=tuple(chunks.values()), name=False)
     else:
         rows = array.rechunk(chunks)
-    return rows if blocks is None else rows.blocks[list(blocks)]
+    if blocks is None:
+        return rows
+    return rows.blocks[list(blocks)]
 
 
 def over_blocks(
@@ -284,7 +286,9 @@ def map_parts(name: str, task: Callable[..., Any], parts: Iterable[Delayed]) -> 
 
 def total(name: str, states: Sequence[Delayed]) -> Any:
     """Add all states up in a tree, on the active client or scheduler; there is at least one."""
-    return compute(_tree_of_parts(name, states)) if len(states) > 1 else compute(states[0])
+    if len(states) > 1:
+        return compute(_tree_of_parts(name, states))
+    return compute(states[0])
 
 
 def _tree_of_parts(name: str, states: Sequence[Delayed]) -> Delayed:
@@ -346,4 +350,6 @@ def active_client() -> Any | None:
     """Return the ``distributed`` client that Dask would use now, if any."""
     get = dask.base.get_scheduler(cls=da.Array)
     owner = getattr(get, "__self__", None)
-    return owner if hasattr(owner, "scheduler_info") else None
+    if hasattr(owner, "scheduler_info"):
+        return owner
+    return None

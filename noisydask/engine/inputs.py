@@ -111,4 +111,6 @@ def plan_pass(
 
 def number_of(block: Any) -> int:
     """Return the number of a block that is known by it, or holds it."""
-    return block if isinstance(block, int) else int(block.number)
+    if isinstance(block, int):
+        return block
+    return int(block.number)

@@ -139,7 +139,9 @@ class Parts:
     @property
     def last_key(self) -> int:
         """The last key of all parts."""
-        return self.parts[-1].last_key if self.parts else 0
+        if self.parts:
+            return self.parts[-1].last_key
+        return 0
 
     @property
     def takes(self) -> list[int]:

@@ -75,11 +75,10 @@ def block_sources(
     maybe_zero = {chunk.key for chunk in partly}
     for name, snapshot in inputs.items():
         missing, written = unstored(snapshot, _may_be_filled(name, snapshot, num_classes))
-        missing = (
-            [chunk for chunk in missing if chunk.key not in maybe_zero]
-            if snapshot is probs
-            else missing
-        )
+        if snapshot is probs:
+            missing = [chunk for chunk in missing if chunk.key not in maybe_zero]
+        else:
+            missing = missing
         if name == "ids" or not skip:
             refuse_lost(name, snapshot, missing, name != "ids")
         lost += missing if name != "ids" else []

@@ -108,7 +108,9 @@ def refusal(
         return Why.SOURCE
     if receipt.labels != labels:
         return Why.LABELS
-    return None if set(columns) <= set(receipt.checksums) else Why.COLUMNS
+    if set(columns) <= set(receipt.checksums):
+        return None
+    return Why.COLUMNS
 
 
 def keep_rows(evidence: EvidenceCheckpoint, stored: StoredBlock, rows: KeptRows) -> None:
@@ -124,7 +126,9 @@ def kept_rows(
     if stored.source is None:
         return None
     content = evidence.kept(of_block(OPEN_ROWS, stored.number), stored.source)
-    return None if content is None else KeptRows.from_bytes(content, num_classes, dtype)
+    if content is None:
+        return None
+    return KeptRows.from_bytes(content, num_classes, dtype)
 
 
 def open_evidence(

@@ -151,11 +151,10 @@ def find_label_issues(
         publish=publish,
         full=settings.full,
     )
-    found = (
-        job.run(Output.at(out, options.get("out")))
-        if out is not None
-        else run_in_temporary_folder(job)
-    )
+    if out is not None:
+        found = job.run(Output.at(out, options.get("out")))
+    else:
+        found = run_in_temporary_folder(job)
     found.warn(reporter)
     check_gate(found, publish)
     return found

@@ -322,11 +322,10 @@ class IssueJob(Job[LabelIssues]):
     ) -> None:
         """Write what has the size of the classes."""
         totals = scanned.totals
-        shown = (
-            thresholds
-            if self.absent == LOWER_BOUND
-            else np.where(totals.counts > 0, thresholds, np.nan)
-        )
+        if self.absent == LOWER_BOUND:
+            shown = thresholds
+        else:
+            shown = np.where(totals.counts > 0, thresholds, np.nan)
         run.write_array("thresholds.zarr", shown)
         run.write_array("class_counts.zarr", totals.counts)
         if self.joint:

@@ -89,11 +89,10 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
     rows = rows[part >= 0]
     part = part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
-    found = (
-        evidence_of(stored, names, data)
-        if len(rows)
-        else {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
-    )
+    if len(rows):
+        found = evidence_of(stored, names, data)
+    else:
+        found = {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
     columns = {name: column[rows] for name, column in found.items()}
     ids: Array = start + rows
     if selection.ids is not None:

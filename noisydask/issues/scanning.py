@@ -188,7 +188,9 @@ def _within(row: int, ranges: Iterable[tuple[int, int]]) -> bool:
 
 def _layout(labels: TaskRows) -> str:
     """Return how labels are stored, if they are."""
-    return digest(labels.layout) if isinstance(labels, Rows) else ""
+    if isinstance(labels, Rows):
+        return digest(labels.layout)
+    return ""
 
 
 def _scan_block(

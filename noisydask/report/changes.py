@@ -64,13 +64,17 @@ def _pair(row: dict[str, Any], name: str, kind: str) -> str:
     before, after = (_text(row[key]) for key in (f"{name}_before", name))
     if kind == "new" or before == after:
         return after
-    return f"{before} > {after}" if after else before
+    if after:
+        return f"{before} > {after}"
+    return before
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return significant(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return significant(value)
+    return str(value)
 
 
 def _records(changes: Changes, kind: str) -> list[dict[str, Any]]:

@@ -78,7 +78,9 @@ class Column:
     def width(self) -> int:
         """Return how wide it is at least."""
         longest = max(len(each) for each in (*self.name.split(), *self.cells))
-        return min(longest, _TEXT_WIDTH) if self.text else longest
+        if self.text:
+            return min(longest, _TEXT_WIDTH)
+        return longest
 
 
 def show_columns(console: Console, title: str, columns: Sequence[Column], kept: int) -> None:

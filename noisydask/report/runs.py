@@ -42,7 +42,9 @@ def run_lines(run: PublishedRun) -> list[tuple[str, str]]:
 def what_changed(manifest: Manifest) -> str:
     """Return the changes since the run before in words; nothing where a run is the first."""
     if manifest.changes is None:
-        return "not known" if manifest.parent is not None else ""
+        if manifest.parent is not None:
+            return "not known"
+        return ""
     if manifest.repeats is not None:
         return f"nothing; the files are those of the run {manifest.repeats}"
     return counted(manifest.changes)
@@ -111,4 +113,6 @@ def _ranked(manifest: Manifest) -> int:
 
 def _short(manifest: Manifest) -> str:
     """Return what changed in few words."""
-    return "nothing" if manifest.repeats else what_changed(manifest).partition(" (")[0]
+    if manifest.repeats:
+        return "nothing"
+    return what_changed(manifest).partition(" (")[0]

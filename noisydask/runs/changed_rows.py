@@ -153,11 +153,9 @@ def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
     """Return values at positions, missing at -1."""
     found = values[positions]
     missing = positions < 0
-    return (
-        np.where(missing, np.nan, found)
-        if found.dtype.kind == "f"
-        else pd.arrays.IntegerArray(found, missing)
-    )
+    if found.dtype.kind == "f":
+        return np.where(missing, np.nan, found)
+    return pd.arrays.IntegerArray(found, missing)
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:

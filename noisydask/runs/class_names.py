@@ -74,7 +74,9 @@ def called(label: int, names: Sequence[str] | None) -> int | str:
     >>> called(1, ["cat", "dog"]), called(-1, ["cat"]), called(1, None)
     ('1 (dog)', -1, 1)
     """
-    return label if names is None or label == NO_LABEL else f"{label} ({names[label]})"
+    if names is None or label == NO_LABEL:
+        return label
+    return f"{label} ({names[label]})"
 
 
 def checked_names(given: Sequence[str]) -> tuple[str, ...]:

@@ -48,7 +48,9 @@ class JobKind:
         """Import a part: ``function``, ``options``, ``result`` or ``view``."""
         module, _, name = getattr(self, part).partition(":")
         imported = import_module(module)
-        return getattr(imported, name) if name else imported
+        if name:
+            return getattr(imported, name)
+        return imported
 
     def call(self, **options: Any) -> Any:
         """Run the job; return its results."""

@@ -257,7 +257,9 @@ def _now() -> str:
 def _parsed(seen: Seen | None) -> dict[str, Any]:
     """Return what a lock says; nothing, if it is damaged."""
     try:
-        return seen.value if seen else {}
+        if seen:
+            return seen.value
+        return {}
     except ValueError:
         return {}
 
@@ -290,7 +292,9 @@ def _started(pid: int) -> int | None:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    if fields[0] in "ZX":
+        return None
+    return int(fields[19])
 
 
 def _holder(root: Location, seen: Seen | None) -> str:

@@ -70,7 +70,9 @@ class Publication:
     def previous(self) -> FinishedRun | None:
         """The parent, if it is there."""
         try:
-            return self.output.open_run(self.parent) if self.parent is not None else None
+            if self.parent is not None:
+                return self.output.open_run(self.parent)
+            return None
         except NoRunError as error:
             logger.warning("the run before this one cannot be read: %s", error)
             return None

@@ -80,7 +80,9 @@ class PublishedRun:
     def class_names(self) -> list[str] | None:
         """Names of the classes, if given."""
         names = self.document.class_names
-        return None if names is None else list(names)
+        if names is None:
+            return None
+        return list(names)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -163,7 +163,9 @@ def _aware(when: Any) -> datetime:
         when = datetime.fromisoformat(when)
     elif isinstance(when, int | float):
         when = datetime.fromtimestamp(when, UTC)
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    if when.tzinfo:
+        return when
+    return when.replace(tzinfo=UTC)
 
 
 def _remove(place: Location) -> None:

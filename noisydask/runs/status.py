@@ -71,9 +71,10 @@ class StatusReporter:
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         if self._stop.is_set():
             return
-        said = (
-            str(error) if isinstance(error, NoisydaskError | Interrupted) else type(error).__name__
-        )
+        if isinstance(error, NoisydaskError | Interrupted):
+            said = str(error)
+        else:
+            said = type(error).__name__
         self._end("failed", {"error": said})
 
     def phase(self, name: str) -> None:

@@ -134,11 +134,9 @@ def _age(answer: Mapping[str, Any]) -> float | None:
     """
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     modified = answer.get("LastModified")
-    return (
-        None
-        if date is None or modified is None
-        else (parsedate_to_datetime(date) - modified).total_seconds()
-    )
+    if date is None or modified is None:
+        return None
+    return (parsedate_to_datetime(date) - modified).total_seconds()
 
 
 class _LocalObjects(_Objects):
@@ -259,9 +257,9 @@ class Document:
             return _LocalObjects(self.place)
         if isinstance(fs, MemoryFileSystem):
             return _MemoryObjects(self.place)
-        return (
-            _S3Objects(self.place) if _is_s3(fs) and not self.unsafe else _PlainObjects(self.place)
-        )
+        if _is_s3(fs) and not self.unsafe:
+            return _S3Objects(self.place)
+        return _PlainObjects(self.place)
 
     def read(self) -> Seen | None:
         """Read what lies there now, if anything."""

@@ -19,7 +19,9 @@ Array = npt.NDArray[Any]
 def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return a type in the byte order of this machine; text of any length is kept as Python's."""
     kind = np.dtype(dtype)
-    return np.dtype(object) if kind.kind == "T" else kind.newbyteorder("=")
+    if kind.kind == "T":
+        return np.dtype(object)
+    return kind.newbyteorder("=")
 
 
 def as_array(values: Any, name: str) -> Array:

@@ -70,11 +70,9 @@ def blame(error: BaseException) -> type[JobError | InputError]:
     """Return whose fault it is that a place cannot be used: JobError where that may pass (no
     network, no room), else InputError.
     """
-    return (
-        JobError
-        if is_full(error) or _is_lost(error) or isinstance(error, MemoryError)
-        else InputError
-    )
+    if is_full(error) or _is_lost(error) or isinstance(error, MemoryError):
+        return JobError
+    return InputError
 
 
 def explain(

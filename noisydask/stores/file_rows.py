@@ -42,11 +42,10 @@ class NpyRows(Rows):
         """Read the header of a file."""
         with place.open() as file:
             version = np.lib.format.read_magic(file)
-            reader = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            if version == (1, 0):
+                reader = np.lib.format.read_array_header_1_0
+            else:
+                reader = np.lib.format.read_array_header_2_0
             shape, fortran, dtype = reader(file)
             offset = file.tell()
         if dtype.hasobject:
@@ -84,11 +83,9 @@ class NpyRows(Rows):
     def _mapped(self) -> Array | None:
         if not self.place.is_local:
             return None
-        return (
-            np.memmap(self.place.path, self.stored, "r", self.offset, self.shape)
-            if self.shape[0]
-            else None
-        )
+        if self.shape[0]:
+            return np.memmap(self.place.path, self.stored, "r", self.offset, self.shape)
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
@@ -251,7 +248,9 @@ class ParquetColumn(Rows):
             declared = (last - first,), self.dtype
             check_rows((rows.shape, rows.dtype), declared, self.where(first, last), CHANGED)
             parts.append(rows[max(start - first, 0) : stop - first])
-        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+        if parts:
+            return np.concatenate(parts)
+        return np.empty(0, self.dtype)
 
 
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:

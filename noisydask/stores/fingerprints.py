@@ -183,7 +183,9 @@ def check_unchanged(inputs: Mapping[str, Snapshot]) -> None:
 
 def of_files(versions: Listing) -> str | None:
     """Return the fingerprint of files, where their store tells their versions."""
-    return None if None in versions.values() else digest(*sorted(versions.items()))
+    if None in versions.values():
+        return None
+    return digest(*sorted(versions.items()))
 
 
 def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:

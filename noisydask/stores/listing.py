@@ -47,12 +47,16 @@ def version(info: Mapping[str, Any]) -> str | None:
     if tag:
         return str(tag).strip('"')
     time = next((info[name] for name in _TIMES if info.get(name) is not None), None)
-    return None if time is None else f"{info.get('size', info.get('Size'))} {time}"
+    if time is None:
+        return None
+    return f"{info.get('size', info.get('Size'))} {time}"
 
 
 def file_version(found: os.stat_result) -> str:
     """Return the version of a local file."""
-    return f"{found.st_size} {found.st_mtime_ns}" if found.st_size else EMPTY
+    if found.st_size:
+        return f"{found.st_size} {found.st_mtime_ns}"
+    return EMPTY
 
 
 def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
@@ -122,7 +126,9 @@ def list_array(store: Store, path: str) -> Listing | None:
         return None
     # A store that does not even list what was opened (plain HTTP) tells nothing by what else it
     # leaves out.
-    return found if "zarr.json" in found or ".zarray" in found else None
+    if "zarr.json" in found or ".zarray" in found:
+        return found
+    return None
 
 
 def _local(root: str) -> Listing:

@@ -21,7 +21,9 @@ def unstored(snapshot: Snapshot, filled: bool) -> tuple[list[Chunk], list[Chunk]
     chunk that is not stored counts as written.
     """
     missing, empty = snapshot.absent
-    return (empty, missing) if filled else (empty + missing, [])
+    if filled:
+        return (empty, missing)
+    return (empty + missing, [])
 
 
 def refuse_lost(name: str, snapshot: Snapshot, lost: list[Chunk], skip: bool = True) -> None:

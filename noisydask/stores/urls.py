@@ -42,7 +42,9 @@ def shown(url: str) -> str:
     >>> shown("s3://key:secret/with+slash@bucket/a.zarr?token=1")
     's3://bucket/a.zarr'
     """
-    return _USER.sub("://", url.partition("?")[0], count=1) if "://" in url else url
+    if "://" in url:
+        return _USER.sub("://", url.partition("?")[0], count=1)
+    return url
 
 
 def split_column(url: str) -> tuple[str, str]:

@@ -67,7 +67,9 @@ class ZarrRows(Rows):
         place = StorePath(self.source.store, self.array.path)
         now = ZarrRows.of(zarr.open_array(place, mode="r"), self.url)
         first, last = self.window or (0, now.chunk_columns)
-        return now.columns(first, min(last, now.shape[1])) if self.window else now
+        if self.window:
+            return now.columns(first, min(last, now.shape[1]))
+        return now
 
     def _read(self, start: int, stop: int) -> Array:
         rows = cast(
@@ -90,11 +92,10 @@ class ZarrRows(Rows):
         while isinstance(store, WrapperStore):
             store = store._store
         local = isinstance(store, LocalStore)  # of which there are several spellings
-        root = (
-            os.path.realpath(store.root)
-            if local
-            else getattr(store, "root", None) or getattr(store, "path", "")
-        )
+        if local:
+            root = os.path.realpath(store.root)
+        else:
+            root = getattr(store, "root", None) or getattr(store, "path", "")
         return f"{root}/{self.array.path} {json.dumps(metadata, sort_keys=True, default=str)}"
 
     @property

@@ -16,9 +16,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
-sys.modules["matplotlib"] = None  # a picture would be most of the archive
-
-import noisydask  # noqa: E402
+import noisydask
 
 ROWS, CLASSES, EPOCHS = 300, 4, 6
 HERE = Path(__file__).parent
@@ -63,6 +61,7 @@ def run_jobs(root: Path) -> None:
 
 def main() -> None:
     """Write the archive."""
+    sys.modules["matplotlib"] = None  # a picture would be most of it
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "old"
         root.mkdir()
