@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
-from noisydask.core.dynamics import crossings, ema_curves
-from noisydask.dynamics import candidates as asked
+from noisydask.core.dynamics import ema_curves
 from noisydask.dynamics import dense_passes as passes
 from noisydask.dynamics import tables as loss_tables
-from noisydask.dynamics.dense_data import Descending, LossData, Top
-from noisydask.dynamics.dense_state import open_states
+from noisydask.dynamics.dense_data import LossData
+from noisydask.dynamics.dense_ranking import DenseRanking, plan_inputs
+from noisydask.dynamics.dense_state import LossCheckpoint, open_states
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.loss_blocks import (
     LossSource,
@@ -32,15 +32,10 @@ from noisydask.dynamics.loss_blocks import (
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import DENSE_KINDS
 from noisydask.dynamics.settings import LossSettings
-from noisydask.dynamics.tables import DensePart
-from noisydask.engine.deaths import deadly
-from noisydask.engine.inputs import BlockPass, plan_pass
-from noisydask.engine.ordering import find_parts, write_parts
-from noisydask.engine.parts import ScoredRows, part_name, written_by
+from noisydask.engine.parts import part_name, written_by
 from noisydask.engine.progress import listening
-from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, check_memory
+from noisydask.engine.tasks import SCAN_TASKS, check_memory
 from noisydask.errors import InputError
-from noisydask.lazily import Lazy
 from noisydask.runs.class_names import check_labels
 from noisydask.runs.job import Job
 from noisydask.runs.manifest import Manifest
@@ -49,11 +44,6 @@ from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import NewRun, RunStore
 from noisydask.stores.arrays import all_packages
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
-
-if TYPE_CHECKING:
-    from distributed import scheduler
-else:
-    scheduler = Lazy("distributed.scheduler")
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -138,15 +128,14 @@ class DynamicsJob(Job[LossDynamics]):
         self._timed("scan")
         candidates = min(self.settings.top_k or scanned.recorded, scanned.recorded)
         self.reporter.phase(f"ranking {candidates:,} candidates")
+        ranking = DenseRanking(data, self.inputs, sources, run.store, mean, self.class_names)
         first = scanned.top.first(candidates)
-        rows, again = self._rows_of(data, sources, first)
+        rows, again = ranking.rows_of(first)
         if data.few:
-            parts = self._write_top(data, first, rows, mean, run)
+            parts = ranking.write_top(first, rows)
         else:
-            parts, more = self._write_ranking(
-                data, sources, scanned.histogram, candidates, mean, run
-            )
-            again += more
+            parts = ranking.write(scanned.histogram, candidates)
+        again += sum(part.bytes_read for part in parts)
         run.record(written_by(parts))
         self._timed("rank")
         self._write_curves(rows, mean, run)
@@ -220,13 +209,6 @@ class DynamicsJob(Job[LossDynamics]):
             loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why)
         )
 
-    def _planned(
-        self, data: LossData, blocks: Sequence[int | LossSource], per_slot: int, *names: str
-    ) -> BlockPass:
-        """Plan a pass over blocks of some inputs, as far as these are given."""
-        inputs = {name: rows for name, rows in self.inputs.opened.items() if name in names}
-        return plan_pass(inputs, data.grid, blocks, per_slot)
-
     def _scan(self, data: LossData, sources: Sequence[LossSource]) -> passes.LossScan:
         """Read what no receipt stands for."""
         rows, iterations = data.shape
@@ -236,91 +218,16 @@ class DynamicsJob(Job[LossDynamics]):
         )
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))
-            planned = self._planned(data, sources, SCAN_TASKS, "losses", "labels")
-            try:
-                state: passes.LossScan = planned.run("scan", task)
-            except scheduler.KilledWorker as error:
-                unread = (
-                    source.number
-                    for source in planned.blocks_of(error)
-                    if not (data.states and data.states.blocks.stands(source))
-                )
-                bounds = next((data.grid.bounds(block) for block in unread), None)
-                raise deadly(error, bounds, self.inputs.losses) from error
+            planned = plan_inputs(self.inputs, data, sources, SCAN_TASKS, "losses", "labels")
+            state: passes.LossScan = planned.run_reading(
+                "scan", task, self.inputs.losses, partial(_stands, data.states)
+            )
         if state.problems.total and not data.skip:
             refused = f"{state.problems.total:,} of {rows:,} examples are invalid"
             raise state.problems.error(refused, DENSE_KINDS)
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state
-
-    def _blocks_of(self, data: LossData, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
-        return tuple(np.unique(index // data.grid.block_rows).tolist())
-
-    def _rows_of(
-        self, data: LossData, sources: Sequence[LossSource], top: Top
-    ) -> tuple[npt.NDArray[Any], int]:
-        """Return all losses of a few candidates, in the order of the ranking; the bytes read for
-        those that were not kept.
-        """
-        lacking = np.flatnonzero(top.since)
-        losses = top.losses.copy()
-        blocks = (top.index // data.grid.block_rows).tolist()
-        sources_of = [sources[block].fingerprint or "" for block in blocks]
-        names = list(zip(top.index.tolist(), sources_of, strict=True))
-        kept = data.states.kept_rows() if data.states and len(lacking) else {}
-        for place in (place for place in lacking if names[place] in kept):
-            losses[place] = kept[names[place]]
-        lacking = np.array([place for place in lacking if names[place] not in kept], np.int64)
-        if not len(lacking):
-            return losses, 0
-        index = np.sort(top.index[lacking])
-        last = int(top.since[lacking].max())
-        task = partial(asked.chosen_rows, data=data, index=index, last=last)
-        planned = self._planned(data, self._blocks_of(data, index), EVIDENCE_TASKS, "losses")
-        found = planned.run("rows", task)
-        losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
-        if data.states and sources[0].fingerprint is not None:
-            data.states.keep_rows(names, losses)
-        return losses, found.bytes_read
-
-    def _write_top(
-        self, data: LossData, top: Top, rows: Array, mean: Floats, run: NewRun
-    ) -> list[DensePart]:
-        """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
-        run.store.make_folder(loss_tables.FOLDER)
-        order = np.argsort(top.index)
-        index = top.index[order]
-        task = partial(asked.details, data=data, index=index)
-        blocks = self._blocks_of(data, index)
-        found = self._planned(data, blocks, EVIDENCE_TASKS, "labels", "ids").run("details", task)
-        told = found.rows.sort_values("index", ignore_index=True)
-        told = told.assign(crossed=crossings(rows[order], data.alpha, mean), again=0)
-        frame = asked.candidates(top.states.part(order), told)
-        write = loss_tables.Writer(run.store, self.inputs.iterations, self.class_names)
-        return [write(frame, number=0, take=len(frame), first_rank=1)]
-
-    def _write_ranking(
-        self,
-        data: LossData,
-        sources: Sequence[LossSource],
-        histogram: Any,
-        total: int,
-        mean: Floats,
-        run: NewRun,
-    ) -> tuple[list[DensePart], int]:
-        """Find the parts of a long ranking, sort and write each."""
-        run.store.make_folder(loss_tables.FOLDER)
-        rows = ScoredRows(Descending(**vars(data.metric)))
-        parts = find_parts(rows, total, histogram)
-        task = partial(asked.select, data=data, mean=mean, parts=parts)
-        planned = self._planned(data, sources, EVIDENCE_TASKS, "losses", "labels", "ids")
-        frames = planned.frames("select", task)
-        ids = self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
-        meta = partial(asked.empty_selection, data, ids)
-        write = loss_tables.Writer(run.store, self.inputs.iterations, self.class_names)
-        written = write_parts(frames, meta, parts, write)
-        return written, sum(part.bytes_read for part in written)
 
     def _write_curves(self, rows: Array, mean: Floats, run: NewRun) -> None:
         """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
@@ -343,6 +250,11 @@ class DynamicsJob(Job[LossDynamics]):
         for name, values in arrays.items():
             run.write_array(f"{name}.zarr", values)
         self._timed("write")
+
+
+def _stands(states: LossCheckpoint | None, source: LossSource) -> bool:
+    """Return whether a block is complete."""
+    return states is not None and states.blocks.stands(source)
 
 
 def read_width(losses: Any, block_bytes: int) -> int:

@@ -321,23 +321,6 @@ def together(*frames: da.Array) -> da.Array:
     return da.concatenate(frames)
 
 
-def lazy_array(parts: Sequence[Callable[[], npt.NDArray[Any]]], like: Any) -> da.Array:
-    """Return an array whose chunks along the first axis, of ``like.chunk_rows`` rows, are made by
-    calls.
-    """
-    rows = like.shape[0]
-    name = token("array")
-    sizes = tuple(min(like.chunk_rows, rows - low) for low in range(0, rows, like.chunk_rows))
-    keys = {(name, number): (part,) for number, part in enumerate(parts)}
-    return da.Array(keys, name, (sizes,), like.dtype)
-
-
-def lazy_frame(parts: Sequence[Callable[[], pd.DataFrame]], meta: pd.DataFrame) -> dd.DataFrame:
-    """Return a table whose partitions are made by calls, in order."""
-    made = [delayed(part, pure=False)(dask_key_name=token("part")) for part in parts]
-    return dd.from_delayed(made, meta=meta, verify_meta=False)
-
-
 def slots() -> int:
     """Return threads that work for us: those of the active client, or of this machine."""
     client = active_client()

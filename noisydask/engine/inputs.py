@@ -15,14 +15,18 @@ import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid
 from noisydask.engine import graph
+from noisydask.engine.deaths import deadly
 from noisydask.engine.tasks import tasks_of
+from noisydask.lazily import Lazy
 from noisydask.stores.arrays import DaskRows
 from noisydask.stores.rows import Rows
 from noisydask.stores.task_rows import HandedRows, TaskRows
 
 if TYPE_CHECKING:
     from dask.layers import ArrayValuesDep
-    from distributed.scheduler import KilledWorker
+    from distributed import scheduler
+else:
+    scheduler = Lazy("distributed.scheduler")
 
 Array = npt.NDArray[Any]
 
@@ -46,13 +50,33 @@ class BlockPass:
         """Do ``task(blocks, inputs)`` for all and return the sum of what it returned."""
         return graph.run_pass(name, self._reading(task), self.numbers, *self._handed.values())
 
+    def run_reading(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        source: Rows | DaskRows,
+        stands: Callable[[Any], bool],
+    ) -> Any:
+        """Do a pass as :meth:`run` does; where it kills its workers, the error names a block.
+
+        Parameters
+        ----------
+        source : Rows or DaskRows
+            The input that the blocks are mostly read of.
+        stands : callable
+            Tells of a block whether it is complete, and so not to blame.
+        """
+        try:
+            return self.run(name, task)
+        except scheduler.KilledWorker as error:
+            blocks = graph.task_of(error, self.numbers)
+            open_blocks = (number_of(block) for block in blocks if not stands(block))
+            bounds = next((self._grid.bounds(number) for number in open_blocks), None)
+            raise deadly(error, bounds, source) from error
+
     def frames(self, name: str, task: Callable[..., Any]) -> graph.Frames:
         """Return the frames that ``task(blocks, inputs)`` will return, as an array."""
         return graph.over_blocks(name, self._reading(task), self.numbers, *self._handed.values())
-
-    def blocks_of(self, error: KilledWorker) -> tuple[Any, ...]:
-        """Return the blocks of the task at which workers died."""
-        return graph.task_of(error, self.numbers)
 
     def _reading(self, task: Callable[..., Any]) -> Callable[..., Any]:
         return _Reading(task, self._grid, self._stored, tuple(self._handed))

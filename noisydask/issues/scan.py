@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from noisydask.checkpoint.receipts import Why
-from noisydask.engine.deaths import deadly
 from noisydask.engine.inputs import BlockPass, plan_pass
 from noisydask.engine.progress import Reporter, listening
 from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, tasks_of
@@ -20,14 +19,8 @@ from noisydask.issues import scanning
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.passes import IssueData
 from noisydask.issues.scanning import ScanState
-from noisydask.lazily import Lazy
 from noisydask.stores.arrays import DaskRows
 from noisydask.stores.rows import Rows
-
-if TYPE_CHECKING:
-    from distributed import scheduler
-else:
-    scheduler = Lazy("distributed.scheduler")
 
 
 @dataclass
@@ -113,13 +106,6 @@ class Scan:
             return self._run("scan", task, planned)
 
     def _run(self, name: str, task: Any, planned: BlockPass) -> ScanState:
-        """Do a pass that may read; where it kills its workers, the block is named."""
-        data = self.data
-        try:
-            state: ScanState = planned.run(name, task)
-            return state
-        except scheduler.KilledWorker as error:
-            blocks = planned.blocks_of(error)
-            unread = (block for block in blocks if not data.evidence.stands(block))
-            bounds = next((data.grid.bounds(block.number) for block in unread), None)
-            raise deadly(error, bounds, self.inputs["pred_probs"]) from error
+        probs = self.inputs["pred_probs"]
+        state: ScanState = planned.run_reading(name, task, probs, self.data.evidence.stands)
+        return state

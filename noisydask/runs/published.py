@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import dask
     import zarr
 
-    from noisydask.engine import graph
+    from noisydask.engine import graph, lazy_results
     from noisydask.engine.progress import Reporter
     from noisydask.stores import zarr_stores
 else:
@@ -39,6 +39,7 @@ else:
     zarr_stores = Lazy("noisydask.stores.zarr_stores")
     dask = Lazy("dask")
     graph = Lazy("noisydask.engine.graph")
+    lazy_results = Lazy("noisydask.engine.lazy_results")
 
 #: Rows that a notebook shows of a run.
 _HTML_ROWS = 10
@@ -135,7 +136,7 @@ class PublishedRun:
             self.run.place, name, array.shape, array.chunks[0], np.dtype(array.dtype)
         )
         chunks = range(-(-stored.shape[0] // stored.chunk_rows))
-        return graph.lazy_array(
+        return lazy_results.lazy_array(
             [partial(self._kept(_read_chunk), stored, chunk) for chunk in chunks], stored
         )
 
@@ -153,7 +154,7 @@ class PublishedRun:
         the run stays.
         """
         parts = [partial(self._kept(read_parts), self.run, [name]) for name in self.document.parts]
-        return graph.lazy_frame(parts, self._first(0))
+        return lazy_results.lazy_frame(parts, self._first(0))
 
     def _first(self, top: int | None) -> pd.DataFrame:
         """Return the first rows of the ranking, or all."""
