@@ -15,7 +15,7 @@ import typer
 
 import noisydask
 from noisydask.cli import nightly, overrides
-from noisydask.cli.nightly_config import NightlyConfig
+from noisydask.cli.nightly_config import Night
 from noisydask.cli.options import AsJson, Quiet, StorageOptions, options_of, takes
 from noisydask.consensus.options import CombineConfig
 from noisydask.dynamics.options import DynamicsConfig
@@ -195,7 +195,7 @@ def _run_and_show(config: Any, form: Form) -> Any:
     return show_run(found, 10, form)
 
 
-def _run_night(config: NightlyConfig, form: Form) -> None:
+def _run_night(config: Night, form: Form) -> None:
     """Run the jobs of a night and print what became of each; ends with the worst of their
     statuses.
     """

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
-from noisydask.consensus.options import CombineConfig
-from noisydask.dynamics.options import DynamicsConfig
 from noisydask.engine.config import ClusterConfig
-from noisydask.issues.options import IssuesConfig
 from noisydask.options import Options, PlaceOptions, explained
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import JobConfig
@@ -22,15 +19,10 @@ from noisydask.stores.urls import is_inside
 SECTIONS = tuple(JOBS)
 
 
-class NightlyConfig(Options):
-    """Sections of the jobs, each as its own config would be; ``cluster`` and ``storage_options``
-    are for all of them.
-    """
+class Night(Options):
+    """What all jobs of a night share, and what is checked of its sections."""
 
     job: Literal["nightly"]
-    issues: IssuesConfig | None = None
-    dynamics: DynamicsConfig | None = None
-    combine: CombineConfig | None = None
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     cluster: ClusterConfig = ClusterConfig()
 
@@ -51,16 +43,14 @@ class NightlyConfig(Options):
 
     def needs(self, name: str) -> tuple[str, ...]:
         """Return the jobs whose results a job reads."""
-        if name != "combine" or self.combine is None:
-            return ()
-        wanted = (self.combine.issues, self.combine.dynamics)
+        wanted = [getattr(getattr(self, name), read) for read in JOBS[name].reads]
         return tuple(other for other, section in self.sections() if section.out in wanted)
 
     @model_validator(mode="before")
     @classmethod
     def _share(cls, values: Any) -> Any:
-        """Hand the common storage options to the sections, whose own win, and the outputs of the
-        jobs to ``combine``.
+        """Hand the common storage options to the sections, whose own win, and the outputs of jobs
+        to those that read them.
         """
         if not isinstance(values, Mapping):
             return values
@@ -77,19 +67,13 @@ class NightlyConfig(Options):
             own = section.get("storage_options", {})
             if isinstance(common, Mapping) and isinstance(own, Mapping):
                 shared[name] = {**section, "storage_options": {**common, **own}}
-        if isinstance(shared.get("combine"), dict):
-            for name in ("issues", "dynamics"):
-                if isinstance(shared.get(name), dict):
-                    shared["combine"].setdefault(name, shared[name].get("out"))
-                if not shared["combine"].get(name):
-                    raise ValueError(
-                        "combine needs both jobs: their sections, or their outputs as "
-                        "combine.issues and .dynamics"
-                    )
+        for name, kind in JOBS.items():
+            if isinstance(shared.get(name), dict):
+                shared[name] = _with_outputs(name, kind.reads, shared)
         return shared
 
     @model_validator(mode="after")
-    def _whole(self) -> NightlyConfig:
+    def _whole(self) -> Self:
         """Check that a night has jobs, each with an output of its own (one pointer names one job's
         run) that lies in no input of another, and all that they need.
         """
@@ -104,7 +88,28 @@ class NightlyConfig(Options):
         return self
 
 
-def checked_night(values: Mapping[str, Any]) -> NightlyConfig:
+def _with_outputs(name: str, reads: Sequence[str], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of a job with the outputs of the jobs that it reads."""
+    section = dict(shared[name])
+    for other in reads:
+        if isinstance(shared.get(other), dict):
+            section.setdefault(other, shared[other].get("out"))
+        if not section.get(other):
+            raise ValueError(
+                f"{name} needs the jobs {' and '.join(reads)}: their sections, or their outputs as "
+                + " and ".join(f"{name}.{read}" for read in reads)
+            )
+    return section
+
+
+_SECTIONS: dict[str, Any] = {
+    name: (kind.load("options") | None, None) for name, kind in JOBS.items()
+}
+#: Sections of the jobs, each as its own config would be.
+NightlyConfig = create_model("NightlyConfig", __base__=Night, **_SECTIONS)
+
+
+def checked_night(values: Mapping[str, Any]) -> Night:
     """Check the options of a night.
 
     Examples

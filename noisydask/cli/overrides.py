@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisydask.cli.nightly_config import NightlyConfig, checked_night
+from noisydask.cli.nightly_config import Night, checked_night
 from noisydask.cli.options import places_of
 from noisydask.engine.config import ClusterConfig
 from noisydask.errors import InputError
@@ -89,7 +89,7 @@ def merged_cluster(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
     return cluster | given
 
 
-def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> NightlyConfig:
+def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> Night:
     """Return the options of a night: what all jobs share may be given on the command line."""
     given = {name: value for name, value in given.items() if value is not None}
     own = [name for name in given if name not in (*ClusterConfig.model_fields, "storage_options")]

@@ -87,15 +87,14 @@ class Comparison:
         if before.manifest.job != job or job not in JOBS:
             raise InputError(f"runs of {before.manifest.job!r} and {job!r} cannot be compared")
         counts = [manifest.counts for manifest in manifests]
-        first = None
-        if job != "issues":
-            first = min(_first_of(manifest) for manifest in manifests)
-        total = sum(count["issues"] if first is None else first for count in counts)
+        kind = JOBS[job]
+        first = min(map(_first_of, manifests)) if kind.ranks_all else None
+        total = sum(count[kind.ranked] if first is None else first for count in counts)
         there = set.intersection(*(_columns(run, side) for side, run in enumerate(runs)))
         return cls(
             (before.store, after.store),
             (tuple(before.manifest.parts), tuple(after.manifest.parts)),
-            tuple(name for name in JOBS[job].compared if name in there),
+            tuple(name for name in kind.compared if name in there),
             after.manifest.counts["examples"],
             "index" not in there or all("ids" in manifest.inputs for manifest in manifests),
             max(count.get("classes", 1) for count in counts),

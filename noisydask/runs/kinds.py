@@ -26,12 +26,17 @@ class JobKind:
         module that shows them.
     ranked : str
         Count of a manifest that says how many rows its ranking has.
+    ranks_all : bool
+        Whether the ranking is one of all examples, of which the first are compared; else it holds
+        what was found.
     compared : tuple of str
         Columns of the ranking by which two runs are compared.
     folders : tuple of str
         Folders of a run in which it writes Parquet parts.
     checkpoint : str, optional
         Folder of the output in which it keeps what it read, for the next run.
+    reads : tuple of str
+        Jobs whose outputs it reads; its options for them have their names.
     """
 
     name: str
@@ -40,9 +45,11 @@ class JobKind:
     result: str
     view: str
     ranked: str
+    ranks_all: bool
     compared: tuple[str, ...]
     folders: tuple[str, ...]
     checkpoint: str | None = None
+    reads: tuple[str, ...] = ()
 
     def load(self, part: str) -> Any:
         """Import a part: ``function``, ``options``, ``result`` or ``view``."""
@@ -66,6 +73,7 @@ _ALL = (
         result="noisydask.issues.results:LabelIssues",
         view="noisydask.report.issues",
         ranked="issues",
+        ranks_all=False,
         compared=("index", "id", "rank", "given_label", "suggested_label", "label_quality"),
         folders=("issues", "ids", "changes"),
         checkpoint="evidence",
@@ -77,6 +85,7 @@ _ALL = (
         result="noisydask.dynamics.results:LossDynamics",
         view="noisydask.report.dynamics",
         ranked="candidates",
+        ranks_all=True,
         compared=("index", "id", "subset", "ann_id", "rank", "metric"),
         folders=("candidates", "losses", "changes"),
         checkpoint="evidence-dynamics",
@@ -88,8 +97,10 @@ _ALL = (
         result="noisydask.consensus.results:Consensus",
         view="noisydask.report.consensus",
         ranked="ranked",
+        ranks_all=True,
         compared=("index", "id", "rank", "consensus"),
         folders=("candidates", "scratch", "changes"),
+        reads=("issues", "dynamics"),
     ),
 )
 #: All jobs by name, in the order in which a night does them.

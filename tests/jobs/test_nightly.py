@@ -153,7 +153,7 @@ def test_combine_takes_the_outputs_of_the_night() -> None:
     [
         ({"issues": ISSUES | {"cluster": {"workers": 2}}}, "all jobs share one"),
         ({"issues": None}, "at least one"),
-        ({"combine": {"out": "s3://b/both"}}, "needs both jobs"),
+        ({"combine": {"out": "s3://b/both"}}, "needs the jobs issues and dynamics"),
         ({"combine": {"out": "s3://b/issues/", "dynamics": "d"}}, "places apart"),
         ({"combine": {"out": "s3a://b/issues/runs", "dynamics": "d"}}, "places apart"),
         ({"combine": {"out": "o", "dynamics": "d", "labels": "l"}}, "combine.labels"),
