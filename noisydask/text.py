@@ -55,3 +55,14 @@ def percent(share: float) -> str:
     ('50%', '0.0003%')
     """
     return f"{significant(100 * share)}%"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "block"), counted(1200, "block")
+    ('1 block', '1,200 blocks')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

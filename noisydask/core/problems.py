@@ -93,6 +93,14 @@ class Problems:
         smallest = min([self.labels[0], *np.flatnonzero(class_counts)[:1].tolist()])
         return smallest == 1 and self.labels[1] == len(class_counts)
 
+    def labels_hint(self, class_counts: npt.NDArray[np.int64]) -> str:
+        """Return what is said of labels that cannot be, where there are any."""
+        if self.labels is None:
+            return ""
+        if self.from_one(class_counts):
+            return f" {FROM_ONE}"
+        return f" Labels from {self.labels[0]:,} to {self.labels[1]:,} are among them."
+
     @property
     def total(self) -> int:
         """Number of all; one may count for two kinds."""

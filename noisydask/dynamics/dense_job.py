@@ -44,6 +44,7 @@ from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import NewRun, RunStore
 from noisydask.stores.arrays import all_packages
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
+from noisydask.text import counted
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -214,7 +215,7 @@ class DynamicsJob(Job[LossDynamics]):
         rows, iterations = data.shape
         size = rows * iterations * data.dtype.itemsize
         self.reporter.phase(
-            f"reading {rows:,} x {iterations:,} {data.dtype} in {len(sources):,} blocks"
+            f"reading {rows:,} x {iterations:,} {data.dtype} in {counted(len(sources), 'block')}"
         )
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(passes.scan, data=replace(data, notify=notify))

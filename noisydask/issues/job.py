@@ -41,6 +41,7 @@ from noisydask.runs.store import NewRun, Output, RunStore
 from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages, kept_ids
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
+from noisydask.text import counted
 
 if TYPE_CHECKING:
     from distributed import scheduler
@@ -212,7 +213,7 @@ class IssueJob(Job[LabelIssues]):
         if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
             self._check_unchanged()  # a chunk that is deleted under the run reads as fill value
             refused = f"{problems.total:,} of {rows:,} rows are invalid"
-            hint = f" {FROM_ONE}" if problems.from_one(class_counts) else ""
+            hint = problems.labels_hint(class_counts)
             raise problems.error(refused, ROW_KINDS, hint=hint)
         if problems.from_one(class_counts):
             self.reporter.warning(FROM_ONE)
@@ -253,7 +254,7 @@ class IssueJob(Job[LabelIssues]):
             state += more
         again = tuple(sorted(state.unresolved))
         if again:
-            self.reporter.phase(f"reading {len(again):,} blocks again to resolve rows")
+            self.reporter.phase(f"reading {counted(len(again), 'block')} again to resolve rows")
             probs = {"pred_probs": self.inputs.pred_probs}
             planned = plan_pass(probs, data.grid, [blocks[number] for number in again], None)
             state += planned.run("resolve", partial(passes.resolve, data=data, scoring=scoring))

@@ -21,6 +21,7 @@ from noisydask.issues.passes import IssueData
 from noisydask.issues.scanning import ScanState
 from noisydask.stores.arrays import DaskRows
 from noisydask.stores.rows import Rows
+from noisydask.text import counted
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Scan:
         """Look at receipts. A task that finds one that does not count reads that block at once, and
         so are few new ones.
         """
-        self.reporter.phase(f"looking for what changed in {len(known):,} blocks")
+        self.reporter.phase(f"looking for what changed in {counted(len(known), 'block')}")
         inputs = self.inputs
         if any(isinstance(rows, DaskRows) for rows in inputs.values()):
             inputs = {"labels": inputs["labels"]}
@@ -98,9 +99,8 @@ class Scan:
         bounds = [data.grid.bounds(source.number) for source in sources]
         rows = sum(stop - start for start, stop in bounds)
         size = rows * data.num_classes * data.dtype.itemsize
-        self.reporter.phase(
-            f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {len(sources):,} blocks"
-        )
+        blocks = counted(len(sources), "block")
+        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {blocks}")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(scanning.scan, data=replace(data, notify=notify))
             return self._run("scan", task, planned)

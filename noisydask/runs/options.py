@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from noisydask.errors import InputError
 from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, PlaceOptions, Whole, option
@@ -24,7 +24,9 @@ _NO_ARGUMENTS = ("job", "cluster", "storage_options", "class_names")
 class PublishSettings(Options):
     """How runs are locked, published and kept."""
 
-    keep_runs: Whole = option(10, help="Newest runs that are kept.", panel=RUNS, ge=1)
+    keep_runs: Whole = option(
+        10, help="Newest runs that are kept, beside those of the time of grace.", panel=RUNS, ge=1
+    )
     keep_days: Number = option(0.0, help="Runs younger than that are kept too.", panel=RUNS, ge=0)
     grace_seconds: Number = option(
         3600.0,
@@ -49,6 +51,13 @@ class JobConfig(PublishSettings):
 
     out: AnyPlace = option(help="Where the results go: path or URL.", panel=DATA)
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("out")
+    @classmethod
+    def _lasts(cls, out: PlaceOptions) -> PlaceOptions:
+        if out.url.startswith("memory:"):
+            raise ValueError("is in the memory of this process, and ends with it")
+        return out
 
     def arguments(self) -> dict[str, Any]:
         """Return these options as the function of the job takes them."""

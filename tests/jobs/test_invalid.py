@@ -122,6 +122,7 @@ def test_several_kinds_at_once_are_counted_apart() -> None:
     ) as caught:
         noisydask.find_label_issues(labels, probs, block_bytes=BLOCK_BYTES)
     assert f"the first are rows {', '.join(map(str, range(100, 110)))}." in str(caught.value)
+    assert "Labels from 0 to 99" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -39,6 +39,7 @@ def test_shipped_configs_are_valid(path: Path) -> None:
         ({"storage_options": "secret-value"}, "storage_options"),
         ({"pred_prob": "secret-value"}, "did you mean pred_probs"),
         ({"pred_probs": 3}, "pred_probs must be a path or URL"),
+        ({"out": "memory://secret-value"}, "out is in the memory of this process"),
         ({"alpha": "secret-value"}, "alpha belongs to the job dynamics"),
         ({"cluster": {"scheduler": "secret-value"}}, "not the address"),
         ({"cluster": {"scheduler": "secret-value://a:1"}}, "not the address"),
