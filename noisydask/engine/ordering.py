@@ -3,7 +3,8 @@
 Keys of all blocks are counted; bins that hold too many are looked into again, until each part of
 the order fits a worker (:mod:`noisydask.core.ranking`). Then every part's rows are brought
 together, put in order and written by the job's own function: in one place where there is one part,
-by Dask's shuffle where there are more.
+by Dask's shuffle where there are more. Where each of many groups takes so many of its rows, cuts
+are found in the same way (:mod:`noisydask.core.group_cuts`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.core import ranking
+from noisydask.core.confident import SparseCounts
+from noisydask.core.group_cuts import GroupCuts, GroupSearch
 from noisydask.core.ranking import Bin, Ints, Keys
 from noisydask.engine import graph
 from noisydask.engine.parts import Parts, TieCuts, TieSample
@@ -74,7 +77,7 @@ def find_parts(rows: OrderedRows, take: int, histogram: Ints) -> Parts:
     return Parts(tuple(cut_off.parts()), cuts)
 
 
-def _over(rows: OrderedRows, name: str, task: Any) -> Any:
+def _over(rows: OrderedRows | GroupedRows, name: str, task: Any) -> Any:
     return run_over_all(name, task, range(rows.num_blocks))
 
 
@@ -93,6 +96,53 @@ def _count_ties(blocks: Sequence[int], rows: OrderedRows, cuts: TieCuts) -> Ints
     counts = (
         cuts.counts(rows.keys(block), partial(rows.last, block), rows.num_rows) for block in blocks
     )
+    return reduce(add, counts)
+
+
+class GroupedRows(Protocol):
+    """Rows in blocks that belong to groups, each of which is ordered by a key, then by position."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, at most."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a key."""
+
+    def grouped(self, block: int) -> tuple[Ints, Keys, Ints]:
+        """Return group (-1 for none), key and position of each row of a block."""
+
+
+def find_cuts(rows: GroupedRows, takes: Ints) -> GroupCuts:
+    """Find where the first ``takes[g]`` rows of each group g end, in a few passes over keys."""
+    search = GroupSearch.of(takes, 8 * rows.itemsize)
+    while not search.done:
+        search = search.narrowed(_over(rows, "groups", partial(_count_keys, rows, search)))
+    ties = GroupSearch.of(search.among_ties, max(1, rows.num_rows.bit_length()))
+    while not ties.done:
+        count_ties = partial(_count_positions, rows, search, ties)
+        ties = ties.narrowed(_over(rows, "group ties", count_ties))
+    return GroupCuts.of(search, ties)
+
+
+def _count_keys(rows: GroupedRows, search: GroupSearch, blocks: Sequence[int]) -> SparseCounts:
+    counted = (rows.grouped(block) for block in blocks)
+    return reduce(add, (search.count(groups, keys) for groups, keys, _ in counted))
+
+
+def _count_positions(
+    rows: GroupedRows, search: GroupSearch, ties: GroupSearch, blocks: Sequence[int]
+) -> SparseCounts:
+    counts = []
+    for block in blocks:
+        groups, keys, positions = rows.grouped(block)
+        tied = keys.astype(np.uint64) == search.firsts[groups]
+        counts.append(ties.count(np.where(tied, groups, -1), positions.astype(np.uint64)))
     return reduce(add, counts)
 
 
