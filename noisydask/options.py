@@ -190,7 +190,10 @@ def _why(
             return "must be a path or URL, or a mapping with url and storage_options"
         return "must be a mapping of options"
     owner = _model_at(model, where[:-1])
-    field = owner.model_fields.get(where[-1]) if owner and where else None
+    if owner and where:
+        field = owner.model_fields.get(where[-1])
+    else:
+        field = None
     wanted = _wanted(field) if field else ""
     message = str(each["msg"]).removeprefix("Value error, ")
     if wanted and not message.startswith("is "):

@@ -111,7 +111,10 @@ class Checkpoint(Generic[Kind]):
 
     def stands(self, source: BlockSource) -> bool:
         """Return whether the receipt of a block is of what there is to be read."""
-        receipt = self.recall(source.number) if source.fingerprint is not None else None
+        if source.fingerprint is not None:
+            receipt = self.recall(source.number)
+        else:
+            receipt = None
         return receipt is not None and receipt.source == source.fingerprint
 
     def receipts(self) -> set[int]:

@@ -24,7 +24,7 @@ from noisydask.core.evidence import Evidence, columns_for, scan_rows
 from noisydask.core.label_quality import label_quality
 from noisydask.core.problems import ROW_KINDS, Problems
 from noisydask.core.thresholds import LOWER_BOUND, ClassTotals, confident_thresholds
-from noisydask.engine.progress import ProgressBar, Silent
+from noisydask.engine.progress import ProgressBar, Reporter, Silent
 from noisydask.errors import InputError
 from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
@@ -102,7 +102,9 @@ def find_label_issues_batched(
     labels = one_source("labels", labels, labels_file)
     pred_probs = one_source("pred_probs", pred_probs, pred_probs_file)
     inputs = IssueInputs.open(labels, pred_probs, None, None, {})
-    reporter = ProgressBar() if verbose and sys.stderr.isatty() else Silent()
+    reporter: Reporter = Silent()
+    if verbose and sys.stderr.isatty():
+        reporter = ProgressBar()
     issues = run_in_temporary_folder(
         IssueJob(inputs, settings, reporter=reporter, absent=LOWER_BOUND, joint=False, keep=False)
     )

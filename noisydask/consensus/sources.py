@@ -106,7 +106,10 @@ class BothRuns:
                 f"ids has shape {names.shape}, the issues run {quality.shape}: they must match"
             )
         kind = names.dtype if names is not None else np.dtype(np.int64)
-        metric = _metric(dynamics, dense, quality.shape[0]) if on == "index" else None
+        if on == "index":
+            metric = _metric(dynamics, dense, quality.shape[0])
+        else:
+            metric = None
         if on == "id":
             _check_ranking(dynamics, text=kind.kind not in "iu")
         whole = max(quality.chunk_rows, _BLOCK_ROWS // quality.chunk_rows * quality.chunk_rows)
@@ -145,7 +148,10 @@ class BothRuns:
     @property
     def packages(self) -> frozenset[str]:
         """Packages, beside those that noisydask requires, that a worker needs to read both."""
-        names = self.ids.packages if self.ids is not None else frozenset[str]()
+        if self.ids is not None:
+            names = self.ids.packages
+        else:
+            names = frozenset[str]()
         return self.sources.quality.packages | self.sources.dynamics.place.packages | names
 
     @property
@@ -237,7 +243,10 @@ def _check_ranking(dynamics: FinishedRun, text: bool) -> None:
         raise InputError("the dynamics run has no candidates to join")
     kind = _footer(dynamics.store, parts[0]).schema.to_arrow_schema().field("id").type
     if (np.dtype(kind.to_pandas_dtype()).kind not in "iu") != text:
-        kinds = ("text", "integers") if text else ("integers (or there are none)", "text")
+        if text:
+            kinds = ("text", "integers")
+        else:
+            kinds = ("integers (or there are none)", "text")
         raise InputError(
             f"ids of the issues run are {kinds[0]}, those of the dynamics run {kinds[1]}: they "
             "must match"

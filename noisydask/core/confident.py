@@ -170,7 +170,10 @@ def count_issues(
         pairs,
         unresolved,
     )
-    found = SparseCounts.of_dense(dense) if dense.size and into is None else SparseCounts.of(pairs)
+    if dense.size and into is None:
+        found = SparseCounts.of_dense(dense)
+    else:
+        found = SparseCounts.of(pairs)
     if pred_probs is not None:
         found += resolve_joint(unresolved, given, thresholds, pred_probs)
     return IssueCounts(confident, off_diagonal, found), unresolved

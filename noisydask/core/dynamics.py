@@ -63,7 +63,8 @@ def label_codes(labels: Array) -> tuple[Ints, npt.NDArray[np.int32]]:
     """
     if not len(labels):
         return np.zeros(0, np.int64), np.zeros(0, np.int32)
-    labels = whole_numbers(labels, "labels") if labels.dtype == np.uint64 else labels
+    if labels.dtype == np.uint64:
+        labels = whole_numbers(labels, "labels")
     low = int(labels.min())
     high = int(labels.max())
     if high - low >= _SPAN:

@@ -144,5 +144,8 @@ class Problems:
         first = ", ".join(each.format(*name) for name in self.first)
         named = f"; the first are {names}{first}" if first else ""
         settings = dict.fromkeys(kinds.settings[kind] for kind in there if kind in kinds.settings)
-        ways = "Correct them, or leave them out" if settings else "Correct them"
+        if settings:
+            ways = "Correct them, or leave them out"
+        else:
+            ways = "Correct them"
         return InputError(f"{what}: {told}{named}.{hint} {ways}", *settings)

@@ -123,7 +123,10 @@ def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
     -0.25
     """
     width = 8 * np.dtype(dtype).itemsize
-    bits = key ^ (1 << (width - 1)) if key >> (width - 1) else ~key & ((1 << width) - 1)
+    if key >> (width - 1):
+        bits = key ^ (1 << (width - 1))
+    else:
+        bits = ~key & ((1 << width) - 1)
     return cast(np.floating, np.array([bits], f"u{width // 8}").view(dtype)[0])
 
 
@@ -192,7 +195,9 @@ class CutOff:
     def too_large(self) -> tuple[Bin, ...]:
         """Bins that hold too many examples and can be split by a histogram: to be counted next."""
         if not self._counts:
-            return (whole_range(self.itemsize),) if self.total else ()
+            if self.total:
+                return (whole_range(self.itemsize),)
+            return ()
         return tuple(b for b, n in self._needed().items() if n > self.rows_per_part and b.shift)
 
     @property

@@ -77,7 +77,10 @@ def _append(column: array[Any], values: Any) -> None:
         if not isinstance(values, list | tuple | np.ndarray):
             raise
         whole = column.typecode == "q"
-        numbers = np.asarray(values) if whole else np.asarray(values, np.float64)
+        if whole:
+            numbers = np.asarray(values)
+        else:
+            numbers = np.asarray(values, np.float64)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
             raise
         with np.errstate(invalid="ignore"):

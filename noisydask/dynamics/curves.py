@@ -6,12 +6,10 @@ stays behind, no window opens, and threads do not meet.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
@@ -38,7 +36,6 @@ _NAME_WIDTH = 28
 _PANELS_PER_ROW = 3
 _SMALL, _NORMAL = 7, 8
 _DPI = 200
-_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
@@ -196,38 +193,6 @@ def save_curves_png(
         cast(Any, figure.canvas).print_png(
             file, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
         )
-
-
-def sparkline(values: npt.ArrayLike, width: int) -> str:
-    """Return a curve as a line of text, from its lowest value to its highest; a blank where there
-    is none.
-
-    Examples
-    --------
-    >>> sparkline([0, 1, 2, 3, np.nan, 7], 6)
-    '▁▂▃▄ █'
-    """
-    curve = np.asarray(values, float)
-    if not curve.size or width < 1:
-        return ""
-    edges = np.linspace(0, curve.size, min(width, curve.size) + 1).astype(int)
-    means = [_mean(curve[low:high]) for low, high in pairwise(edges)]
-    known = [value for value in means if not math.isnan(value)]
-    low = min(known, default=0.0)
-    high = max(known, default=0.0)
-    # Halved, the difference of the largest numbers is one too.
-    steps = (len(_BLOCKS) - 1) / (high / 2 - low / 2) if high > low else 0.0
-    return "".join(
-        " " if math.isnan(v) else _BLOCKS[round((v / 2 - low / 2) * steps)] for v in means
-    )
-
-
-def _mean(values: Floats) -> float:
-    """Return the mean of what is finite, NaN where nothing is."""
-    known = values[np.isfinite(values)]
-    if known.size:
-        return float((known / len(known)).sum())
-    return math.nan
 
 
 def _rows(curves: npt.ArrayLike, names: Sequence[Any]) -> list[Floats]:

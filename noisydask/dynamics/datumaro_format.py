@@ -129,7 +129,10 @@ class DatumaroFiles:
         """Find the files, each with the version that its store gives it."""
         with _reading(place):
             folder = place / "annotations"
-            found = place.fs.ls(folder.path, detail=True) if place.fs.isdir(folder.path) else []
+            if place.fs.isdir(folder.path):
+                found = place.fs.ls(folder.path, detail=True)
+            else:
+                found = []
         found = [info for info in found if info["name"].endswith(".json")]
         files = {info["name"]: version(info) for info in found}
         if not files:

@@ -175,7 +175,10 @@ class DynamicsJob(Job[LossDynamics]):
             top_k is not None
             and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
         )
-        keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
+        if lasting:
+            keep = iterations // chunk_width(losses) * chunk_width(losses)
+        else:
+            keep = 0
         states = None
         receipts = set()
         fresh = self.full or lasting is None

@@ -85,7 +85,10 @@ def scan(blocks: Sequence[LossSource], inputs: Mapping[str, TaskRows], data: Los
 def _scan_or_reuse(source: LossSource, inputs: Mapping[str, TaskRows], data: LossData) -> LossScan:
     """Go on from what is known of a block; where that is all, read nothing."""
     start, stop = data.grid.bounds(source.number)
-    labels = inputs["labels"].read(start, stop) if "labels" in inputs else None
+    if "labels" in inputs:
+        labels = inputs["labels"].read(start, stop)
+    else:
+        labels = None
     lasting = source.fingerprint is not None
     content = of_labels(labels) if lasting and labels is not None else ""
     known = None
@@ -230,7 +233,10 @@ def _summed(
     metric = states.metric
     (start, _) = data.grid.bounds(block)
     written = data.metric.write_recorded(block, metric)
-    keys = None if data.few else histogram(sort_keys(-metric), [whole_range(metric.itemsize)])
+    if data.few:
+        keys = None
+    else:
+        keys = histogram(sort_keys(-metric), [whole_range(metric.itemsize)])
     return LossScan(
         sums,
         Problems.of(problems, start),

@@ -110,7 +110,10 @@ class DenseRanking:
         parts = find_parts(rows, total, histogram)
         task = partial(asked.select, data=self.data, mean=self.mean, parts=parts)
         frames = self._planned(self.sources, "losses", "labels", "ids").frames("select", task)
-        ids = self.inputs.ids.dtype if self.inputs.ids is not None else np.dtype(np.int64)
+        if self.inputs.ids is not None:
+            ids = self.inputs.ids.dtype
+        else:
+            ids = np.dtype(np.int64)
         meta = partial(asked.empty_selection, self.data, ids)
         return write_parts(frames, meta, parts, self._writer())
 

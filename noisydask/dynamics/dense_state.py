@@ -115,7 +115,10 @@ class LossCheckpoint:
         self, source: LossSource, labels: str, rows: int, iterations: int
     ) -> tuple[Known | None, Why]:
         """Return what is still known of a block, if anything, and why the rest is to be read."""
-        receipt = self.blocks.recall(source.number) if source.receipt else None
+        if source.receipt:
+            receipt = self.blocks.recall(source.number)
+        else:
+            receipt = None
         if receipt is None:
             return None, source.why
         stages, why = self._stages(receipt, source, labels, rows, iterations)
@@ -130,7 +133,10 @@ class LossCheckpoint:
             if states is not None:
                 known = dict(zip(sums.index.tolist(), sums.losses[:, :stage], strict=True))
                 whole = stage == receipt.payload.iterations
-                invalid = receipt.payload.invalid if whole else receipt.payload.kept_invalid
+                if whole:
+                    invalid = receipt.payload.invalid
+                else:
+                    invalid = receipt.payload.kept_invalid
                 return Known(stage, states, sums.sums.columns(0, stage), known, invalid), why
         return None, Why.DAMAGED
 

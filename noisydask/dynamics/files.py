@@ -91,7 +91,10 @@ class LossFiles:
             parquet = [name for name in found if name.endswith(PARQUET)]
             csv = [name for name in found if name.endswith(csv_files.SUFFIXES)]
             if bool(parquet) == bool(csv):
-                what = "both Parquet and CSV files" if csv else "no Parquet or CSV file"
+                if csv:
+                    what = "both Parquet and CSV files"
+                else:
+                    what = "no Parquet or CSV file"
                 raise InputError(f"the table at {place.shown} has {what}")
             if parquet:
                 opened = _open_parquet(place, columns, parquet, block_bytes)
@@ -245,7 +248,10 @@ def _footer(
         pieces = []
         for number in range(opened.num_row_groups):
             group = opened.metadata.row_group(number)
-            known = ids if leaf is None else _bounds(group.column(leaf).statistics)
+            if leaf is None:
+                known = ids
+            else:
+                known = _bounds(group.column(leaf).statistics)
             if group.num_rows:
                 stored = _stored_bytes(group, wanted)
                 pieces.append(Piece(file, number, group.num_rows, known, stored=stored))

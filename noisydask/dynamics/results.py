@@ -186,7 +186,10 @@ class LossDynamics(PublishedRun):
             named: pd.Index[Any] = pd.MultiIndex.from_frame(
                 first[[name for name in examples.EXAMPLE if name in first]]
             )
-            labels = first[examples.LABEL].tolist() if examples.LABEL in first else None
+            if examples.LABEL in first:
+                labels = first[examples.LABEL].tolist()
+            else:
+                labels = None
         else:
             frame, labels = self._chosen(list(candidates), storage_options)
             curves = frame.to_numpy()
@@ -284,7 +287,10 @@ class LossDynamics(PublishedRun):
         )
         names = [name for name in examples.EXAMPLE if name in found.keys]
         index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
-        labels = found.keys[examples.LABEL].tolist() if examples.LABEL in found.keys else None
+        if examples.LABEL in found.keys:
+            labels = found.keys[examples.LABEL].tolist()
+        else:
+            labels = None
         return pd.DataFrame(values, _plain(index), self.iterations), labels
 
     def _reopened(self, name: str, storage_options: Mapping[str, Any] | None) -> Rows | DaskRows:

@@ -70,7 +70,10 @@ def recorded(
     (array([ True, False, False, False]), Counter({'invalid': 2, 'nan': 1}))
     """
     there = ~np.isnan(losses)
-    kept = (losses >= 0) & (losses <= LARGEST_LOSS) if on_invalid == "skip" else there
+    if on_invalid == "skip":
+        kept = (losses >= 0) & (losses <= LARGEST_LOSS)
+    else:
+        kept = there
     with_loss = int(there.sum())
     return kept, Counter(invalid=with_loss - int(kept.sum()), nan=len(losses) - with_loss)
 

@@ -251,7 +251,10 @@ def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], Non
 def _check_part(
     frame: pd.DataFrame, number: int, columns: LossColumns, text_ids: bool
 ) -> pd.DataFrame:
-    rows = frame.reset_index() if columns.id not in frame.columns else frame
+    if columns.id not in frame.columns:
+        rows = frame.reset_index()
+    else:
+        rows = frame
     return numbered(checked_rows(rows, columns, text_ids), columns, [(number, len(rows))])
 
 

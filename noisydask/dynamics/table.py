@@ -143,7 +143,10 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
             raise InputError(
                 f"column {theirs!r} of the table holds integers in one place and text in another"
             )
-        found[ours] = _texts(column, theirs) if text else _whole(column, theirs)
+        if text:
+            found[ours] = _texts(column, theirs)
+        else:
+            found[ours] = _whole(column, theirs)
     return pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
         {name: TEXT for name in found if found[name].dtype.kind not in "if"}
     )

@@ -70,7 +70,10 @@ class TableJob(Job[LossDynamics]):
         top_k = self.settings.top_k
         state = self._gather(run.store)
         self._timed("gather")
-        total = state.examples if top_k is None else min(top_k, state.examples)
+        if top_k is None:
+            total = state.examples
+        else:
+            total = min(top_k, state.examples)
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
         sums = state.sums.sums
         iterations = state.sums.iterations

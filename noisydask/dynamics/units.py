@@ -78,7 +78,10 @@ def units_by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] |
     for low, high in pairwise([*cuts, None]):
         while low is not None and bounds[first][1] < low:
             first += 1  # it lies below all that is still to come
-        until = len(bounds) if high is None else bisect_left(bounds, high, key=itemgetter(0))
+        if high is None:
+            until = len(bounds)
+        else:
+            until = bisect_left(bounds, high, key=itemgetter(0))
         inside = tuple(
             piece for _, last, piece in bounds[first:until] if low is None or last >= low
         )

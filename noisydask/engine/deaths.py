@@ -40,7 +40,10 @@ def deadly(error: KilledWorker, rows: tuple[int, int] | None, source: Rows | Das
         else:
             chunks = "the file"
         where = f"{source.url}: {chunks}, {where}"
-    beside = ", or at what they read at the same time" if error.last_worker.nthreads > 1 else ""
+    if error.last_worker.nthreads > 1:
+        beside = ", or at what they read at the same time"
+    else:
+        beside = ""
     return JobError(
         f"the cluster failed: {deaths}, at {where}{beside}. Is it damaged, or too large for "
         "their memory?"

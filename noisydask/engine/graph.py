@@ -183,7 +183,10 @@ def task_of(error: KilledWorker, numbers: ArrayValuesDep) -> tuple[Any, ...]:
     """Return what :func:`block_numbers` gave the task of a pass at which workers died; nothing, if
     it was none of those.
     """
-    name, *where = error.task if isinstance(error.task, tuple) else (error.task,)
+    if isinstance(error.task, tuple):
+        name, *where = error.task
+    else:
+        name, *where = (error.task,)
     summing = "-partial-" in str(name) or "-aggregate-" in str(name)
     found: tuple[Any, ...] = () if summing else numbers.values.get(tuple(where), ())
     return found

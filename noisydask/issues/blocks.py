@@ -77,8 +77,6 @@ def block_sources(
         missing, written = unstored(snapshot, _may_be_filled(name, snapshot, num_classes))
         if snapshot is probs:
             missing = [chunk for chunk in missing if chunk.key not in maybe_zero]
-        else:
-            missing = missing
         if name == "ids" or not skip:
             refuse_lost(name, snapshot, missing, name != "ids")
         lost += missing if name != "ids" else []

@@ -28,7 +28,10 @@ class IssueInputs:
         probs = self.pred_probs
         labels = self.labels
         if len(probs.shape) != 2 or probs.shape[1] < 1:
-            swapped = "; are labels and pred_probs swapped?" if len(labels.shape) == 2 else ""
+            if len(labels.shape) == 2:
+                swapped = "; are labels and pred_probs swapped?"
+            else:
+                swapped = ""
             raise InputError(
                 "pred_probs must have two dimensions (examples, classes), not shape "
                 f"{probs.shape}{swapped}"

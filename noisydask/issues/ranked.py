@@ -97,7 +97,10 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
     ids: Array = start + rows
     if selection.ids is not None:
         kind = selection.ids.dtype
-        ids = selection.ids.read(start, stop)[rows] if len(rows) else np.empty(0, kind)
+        if len(rows):
+            ids = selection.ids.read(start, stop)[rows]
+        else:
+            ids = np.empty(0, kind)
     return candidates(
         part,
         start + rows,

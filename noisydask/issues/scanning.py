@@ -92,7 +92,10 @@ class _Known:
         labels, unread = inputs["labels"].read_or_skip(start, stop, data.skip_unreadable)
         unread = source.missing + unread
         content = of_labels(labels) if source.fingerprint is not None else ""
-        receipt = data.evidence.recall(source.number) if source.receipt else None
+        if source.receipt:
+            receipt = data.evidence.recall(source.number)
+        else:
+            receipt = None
         if receipt is not None and receipt.labels != content:
             unread += lost_labels(source, receipt, inputs["labels"], data)
         why: Why | None = source.why
@@ -117,7 +120,10 @@ def _scan_source(
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
     state, checksums = _scan_block(source, inputs["pred_probs"], known, data)
-    fingerprint = source.fingerprint if not state.problems.unreadable else None
+    if not state.problems.unreadable:
+        fingerprint = source.fingerprint
+    else:
+        fingerprint = None
     if fingerprint is not None:
         if (
             why == Why.COLUMNS and known.receipt is not None

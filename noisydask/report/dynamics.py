@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from noisydask.dynamics.curves import sparkline
 from noisydask.dynamics.results import LossDynamics
 from noisydask.report.printing import Column, printable, show_columns, show_lines
 from noisydask.report.runs import run_as_json, run_lines
+from noisydask.report.sparkline import sparkline
 from noisydask.stores.arrays import open_rows
 from noisydask.text import significant
 

@@ -102,7 +102,10 @@ def _added(states: list[ChangeState], top: int) -> ChangeState:
 def summary(state: ChangeState, before: str, first: int | None) -> ChangeCounts:
     """Count the changes since another run, among the ``first`` rows or all."""
     labelled = state.classes.shape[1] > 1  # or the ranking has no classes
-    classes = np.flatnonzero(state.classes.any(axis=0)).tolist() if labelled else []
+    if labelled:
+        classes = np.flatnonzero(state.classes.any(axis=0)).tolist()
+    else:
+        classes = []
     new, gone, moved = state.classes.sum(axis=1).tolist()
     return ChangeCounts(
         since=before,
@@ -165,7 +168,10 @@ def diff(
     if stored is None or stored.since != parent:
         earlier = output.open_run(parent)
         # Where one repeats the other, or both a third, there is nothing to compare.
-        stored = unchanged(parent) if earlier.store.place == later.store.place else None
+        if earlier.store.place == later.store.place:
+            stored = unchanged(parent)
+        else:
+            stored = None
     if stored is not None:
         return Changes(name, stored, _stored_table(later.store, stored.parts, top))
     kept = "kept" in later.manifest.inputs.get("ids", {})
@@ -184,5 +190,8 @@ def _stored_table(run: RunStore, parts: Sequence[str], top: int) -> pd.DataFrame
     for name in parts:
         with (run.place / name).open() as file:
             part = first_rows(pq.read_table(file).to_pandas(types_mapper=_NULLABLE.get), top)
-        table = first_rows(pd.concat([table, part], ignore_index=True), top) if len(table) else part
+        if len(table):
+            table = first_rows(pd.concat([table, part], ignore_index=True), top)
+        else:
+            table = part
     return table

@@ -225,7 +225,10 @@ def _digest(content: bytes) -> str:
 
 
 def _is_s3(fs: Any) -> bool:
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    if isinstance(fs.protocol, str):
+        protocols = (fs.protocol,)
+    else:
+        protocols = fs.protocol
     return "s3" in protocols and hasattr(fs, "call_s3")
 
 

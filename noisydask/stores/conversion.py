@@ -56,7 +56,10 @@ def as_array(values: Any, name: str) -> Array:
             array = array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         ragged = "inhomogeneous" in str(error)
-        why = "its rows differ in length" if ragged else str(error).partition("\n")[0]
+        if ragged:
+            why = "its rows differ in length"
+        else:
+            why = str(error).partition("\n")[0]
         raise InputError(f"{name} cannot be converted to an array: {why}") from error
     return array.astype(native(array.dtype), copy=False)
 
@@ -70,7 +73,10 @@ def _unwrapped(values: Any) -> Any:
         except TypeError:
             return values.float().numpy()
     if isinstance(values, pd.DataFrame | pd.Series | pd.Index):
-        kinds = set(values.dtypes) if isinstance(values, pd.DataFrame) else {values.dtype}
+        if isinstance(values, pd.DataFrame):
+            kinds = set(values.dtypes)
+        else:
+            kinds = {values.dtype}
         if any(isinstance(kind, ExtensionDtype) for kind in kinds):
             plain = np.result_type(*(np.asarray(pd.Series([], dtype=kind)) for kind in kinds))
             if plain.kind == "f":

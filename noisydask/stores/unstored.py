@@ -37,7 +37,10 @@ def refuse_lost(name: str, snapshot: Snapshot, lost: list[Chunk], skip: bool = T
     if not lost:
         return
     first = lost[0]
-    more = f" ({len(lost):,} chunks are missing)" if len(lost) > 1 else ""
+    if len(lost) > 1:
+        more = f" ({len(lost):,} chunks are missing)"
+    else:
+        more = ""
     raise JobError(
         f"{name} at {snapshot.rows.url}: chunk {first.key}, rows {first.start:,} to "
         f"{first.stop - 1:,} cannot be read: it is not stored, or empty{more}. Write it again"

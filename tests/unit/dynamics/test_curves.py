@@ -12,8 +12,9 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.colors import to_hex
 
-from noisydask.dynamics.curves import plot_ema, plot_ema_per_label, save_curves_png, sparkline
+from noisydask.dynamics.curves import plot_ema, plot_ema_per_label, save_curves_png
 from noisydask.errors import InputError
+from noisydask.report.sparkline import sparkline
 from noisydask.text import plain, shortened
 
 HOSTILE = ["$x^", r"$\frac", "_hidden", "a\nb\x1b[31m", "[bold]", "{0}%s", "画像", "", 7]

@@ -16,9 +16,9 @@ from layouts import make
 
 import noisydask
 from noisydask.cli.app import main
-from noisydask.dynamics.curves import sparkline
 from noisydask.report import showing
 from noisydask.report.printing import Printer
+from noisydask.report.sparkline import sparkline
 
 
 def wide(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
