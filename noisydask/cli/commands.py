@@ -121,11 +121,11 @@ def diff(
 ) -> None:
     """Show what changed between two runs of any job: what is new, gone and moved."""
     with dask.config.set(scheduler="threads"):
-        found = changes.diff(store.Output.at(out, storage_options), before, after, top)
+        changes_found = changes.diff(store.Output.at(out, storage_options), before, after, top)
     if as_machine:
-        print_json(console_changes.changes_as_json(found))
+        print_json(console_changes.changes_as_json(changes_found))
     else:
-        console_changes.show_changes(out_console, found)
+        console_changes.show_changes(out_console, changes_found)
 
 
 @app.command()
@@ -135,11 +135,11 @@ def runs(
     storage_options: StorageOptions = None,
 ) -> None:
     """List the runs of an output that are kept: what each found, and what changed with it."""
-    found = noisydask.list_runs(out, storage_options=storage_options)
+    listed = noisydask.list_runs(out, storage_options=storage_options)
     if as_machine:
-        print_json(console_runs.runs_as_json(found))
+        print_json(console_runs.runs_as_json(listed))
     else:
-        console_runs.show_runs(out_console, found)
+        console_runs.show_runs(out_console, listed)
 
 
 @app.command()
@@ -151,10 +151,10 @@ def show(
     storage_options: StorageOptions = None,
 ) -> None:
     """Show a run of an output: summary and worst labels, or first candidates."""
-    found = noisydask.open_run(out, storage_options, run=run)
-    for text in () if as_machine else found.warnings:
+    run_shown = noisydask.open_run(out, storage_options, run=run)
+    for text in () if as_machine else run_shown.warnings:
         _reporter(quiet=False).warning(text)
-    show_run(found, top, Form(as_json=as_machine))
+    show_run(run_shown, top, Form(as_json=as_machine))
 
 
 @app.command()
@@ -174,11 +174,11 @@ def demo(
     if data_only:
         return
     config = overrides.checked(digits.options(folder))
-    found = _run_and_show(config, Form())
-    out_console.print(digits.verdict(folder, found), highlight=False, soft_wrap=True)
+    issues = _run_and_show(config, Form())
+    out_console.print(digits.verdict(folder, issues), highlight=False, soft_wrap=True)
     with _connected(config.cluster, Form()) as reporter:
         ranked = noisydask.analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
-        both = noisydask.combine(found, ranked, out=folder / "both", reporter=reporter)
+        both = noisydask.combine(issues, ranked, out=folder / "both", reporter=reporter)
     show_run(ranked, 5, Form())
     show_run(both, 5, Form())
     out_console.print(losses.verdict(folder, both), highlight=False)
@@ -188,29 +188,29 @@ def _run_and_show(config: Any, form: Form) -> Any:
     """Run the job of a configuration and print what it found."""
     with _connected(config.cluster, form) as reporter:
         try:
-            found = JOBS[config.job].call(**config.arguments(), reporter=reporter)
+            results = JOBS[config.job].call(**config.arguments(), reporter=reporter)
         except GateError as error:  # what was published is shown all the same
             show_run(error.issues, 10, form)
             raise
-    return show_run(found, 10, form)
+    return show_run(results, 10, form)
 
 
 def _run_night(config: Night, form: Form) -> None:
     """Run the jobs of a night and print what became of each; ends with the worst of their
     statuses.
     """
-    told: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
 
     def run_step(name: str, section: JobConfig) -> None:
         gate = None
-        found = None
+        results = None
         try:
-            found = JOBS[name].call(**section.arguments(), reporter=reporter)
+            results = JOBS[name].call(**section.arguments(), reporter=reporter)
         except GateError as error:
             gate = error
-            found = error.issues
-        told[name] = run_as_json(found, 10) if form.as_json else None
-        show_run(found, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
+            results = error.issues
+        shown[name] = run_as_json(results, 10) if form.as_json else None
+        show_run(results, 10, replace(form, quiet=form.quiet or form.as_json, as_json=False))
         if gate is not None:
             raise gate
 
@@ -221,7 +221,7 @@ def _run_night(config: Night, form: Form) -> None:
         ]
         outcomes = nightly.run_night(steps, beginning.is_usable)
     if form.as_json:
-        print_json({"jobs": told, "outcomes": [asdict(outcome) for outcome in outcomes]})
+        print_json({"jobs": shown, "outcomes": [asdict(outcome) for outcome in outcomes]})
     for outcome in outcomes:
         if outcome.status or not (form.quiet or form.as_json):
             (err_console if form.quiet or form.as_json else out_console).print(

@@ -20,7 +20,7 @@ def scheduler_options(arguments: Sequence[str], environment: Mapping[str, str]) 
     []
     """
     address = environment.get("DASK_SCHEDULER_ADDRESS")
-    said = any(argument.partition("=")[0] in _WAYS for argument in arguments)
-    if address and not said:
+    stated = any(argument.partition("=")[0] in _WAYS for argument in arguments)
+    if address and not stated:
         return ["--scheduler", address]
     return []

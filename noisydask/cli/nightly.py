@@ -96,5 +96,5 @@ def worst(outcomes: Iterable[Outcome]) -> int:
     >>> worst([Outcome("issues", 3), Outcome("dynamics", 0), Outcome("combine", 1)])
     1
     """
-    found = {outcome.status for outcome in outcomes}
-    return next((status for status in WORST_FIRST if status in found), 0)
+    statuses = {outcome.status for outcome in outcomes}
+    return next((status for status in WORST_FIRST if status in statuses), 0)

@@ -46,13 +46,13 @@ def _model_of(values: Mapping[str, Any]) -> type[JobConfig]:
     return model
 
 
-def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+def merged(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
     """Return the options of a job, checked."""
     as_options = not set(values) - {"job", "issues", "dynamics"}  # no file has a part in it
     places = places_of(_model_of(values))
-    cluster = merged_cluster(values, given)
+    cluster = merged_cluster(values, arguments)
     values = dict(values)
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is None or name in ClusterConfig.model_fields:
             continue
         if name.endswith("_options") and name != "storage_options":
@@ -76,29 +76,31 @@ def merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     return checked(values, as_options)
 
 
-def merged_cluster(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merged_cluster(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return where to run: another way to the workers replaces the file's."""
     stated = values.get("cluster")
     if not (stated is None or isinstance(stated, Mapping)):
         raise InputError("cluster must be a mapping of options, such as {workers: 4}")
     cluster = dict(stated or {})
     names = ClusterConfig.model_fields
-    given = {name: given[name] for name in names if given.get(name) is not None}
-    if any(name in given for name in _WAYS):
+    arguments = {name: arguments[name] for name in names if arguments.get(name) is not None}
+    if any(name in arguments for name in _WAYS):
         cluster = {name: value for name, value in cluster.items() if name not in _WAYS}
-    return cluster | given
+    return cluster | arguments
 
 
-def merged_night(values: Mapping[str, Any], given: Mapping[str, Any]) -> Night:
+def merged_night(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Night:
     """Return the options of a night: what all jobs share may be given on the command line."""
-    given = {name: value for name, value in given.items() if value is not None}
-    own = [name for name in given if name not in (*ClusterConfig.model_fields, "storage_options")]
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    own = [
+        name for name in arguments if name not in (*ClusterConfig.model_fields, "storage_options")
+    ]
     if own:
         raise InputError(
             f"--{_dashed(own[0])} belongs to one job: say it in its section of the config"
         )
-    shared = {name: given[name] for name in ("storage_options",) if name in given}
-    return checked_night({**values, "cluster": merged_cluster(values, given), **shared})
+    shared = {name: arguments[name] for name in ("storage_options",) if name in arguments}
+    return checked_night({**values, "cluster": merged_cluster(values, arguments), **shared})
 
 
 def _dashed(name: str) -> str:

@@ -196,8 +196,8 @@ class LabelInspector:
         """
         batch = _Batch.of(labels, pred_probs, self.num_class)
         totals = self._totals
-        for found, _ in batch.scan(_FOR_THRESHOLDS, self.examples_processed_thresh):
-            totals += ClassTotals.of(found.counts, found.fixed)
+        for evidence, _ in batch.scan(_FOR_THRESHOLDS, self.examples_processed_thresh):
+            totals += ClassTotals.of(evidence.counts, evidence.fixed)
         self._totals = totals
         self.examples_per_class = totals.counts
         self.confident_thresholds = confident_thresholds(totals, LOWER_BOUND)
@@ -229,11 +229,11 @@ class LabelInspector:
         counts = self._counts
         class_counts = self.class_counts
         scores = []
-        for found, rows in batch.scan(columns, self.examples_processed_quality):
-            scores.append(label_quality(found.columns, thresholds, score, adjust, rows)[0])
+        for evidence, rows in batch.scan(columns, self.examples_processed_quality):
+            scores.append(label_quality(evidence.columns, thresholds, score, adjust, rows)[0])
             if update_num_issues:
-                counts += count_issues(found.columns, thresholds, joint=False)[0]
-                class_counts = class_counts + found.counts
+                counts += count_issues(evidence.columns, thresholds, joint=False)[0]
+                class_counts = class_counts + evidence.counts
         together = scores[0] if len(scores) == 1 else np.concatenate(scores)
         self._set_counts(counts, class_counts)
         self.examples_processed_quality += batch.rows
@@ -318,10 +318,10 @@ class _Batch:
         for start in range(0, self.rows, step):
             part = start, min(start + step, self.rows)
             rows = self.pred_probs.read(*part)
-            found = scan_rows(rows, self.labels.read(*part), columns)
-            problems += Problems.of(found.problems, seen + start)
+            evidence = scan_rows(rows, self.labels.read(*part), columns)
+            problems += Problems.of(evidence.problems, seen + start)
             if not problems.total:
-                yield found, cast(Floats, rows)
+                yield evidence, cast(Floats, rows)
         if problems.total:
             refused = f"{problems.total:,} of {self.rows:,} rows are invalid"
             raise problems.error(refused, replace(ROW_KINDS, settings={}))

@@ -20,12 +20,12 @@ def settings_of(
     with a default.
     """
     positive("n_jobs", 1 if n_jobs is None else n_jobs)
-    for name, given in (
+    for name, options in (
         ("quality_score_kwargs", quality_score_kwargs),
         ("num_issue_kwargs", num_issue_kwargs),
     ):
-        if not isinstance(given, Mapping | None):
-            raise InputError(f"{name} must be a dictionary, not {given!r}")
+        if not isinstance(options, Mapping | None):
+            raise InputError(f"{name} must be a dictionary, not {options!r}")
     quality = dict(quality_score_kwargs or {})
     counting = dict(num_issue_kwargs or {})
     method = quality.pop("method", "self_confidence")
@@ -45,15 +45,15 @@ def positive(name: str, value: Any) -> int:
     return int(value)
 
 
-def one_source(name: str, given: Any, file: Any) -> Any:
+def one_source(name: str, source: Any, file: Any) -> Any:
     """Pick the array or the path of its file, of which exactly one must be given."""
-    if (given is None) == (file is None):
+    if (source is None) == (file is None):
         raise InputError(
             f"give either {name} or {name}_file, "
             f"{'not both' if file is not None else 'one is needed'}"
         )
     if file is not None and not isinstance(file, str):
         raise InputError(f"{name}_file must be a path or URL as text, not {type(file).__name__}")
-    if given is None:
+    if source is None:
         return file
-    return given
+    return source

@@ -126,20 +126,20 @@ class LossDynamicsAnalyzer:
         on_duplicate: OnDuplicate = "raise",
         on_invalid: RaiseOrSkip = "raise",
     ) -> None:
-        given = {"alpha": alpha, "on_duplicate": on_duplicate, "on_invalid": on_invalid}
-        settings = LossSettings.of(given)
+        options = {"alpha": alpha, "on_duplicate": on_duplicate, "on_invalid": on_invalid}
+        settings = LossSettings.of(options)
         source = open_dataset(dataset)
         columns = source.batches(loss_attribute(source.infos(), tracking_loss_type))
         batches = [Examples.of_series(*batch, settings) for batch in columns]
         problems = sum((problem for _, problem in batches), no_problems())
         if problems.total:
-            raise refusal(problems, sum(len(found.losses) for found, _ in batches))
-        if not any(len(found) for found, _ in batches):
+            raise refusal(problems, sum(len(examples.losses) for examples, _ in batches))
+        if not any(len(examples) for examples, _ in batches):
             raise DatasetError("the dataset has no annotation with recorded losses")
         self.dropped = {name: problems.dropped[name] for name in DROPPED}
         self._alpha = settings.alpha
         self._labels = source.labels()
-        self._analysis = Analysis.of(joined([found for found, _ in batches]), self._alpha)
+        self._analysis = Analysis.of(joined([examples for examples, _ in batches]), self._alpha)
 
     @property
     def alpha(self) -> float:
@@ -158,10 +158,10 @@ class LossDynamicsAnalyzer:
         """As :attr:`mean_loss_dyns`, of the annotations of each label."""
         sums = self._analysis.sums.sums
         metric = self._analysis.states.metric
-        found = self._analysis.examples.keys["label"]
+        labels = self._analysis.examples.keys["label"]
         means = zip(sums.labels.tolist(), sums.mean_per_label(), strict=True)
         return {
-            self._category(k): self._mean(mean, metric[found == k])
+            self._category(k): self._mean(mean, metric[labels == k])
             for k, mean in means
             if k != NO_LABEL
         }
@@ -273,10 +273,10 @@ class LossDynamicsAnalyzer:
         return {name: position for position, name in enumerate(names)}
 
     def _position(self, candidate: NoisyLabelCandidate) -> int:
-        found = self._positions.get((*candidate.name, candidate.label_id))
-        if found is None:
+        position = self._positions.get((*candidate.name, candidate.label_id))
+        if position is None:
             raise InputError(f"{candidate} is not an annotation of this dataset")
-        return found
+        return position
 
     def _category(self, label: int) -> Category:
         if 0 <= label < len(self._labels):

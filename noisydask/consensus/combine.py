@@ -98,9 +98,9 @@ def combine(
     JobError
         If the cluster or a store fails.
     """
-    given = locals()
-    settings = CombineSettings.of(given)
-    publish = PublishSettings.of(given)
+    arguments = locals()
+    settings = CombineSettings.of(arguments)
+    publish = PublishSettings.of(arguments)
     options = options_by_name(storage_options, "issues", "dynamics", "ids", "out")
     inputs = BothRuns.open(issues_out, dynamics_out, settings.on, ids, options)
     if out is not None:

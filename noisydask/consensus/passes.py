@@ -50,9 +50,9 @@ class LabelEvidence:
         """Return given and suggested labels of some examples; their scores prove that the evidence
         is that of the run.
         """
-        found = {name: column.read(start, stop) for name, column in self.columns.items()}
+        columns = {name: column.read(start, stop) for name, column in self.columns.items()}
         scores, unresolved = label_quality(
-            found, self.thresholds, self.quality_score, self.adjust_pred_probs
+            columns, self.thresholds, self.quality_score, self.adjust_pred_probs
         )
         if not (unresolved | (scores == quality) | (np.isnan(scores) & np.isnan(quality))).all():
             where = next(iter(self.columns.values())).url.rpartition("/")[0]
@@ -61,7 +61,7 @@ class LabelEvidence:
                 "the issues job again, whole",
                 Setting("full", True),
             )
-        return found["given"].astype(np.int32), found["top1"].astype(np.int32)
+        return columns["given"].astype(np.int32), columns["top1"].astype(np.int32)
 
 
 class Blocks(Protocol):

@@ -184,11 +184,11 @@ def _ids(
     """Return a name for each example: as given now, or as given to the main job; None where
     positions are the names.
     """
-    given = issues.manifest.inputs.get("ids")
-    if ids is None and given is not None:
-        if "kept" in given:
+    recorded = issues.manifest.inputs.get("ids")
+    if ids is None and recorded is not None:
+        if "kept" in recorded:
             return kept_ids(issues.store.place)
-        ids = given.get("url")
+        ids = recorded.get("url")
         if ids is None and on == "id":
             raise InputError(
                 "the ids of the issues run were in memory and an older noisydask did not keep "

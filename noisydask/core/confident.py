@@ -48,8 +48,8 @@ class SparseCounts:
     @classmethod
     def of_dense(cls, counts: npt.NDArray[np.int64]) -> SparseCounts:
         """Take the counts of all pairs, (K * K,)."""
-        found = np.flatnonzero(counts)
-        return cls(found, counts[found])
+        pairs = np.flatnonzero(counts)
+        return cls(pairs, counts[pairs])
 
     def __add__(self, other: SparseCounts) -> SparseCounts:
         pairs, where = np.unique(np.concatenate([self.pairs, other.pairs]), return_inverse=True)
@@ -171,12 +171,12 @@ def count_issues(
         unresolved,
     )
     if dense.size and into is None:
-        found = SparseCounts.of_dense(dense)
+        joint_counts = SparseCounts.of_dense(dense)
     else:
-        found = SparseCounts.of(pairs)
+        joint_counts = SparseCounts.of(pairs)
     if pred_probs is not None:
-        found += resolve_joint(unresolved, given, thresholds, pred_probs)
-    return IssueCounts(confident, off_diagonal, found), unresolved
+        joint_counts += resolve_joint(unresolved, given, thresholds, pred_probs)
+    return IssueCounts(confident, off_diagonal, joint_counts), unresolved
 
 
 def resolve_joint(
@@ -190,10 +190,10 @@ def resolve_joint(
     if not isinstance(pred_probs, KeptRows):
         check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
     limits = thresholds - FLOATING_POINT_COMPARISON
-    found = SparseCounts.of(np.zeros(0, np.int64))
+    counts = SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
-        found += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
-    return found
+        counts += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+    return counts
 
 
 # A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are
@@ -258,8 +258,8 @@ def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> np
     limits = (1 + margin) * thresholds - FLOATING_POINT_COMPARISON
     lowest = (1 - margin) * thresholds.min() - FLOATING_POINT_COMPARISON
     doubtful = (columns["given"] < num_classes) & (columns["p_top1"] < limits[columns["top1"]])
-    found: npt.NDArray[np.bool_] = doubtful & (bound_of_rest(columns, num_classes) >= lowest)
-    return found
+    unresolved: npt.NDArray[np.bool_] = doubtful & (bound_of_rest(columns, num_classes) >= lowest)
+    return unresolved
 
 
 def bound_of_rest(columns: Columns, num_classes: int) -> Floats:

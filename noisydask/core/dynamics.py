@@ -306,6 +306,6 @@ def table_crossings(
     starts: Ints, losses: Array, steps: npt.NDArray[np.int32], alpha: float, mean: Floats
 ) -> Ints:
     """Do the same as :func:`crossings` for examples of :func:`advance_table`."""
-    found = np.full(len(starts) - 1, -1, np.int64)
-    crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(found)), found)
-    return found
+    positions = np.full(len(starts) - 1, -1, np.int64)
+    crossings_ragged(starts, losses, steps, alpha, mean, np.zeros(len(positions)), positions)
+    return positions

@@ -89,10 +89,10 @@ class GroupSearch:
         )
         ends = np.searchsorted(groups, np.unique(groups), side="right") - 1
         left, firsts, tied = np.zeros_like(self.left), self.firsts.copy(), np.zeros_like(self.tied)
-        found = groups[ends]
-        left[found] = np.minimum(self.left[found] - before[ends], sizes[ends])
-        tied[found] = sizes[ends]
-        firsts[found] |= digits[ends].astype(np.uint64) << np.uint64(self._next_shift)
+        ending = groups[ends]
+        left[ending] = np.minimum(self.left[ending] - before[ends], sizes[ends])
+        tied[ending] = sizes[ends]
+        firsts[ending] |= digits[ends].astype(np.uint64) << np.uint64(self._next_shift)
         return replace(self, left=left, firsts=firsts, shift=self._next_shift, tied=tied)
 
     @property

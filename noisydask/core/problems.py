@@ -140,7 +140,7 @@ class Problems:
             Said of all.
         """
         there = [kind for kind in kinds.words if self.counts[kind]]
-        told = "; ".join(f"{self.counts[kind]:,} with {kinds.words[kind]}" for kind in there)
+        kinds_told = "; ".join(f"{self.counts[kind]:,} with {kinds.words[kind]}" for kind in there)
         first = ", ".join(each.format(*name) for name in self.first)
         named = f"; the first are {names}{first}" if first else ""
         settings = dict.fromkeys(kinds.settings[kind] for kind in there if kind in kinds.settings)
@@ -148,4 +148,4 @@ class Problems:
             ways = "Correct them, or leave them out"
         else:
             ways = "Correct them"
-        return InputError(f"{what}: {told}{named}.{hint} {ways}", *settings)
+        return InputError(f"{what}: {kinds_told}{named}.{hint} {ways}", *settings)

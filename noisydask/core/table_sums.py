@@ -25,8 +25,8 @@ def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
     else:
         low, high = (0, -1)
     if high - low > 4 * len(values) + 1024:
-        found, codes = np.unique(values, return_inverse=True)
-        return found, codes.astype(np.int32)
+        values_found, codes = np.unique(values, return_inverse=True)
+        return values_found, codes.astype(np.int32)
     there = np.zeros(high - low + 1, bool)
     there[values - low] = True
     return np.flatnonzero(there) + low, (np.cumsum(there) - 1).astype(np.int32)[values - low]

@@ -43,9 +43,9 @@ def record_losses(folder: Path) -> None:
     with LossRecorder(folder / "losses") as recorder:
         for epoch in range(EPOCHS):
             model.partial_fit(images, labels, classes=np.arange(10))
-            given = model.predict_proba(images)[examples, labels]
+            label_probs = model.predict_proba(images)[examples, labels]
             recorder.record(
-                epoch, examples, -np.log(np.maximum(given, np.finfo(np.float32).tiny)), labels
+                epoch, examples, -np.log(np.maximum(label_probs, np.finfo(np.float32).tiny)), labels
             )
 
 

@@ -149,9 +149,9 @@ def analyze_loss_dynamics(
     >>> analyze_loss_dynamics(losses, alpha=0.5).mean_loss_dyns.tolist()
     [1.25, 1.875]
     """
-    given = locals()
-    settings = LossSettings.of(given)
-    publish = PublishSettings.of(given)
+    arguments = locals()
+    settings = LossSettings.of(arguments)
+    publish = PublishSettings.of(arguments)
     options = options_by_name(
         storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out"
     )
@@ -163,8 +163,8 @@ def analyze_loss_dynamics(
         raise InputError("label_column, subset_column and ann_id_column belong to a table")
     if datumaro is None and tracking_loss_type is not None:
         raise InputError("tracking_loss_type belongs to a Datumaro dataset")
-    given = {"iters": iters, "table": table, "datumaro": datumaro}
-    urls = {name: str(url) for name, url in given.items() if isinstance(url, str | Path)}
+    arguments = {"iters": iters, "table": table, "datumaro": datumaro}
+    urls = {name: str(url) for name, url in arguments.items() if isinstance(url, str | Path)}
     if losses is not None and on_duplicate != "raise":
         raise InputError(
             "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
@@ -216,8 +216,8 @@ def analyze_loss_dynamics(
         )
     if out is not None:
         refuse_overlap(str(out), urls)
-        found = job.run(Output.at(out, options.get("out")))
+        results = job.run(Output.at(out, options.get("out")))
     else:
-        found = run_in_temporary_folder(job)
-    found.warn(reporter)
-    return found
+        results = run_in_temporary_folder(job)
+    results.warn(reporter)
+    return results

@@ -32,7 +32,7 @@ def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
     """Bring annotations into columns, some at a time. Numbers go into arrays at once, while their
     list is in the cache.
     """
-    told = []
+    names = []
     counts = []
     iterations = array("q")
     losses = array("d")
@@ -54,16 +54,16 @@ def in_batches(annotations: Iterable[Annotation], key: str) -> Iterator[Batch]:
             raise DatasetError(_say(name, attributes, key)) from error
         if len(iterations) != len(losses):
             raise DatasetError(_say(name, attributes, key))
-        told.append(name)
+        names.append(name)
         counts.append(len(same))
         if len(losses) >= BATCH_LOSSES:
-            yield _as_columns(told, counts, iterations, losses)
-            told = []
+            yield _as_columns(names, counts, iterations, losses)
+            names = []
             counts = []
             iterations = array("q")
             losses = array("d")
-    if told:
-        yield _as_columns(told, counts, iterations, losses)
+    if names:
+        yield _as_columns(names, counts, iterations, losses)
 
 
 def _append(column: array[Any], values: Any) -> None:
@@ -104,8 +104,8 @@ def _say(name: AnnotationName, attributes: Any, key: str) -> str:
         )
     iters: Any = attributes.get("iters")
     values: Any = attributes.get(key)
-    for attribute, found in (("iters", iters), (key, values)):
-        if not isinstance(found, list | tuple | np.ndarray):
+    for attribute, value in (("iters", iters), (key, values)):
+        if not isinstance(value, list | tuple | np.ndarray):
             return f"{where} has no list {attribute!r} among its attributes"
     if len(iters) != len(values):
         return f"{where} has {len(iters)} iters and {len(values)} values of {key}"
@@ -116,25 +116,25 @@ def _say(name: AnnotationName, attributes: Any, key: str) -> str:
 
 
 def _as_columns(
-    told: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]
+    names: list[AnnotationName], counts: list[int], iterations: array[int], losses: array[float]
 ) -> Batch:
-    items, subsets, ann_ids, labels = map(list, zip(*told, strict=True))
+    items, subsets, ann_ids, labels = map(list, zip(*names, strict=True))
     keys = {
         "id": np.array(items, object),
         "subset": np.array(subsets, object),
-        "ann_id": _integers(ann_ids, told, "id"),
-        "label": _integers(labels, told, "label"),
+        "ann_id": _integers(ann_ids, names, "id"),
+        "label": _integers(labels, names, "label"),
     }
     number = np.array(counts, np.int64)
     return keys, number, np.frombuffer(iterations, np.int64), np.frombuffer(losses)
 
 
-def _integers(values: list[Any], told: list[AnnotationName], what: str) -> npt.NDArray[np.int64]:
+def _integers(values: list[Any], names: list[AnnotationName], what: str) -> npt.NDArray[np.int64]:
     """Return what is told of each annotation, as integers."""
     try:
         return np.frombuffer(array("q", values), np.int64)
     except (TypeError, OverflowError):
-        for name, value in zip(told, values, strict=True):
+        for name, value in zip(names, values, strict=True):
             try:
                 array("q", [value])
             except (TypeError, OverflowError) as error:

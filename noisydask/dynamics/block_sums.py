@@ -52,9 +52,9 @@ class BlockSums:
     @classmethod
     def from_bytes(cls, content: bytes) -> BlockSums:
         """Read what :meth:`to_bytes` wrote; its checksum was compared before."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            sums = CurveSums.zero(found["labels"], found["counts"].shape[1])
-            sums.counts[...] = found["counts"]
-            limbs = found["limbs"]
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            sums = CurveSums.zero(arrays["labels"], arrays["counts"].shape[1])
+            sums.counts[...] = arrays["counts"]
+            limbs = arrays["limbs"]
             sums.limbs[: len(limbs)] = limbs
-            return cls(sums, found["index"], found["losses"])
+            return cls(sums, arrays["index"], arrays["losses"])

@@ -33,12 +33,12 @@ def details(
     blocks: Sequence[int], inputs: Mapping[str, TaskRows], data: LossData, index: Ints
 ) -> Table:
     """Return label and name of the examples at ``index``, ascending, of blocks that hold some."""
-    found = []
+    frames = []
     for block in blocks:
         start, stop = data.grid.bounds(block)
         low, high = np.searchsorted(index, [start, stop])
-        found.append(_details(block, index[low:high] - start, inputs, data))
-    return Table(stacked(found))
+        frames.append(_details(block, index[low:high] - start, inputs, data))
+    return Table(stacked(frames))
 
 
 def _details(
@@ -80,11 +80,11 @@ def _kept_crossings(
     if data.states is None or source.fingerprint is None or not len(rows):
         return _crossings(start, stop, rows, losses, data, mean)
     key = digest(source.fingerprint, mean.tobytes())
-    found = data.states.kept_crossings(source.number, key, rows)
-    if found is None:
-        found = _crossings(start, stop, rows, losses, data, mean)
-        data.states.keep_crossings(source.number, key, rows, found)
-    return found
+    crossed = data.states.kept_crossings(source.number, key, rows)
+    if crossed is None:
+        crossed = _crossings(start, stop, rows, losses, data, mean)
+        data.states.keep_crossings(source.number, key, rows, crossed)
+    return crossed
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def chosen_rows(
     """Return losses of the examples at ``index``, few and ascending, before iteration ``last``, of
     blocks that hold some.
     """
-    found: dict[int, list[Array]] = {}
+    tiles_of: dict[int, list[Array]] = {}
     losses = inputs["losses"]
     wanted = spans(0, last, data.width)
     for block in blocks:
@@ -129,8 +129,8 @@ def chosen_rows(
             ends = start + chunk * height, min(start + (chunk + 1) * height, stop)
             for low, high, _, tile in tiles(*ends, losses, wanted):
                 for row in index[slice(*np.searchsorted(index, [low, high]))]:
-                    found.setdefault(int(row), []).append(tile[row - low].copy())
-    rows = {row: np.concatenate(parts) for row, parts in found.items()}
+                    tiles_of.setdefault(int(row), []).append(tile[row - low].copy())
+    rows = {row: np.concatenate(parts) for row, parts in tiles_of.items()}
     return ChosenRows(rows, losses.take_bytes_read())
 
 
@@ -169,14 +169,14 @@ def _select_block(
     return candidates(states.part(rows), details).assign(part=part)
 
 
-def candidates(states: ExampleStates, told: pd.DataFrame) -> pd.DataFrame:
+def candidates(states: ExampleStates, details: pd.DataFrame) -> pd.DataFrame:
     """Return rows of the ranking, in the order given."""
-    return told.assign(**states.statistics())
+    return details.assign(**states.statistics())
 
 
 def empty_selection(data: LossData, ids: np.dtype[Any]) -> pd.DataFrame:
     """Return what :func:`select` returns, without rows."""
     none = np.zeros(0, np.int64)
     columns = {"index": none, "id": none.astype(ids)} | ({"label": none} if data.labelled else {})
-    told = pd.DataFrame(columns | {"crossed": none, "again": none})
-    return candidates(ExampleStates.empty(0, data.dtype), told).assign(part=none)
+    details = pd.DataFrame(columns | {"crossed": none, "again": none})
+    return candidates(ExampleStates.empty(0, data.dtype), details).assign(part=none)

@@ -226,10 +226,10 @@ def _figure(
     # As many rows of the legend as are as high as the axes: in points, less what stands below them.
     legend_rows = max(1, int((figsize[1] - 0.4) * 72 / (_SMALL * 1.25)))
     legends = []
-    given = normalize_kwargs(dict(kwargs), Line2D)
+    line_options = normalize_kwargs(dict(kwargs), Line2D)
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(down, across, number + 1)
-        lines = _draw(axes, panel, iterations, mean_style, mean_color, given)
+        lines = _draw(axes, panel, iterations, mean_style, mean_color, line_options)
         legends.append(
             _legend(
                 axes, lines, [panel.mean_name, *(plain(name) for name in panel.names)], legend_rows

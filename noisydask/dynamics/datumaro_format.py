@@ -130,16 +130,16 @@ class DatumaroFiles:
         with _reading(place):
             folder = place / "annotations"
             if place.fs.isdir(folder.path):
-                found = place.fs.ls(folder.path, detail=True)
+                infos = place.fs.ls(folder.path, detail=True)
             else:
-                found = []
-        found = [info for info in found if info["name"].endswith(".json")]
-        files = {info["name"]: version(info) for info in found}
+                infos = []
+        infos = [info for info in infos if info["name"].endswith(".json")]
+        files = {info["name"]: version(info) for info in infos}
         if not files:
             raise DatasetError(
                 f"there is no Datumaro dataset at {place.shown}: no annotations/*.json"
             )
-        return cls(place, files, sum(int(info["size"]) for info in found))
+        return cls(place, files, sum(int(info["size"]) for info in infos))
 
     @property
     def folder(self) -> Location:
@@ -153,17 +153,17 @@ class DatumaroFiles:
 
     def infos(self) -> Mapping[str, Any]:
         """Return what the dataset was made for; all files say the same of what counts."""
-        found = [
+        headers = [
             _mapping(self._header(file).get("infos"), f"'infos' in {file}") for file in self.files
         ]
-        for infos, file in zip(found, self.files, strict=True):
+        for infos, file in zip(headers, self.files, strict=True):
             for name in ("purpose", "task"):
-                if infos.get(name) != found[0].get(name):
+                if infos.get(name) != headers[0].get(name):
                     raise DatasetError(
-                        f"{name} is {found[0].get(name)!r} in {self.files[0]} and "
+                        f"{name} is {headers[0].get(name)!r} in {self.files[0]} and "
                         f"{infos.get(name)!r} in {file}"
                     )
-        return found[0]
+        return headers[0]
 
     def labels(self) -> list[Category]:
         """Return labels of the dataset."""
@@ -204,37 +204,37 @@ class DatumaroFiles:
                     raise DatasetError(f"item number {number} in subset {subset!r} has no 'id'")
                 item_id = str(item["id"])
                 where = f"of item {item_id!r} in subset {subset!r}"
-                for found in _list(item.get("annotations"), f"'annotations' {where}"):
-                    told = _mapping(found, f"an annotation {where}")
-                    ann_id = told.get("id")
-                    label = told.get("label_id")
+                for annotation in _list(item.get("annotations"), f"'annotations' {where}"):
+                    fields = _mapping(annotation, f"an annotation {where}")
+                    ann_id = fields.get("id")
+                    label = fields.get("label_id")
                     name = (
                         item_id,
                         subset,
                         0 if ann_id is None else ann_id,
                         NO_LABEL if label is None else label,
                     )
-                    yield name, told.get("attributes") or {}
+                    yield name, fields.get("attributes") or {}
 
     def _header(self, file: str) -> dict[str, Any]:
         """Return what a file says before its items, or after them."""
-        found: dict[str, Any] = {}
+        header: dict[str, Any] = {}
         with _reading(self.place), self.place.fs.open(file, "rb") as handle:
             builder = ijson.ObjectBuilder()
             name = None
             for prefix, event, value in ijson.parse(handle, use_float=True):
                 if prefix == "" and event == "map_key":
                     if name is not None:
-                        found[name] = builder.value
+                        header[name] = builder.value
                     name = value if value in ("infos", "categories") else None
                     builder = ijson.ObjectBuilder()
-                    if len(found) == 2:
+                    if len(header) == 2:
                         break
                 elif name is not None and prefix:
                     builder.event(event, value)
             if name is not None:
-                found[name] = builder.value
-        return found
+                header[name] = builder.value
+        return header
 
 
 @dataclass(frozen=True)
@@ -249,11 +249,11 @@ class DatumaroObject:
 
     def labels(self) -> list[Category]:
         """Return labels of the dataset."""
-        for kind, found in self.dataset.categories().items():
+        for kind, categories in self.dataset.categories().items():
             if getattr(kind, "name", kind) == "label":
                 return [
                     Category(label.name, label.parent or "", frozenset(label.attributes or ()))
-                    for label in found.items
+                    for label in categories.items
                 ]
         return []
 
@@ -267,11 +267,11 @@ class DatumaroObject:
 
     def _annotations(self) -> Iterator[Annotation]:
         for item in self.dataset:
-            for found in item.annotations:
-                label = getattr(found, "label", None)
+            for annotation in item.annotations:
+                label = getattr(annotation, "label", None)
                 yield (
-                    (item.id, item.subset, found.id, NO_LABEL if label is None else label),
-                    found.attributes,
+                    (item.id, item.subset, annotation.id, NO_LABEL if label is None else label),
+                    annotation.attributes,
                 )
 
 
@@ -296,10 +296,10 @@ def _list(value: Any, what: str) -> list[Any]:
 
 def _category(label: Any, number: int, file: str) -> Category:
     what = f"label {number} in {file}"
-    told = _mapping(label, what)
-    name = told.get("name")
-    parent = told.get("parent") or ""
-    attributes = _list(told.get("attributes"), f"attributes of {what}")
+    fields = _mapping(label, what)
+    name = fields.get("name")
+    parent = fields.get("parent") or ""
+    attributes = _list(fields.get("attributes"), f"attributes of {what}")
     if not all(isinstance(text, str) for text in (name, parent, *attributes)):
         raise DatasetError(
             f"the Datumaro dataset is malformed: {what} must have a name, and it, parent and "

@@ -104,9 +104,9 @@ def _scan_or_reuse(source: LossSource, inputs: Mapping[str, TaskRows], data: Los
         return replace(scanned.found, why=Counter([why]))
     problems = np.zeros(stop - start, np.uint8)
     top = Top.none(data).with_rows(start, known.states).recalled(known)
-    found = _summed(source.number, known.states, known.sums, problems, top, data)
+    state = _summed(source.number, known.states, known.sums, problems, top, data)
     _told(source.number, 0, 0, data)
-    return replace(found, invalid=known.invalid)
+    return replace(state, invalid=known.invalid)
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,13 @@ def _scan_block(
     )
     bytes_read = losses.take_bytes_read()
     _told(block, bytes_read, iterations - first, data)
-    found = replace(
+    state = replace(
         _summed(block, states, total, problems, top, data),
         bytes_read=bytes_read,
         invalid=(known.invalid if known else 0) + int(invalid.sum()),
         iterations=iterations - first,
     )
-    return _Scanned(found, checksums, found.invalid - int(invalid[data.keep :].sum()))
+    return _Scanned(state, checksums, state.invalid - int(invalid[data.keep :].sum()))
 
 
 def _count_invalid(losses: Array) -> Ints:
@@ -189,17 +189,17 @@ def _count_invalid(losses: Array) -> Ints:
 def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -> None:
     """Write a block's receipt, unless its sums are larger than what they spare the next run."""
     states = cast(LossCheckpoint, data.states)
-    found = scanned.found
+    state = scanned.found
     start, stop = data.grid.bounds(source.number)
-    if len(found.sums.labels) > _MOST_LABELS * (stop - start):
+    if len(state.sums.labels) > _MOST_LABELS * (stop - start):
         return
-    top = found.top
+    top = state.top
     whole = top.since == 0
     payload = LossPayload(
         iterations=data.shape[1],
         kept=data.keep,
         kept_source=source.prefix(data.keep // states.width),
-        invalid=found.invalid,
+        invalid=state.invalid,
         kept_invalid=scanned.kept_invalid,
     )
     receipt = Receipt[LossPayload](
@@ -209,7 +209,7 @@ def _vouch(source: LossSource, labels: str, scanned: _Scanned, data: LossData) -
         checksums=scanned.checksums,
         payload=payload,
     )
-    sums = BlockSums(found.sums, top.index[whole], top.losses[whole])
+    sums = BlockSums(state.sums, top.index[whole], top.losses[whole])
     states.vouch(source.number, receipt, sums)
 
 

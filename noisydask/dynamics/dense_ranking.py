@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.dynamics import crossings
-from noisydask.dynamics import candidates as asked
+from noisydask.dynamics import candidates
 from noisydask.dynamics import tables as loss_tables
 from noisydask.dynamics.dense_data import Descending, LossData, Top
 from noisydask.dynamics.inputs import LossInputs
@@ -86,35 +86,37 @@ class DenseRanking:
             return losses, 0
         index = np.sort(top.index[lacking])
         last = int(top.since[lacking].max())
-        task = partial(asked.chosen_rows, data=self.data, index=index, last=last)
-        found = self._planned(self._blocks_of(index), "losses").run("rows", task)
-        losses[lacking, :last] = [found.losses[row] for row in top.index[lacking].tolist()]
+        task = partial(candidates.chosen_rows, data=self.data, index=index, last=last)
+        chosen = self._planned(self._blocks_of(index), "losses").run("rows", task)
+        losses[lacking, :last] = [chosen.losses[row] for row in top.index[lacking].tolist()]
         if states and self.sources[0].fingerprint is not None:
             states.keep_rows(names, losses)
-        return losses, found.bytes_read
+        return losses, chosen.bytes_read
 
     def write_top(self, top: Top, rows: Array) -> list[DensePart]:
         """Write the few candidates that the scan found, of whom ``rows`` are all losses."""
         order = np.argsort(top.index)
         index = top.index[order]
-        task = partial(asked.details, data=self.data, index=index)
-        found = self._planned(self._blocks_of(index), "labels", "ids").run("details", task)
-        details = found.rows.sort_values("index", ignore_index=True)
+        task = partial(candidates.details, data=self.data, index=index)
+        table = self._planned(self._blocks_of(index), "labels", "ids").run("details", task)
+        details = table.rows.sort_values("index", ignore_index=True)
         crossed = crossings(rows[order], self.data.alpha, self.mean)
-        frame = asked.candidates(top.states.part(order), details.assign(crossed=crossed, again=0))
+        frame = candidates.candidates(
+            top.states.part(order), details.assign(crossed=crossed, again=0)
+        )
         return [self._writer()(frame, number=0, take=len(frame), first_rank=1)]
 
     def write(self, histogram: Any, total: int) -> list[DensePart]:
         """Find the parts of a long ranking, sort and write each."""
         rows = ScoredRows(Descending(**vars(self.data.metric)))
         parts = find_parts(rows, total, histogram)
-        task = partial(asked.select, data=self.data, mean=self.mean, parts=parts)
+        task = partial(candidates.select, data=self.data, mean=self.mean, parts=parts)
         frames = self._planned(self.sources, "losses", "labels", "ids").frames("select", task)
         if self.inputs.ids is not None:
             ids = self.inputs.ids.dtype
         else:
             ids = np.dtype(np.int64)
-        meta = partial(asked.empty_selection, self.data, ids)
+        meta = partial(candidates.empty_selection, self.data, ids)
         return write_parts(frames, meta, parts, self._writer())
 
     def _planned(self, blocks: Sequence[int | LossSource], *names: str) -> BlockPass:

@@ -86,10 +86,10 @@ class Examples:
         starts = np.append(np.flatnonzero(new), len(order))
         firsts = order[starts[:-1]]
         keys = {name: rows[name].to_numpy()[firsts] for name in (*names, LABEL) if name in rows}
-        found = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
+        examples = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
         positions = rows[ROW].to_numpy()[order] if ROW in rows else order
         labels = rows[LABEL].to_numpy()[order] if LABEL in rows else None
-        return found._checked(settings, dropped, positions, labels)
+        return examples._checked(settings, dropped, positions, labels)
 
     @classmethod
     def of_series(
@@ -122,10 +122,10 @@ class Examples:
             order = np.lexsort((iterations, np.repeat(np.arange(len(starts) - 1), counts[some])))
             iterations = iterations[order]
             losses = losses[order]
-        found = cls(
+        examples = cls(
             {name: column[some] for name, column in keys.items()}, starts, iterations, losses
         )
-        return found._checked(settings, dropped, order)
+        return examples._checked(settings, dropped, order)
 
     def sorted(self) -> Examples:
         """Return the examples in ascending order; those of the same name stay in their order."""
@@ -153,10 +153,10 @@ class Examples:
         wrong[RowProblem.DUPLICATE, 1:] = same & (self.iterations[1:] == self.iterations[:-1])
         if labels is not None:
             wrong[RowProblem.LABEL, 1:] = same & (labels[1:] != labels[:-1])
-        found = self
+        examples = self
         if how != "raise" and wrong[RowProblem.DUPLICATE].any():
             runs = np.flatnonzero(~wrong[RowProblem.DUPLICATE])
-            found = Examples(
+            examples = Examples(
                 self.keys,
                 np.searchsorted(runs, self.starts),
                 self.iterations[runs],
@@ -165,11 +165,11 @@ class Examples:
             dropped["duplicates"] = len(new) - len(runs)
             wrong[RowProblem.DUPLICATE] = False
         if not wrong.any():
-            return found, no_problems(dropped)
+            return examples, no_problems(dropped)
         rows = np.flatnonzero(wrong.any(axis=0))[:FIRST]
         ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
         first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
-        return found, Problems(wrong.sum(axis=1), first, dropped=dropped)
+        return examples, Problems(wrong.sum(axis=1), first, dropped=dropped)
 
     def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
         """Return iterations and losses of one example."""
@@ -251,10 +251,10 @@ def crossed_at(examples: Examples, alpha: float, iterations: Ints, mean: Floats)
     none: (n,).
     """
     steps = np.searchsorted(iterations, examples.iterations).astype(np.int32)
-    found = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
+    positions = table_crossings(examples.starts, examples.losses, steps, alpha, mean)
     if len(iterations):
-        return np.where(found < 0, -1, iterations[found])
-    return found
+        return np.where(positions < 0, -1, iterations[positions])
+    return positions
 
 
 def ema_frame(examples: Examples, alpha: float, iterations: Ints) -> Floats:

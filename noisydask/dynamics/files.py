@@ -87,9 +87,9 @@ class LossFiles:
             If there is no table, or without one of the columns.
         """
         try:
-            found = list_files(place)
-            parquet = [name for name in found if name.endswith(PARQUET)]
-            csv = [name for name in found if name.endswith(csv_files.SUFFIXES)]
+            listed = list_files(place)
+            parquet = [name for name in listed if name.endswith(PARQUET)]
+            csv = [name for name in listed if name.endswith(csv_files.SUFFIXES)]
             if bool(parquet) == bool(csv):
                 if csv:
                     what = "both Parquet and CSV files"
@@ -100,10 +100,10 @@ class LossFiles:
                 opened = _open_parquet(place, columns, parquet, block_bytes)
             else:
                 opened = _open_csv(
-                    place, columns, {name: int(found[name]["size"]) for name in csv}, block_bytes
+                    place, columns, {name: int(listed[name]["size"]) for name in csv}, block_bytes
                 )
             return replace(
-                opened, versions={name: version(found[name]) for name in [*parquet, *csv]}
+                opened, versions={name: version(listed[name]) for name in [*parquet, *csv]}
             )
         except NoisydaskError:
             raise
@@ -141,13 +141,13 @@ class LossFiles:
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input; nothing secret."""
         files = {piece.file for unit in self.units for piece in unit.pieces}
-        told = {
+        description = {
             "url": self.place.shown,
             "files": len(files),
             "rows": self.rows,
             "columns": self.columns.names,
         }
-        return told | {"fingerprint": of_files(self.versions)}
+        return description | {"fingerprint": of_files(self.versions)}
 
     def _csv(self, piece: Piece) -> pd.DataFrame:
         return csv_files.read_rows(
@@ -189,19 +189,19 @@ def _number(text: str) -> int | str:
 def _open_parquet(
     place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int
 ) -> LossFiles:
-    said = [
+    ids_in_paths = [
         in_path[columns.id]
         for in_path in (_in_path(place, file) for file in files)
         if columns.id in in_path
     ]
-    text_in_path = written_whole(said) is None
+    text_in_path = written_whole(ids_in_paths) is None
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(partial(_footer, place, columns, text_in_path), files))
     texts = {text for pieces, text in footers if pieces}
     if len(texts) > 1:
         raise InputError(f"the files of {place.shown} hold {columns.id!r} as integers and as text")
     text_ids = texts == {True}
-    pieces = [piece for found, _ in footers for piece in found]
+    pieces = [piece for groups, _ in footers for piece in groups]
     pieces = [replace(piece, order=order) for order, piece in enumerate(pieces)]
     row_bytes = columns.row_bytes(text_ids)
     block_rows = max(1, block_bytes // row_bytes)
@@ -228,8 +228,8 @@ def _footer(
         )
         if columns.id in in_path:
             text = text_in_path
-            said = in_path[columns.id]
-            ids = (said if text else int(said),) * 2
+            id_text = in_path[columns.id]
+            ids = (id_text if text else int(id_text),) * 2
             leaf = None
         else:
             kind = opened.schema_arrow.field(columns.id).type

@@ -62,28 +62,28 @@ class LossInputs:
         storage_options: Mapping[str, Mapping[str, Any]],
     ) -> LossInputs:
         """Open all inputs."""
-        given = {"losses": losses, "labels": labels, "ids": ids}
+        sources = {"losses": losses, "labels": labels, "ids": ids}
         opened = {
             name: open_rows(source, name, storage_options.get(name))
-            for name, source in {**given, "iters": iters}.items()
+            for name, source in {**sources, "iters": iters}.items()
             if source is not None
         }
         values = opened["losses"]
-        found = opened.get("iters")
+        iterations = opened.get("iters")
         columns = values.shape[1] if len(values.shape) > 1 else 0
         return cls(
             values,
-            np.arange(columns) if found is None else _whole(_all(found)),
+            np.arange(columns) if iterations is None else _whole(_all(iterations)),
             opened.get("labels"),
             opened.get("ids"),
-            differing_indexes(given),
+            differing_indexes(sources),
         )
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
         """Losses, and labels and names where these are known, by name."""
-        found = {"losses": self.losses, "labels": self.labels, "ids": self.ids}
-        return {name: rows for name, rows in found.items() if rows is not None}
+        inputs = {"losses": self.losses, "labels": self.labels, "ids": self.ids}
+        return {name: rows for name, rows in inputs.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:
         """Return where the inputs lie that lie in a store, by name."""

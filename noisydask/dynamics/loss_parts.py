@@ -34,12 +34,12 @@ class LossPart:
 
 def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
     """Write a part; doing it twice leaves what doing it once does."""
-    found = analysis.examples
-    offsets = pa.array(found.starts.astype(np.int32))
-    columns = {**found.keys, **analysis.states.statistics()}
+    examples = analysis.examples
+    offsets = pa.array(examples.starts.astype(np.int32))
+    columns = {**examples.keys, **analysis.states.statistics()}
     arrays = {column: pa.array(values) for column, values in columns.items()}
-    arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(found.iterations))
-    arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(found.losses))
+    arrays["iterations"] = pa.ListArray.from_arrays(offsets, pa.array(examples.iterations))
+    arrays["losses"] = pa.ListArray.from_arrays(offsets, pa.array(examples.losses))
     named = [c for c in ("subset", "label", "iterations.list.element") if c.split(".")[0] in arrays]
     written = run.write_table(
         name,
@@ -48,7 +48,7 @@ def write_losses(analysis: Analysis, name: str, run: RunStore) -> LossPart:
         compression="zstd",
         use_dictionary=named,
     )
-    return LossPart(name, len(found), written)
+    return LossPart(name, len(examples), written)
 
 
 def read_losses(name: str, run: RunStore) -> Examples:

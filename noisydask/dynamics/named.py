@@ -20,17 +20,17 @@ def positions_of(run: RunStore, parts: Sequence[str], ids: Sequence[Any]) -> dic
     InputError
         If one is not a candidate.
     """
-    found: dict[Any, list[int]] = {}
+    by_name: dict[Any, list[int]] = {}
     for part in parts:
         table = run.read_table(part, ["id", "index"])
         wanted = _as_column(ids, table.schema.field("id").type)
         table = table.filter(pc.field("id").isin(wanted))
         for name, index in zip(table["id"].to_pylist(), table["index"].to_pylist(), strict=True):
-            found.setdefault(name, []).append(index)
+            by_name.setdefault(name, []).append(index)
     for name in ids:
-        if name not in found:
+        if name not in by_name:
             raise InputError(f"{name!r} is not a candidate of this run")
-    return {name: sorted(positions) for name, positions in found.items()}
+    return {name: sorted(positions) for name, positions in by_name.items()}
 
 
 def _as_column(ids: Sequence[Any], kind: pa.DataType) -> pa.Array:

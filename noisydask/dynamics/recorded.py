@@ -81,8 +81,8 @@ def columns_of(ids: Any, losses: Any, labels: Any) -> dict[str, Array]:
     InputError
         If they are of other types, or do not fit each other.
     """
-    given = {"id": ids, "loss": losses} | ({} if labels is None else {"label": labels})
-    columns = {name: np.array(as_array(values, name)) for name, values in given.items()}
+    arrays = {"id": ids, "loss": losses} | ({} if labels is None else {"label": labels})
+    columns = {name: np.array(as_array(values, name)) for name, values in arrays.items()}
     shapes = {array.shape for array in columns.values()}
     if len(shapes) > 1 or columns["id"].ndim != 1:
         said = ", ".join(f"{name} {array.shape}" for name, array in columns.items())

@@ -251,7 +251,7 @@ class LossRecorder:
                         return
                     self._changed.wait(self._seconds_left())
                 batches = list(self._waiting)
-                asked = self._asked
+                flush_wanted = self._asked
             error: BaseException | None = None
             for batch in batches:
                 try:
@@ -264,7 +264,7 @@ class LossRecorder:
                     self._changed.notify_all()
             with self._changed:
                 self._error = error
-                self._asked = self._asked and not asked
+                self._asked = self._asked and not flush_wanted
                 self._changed.notify_all()
                 if error is not None:
                     if self._closed:

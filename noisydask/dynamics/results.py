@@ -235,9 +235,9 @@ class LossDynamics(PublishedRun):
             rows = getattr(self.inputs, name)
         else:
             rows = self._reopened(name, storage_options)
-        found = [rows.read(index, index + 1) for index in positions]
-        if found:
-            return np.concatenate(found)
+        values = [rows.read(index, index + 1) for index in positions]
+        if values:
+            return np.concatenate(values)
         return np.zeros((0, *rows.shape[1:]))
 
     def _check_unchanged(self, positions: list[int], curves: npt.NDArray[np.float64]) -> None:
@@ -278,17 +278,17 @@ class LossDynamics(PublishedRun):
         )
         if missing:
             raise InputError(f"{missing[0]!r} is not an example of this run")
-        found = examples.joined(pieces).sorted()
-        found = found.take(
-            np.argsort([ids.index(name) for name in found.keys["id"].tolist()], kind="stable")
+        chosen = examples.joined(pieces).sorted()
+        chosen = chosen.take(
+            np.argsort([ids.index(name) for name in chosen.keys["id"].tolist()], kind="stable")
         )
         values = examples.ema_frame(
-            found, self.document.settings["alpha"], self.iterations.to_numpy()
+            chosen, self.document.settings["alpha"], self.iterations.to_numpy()
         )
-        names = [name for name in examples.EXAMPLE if name in found.keys]
-        index = pd.MultiIndex.from_arrays([found.keys[name] for name in names], names=names)
-        if examples.LABEL in found.keys:
-            labels = found.keys[examples.LABEL].tolist()
+        names = [name for name in examples.EXAMPLE if name in chosen.keys]
+        index = pd.MultiIndex.from_arrays([chosen.keys[name] for name in names], names=names)
+        if examples.LABEL in chosen.keys:
+            labels = chosen.keys[examples.LABEL].tolist()
         else:
             labels = None
         return pd.DataFrame(values, _plain(index), self.iterations), labels
@@ -325,8 +325,8 @@ class LossDynamics(PublishedRun):
                         f"there is no example {index!r}: positions are 0 to {examples - 1:,}"
                     )
             return ids, [int(index) for index in ids]
-        found = positions_of(self.run, self.document.parts, ids)
-        named = [(name, index) for name in ids for index in found[name]]
+        places = positions_of(self.run, self.document.parts, ids)
+        named = [(name, index) for name in ids for index in places[name]]
         return [name for name, _ in named], [index for _, index in named]
 
 

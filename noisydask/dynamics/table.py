@@ -42,9 +42,9 @@ class LossColumns:
     numbered: bool = False
 
     def __post_init__(self) -> None:
-        given = list(self.names.values())
-        if len(set(given)) < len(given):
-            raise InputError(f"one column cannot be two things: {', '.join(given)}")
+        names = list(self.names.values())
+        if len(set(names)) < len(names):
+            raise InputError(f"one column cannot be two things: {', '.join(names)}")
 
     @property
     def names(self) -> dict[str, str]:
@@ -52,15 +52,15 @@ class LossColumns:
         ours = (field.name for field in fields(self) if field.name != "numbered")
         return {name: getattr(self, name) for name in ours if getattr(self, name) is not None}
 
-    def require(self, found: list[str], where: str) -> None:
+    def require(self, columns: list[str], where: str) -> None:
         """Refuse a table without one of the columns."""
-        twice = [name for name in self.names.values() if found.count(name) > 1]
+        twice = [name for name in self.names.values() if columns.count(name) > 1]
         if twice:
-            raise InputError(f"{where} has {found.count(twice[0])} columns {twice[0]!r}")
-        missing = [name for name in self.names.values() if name not in found]
+            raise InputError(f"{where} has {columns.count(twice[0])} columns {twice[0]!r}")
+        missing = [name for name in self.names.values() if name not in columns]
         if missing:
             raise InputError(
-                f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, found))}"
+                f"{where} has no column {missing[0]!r}; it has: {', '.join(map(str, columns))}"
             )
 
     def meta(self, text_ids: bool) -> pd.DataFrame:
@@ -106,12 +106,12 @@ def written_whole(texts: Any) -> npt.NDArray[np.int64] | None:
     >>> written_whole(["7", "-12"]), written_whole(["7", "007"])
     (array([  7, -12]), None)
     """
-    given = pa.array(texts, pa.large_string(), from_pandas=True)
+    column = pa.array(texts, pa.large_string(), from_pandas=True)
     try:
-        numbers = given.cast(pa.int64())
+        numbers = column.cast(pa.int64())
     except pa.ArrowInvalid:
         return None
-    same = not given.null_count and numbers.cast(given.type).equals(given)
+    same = not column.null_count and numbers.cast(column.type).equals(column)
     if same:
         return np.asarray(numbers)
     return None
@@ -128,11 +128,11 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
     columns.require(list(frame.columns), "the table")
     if not len(frame):  # a column without values has any type
         return columns.meta(text_ids)
-    found = {}
+    typed = {}
     for ours, theirs in columns.names.items():
         column = frame[theirs]
         if ours == "loss":
-            found[ours] = _losses(column, theirs)
+            typed[ours] = _losses(column, theirs)
             continue
         if column.isna().any():
             raise InputError(
@@ -144,11 +144,11 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
                 f"column {theirs!r} of the table holds integers in one place and text in another"
             )
         if text:
-            found[ours] = _texts(column, theirs)
+            typed[ours] = _texts(column, theirs)
         else:
-            found[ours] = _whole(column, theirs)
-    return pd.DataFrame({name: np.asarray(values) for name, values in found.items()}).astype(
-        {name: TEXT for name in found if found[name].dtype.kind not in "if"}
+            typed[ours] = _whole(column, theirs)
+    return pd.DataFrame({name: np.asarray(values) for name, values in typed.items()}).astype(
+        {name: TEXT for name in typed if typed[name].dtype.kind not in "if"}
     )
 
 

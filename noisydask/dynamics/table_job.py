@@ -164,10 +164,10 @@ def _curves_at(
         return np.zeros((0, len(iterations)))
     files = sorted({file for file, _ in places})
     task = partial(table_passes.examples_at, places=tuple(places), losses=losses, run=run)
-    found: tuple[tuple[int, Examples], ...] = graph.run_pass(
+    pieces: tuple[tuple[int, Examples], ...] = graph.run_pass(
         "curves", task, graph.block_numbers(files, (1,) * len(files))
     )
     curves = np.full((len(places), len(iterations)), np.nan)
-    for position, example in found:
+    for position, example in pieces:
         curves[position] = ema_frame(example, alpha, iterations)[0]
     return curves

@@ -113,10 +113,10 @@ class Gathering:
         rows = len(examples.losses)
         if problems.total or not rows:
             return replace(GatherState.zero(), problems=problems, rows=rows)
-        found = Analysis.of(examples, self.settings.alpha)
-        part = write_losses(found, f"{LOSSES}/part-{name}.parquet", self.run)
-        counts = histogram(sort_keys(-found.states.metric), [whole_range(8)])
-        return GatherState(found.sums, counts, problems, rows, (part,))
+        analysis = Analysis.of(examples, self.settings.alpha)
+        part = write_losses(analysis, f"{LOSSES}/part-{name}.parquet", self.run)
+        counts = histogram(sort_keys(-analysis.states.metric), [whole_range(8)])
+        return GatherState(analysis.sums, counts, problems, rows, (part,))
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,12 @@ def empty_selection(columns: LossColumns, text_ids: bool) -> pd.DataFrame:
     """Return a table of :meth:`LossSelection.select` without rows."""
     keys = columns.meta(text_ids)
     ints = pd.Series(dtype=np.int64)
-    told = {statistic.name: pd.Series(dtype=statistic.dtype) for statistic in STATISTICS}
+    statistics = {statistic.name: pd.Series(dtype=statistic.dtype) for statistic in STATISTICS}
     names = [name for name in ("id", LABEL, "subset", "ann_id") if name in keys]
     where = dict.fromkeys(("part", "file", "row"), ints)
-    return pd.DataFrame(where | {name: keys[name] for name in names} | told | {"crossed_at": ints})
+    return pd.DataFrame(
+        where | {name: keys[name] for name in names} | statistics | {"crossed_at": ints}
+    )
 
 
 @dataclass(frozen=True)
@@ -221,26 +223,26 @@ def find_examples(
     numbers: Sequence[int], ids: Any, losses: Sequence[str], run: RunStore
 ) -> tuple[Examples, ...]:
     """Return all examples of some ids."""
-    found = []
+    pieces = []
     for number in numbers:
         rows = np.flatnonzero(
             pd.Series(read_columns(losses[number], run, "id")[0]).isin(ids).to_numpy()
         )
         if len(rows):
-            found.append(read_losses(losses[number], run).take(rows))
-    return tuple(found)
+            pieces.append(read_losses(losses[number], run).take(rows))
+    return tuple(pieces)
 
 
 def examples_at(
     numbers: Sequence[int], places: Sequence[tuple[int, int]], losses: Sequence[str], run: RunStore
 ) -> tuple[tuple[int, Examples], ...]:
     """Return examples by file and row, each with its position in ``places``."""
-    found = []
+    pieces = []
     for number in numbers:
         examples = read_losses(losses[number], run)
-        found += [
+        pieces += [
             (k, examples.take(np.array([row])))
             for k, (file, row) in enumerate(places)
             if file == number
         ]
-    return tuple(found)
+    return tuple(pieces)

@@ -92,15 +92,15 @@ def over_blocks(
         # Blockwise hands the one chunk along a contracted axis as a list.
         return task(blocks, *(part[0] if isinstance(part, list) else part for part in parts))
 
-    given: list[Any] = []
+    arguments: list[Any] = []
     for array in inputs:
-        given += [array, None if array is None else ("i", "k")[: array.ndim]]
+        arguments += [array, None if array is None else ("i", "k")[: array.ndim]]
     return da.blockwise(
         call,
         "i",
         numbers,
         "i",
-        *given,
+        *arguments,
         name=token(name),
         dtype=object,
         meta=_OBJECT,
@@ -188,8 +188,8 @@ def task_of(error: KilledWorker, numbers: ArrayValuesDep) -> tuple[Any, ...]:
     else:
         name, *where = (error.task,)
     summing = "-partial-" in str(name) or "-aggregate-" in str(name)
-    found: tuple[Any, ...] = () if summing else numbers.values.get(tuple(where), ())
-    return found
+    blocks: tuple[Any, ...] = () if summing else numbers.values.get(tuple(where), ())
+    return blocks
 
 
 def compute(collection: Any) -> Any:

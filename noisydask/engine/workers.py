@@ -134,16 +134,16 @@ def _deserted(client: Any) -> JobError:
 @cache
 def _required() -> tuple[str, ...]:
     """Return what noisydask cannot do without."""
-    found = map(Requirement, requires("noisydask") or ())
-    return tuple(one.name for one in found if one.marker is None and one.name not in _SAME)
+    requirements = map(Requirement, requires("noisydask") or ())
+    return tuple(one.name for one in requirements if one.marker is None and one.name not in _SAME)
 
 
 def _differing(here: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
     """Iterate over what differs, a phrase a package."""
     for package in _SAME:
         mine = _version(here, package)
-        for where, found in others.items():
-            if (there := _version(found, package)) != mine:
+        for where, versions in others.items():
+            if (there := _version(versions, package)) != mine:
                 yield f"{package} {mine} here, {there or 'missing'} on {where}"
                 break
 
@@ -159,8 +159,8 @@ def _missing(
             yield f"{package} ({version} here) on {lacking[0]}{more}"
 
 
-def _version(found: Mapping[str, Any], package: str) -> str | None:
+def _version(versions: Mapping[str, Any], package: str) -> str | None:
     if package == "python":
-        return ".".join(str(found["host"]["python"]).split(".")[:2])
-    version: str | None = found["packages"].get(package)
+        return ".".join(str(versions["host"]["python"]).split(".")[:2])
+    version: str | None = versions["packages"].get(package)
     return version

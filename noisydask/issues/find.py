@@ -136,9 +136,9 @@ def find_label_issues(
        index  given_label  suggested_label
     0      4            1                0
     """
-    given = locals()
-    settings = IssueSettings.of(given)
-    publish = GateSettings.of(given)
+    arguments = locals()
+    settings = IssueSettings.of(arguments)
+    publish = GateSettings.of(arguments)
     options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
     inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options)
     if out is not None:
@@ -152,36 +152,36 @@ def find_label_issues(
         full=settings.full,
     )
     if out is not None:
-        found = job.run(Output.at(out, options.get("out")))
+        issues = job.run(Output.at(out, options.get("out")))
     else:
-        found = run_in_temporary_folder(job)
-    found.warn(reporter)
-    check_gate(found, publish)
-    return found
+        issues = run_in_temporary_folder(job)
+    issues.warn(reporter)
+    check_gate(issues, publish)
+    return issues
 
 
-def check_gate(found: LabelIssues, settings: GateSettings) -> None:
+def check_gate(issues: LabelIssues, settings: GateSettings) -> None:
     """Raise GateError if a published run has more issues, or more new ones, than the settings let
     pass.
     """
-    share = found.num_issues / found.num_examples
+    share = issues.num_issues / issues.num_examples
     if settings.fail_above is not None and share > settings.fail_above:
         raise GateError(
-            f"{found.num_issues:,} of {found.num_examples:,} examples are issues "
+            f"{issues.num_issues:,} of {issues.num_examples:,} examples are issues "
             f"({percent(share)}), above fail_above ({settings.fail_above:g})",
-            found,
+            issues,
         )
-    changes = found.document.changes
-    if settings.fail_new_above is None or found.document.parent is None:
+    changes = issues.document.changes
+    if settings.fail_new_above is None or issues.document.parent is None:
         return
     if changes is None:
         raise GateError(
             "how many issues are new is not known, as the run before cannot be read "
             "(fail_new_above)",
-            found,
+            issues,
         )
     if changes.new > settings.fail_new_above:
         raise GateError(
             f"{changes.new:,} issues are new, above fail_new_above ({settings.fail_new_above:,})",
-            found,
+            issues,
         )

@@ -78,21 +78,21 @@ class IssueInputs:
         for name, source in (("labels", labels), ("pred_probs", pred_probs)):
             if source is None:
                 raise InputError(f"{name} is missing: give an array, a path or a URL")
-        given = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
+        sources = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
         opened = {
             name: open_rows(source, name, storage_options.get(name))
-            for name, source in given.items()
+            for name, source in sources.items()
             if source is not None
         }
         names = None if class_names is None else checked_names(class_names)
-        warnings = differing_indexes(given) + _shuffled_columns(pred_probs, names)
+        warnings = differing_indexes(sources) + _shuffled_columns(pred_probs, names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names, warnings)
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
         """Labels, probabilities, and ids where these are known, by name."""
-        found = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
-        return {name: rows for name, rows in found.items() if rows is not None}
+        inputs = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
+        return {name: rows for name, rows in inputs.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:
         """Return where the inputs lie that lie in a store, by name."""

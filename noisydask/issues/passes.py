@@ -181,10 +181,10 @@ def _scored(
 
 def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> dict[str, Array]:
     """Return columns of a block that was whole a moment ago."""
-    found = data.evidence.read_checked(stored.number, names, stored.checksums)
-    if found is None:
+    columns = data.evidence.read_checked(stored.number, names, stored.checksums)
+    if columns is None:
         raise evidence_changed(stored.number, data)
-    return found
+    return columns
 
 
 def evidence_changed(block: int, data: IssueData) -> JobError:
@@ -200,8 +200,10 @@ def evidence_changed(block: int, data: IssueData) -> JobError:
 
 def refused(blocks: Sequence[StoredBlock], data: IssueData) -> Ints:
     """Return positions of rows that the scan refused, ascending."""
-    found = []
+    positions = []
     for stored in blocks:
         given = evidence_of(stored, ("given",), data)["given"]
-        found.append(np.flatnonzero(given == data.num_classes) + data.grid.bounds(stored.number)[0])
-    return np.concatenate(found)
+        positions.append(
+            np.flatnonzero(given == data.num_classes) + data.grid.bounds(stored.number)[0]
+        )
+    return np.concatenate(positions)

@@ -90,10 +90,10 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
     part = part[part >= 0]
     names = ("given", "top1", "p_given", "p_top1")
     if len(rows):
-        found = evidence_of(stored, names, data)
+        evidence = evidence_of(stored, names, data)
     else:
-        found = {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
-    columns = {name: column[rows] for name, column in found.items()}
+        evidence = {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
+    columns = {name: column[rows] for name, column in evidence.items()}
     ids: Array = start + rows
     if selection.ids is not None:
         kind = selection.ids.dtype

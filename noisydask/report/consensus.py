@@ -14,13 +14,12 @@ from noisydask.text import significant
 _NUMBERS = {"consensus": "consensus", "label_quality": "quality", "metric": "EMA of loss"}
 
 
-def show_summary(console: Console, found: Consensus) -> None:
+def show_summary(console: Console, run: Consensus) -> None:
     """Print what was joined, in a few lines."""
-    counts = found.document.counts
-    inputs = found.document.inputs
+    counts = run.document.counts
+    inputs = run.document.inputs
     known = (
-        f"{counts['common']:,} of {counts['examples']:,} examples, by "
-        f"{found.document.settings['on']}"
+        f"{counts['common']:,} of {counts['examples']:,} examples, by {run.document.settings['on']}"
     )
     show_lines(
         console,
@@ -28,14 +27,14 @@ def show_summary(console: Console, found: Consensus) -> None:
             ("known to both jobs", known),
             ("label issues", inputs["issues"]["url"]),
             ("loss dynamics", inputs["dynamics"]["url"]),
-            *run_lines(found),
+            *run_lines(run),
         ],
     )
 
 
-def show_top(console: Console, found: Consensus, top: int) -> None:
+def show_top(console: Console, run: Consensus, top: int) -> None:
     """Print the worst labels as a table."""
-    frame = found.to_dataframe(top)
+    frame = run.to_dataframe(top)
     named = not frame["id"].equals(frame["index"].rename("id"))
     columns = [Column(name, frame[name].map(str)) for name in ("rank", "index")]
     columns += [Column("id", frame["id"].map(printable), text=True)] if named else []
@@ -48,7 +47,7 @@ def show_top(console: Console, found: Consensus, top: int) -> None:
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
-def as_json(found: Consensus, top: int) -> dict[str, Any]:
+def as_json(run: Consensus, top: int) -> dict[str, Any]:
     """Return the summary and the worst labels for machines."""
-    rows: list[dict[str, Any]] = found.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
-    return run_as_json(found, rows)
+    rows: list[dict[str, Any]] = run.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
+    return run_as_json(run, rows)

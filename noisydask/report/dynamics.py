@@ -27,10 +27,10 @@ _NUMBERS = {
 }
 
 
-def show_summary(console: Console, found: LossDynamics) -> None:
+def show_summary(console: Console, run: LossDynamics) -> None:
     """Print what was found, in a few lines."""
-    counts = found.document.counts
-    settings = found.document.settings
+    counts = run.document.counts
+    settings = run.document.settings
     losses = (
         f"{counts['losses']:,} of {counts['examples']:,} examples at "
         f"{counts['iterations']:,} iterations"
@@ -45,7 +45,7 @@ def show_summary(console: Console, found: LossDynamics) -> None:
                 "candidates",
                 f"{counts['candidates']:,}, by the EMA of their loss (alpha {settings['alpha']:g})",
             ),
-            *run_lines(found),
+            *run_lines(run),
         ],
     )
 
@@ -56,10 +56,10 @@ def _left_out(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts.get(name))
 
 
-def show_top(console: Console, found: LossDynamics, top: int) -> None:
+def show_top(console: Console, run: LossDynamics, top: int) -> None:
     """Print the first candidates as a table; curves are kept of the first of them only."""
-    frame = found.top_k(top)
-    curves = _curves(found, top)
+    frame = run.top_k(top)
+    curves = _curves(run, top)
     if frame.empty:
         console.print("no candidates")
         return
@@ -90,23 +90,23 @@ def show_top(console: Console, found: LossDynamics, top: int) -> None:
     show_columns(console, f"the {len(frame):,} labels most likely wrong", columns, kept)
 
 
-def _curves(found: LossDynamics, top: int) -> npt.NDArray[np.floating]:
+def _curves(run: LossDynamics, top: int) -> npt.NDArray[np.floating]:
     """Return EMA of the first candidates, (at most top, iterations)."""
-    if not found.document.counts["candidates"]:
+    if not run.document.counts["candidates"]:
         return np.empty((0, 0))
-    place = found.run.place / "top_curves.zarr"
+    place = run.run.place / "top_curves.zarr"
     rows = open_rows(place.url, "top_curves", place.options)
     kept: Any = rows.read(0, min(top, rows.shape[0]))
     return np.asarray(kept)
 
 
-def as_json(found: LossDynamics, top: int) -> dict[str, Any]:
+def as_json(run: LossDynamics, top: int) -> dict[str, Any]:
     """Return the summary and the first candidates for machines; NaN, which JSON lacks, becomes
     null.
     """
-    rows: list[dict[str, Any]] = found.top_k(top).to_dict("records")  # type: ignore[assignment]
-    for row, curve in zip(rows, _curves(found, top).tolist(), strict=False):
+    rows: list[dict[str, Any]] = run.top_k(top).to_dict("records")  # type: ignore[assignment]
+    for row, curve in zip(rows, _curves(run, top).tolist(), strict=False):
         if "label_name" in row and not isinstance(row["label_name"], str):
             row["label_name"] = None
         row["ema"] = [None if np.isnan(value) else value for value in curve]
-    return run_as_json(found, rows)
+    return run_as_json(run, rows)

@@ -23,21 +23,21 @@ class Form:
     as_json: bool = False
 
 
-def show_run(found: Any, top: int, form: Form) -> Any:
+def show_run(run: Any, top: int, form: Form) -> Any:
     """Print the summary and the first rows of a run; the run."""
     if form.as_json:
-        print_json(run_as_json(found, top))
+        print_json(run_as_json(run, top))
     elif not form.quiet:
-        view = JOBS[found.document.job].load("view")
-        view.show_summary(out_console, found)
+        view = JOBS[run.document.job].load("view")
+        view.show_summary(out_console, run)
         if top:
-            view.show_top(out_console, found, top)
-    return found
+            view.show_top(out_console, run, top)
+    return run
 
 
-def run_as_json(found: Any, top: int) -> dict[str, Any]:
+def run_as_json(run: Any, top: int) -> dict[str, Any]:
     """Return a run for machines."""
-    document: dict[str, Any] = JOBS[found.document.job].load("view").as_json(found, top)
+    document: dict[str, Any] = JOBS[run.document.job].load("view").as_json(run, top)
     return document
 
 

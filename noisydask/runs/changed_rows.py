@@ -109,15 +109,15 @@ def changed(frame: pd.DataFrame) -> pd.DataFrame:
     before = before[order]
     after = after[order]
     either = either[order]
-    told = {
+    changes = {
         "change": np.array(KINDS, object)[kind[order]],
         "why": pd.array([pd.NA] * len(order), object),
     }
-    told |= {name: columns[name][either] for name in names} | {
+    changes |= {name: columns[name][either] for name in names} | {
         f"{name}_before": _there(columns[name], before) for name in told_of
     }
     return pd.DataFrame(
-        told | {"index": index[order]} | {name: _there(columns[name], after) for name in told_of}
+        changes | {"index": index[order]} | {name: _there(columns[name], after) for name in told_of}
     )
 
 
@@ -151,11 +151,11 @@ def _matched(frame: pd.DataFrame) -> tuple[Ints, Ints]:
 
 def _there(values: npt.NDArray[Any], positions: Ints) -> Any:
     """Return values at positions, missing at -1."""
-    found = values[positions]
+    taken = values[positions]
     missing = positions < 0
-    if found.dtype.kind == "f":
-        return np.where(missing, np.nan, found)
-    return pd.arrays.IntegerArray(found, missing)
+    if taken.dtype.kind == "f":
+        return np.where(missing, np.nan, taken)
+    return pd.arrays.IntegerArray(taken, missing)
 
 
 def _explain(gone: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
@@ -203,14 +203,14 @@ def _at(run: RunStore, name: str, positions: Ints) -> npt.NDArray[Any]:
 
 def _ids_at(positions: Ints, ids: Rows) -> npt.NDArray[np.object_]:
     """Return ids of examples, as text."""
-    found = np.empty(len(positions), object)
+    ids_there = np.empty(len(positions), object)
     chunk = max(ids.chunk_rows, _ID_ROWS)
     for number in np.unique(positions // chunk):
         here = np.flatnonzero(positions // chunk == number)
         start = int(number) * chunk
         rows = ids.read(start, min(start + chunk, ids.shape[0]))
-        found[here] = as_text(pd.Series(rows[positions[here] - start]))
-    return found
+        ids_there[here] = as_text(pd.Series(rows[positions[here] - start]))
+    return ids_there
 
 
 def _write(table: pd.DataFrame, bucket: int, run: RunStore) -> StoredObject:

@@ -79,7 +79,7 @@ def called(label: int, names: Sequence[str] | None) -> int | str:
     return f"{label} ({names[label]})"
 
 
-def checked_names(given: Sequence[str]) -> tuple[str, ...]:
+def checked_names(names_given: Sequence[str]) -> tuple[str, ...]:
     """Return names of classes as text that can be written.
 
     Raises
@@ -87,9 +87,9 @@ def checked_names(given: Sequence[str]) -> tuple[str, ...]:
     InputError
         If they are none.
     """
-    if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
-        raise InputError(f"class_names must be a list of names, not {given!r}")
-    names = tuple(str(name) for name in given)
+    if isinstance(names_given, str | Mapping | Set) or not isinstance(names_given, Iterable):
+        raise InputError(f"class_names must be a list of names, not {names_given!r}")
+    names = tuple(str(name) for name in names_given)
     for name in names:
         if not is_unicode(name):
             raise InputError(f"class_names holds {name!r}, which is not text that a file can hold")

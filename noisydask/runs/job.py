@@ -145,10 +145,10 @@ class Job(ABC, Generic[Found]):
         if JOBS[self.name].checkpoint is None:
             return None
         try:
-            found = list_files(output.checkpoint(self.name) / RECEIPTS)
+            receipts = list_files(output.checkpoint(self.name) / RECEIPTS)
         except FileNotFoundError:
             return None
-        return digest([(name, version(info)) for name, info in found.items()])
+        return digest([(name, version(info)) for name, info in receipts.items()])
 
     def _repeat(self, publication: Publication, head: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what a manifest says of results that are those of the run before; None where they

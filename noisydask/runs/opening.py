@@ -71,10 +71,10 @@ def list_runs(
     InputError
         If there is no finished run.
     """
-    found = [open_run(out, storage_options)]  # says what ails an output that has none
+    listed = [open_run(out, storage_options)]  # says what ails an output that has none
     for kept in runs_of(Output.at(out, storage_options).place):
-        if kept.finished and kept.name != found[0].run.run:
+        if kept.finished and kept.name != listed[0].run.run:
             # One that is damaged, was removed meanwhile, or is of a newer noisydask hides no other.
             with suppress(InputError):
-                found.append(open_run(out, storage_options, run=kept.name))
-    return sorted(found, key=lambda run: str(run.document.finished), reverse=True)
+                listed.append(open_run(out, storage_options, run=kept.name))
+    return sorted(listed, key=lambda run: str(run.document.finished), reverse=True)

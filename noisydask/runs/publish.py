@@ -157,8 +157,8 @@ def publishing(
         latest = Document(output.place / LATEST, unsafe=lock.unsafe)
         seen = latest.read()
         parent, generation = _published(output, seen)
-        with StatusReporter(run.store, reporter, lock.check) as told:
-            yield Publication(output, run, told, settings, parent, generation, lock, latest, seen)
+        with StatusReporter(run.store, reporter, lock.check) as status:
+            yield Publication(output, run, status, settings, parent, generation, lock, latest, seen)
 
 
 def _published(output: Output, seen: Seen | None) -> tuple[str | None, int]:

@@ -65,9 +65,9 @@ def is_same(before: Manifest, identity: str | None) -> bool:
 
 def is_whole(before: FinishedRun) -> bool:
     """Return whether all results of a run are there, by one listing: each of its size."""
-    found = before.store.place.list()
+    objects = before.store.place.list()
     return all(
-        entry.path in found and found[entry.path].get("size") == entry.size
+        entry.path in objects and objects[entry.path].get("size") == entry.size
         for entry in before.manifest.results
     )
 
@@ -93,10 +93,10 @@ def blocks_told(why: Mapping[str, int], total: int, rebuilt: str | None) -> dict
     so.
     """
     scanned = sum(why.values())
-    told = {str(reason): count for reason, count in sorted(why.items())}
+    reasons = {str(reason): count for reason, count in sorted(why.items())}
     return {
         "scanned": scanned,
         "reused": total - scanned,
-        "why": told,
+        "why": reasons,
         "evidence_not_used": rebuilt,
     }

@@ -78,10 +78,10 @@ def _repeated(place: Location) -> Any:
     """Return the run whose files a run refers to, if there is one; ValueError if its manifest is
     damaged.
     """
-    found = json.loads((place / MANIFEST).read())
-    if not isinstance(found, dict):
+    manifest = json.loads((place / MANIFEST).read())
+    if not isinstance(manifest, dict):
         raise ValueError("a manifest is not an object")
-    return found.get("repeats")
+    return manifest.get("repeats")
 
 
 def superfluous(
@@ -172,8 +172,8 @@ def _remove(place: Location) -> None:
     """Delete a run's objects, the manifest first: from then on it is not a finished run, whatever
     happens.
     """
-    found = place.list()
-    own = [name for name in sorted(found) if OWN.fullmatch(name)]
+    objects = place.list()
+    own = [name for name in sorted(objects) if OWN.fullmatch(name)]
     doomed = [name for name in own if name != MANIFEST]
     if place.is_local:
         root = os.path.realpath(place.path)
@@ -186,7 +186,7 @@ def _remove(place: Location) -> None:
         _remove_empty_folders(place.path)
     elif doomed:
         place.fs.rm([(place / name).path for name in doomed])
-    left = len(found) - len(own)
+    left = len(objects) - len(own)
     if left:
         logger.warning("%s: %d files that are not ours stay", place.shown, left)
 

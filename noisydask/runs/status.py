@@ -72,10 +72,10 @@ class StatusReporter:
         if self._stop.is_set():
             return
         if isinstance(error, NoisydaskError | Interrupted):
-            said = str(error)
+            text = str(error)
         else:
-            said = type(error).__name__
-        self._end("failed", {"error": said})
+            text = type(error).__name__
+        self._end("failed", {"error": text})
 
     def phase(self, name: str) -> None:
         """Tell of a phase that begins."""

@@ -155,8 +155,8 @@ class _LocalObjects(_Objects):
     def put(self, content: bytes, tag: str | None) -> str:
         os.makedirs(os.path.dirname(self.place.path), exist_ok=True)
         with self._alone():
-            found = self.get()
-            if (found.tag if found else None) != tag:
+            current = self.get()
+            if (current.tag if current else None) != tag:
                 raise FileExistsError(self.place.path)
             # one name: what a killed process leaves, the next replaces
             beside = f"{self.place.path}.new"
@@ -197,8 +197,8 @@ class _MemoryObjects(_Objects):
 
     def put(self, content: bytes, tag: str | None) -> str:
         with _MEMORY:
-            found = self.get()
-            if (found.tag if found else None) != tag:
+            current = self.get()
+            if (current.tag if current else None) != tag:
                 raise FileExistsError(self.place.path)
             self.place.fs.pipe_file(self.place.path, content)
         return _digest(content)
@@ -210,8 +210,8 @@ class _PlainObjects(_MemoryObjects):
     """
 
     def put(self, content: bytes, tag: str | None) -> str:
-        found = self.get()
-        if (found.tag if found else None) != tag:
+        current = self.get()
+        if (current.tag if current else None) != tag:
             raise FileExistsError(self.place.path)
         self.place.fs.pipe_file(self.place.path, content)
         return _digest(content)
@@ -286,11 +286,11 @@ class Document:
                 raise
             except Exception as error:
                 failed = error
-            found = self.read()
-            if found is not None and found.write_id == mine:
-                return found
-            if (found.tag if found else None) != wanted:
-                raise ConflictError(found) from failed
+            current = self.read()
+            if current is not None and current.write_id == mine:
+                return current
+            if (current.tag if current else None) != wanted:
+                raise ConflictError(current) from failed
             if isinstance(failed, PermissionError) or attempt == _TRIES - 1:
                 raise failed
             _pause(attempt)

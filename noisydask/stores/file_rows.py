@@ -255,5 +255,5 @@ class ParquetColumn(Rows):
 
 def _parquet_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
     """Return the Parquet files in a folder; a file whatever it is called."""
-    found = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
-    return found or {place.path: place.fs.info(place.path)}
+    files = {file: info for file, info in list_files(place).items() if file.endswith(PARQUET)}
+    return files or {place.path: place.fs.info(place.path)}

@@ -198,11 +198,11 @@ def check_files_unchanged(name: str, place: Location, seen: Listing) -> None:
     """
     place.fs.invalidate_cache()
     try:
-        found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+        infos = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
     except FileNotFoundError:
-        found = {}
-    now = {file: version(info) for file, info in found.items()}
-    changed = sorted(file for file, found in seen.items() if now.get(file, "") != found)
+        infos = {}
+    now = {file: version(info) for file, info in infos.items()}
+    changed = sorted(file for file, infos in seen.items() if now.get(file, "") != infos)
     if changed:
         raise JobError(
             f"{name} at {place.shown} changed while it was read ({len(changed):,} files, the "
@@ -223,7 +223,7 @@ def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int], ...]:
 
 
 def by_block(
-    found: Iterable[tuple[int, int]], grid: BlockGrid
+    row_ranges: Iterable[tuple[int, int]], grid: BlockGrid
 ) -> dict[int, tuple[tuple[int, int], ...]]:
     """Return ranges of rows cut at the bounds of blocks, for each block that has any.
 
@@ -233,7 +233,7 @@ def by_block(
     {0: ((5, 10),), 1: ((10, 15),)}
     """
     cut: dict[int, list[tuple[int, int]]] = {}
-    for start, stop in found:
+    for start, stop in row_ranges:
         for block in range(start // grid.block_rows, -(-stop // grid.block_rows)):
             low, high = grid.bounds(block)
             cut.setdefault(block, []).append((max(start, low), min(stop, high)))

@@ -52,10 +52,10 @@ def version(info: Mapping[str, Any]) -> str | None:
     return f"{info.get('size', info.get('Size'))} {time}"
 
 
-def file_version(found: os.stat_result) -> str:
+def file_version(status: os.stat_result) -> str:
     """Return the version of a local file."""
-    if found.st_size:
-        return f"{found.st_size} {found.st_mtime_ns}"
+    if status.st_size:
+        return f"{status.st_size} {status.st_mtime_ns}"
     return EMPTY
 
 
@@ -66,11 +66,11 @@ def list_files(place: Location) -> Mapping[str, Mapping[str, Any]]:
     As in Spark and Arrow, what is called ``_temporary`` or ``.part``, or lies in a folder called
     so, is not part of it.
     """
-    found = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
-    names = sorted(sorted(found), key=_natural)
+    infos = place.fs.find(place.path, detail=True) or {place.path: place.fs.info(place.path)}
+    names = sorted(sorted(infos), key=_natural)
     inside = {name: name[len(place.path) :].strip("/").split("/") for name in names}
     return {
-        name: found[name]
+        name: infos[name]
         for name, parts in inside.items()
         if not any(part.startswith((".", "_")) for part in parts)
     }
@@ -98,14 +98,14 @@ def first_names(place: Location, at_most: int) -> list[str]:
             answer = fs.call_s3(
                 "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=at_most
             )
-            found = [each["Key"] for each in answer.get("Contents", ())]
-            found += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
-            return [path[len(prefix) :].strip("/") for path in found if path != prefix]
-        found = [path.rstrip("/") for path in fs.ls(place.path, detail=False)]
+            paths = [each["Key"] for each in answer.get("Contents", ())]
+            paths += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+            return [path[len(prefix) :].strip("/") for path in paths if path != prefix]
+        paths = [path.rstrip("/") for path in fs.ls(place.path, detail=False)]
     except FileNotFoundError:
         return []
     # Some stores list a folder in itself, and all do so with a file.
-    return [path.rpartition("/")[2] for path in found if path != place.path.rstrip("/")]
+    return [path.rpartition("/")[2] for path in paths if path != place.path.rstrip("/")]
 
 
 def list_array(store: Store, path: str) -> Listing | None:
@@ -114,25 +114,25 @@ def list_array(store: Store, path: str) -> Listing | None:
     """
     while isinstance(store, storage.WrapperStore):
         store = store._store
-    found: Listing
+    listing: Listing
     try:
         if isinstance(store, storage.LocalStore):
-            found = _local(str(store.root / path))
+            listing = _local(str(store.root / path))
         elif isinstance(store, storage.FsspecStore):
-            found = sync.sync(_fsspec(store, path))
+            listing = sync.sync(_fsspec(store, path))
         else:
-            found = sync.sync(_keys(store, path))
+            listing = sync.sync(_keys(store, path))
     except (PermissionError, NotImplementedError):
         return None
     # A store that does not even list what was opened (plain HTTP) tells nothing by what else it
     # leaves out.
-    if "zarr.json" in found or ".zarray" in found:
-        return found
+    if "zarr.json" in listing or ".zarray" in listing:
+        return listing
     return None
 
 
 def _local(root: str) -> Listing:
-    found = {}
+    versions = {}
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -141,8 +141,8 @@ def _local(root: str) -> Listing:
                 if entry.is_dir():
                     waiting.append(f"{folder}{entry.name}/")
                 else:
-                    found[folder + entry.name] = file_version(entry.stat())
-    return found
+                    versions[folder + entry.name] = file_version(entry.stat())
+    return versions
 
 
 async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:

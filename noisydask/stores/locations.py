@@ -90,9 +90,9 @@ class Location:
                 f"{name}: {protocol}:// needs a package that is not installed{what}"
             ) from error
         except Exception as error:  # its text may quote the options
-            given = f", with the options {', '.join(options)}" if options else ""
+            with_options = f", with the options {', '.join(options)}" if options else ""
             raise InputError(
-                f"{name}: fsspec cannot use {where}{given} ({type(error).__name__})"
+                f"{name}: fsspec cannot use {where}{with_options} ({type(error).__name__})"
             ) from error
         if isinstance(fs, LocalFileSystem):
             return cls(path, path, options)
@@ -148,13 +148,13 @@ class Location:
         self.fs.invalidate_cache()
         prefix = self.path.rstrip("/") + "/"
         try:
-            found = self.fs.find(self.path, detail=True)
+            infos = self.fs.find(self.path, detail=True)
         except FileNotFoundError:
             return {}
         # Of an empty folder some stores list the folder itself.
         return {
             path.removeprefix(prefix): info
-            for path, info in found.items()
+            for path, info in infos.items()
             if path.startswith(prefix) and not path.endswith("/")
         }
 
@@ -193,7 +193,7 @@ class Location:
         return inside
 
 
-def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
+def options_by_name(storage_options: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
     """Return the storage options of each place, by the places' names.
 
     Raises
@@ -207,14 +207,14 @@ def options_by_name(given: Any, *names: str) -> Mapping[str, Mapping[str, Any]]:
     Traceback (most recent call last):
     noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the ...
     """
-    given = {} if given is None else given
+    storage_options = {} if storage_options is None else storage_options
     maps = f"it maps {', '.join(names)} to the fsspec options of each"
-    if not isinstance(given, Mapping):
+    if not isinstance(storage_options, Mapping):
         raise InputError(f"storage_options must be a mapping: {maps}")
-    for name, options in given.items():
+    for name, options in storage_options.items():
         if name not in names or not isinstance(options, Mapping):
             raise InputError(f"storage_options has {name!r}: {maps}")
-    return given
+    return storage_options
 
 
 def packages_of(holder: Any) -> frozenset[str]:

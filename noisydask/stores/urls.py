@@ -65,8 +65,8 @@ def split_column(url: str) -> tuple[str, str]:
         path = "#".join(parts[:number])
         if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path)):
             return path, "#".join(parts[number:])
-    if found := _COLUMN.fullmatch(url):
-        return found[1], found[2]
+    if column_named := _COLUMN.fullmatch(url):
+        return column_named[1], column_named[2]
     path, _, column = url.rpartition("#")
     if not path or "/" in column or url.endswith((".zarr", ".npy")):
         return url, ""
@@ -74,8 +74,8 @@ def split_column(url: str) -> tuple[str, str]:
 
 
 def _is_local(url: str) -> bool:
-    protocol, found, _ = url.partition("://")
-    return not found or protocol in ("file", "local")
+    protocol, separator, _ = url.partition("://")
+    return not separator or protocol in ("file", "local")
 
 
 def is_inside(inner: str, outer: str) -> bool:
@@ -104,7 +104,7 @@ def _plain(url: str) -> str:
 
 def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
     """Return an S3 URL without its credentials, and these as options of s3fs."""
-    found = _USER.search(url)
-    if found is None or found[1] is None:
+    user = _USER.search(url)
+    if user is None or user[1] is None:
         return url, {}
-    return _USER.sub("://", url, count=1), {"key": unquote(found[1]), "secret": unquote(found[2])}
+    return _USER.sub("://", url, count=1), {"key": unquote(user[1]), "secret": unquote(user[2])}
