@@ -21,7 +21,7 @@ from noisydask.engine.ordering import count, find_parts, shuffle, write_parts
 from noisydask.engine.parts import Parts, WrittenPart, part_name, written_by
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import InputError
-from noisydask.runs.job import Job
+from noisydask.runs.job import Job, Listed, Outcome
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.options import PublishSettings
 from noisydask.runs.overlap import refuse_overlap
@@ -143,16 +143,16 @@ class CombineJob(Job[Consensus]):
     def _settings(self) -> dict[str, Any]:
         return {"on": self.inputs.on, "top": self.top}
 
-    def _inputs(self) -> dict[str, dict[str, Any]]:
+    def _inputs(self, listed: Listed) -> dict[str, dict[str, Any]]:
         return dict(self.inputs.described)
 
     def _more(self) -> tuple[Any, ...]:
         return self.inputs.class_names, self.inputs.sources.evidence is not None
 
-    def _check_unchanged(self) -> None:
-        check_unchanged(self.inputs.listed)
+    def _list_inputs(self) -> Listed:
+        return self.inputs.listed
 
-    def _run(self, publication: Publication) -> dict[str, Any]:
+    def _run(self, publication: Publication, listed: Listed) -> Outcome:
         run = publication.run.store
         run.make_folder(tables.FOLDER)
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
@@ -162,8 +162,8 @@ class CombineJob(Job[Consensus]):
             raise InputError("the two runs have no example in common")
         inputs = self.inputs
         publication.run.record(written_by(parts))
-        return {
-            "class_names": list(inputs.class_names) if inputs.class_names is not None else None,
+        fields = {
+            "class_names": inputs.class_names,
             "counts": {
                 "examples": inputs.sources.grid.rows,
                 "common": total,
@@ -172,6 +172,7 @@ class CombineJob(Job[Consensus]):
             "bytes_read": dict(inputs.stored_bytes),
             "parts": [part_name(tables.FOLDER, part.number) for part in parts],
         }
+        return Outcome(fields, partial(check_unchanged, listed))
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"

@@ -37,13 +37,13 @@ from noisydask.engine.progress import listening
 from noisydask.engine.tasks import SCAN_TASKS, check_memory
 from noisydask.errors import InputError
 from noisydask.runs.class_names import check_labels
-from noisydask.runs.job import Job
+from noisydask.runs.job import Job, Listed, Outcome
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import NewRun, RunStore
 from noisydask.stores.arrays import all_packages
-from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
+from noisydask.stores.fingerprints import check_blocks_unchanged, check_unchanged, snapshots
 from noisydask.text import counted
 
 Array = npt.NDArray[Any]
@@ -69,8 +69,6 @@ class DynamicsJob(Job[LossDynamics]):
     settings: LossSettings
     lasting: bool = True
     class_names: tuple[str, ...] | None = None
-    rebuilt: str | None = None
-    data: LossData | None = None
 
     @property
     def size(self) -> int:
@@ -88,8 +86,8 @@ class DynamicsJob(Job[LossDynamics]):
     def _settings(self) -> dict[str, Any]:
         return self.settings.model_dump()
 
-    def _inputs(self) -> dict[str, dict[str, Any]]:
-        more = {name: describe_losses(name, snapshot) for name, snapshot in self.snapshots.items()}
+    def _inputs(self, listed: Listed) -> dict[str, dict[str, Any]]:
+        more = {name: describe_losses(name, snapshot) for name, snapshot in listed.items()}
         return {
             name: rows.describe() | more.get(name, {}) for name, rows in self.inputs.opened.items()
         }
@@ -105,21 +103,15 @@ class DynamicsJob(Job[LossDynamics]):
         row_bytes = width * losses.dtype.itemsize
         return width, plan_blocks(losses.shape[0], row_bytes, losses.chunk_rows, block_bytes)
 
-    def _list_inputs(self) -> None:
+    def _list_inputs(self) -> Listed:
         self._grid()  # whose size is within bounds, before its chunks are walked
-        self.snapshots = snapshots(self.inputs.opened)
+        return snapshots(self.inputs.opened)
 
-    def _check_unchanged(self) -> None:
-        if self.data is None or self.data.states is None:
-            return super()._check_unchanged()
-        forget = self.data.states.blocks.forget
-        check_blocks_unchanged(self.snapshots, "losses", self.data.grid, forget)
-
-    def _run(self, publication: Publication) -> dict[str, Any]:
+    def _run(self, publication: Publication, listed: Listed) -> Outcome:
         for text in self.inputs.warnings:
             self.reporter.warning(text)
         run = publication.run
-        data, sources = self._plan(publication)
+        data, sources, rebuilt = self._plan(publication, listed)
         self._timed("start")
         scanned = self._scan(data, sources)
         run.record(scanned.objects)
@@ -141,9 +133,9 @@ class DynamicsJob(Job[LossDynamics]):
         self._timed("rank")
         self._write_curves(rows, mean, run)
         self._write_small(run, sums, mean)
-        return {
-            "blocks": blocks_told(scanned.why, data.grid.num_blocks, self.rebuilt),
-            "class_names": list(self.class_names) if self.class_names is not None else None,
+        fields = {
+            "blocks": blocks_told(scanned.why, data.grid.num_blocks, rebuilt),
+            "class_names": self.class_names,
             "counts": {
                 "examples": data.shape[0],
                 "iterations": data.shape[1],
@@ -157,15 +149,24 @@ class DynamicsJob(Job[LossDynamics]):
             "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
             "parts": [part_name(loss_tables.FOLDER, part.number) for part in parts],
         }
+        check = partial(check_unchanged, listed)
+        if data.states is not None:
+            forget = data.states.blocks.forget
+            check = partial(check_blocks_unchanged, listed, "losses", data.grid, forget)
+        return Outcome(fields, check)
 
-    def _plan(self, publication: Publication) -> tuple[LossData, list[LossSource]]:
-        """Return what the passes need, and what is known of the blocks."""
+    def _plan(
+        self, publication: Publication, listed: Listed
+    ) -> tuple[LossData, list[LossSource], str | None]:
+        """Return what the passes need, what is known of the blocks, and why states that are there
+        are not used, if so.
+        """
         losses = self.inputs.losses
         settings = self.settings
         rows, iterations = losses.shape
         width, grid = self._grid()
-        refuse_lost_losses(self.snapshots)
-        snapshot = self.snapshots.get("losses")
+        refuse_lost_losses(listed)
+        snapshot = listed.get("losses")
         if self.lasting and snapshot is not None and snapshot.identified:
             lasting = snapshot
         else:
@@ -180,21 +181,22 @@ class DynamicsJob(Job[LossDynamics]):
         else:
             keep = 0
         states = None
+        rebuilt = None
         receipts = set()
         fresh = self.full or lasting is None
         if lasting or not few:
             kind = {"alpha": settings.alpha, "block_bytes": settings.block_bytes}
             twice = 0 < keep < iterations
             root = publication.output.checkpoint(self.name)
-            states, grid, self.rebuilt = open_states(
+            states, grid, rebuilt = open_states(
                 root, grid, losses.dtype, kind, chunk_width(losses), twice, fresh
             )
             receipts = set() if fresh else states.blocks.receipts()
-        if self.rebuilt:
-            self.reporter.phase(f"the states that are there are not used: {self.rebuilt}")
+        if rebuilt:
+            self.reporter.phase(f"the states that are there are not used: {rebuilt}")
         check_memory(grid.block_bytes)
         metric = publication.run.create_array("ema.zarr", (rows,), grid.block_rows, np.float64)
-        self.data = data = LossData(
+        data = LossData(
             grid,
             (rows, iterations),
             losses.dtype,
@@ -209,9 +211,9 @@ class DynamicsJob(Job[LossDynamics]):
             skip=settings.on_invalid == "skip",
         )
         why = Why.NEW if lasting or not self.lasting else Why.UNIDENTIFIED
-        return data, list(
-            loss_sources(lasting, grid, self.inputs.iterations, settings.alpha, receipts, why)
-        )
+        iterations_read = self.inputs.iterations
+        sources = loss_sources(lasting, grid, iterations_read, settings.alpha, receipts, why)
+        return data, list(sources), rebuilt
 
     def _scan(self, data: LossData, sources: Sequence[LossSource]) -> passes.LossScan:
         """Read what no receipt stands for."""

@@ -24,7 +24,7 @@ from noisydask.engine.progress import listening
 from noisydask.engine.tasks import EVIDENCE_TASKS, check_memory, tasks_of
 from noisydask.errors import InputError
 from noisydask.runs.class_names import check_labels
-from noisydask.runs.job import Job
+from noisydask.runs.job import Job, Listed, Outcome
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.store import RunStore
@@ -55,16 +55,16 @@ class TableJob(Job[LossDynamics]):
     def _settings(self) -> dict[str, Any]:
         return self.settings.model_dump()
 
-    def _inputs(self) -> dict[str, dict[str, Any]]:
+    def _inputs(self, listed: Listed) -> dict[str, dict[str, Any]]:
         return {"losses": self.source.describe()}
 
     def _more(self) -> tuple[Any, ...]:
         return (self.class_names,)
 
-    def _check_unchanged(self) -> None:
+    def _check_unchanged(self, listed: Listed) -> None:
         self.source.check_unchanged()
 
-    def _run(self, publication: Publication) -> dict[str, Any]:
+    def _run(self, publication: Publication, listed: Listed) -> Outcome:
         run = publication.run
         alpha = self.settings.alpha
         top_k = self.settings.top_k
@@ -105,8 +105,8 @@ class TableJob(Job[LossDynamics]):
         run.record(part.written for part in state.parts)
         run.record(written_by(candidates))
         self._timed("write")
-        return {
-            "class_names": list(self.class_names) if self.class_names is not None else None,
+        fields = {
+            "class_names": self.class_names,
             "counts": {
                 "examples": state.examples,
                 "iterations": len(iterations),
@@ -119,6 +119,7 @@ class TableJob(Job[LossDynamics]):
             "parts": [part_name(loss_tables.FOLDER, part.number) for part in candidates],
             "loss_parts": list(losses),
         }
+        return Outcome(fields, self.source.check_unchanged)
 
     def _write_candidates(self, selection: table_passes.LossSelection) -> list[TablePart]:
         """Sort and write the parts of the ranking."""

@@ -38,6 +38,8 @@ class Scan:
         All blocks.
     reporter : Reporter
         Shows progress.
+    rebuilt : str, optional
+        Why evidence that was there is not used.
     why : Counter of str
         Blocks read so far, by the reason.
     bytes_read : int
@@ -48,6 +50,7 @@ class Scan:
     inputs: Mapping[str, Rows | DaskRows]
     sources: Sequence[LabeledSource]
     reporter: Reporter
+    rebuilt: str | None = None
     why: Counter[str] = field(default_factory=Counter)
     bytes_read: int = 0
 

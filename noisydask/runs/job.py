@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from platform import python_version
 from traceback import walk_tb
@@ -35,6 +35,27 @@ from noisydask.stores.locations import Location
 from noisydask.stores.rows import Rows
 
 Found = TypeVar("Found")
+#: The inputs that lie in stores as they were listed before anything was read, by name.
+Listed = Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job leaves for its manifest, and for what is done with a run of any job.
+
+    Attributes
+    ----------
+    fields : dict
+        Fields of the manifest.
+    check_unchanged : callable
+        Lists the inputs again; raises JobError if any is not what it was.
+    ids : Rows, optional
+        Ids of all examples, where they can be read again.
+    """
+
+    fields: dict[str, Any]
+    check_unchanged: Callable[[], None]
+    ids: Rows | None = None
 
 
 @dataclass(kw_only=True)
@@ -51,8 +72,6 @@ class Job(ABC, Generic[Found]):
         How the run is locked, published and kept.
     full : bool
         Do everything again, though nothing changed since the run before.
-    snapshots : dict of str to Snapshot
-        The inputs that lie in stores as they were listed before anything was read, by name.
     timings : dict
         Seconds of each phase that is over.
     """
@@ -61,7 +80,6 @@ class Job(ABC, Generic[Found]):
     reporter: Reporter
     publish: PublishSettings = field(default_factory=PublishSettings)
     full: bool = False
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
     _begun: bool = False
@@ -96,17 +114,18 @@ class Job(ABC, Generic[Found]):
         ):
             self.reporter = publication.reporter
             self._refuse_other_jobs(publication)
-            self._list_inputs()
+            listed = self._list_inputs()
             run = publication.run.store
-            head = self._head(run, started)
-            results = self._repeat(publication, head)
-            if results is None:
+            head = self._head(run, started, listed)
+            outcome = self._repeat(publication, head, listed)
+            if outcome is None:
                 self.begin(output.place.packages)
-                results = self._run(publication)
-                results |= {"changes": self._compare(publication, head | results)}
-                results |= {"threads": graph.slots(), "evidence": self._evidence(output)}
-            self._check_unchanged()
-            manifest = publication.publish(results | head | self._times(started))
+                outcome = self._run(publication, listed)
+                changes = self._compare(publication, head | outcome.fields, outcome.ids)
+                more = {"threads": graph.slots(), "evidence": self._evidence(output)}
+                outcome = replace(outcome, fields=outcome.fields | {"changes": changes} | more)
+            outcome.check_unchanged()
+            manifest = publication.publish(outcome.fields | head | self._times(started))
             return self._result(output.run_store(run.run, manifest.repeats), manifest)
 
     def _refuse_other_jobs(self, publication: Publication) -> None:
@@ -120,10 +139,10 @@ class Job(ABC, Generic[Found]):
                 f"{previous.manifest.job!r}; give this one an out of its own"
             )
 
-    def _head(self, run: RunStore, started: datetime) -> dict[str, Any]:
+    def _head(self, run: RunStore, started: datetime, listed: Listed) -> dict[str, Any]:
         """Return what a manifest says of a run before anything is read."""
         settings = self._settings()
-        inputs = self._inputs()
+        inputs = self._inputs(listed)
         return {
             "format_version": FORMAT_VERSION,
             "run": run.run,
@@ -150,9 +169,11 @@ class Job(ABC, Generic[Found]):
             return None
         return digest([(name, version(info)) for name, info in receipts.items()])
 
-    def _repeat(self, publication: Publication, head: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what a manifest says of results that are those of the run before; None where they
-        may differ, or are not all there.
+    def _repeat(
+        self, publication: Publication, head: Mapping[str, Any], listed: Listed
+    ) -> Outcome | None:
+        """Return results that are those of the run before; None where they may differ, or are not
+        all there.
         """
         previous = publication.previous
         if previous is None or self.full or not is_same(previous.manifest, head["identity"]):
@@ -167,9 +188,11 @@ class Job(ABC, Generic[Found]):
         for text in before.warnings:
             self.reporter.warning(text)
         self._timed("look")
-        return repeated(before)
+        return Outcome(repeated(before), partial(self._check_unchanged, listed))
 
-    def _compare(self, publication: Publication, fields: Mapping[str, Any]) -> ChangeCounts | None:
+    def _compare(
+        self, publication: Publication, fields: Mapping[str, Any], ids: Rows | None
+    ) -> ChangeCounts | None:
         """Compare with the run before and write what changed into this one; None where that is not
         known.
         """
@@ -179,7 +202,7 @@ class Job(ABC, Generic[Found]):
         try:
             store = publication.run.store
             after = FinishedRun(store, Manifest.of_run(store.run, fields))
-            changes, objects = since(publication.previous, after, self._names())
+            changes, objects = since(publication.previous, after, ids)
         except DamagedRunError as error:  # a whole run is published all the same
             logger.warning("what changed is not known: %s", error)
             return None
@@ -188,8 +211,8 @@ class Job(ABC, Generic[Found]):
         return changes
 
     @abstractmethod
-    def _run(self, publication: Publication) -> dict[str, Any]:
-        """Do the job; what a manifest says of its results."""
+    def _run(self, publication: Publication, listed: Listed) -> Outcome:
+        """Do the job, of whose inputs ``listed`` are those that lie in stores."""
 
     @abstractmethod
     def _result(self, run: RunStore, manifest: Manifest) -> Found:
@@ -200,23 +223,20 @@ class Job(ABC, Generic[Found]):
         """Return the settings of the job."""
 
     @abstractmethod
-    def _inputs(self) -> dict[str, dict[str, Any]]:
+    def _inputs(self, listed: Listed) -> dict[str, dict[str, Any]]:
         """Return what a manifest says of the inputs, with a fingerprint of each that has one."""
 
     def _more(self) -> tuple[Any, ...]:
         """Return what results follow from besides, in values of JSON."""
         return ()
 
-    def _names(self) -> Rows | None:
-        """Return the ids of all examples, where they can be read again."""
-        return None
+    def _list_inputs(self) -> Listed:
+        """List the inputs that lie in stores, where that was not done when they were opened."""
+        return {}
 
-    def _list_inputs(self) -> None:
-        """List the inputs, where that was not done when they were opened."""
-
-    def _check_unchanged(self) -> None:
-        """List the inputs again; JobError if any is not what it was."""
-        check_unchanged(self.snapshots)
+    def _check_unchanged(self, listed: Listed) -> None:
+        """List the inputs again, where nothing of them was read."""
+        check_unchanged(listed)
 
     def _timed(self, phase: str) -> None:
         now = time.monotonic()

@@ -1,0 +1,115 @@
+"""The ranking of the main job, run by its client: candidates in order, their positions, the ids of
+all examples, and the rows that were refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.core.ranking import Ints
+from noisydask.engine import graph
+from noisydask.engine.inputs import plan_pass
+from noisydask.engine.ordering import find_parts, write_parts
+from noisydask.engine.parts import WrittenPart, written_by
+from noisydask.engine.tasks import EVIDENCE_TASKS, run_over_all, tasks_of
+from noisydask.issues import passes, ranked, tables
+from noisydask.issues.evidence import StoredBlock
+from noisydask.runs.store import NewRun
+from noisydask.stores.arrays import IDS, DaskRows, Rows, kept_ids
+from noisydask.stores.chunks import ChunkedArray
+
+
+@dataclass(frozen=True)
+class IssueRanking:
+    """The order of all examples by their scores, of which the lowest are candidates.
+
+    Attributes
+    ----------
+    data : IssueData
+        Where the evidence lies.
+    scores : ChunkedArray
+        Scores of all examples.
+    stored : sequence of StoredBlock
+        All blocks of the evidence.
+    ids : Rows, optional
+        Ids of all examples.
+    class_names : sequence of str, optional
+        Names of the classes.
+    """
+
+    data: passes.IssueData
+    scores: ChunkedArray
+    stored: Sequence[StoredBlock]
+    ids: Rows | None
+    class_names: Sequence[str] | None
+
+    def write(self, histogram: Ints, total: int, run: NewRun) -> list[WrittenPart]:
+        """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
+        rows = ranked.RankedRows(self.scores, self.data, self.stored)
+        parts = find_parts(rows, total, histogram)
+        run.store.make_folder(ranked.FOLDER)
+        selection = ranked.Selection(parts, self.scores, self.ids)
+        tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
+        task = partial(ranked.select, data=self.data, selection=selection)
+        frames = graph.over_blocks("select", task, graph.block_numbers(self.stored, tasks))
+        ids = self.ids.dtype if self.ids is not None else np.dtype(np.int64)
+        meta = partial(ranked.empty_candidates, self.data.dtype, self.scores.dtype, ids)
+        kept = None
+        if len(parts) > 1:
+            count = partial(ranked.kept, data=self.data, selection=selection)
+            kept = run_over_all("kept", count, self.stored).tolist()
+        write = ranked.Writer(run.store, self.class_names, only=kept is None)
+        written = write_parts(frames, meta, parts, write, kept)
+        run.record(written_by(written))
+        if kept is not None:
+            write_indices(written, run)
+        return written
+
+
+def write_indices(parts: Sequence[WrittenPart], run: NewRun) -> None:
+    """Write the positions of candidates alone, chunk by chunk."""
+    rows = sum(part.rows for part in parts)
+    indices = ranked.index_array(run.store, rows)
+    run.record([indices.create()])
+    chunks = range(-(-rows // ranked.INDEX_CHUNK))
+    if not chunks:  # all candidates agree with their prediction
+        return
+    task = partial(ranked.write_indices, parts=tuple(parts), run=run.store, indices=indices)
+    numbers = graph.block_numbers(chunks, (1,) * len(chunks))
+    run.record(graph.run_pass("indices", task, numbers))
+
+
+def keep_ids(ids: Rows | DaskRows | None, grid: BlockGrid, run: NewRun) -> Rows | None:
+    """Return ids as rows of a store: those in memory or in a Dask graph go into the run, block by
+    block, for those who look up an example later.
+    """
+    if not isinstance(ids, DaskRows):
+        return ids
+    run.store.make_folder(IDS)
+    planned = plan_pass({"ids": ids}, grid, range(grid.num_blocks), None)
+    task = partial(ranked.write_ids, run=run.store, folder=IDS, grid=grid)
+    run.record(planned.run("ids", task))
+    return kept_ids(run.store.place)
+
+
+def write_refused(stored: Sequence[StoredBlock], data: passes.IssueData, run: NewRun) -> None:
+    """Write the positions of refused rows, chunk by chunk."""
+    blocks = [block for block in stored if block.refused]
+    counts = np.array([block.refused for block in blocks], np.int64)
+    shape = (int(counts.sum()),)
+    array = run.create_array("invalid_indices.zarr", shape, ranked.INDEX_CHUNK, np.int64)
+    if not blocks:
+        return
+    tasks = tasks_of(len(blocks), EVIDENCE_TASKS)
+    sizes = np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
+    task = partial(passes.refused, data=data)
+    numbers = graph.block_numbers(blocks, tasks)
+    rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
+    chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
+    write = partial(tables.write_rows, array=array)
+    run.record(graph.run_pass("invalid", write, chunks, rows))
