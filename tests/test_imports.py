@@ -38,16 +38,16 @@ PASSES = (
     "issues.passes",
     "issues.ranked",
     "issues.scanning",
-    "issues.tables",
+    "issues.result_arrays",
     "runs.changed_rows",
     "dynamics.dense_passes",
     "dynamics.dense_state",
     "dynamics.candidates",
-    "dynamics.tables",
+    "dynamics.candidate_parts",
     "dynamics.table_passes",
     "dynamics.loss_parts",
     "consensus.passes",
-    "consensus.tables",
+    "consensus.consensus_parts",
 )
 
 

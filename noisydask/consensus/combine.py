@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from noisydask.consensus import passes, tables
+from noisydask.consensus import consensus_parts, passes
+from noisydask.consensus.both_runs import BothRuns
 from noisydask.consensus.options import CombineSettings
 from noisydask.consensus.passes import CONSENSUS, METRIC, QUALITY, Blocks
 from noisydask.consensus.results import Consensus
-from noisydask.consensus.sources import BothRuns
 from noisydask.core import ranking
 from noisydask.core.choices import JoinKey
 from noisydask.engine import graph
@@ -154,7 +154,7 @@ class CombineJob(Job[Consensus]):
 
     def _run(self, publication: Publication, listed: Listed) -> Outcome:
         run = publication.run.store
-        run.make_folder(tables.FOLDER)
+        run.make_folder(consensus_parts.FOLDER)
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
         small = self.inputs.rows <= ranking.ROWS_PER_PART
         total, parts = self._at_once(run) if small else self._in_parts(run)
@@ -170,25 +170,25 @@ class CombineJob(Job[Consensus]):
                 "ranked": sum(part.rows for part in parts),
             },
             "bytes_read": dict(inputs.stored_bytes),
-            "parts": [part_name(tables.FOLDER, part.number) for part in parts],
+            "parts": [part_name(consensus_parts.FOLDER, part.number) for part in parts],
         }
         return Outcome(fields, partial(check_unchanged, listed))
 
     def _at_once(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
         join = self.inputs.on == "id"
-        write = tables.Writer(run, self.inputs.class_names)
-        finish = partial(tables.write_at_once, join=join, top=self.top, write=write)
+        write = consensus_parts.Writer(run, self.inputs.class_names)
+        finish = partial(consensus_parts.write_at_once, join=join, top=self.top, write=write)
         frames = self._frames(self.inputs.sources)
         if join:
             frames = graph.together(frames, self._dynamics_frames())
-        written: tables.WrittenAtOnce = graph.compute(
+        written: consensus_parts.WrittenAtOnce = graph.compute(
             graph.gather_frames("combine", frames, finish)
         )
         self._timed("combine")
         return written.total, [written.part]
 
     def _in_parts(self, run: RunStore) -> tuple[int, list[WrittenPart]]:
-        run.make_folder(tables.SCRATCH)
+        run.make_folder(consensus_parts.SCRATCH)
         source: Blocks = self.inputs.sources
         if self.inputs.on == "id":
             source = self._join(run)
@@ -203,32 +203,32 @@ class CombineJob(Job[Consensus]):
             if not total:
                 return 0, []
             self.reporter.phase(f"ranking {total:,} examples by {column}")
-            write = tables.RankWriter(run, column, total)
+            write = consensus_parts.RankWriter(run, column, total)
             names = self._write(rows, find_parts(rows, total, histogram), write)
-            source = tables.ScratchFiles(run, tuple(names))
+            source = consensus_parts.ScratchFiles(run, tuple(names))
             self._timed(column)
         self.reporter.phase("ranking by both")
         rows = self._ranked(source, CONSENSUS)
         take = total if self.top is None else min(total, self.top)
         parts = find_parts(rows, take, count(rows))
-        written = self._write(rows, parts, tables.Writer(run, self.inputs.class_names))
-        run.remove_folder(tables.SCRATCH)
+        written = self._write(rows, parts, consensus_parts.Writer(run, self.inputs.class_names))
+        run.remove_folder(consensus_parts.SCRATCH)
         self._timed(CONSENSUS)
         return total, written
 
     def _ranked(self, source: Blocks, column: str) -> passes.RankedBlocks:
         return passes.RankedBlocks(source, column, self.inputs.sources.grid.rows)
 
-    def _join(self, run: RunStore) -> tables.ScratchFiles:
+    def _join(self, run: RunStore) -> consensus_parts.ScratchFiles:
         """Bring rows of the same id together; what both know lies in scratch files."""
         num_parts = -(-self.inputs.rows // ranking.ROWS_PER_PART)
         step = partial(passes.to_id_parts, num_parts=num_parts)
         frames = graph.together(
             self._frames(self.inputs.sources, step), self._dynamics_frames(step)
         )
-        finish = partial(tables.write_joined, run=run)
+        finish = partial(consensus_parts.write_joined, run=run)
         names = shuffle(frames, step(self.inputs.sources.empty()), num_parts, finish)
-        return tables.ScratchFiles(run, tuple(names))
+        return consensus_parts.ScratchFiles(run, tuple(names))
 
     def _write(self, rows: passes.RankedBlocks, parts: Parts, write: Any) -> list[Any]:
         """Bring the rows of each part of an order together, and write them."""

@@ -16,8 +16,8 @@ from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
 from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import ema_curves
+from noisydask.dynamics import candidate_parts
 from noisydask.dynamics import dense_passes as passes
-from noisydask.dynamics import tables as loss_tables
 from noisydask.dynamics.dense_data import LossData
 from noisydask.dynamics.dense_ranking import DenseRanking, plan_inputs
 from noisydask.dynamics.dense_state import LossCheckpoint, open_states
@@ -147,7 +147,7 @@ class DynamicsJob(Job[LossDynamics]):
                 "blocks": data.grid.num_blocks,
             },
             "bytes_read": {"losses": scanned.bytes_read, "losses_again": again},
-            "parts": [part_name(loss_tables.FOLDER, part.number) for part in parts],
+            "parts": [part_name(candidate_parts.FOLDER, part.number) for part in parts],
         }
         check = partial(check_unchanged, listed)
         if data.states is not None:
@@ -239,7 +239,7 @@ class DynamicsJob(Job[LossDynamics]):
         """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
         curves = ema_curves(rows[:CURVES], self.settings.alpha)
         run.write_array("top_curves.zarr", curves)
-        loss_tables.write_picture(run, self.inputs.iterations, mean, curves)
+        candidate_parts.write_picture(run, self.inputs.iterations, mean, curves)
 
     def _write_small(self, run: NewRun, sums: CurveSums, mean: Floats) -> None:
         """Write what has the size of the labels and iterations."""

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.dynamics import crossings
-from noisydask.dynamics import candidates
-from noisydask.dynamics import tables as loss_tables
+from noisydask.dynamics import candidate_parts, candidates
+from noisydask.dynamics.candidate_parts import DensePart
 from noisydask.dynamics.dense_data import Descending, LossData, Top
 from noisydask.dynamics.inputs import LossInputs
 from noisydask.dynamics.loss_blocks import LossSource
-from noisydask.dynamics.tables import DensePart
 from noisydask.engine.inputs import BlockPass, plan_pass
 from noisydask.engine.ordering import find_parts, write_parts
 from noisydask.engine.parts import ScoredRows
@@ -125,6 +124,6 @@ class DenseRanking:
     def _blocks_of(self, index: npt.NDArray[np.int64]) -> tuple[int, ...]:
         return tuple(np.unique(index // self.data.grid.block_rows).tolist())
 
-    def _writer(self) -> loss_tables.Writer:
-        self.run.make_folder(loss_tables.FOLDER)
-        return loss_tables.Writer(self.run, self.inputs.iterations, self.class_names)
+    def _writer(self) -> candidate_parts.Writer:
+        self.run.make_folder(candidate_parts.FOLDER)
+        return candidate_parts.Writer(self.run, self.inputs.iterations, self.class_names)

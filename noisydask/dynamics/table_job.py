@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from noisydask.dynamics import table_passes
-from noisydask.dynamics import tables as loss_tables
+from noisydask.dynamics import candidate_parts, table_passes
 from noisydask.dynamics.examples import Examples, ema_frame
 from noisydask.dynamics.results import LossDynamics
 from noisydask.dynamics.row_problems import DROPPED, refusal
@@ -101,7 +100,7 @@ class TableJob(Job[LossDynamics]):
             }
         for name, values in arrays.items():
             run.write_array(f"{name}.zarr", values)
-        loss_tables.write_picture(run, iterations, mean, arrays["top_curves"])
+        candidate_parts.write_picture(run, iterations, mean, arrays["top_curves"])
         run.record(part.written for part in state.parts)
         run.record(written_by(candidates))
         self._timed("write")
@@ -116,14 +115,14 @@ class TableJob(Job[LossDynamics]):
                 **{name: state.problems.dropped[name] for name in DROPPED},
             },
             **({"bytes_read": {"losses": stored}} if stored is not None else {}),
-            "parts": [part_name(loss_tables.FOLDER, part.number) for part in candidates],
+            "parts": [part_name(candidate_parts.FOLDER, part.number) for part in candidates],
             "loss_parts": list(losses),
         }
         return Outcome(fields, self.source.check_unchanged)
 
     def _write_candidates(self, selection: table_passes.LossSelection) -> list[TablePart]:
         """Sort and write the parts of the ranking."""
-        selection.run.make_folder(loss_tables.FOLDER)
+        selection.run.make_folder(candidate_parts.FOLDER)
         tasks = tasks_of(len(selection.losses), EVIDENCE_TASKS)
         numbers = graph.block_numbers(range(len(selection.losses)), tasks)
         frames = graph.over_blocks("select", selection.select, numbers)

@@ -19,6 +19,7 @@ from noisydask.core.problems import Problems
 from noisydask.core.ranking import Keys, histogram, sort_keys, whole_range
 from noisydask.core.statistics import STATISTICS
 from noisydask.core.table_sums import TableSums
+from noisydask.dynamics.candidate_parts import write_ranking
 from noisydask.dynamics.examples import (
     EXAMPLE,
     LABEL,
@@ -31,7 +32,6 @@ from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, w
 from noisydask.dynamics.row_problems import no_problems
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.table import LossColumns
-from noisydask.dynamics.tables import write_ranking
 from noisydask.engine.parts import Parts, WrittenPart
 from noisydask.runs.store import RunStore
 from noisydask.stores.frames import stacked

@@ -21,7 +21,7 @@ from noisydask.engine.tasks import (
     check_memory,
     run_over_all,
 )
-from noisydask.issues import passes, ranked, scanning, tables
+from noisydask.issues import passes, ranked, result_arrays, scanning
 from noisydask.issues.blocks import block_sources, describe
 from noisydask.issues.evidence import StoredBlock, open_evidence
 from noisydask.issues.inputs import IssueInputs
@@ -258,4 +258,4 @@ class IssueJob(Job[LabelIssues]):
         run.write_array("thresholds.zarr", shown)
         run.write_array("class_counts.zarr", totals.counts)
         if self.joint:
-            tables.write_joint(run, counted.counts.joint, data.num_classes)
+            result_arrays.write_joint(run, counted.counts.joint, data.num_classes)

@@ -17,7 +17,7 @@ from noisydask.engine.inputs import plan_pass
 from noisydask.engine.ordering import find_parts, write_parts
 from noisydask.engine.parts import WrittenPart, written_by
 from noisydask.engine.tasks import EVIDENCE_TASKS, run_over_all, tasks_of
-from noisydask.issues import passes, ranked, tables
+from noisydask.issues import passes, ranked, result_arrays
 from noisydask.issues.evidence import StoredBlock
 from noisydask.runs.store import NewRun
 from noisydask.stores.arrays import IDS, DaskRows, Rows, kept_ids
@@ -111,5 +111,5 @@ def write_refused(stored: Sequence[StoredBlock], data: passes.IssueData, run: Ne
     numbers = graph.block_numbers(blocks, tasks)
     rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
     chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
-    write = partial(tables.write_rows, array=array)
+    write = partial(result_arrays.write_rows, array=array)
     run.record(graph.run_pass("invalid", write, chunks, rows))

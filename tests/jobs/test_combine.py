@@ -190,7 +190,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 200, tie_rows: int 
     """Parts of few rows, so that all is shuffled; the search for them runs on the client."""
     monkeypatch.setattr(ranking, "ROWS_PER_PART", rows)
     monkeypatch.setattr(ranking, "TIE_ROWS", tie_rows)
-    monkeypatch.setattr("noisydask.consensus.sources._BLOCK_ROWS", 300)
+    monkeypatch.setattr("noisydask.consensus.both_runs._BLOCK_ROWS", 300)
 
 
 @pytest.mark.parametrize(

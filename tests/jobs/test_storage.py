@@ -24,8 +24,8 @@ import noisydask
 from noisydask.core.confident import SparseCounts
 from noisydask.engine import graph
 from noisydask.errors import InputError
+from noisydask.issues.result_arrays import write_joint
 from noisydask.issues.results import LabelIssues
-from noisydask.issues.tables import write_joint
 from noisydask.runs.store import Output
 from noisydask.stores.arrays import zarr_store
 from noisydask.stores.locations import Location
