@@ -155,24 +155,10 @@ def analyze_loss_dynamics(
     options = options_by_name(
         storage_options, "losses", "iters", "labels", "ids", "table", "datumaro", "out"
     )
-    if sum(source is not None for source in (losses, table, datumaro)) != 1:
-        raise InputError("give one of losses, table and datumaro")
-    if table is None and any(
-        column is not None for column in (label_column, subset_column, ann_id_column)
-    ):
-        raise InputError("label_column, subset_column and ann_id_column belong to a table")
-    if datumaro is None and tracking_loss_type is not None:
-        raise InputError("tracking_loss_type belongs to a Datumaro dataset")
-    arguments = {"iters": iters, "table": table, "datumaro": datumaro}
-    urls = {name: str(url) for name, url in arguments.items() if isinstance(url, str | Path)}
-    if losses is not None and on_duplicate != "raise":
-        raise InputError(
-            "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
-            "each example and iteration"
-        )
+    _check_sources(arguments)
+    inputs_given = {"iters": iters, "table": table, "datumaro": datumaro}
+    urls = {name: str(url) for name, url in inputs_given.items() if isinstance(url, str | Path)}
     names = None if class_names is None else checked_names(class_names)
-    if names is not None and datumaro is None and labels is None and label_column is None:
-        raise InputError("class_names need labels: give label_column of a table, or labels")
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)
@@ -187,11 +173,6 @@ def analyze_loss_dynamics(
             full=full,
         )
     else:
-        if any(source is not None for source in (iters, labels, ids)):
-            raise InputError(
-                "iters, labels and ids belong to losses; a table has columns for them, a "
-                "dataset attributes"
-            )
         source: RecordedLosses
         if table is not None:
             columns = LossColumns(
@@ -221,3 +202,27 @@ def analyze_loss_dynamics(
         results = run_in_temporary_folder(job)
     results.warn(reporter)
     return results
+
+
+def _check_sources(arguments: Mapping[str, Any]) -> None:
+    """Refuse options that do not belong to what the losses are given as."""
+    given = {name for name, value in arguments.items() if value is not None}
+    if len(given & {"losses", "table", "datumaro"}) != 1:
+        raise InputError("give one of losses, table and datumaro")
+    columns = {"label_column", "subset_column", "ann_id_column"}
+    if "table" not in given and given & columns:
+        raise InputError("label_column, subset_column and ann_id_column belong to a table")
+    if "datumaro" not in given and "tracking_loss_type" in given:
+        raise InputError("tracking_loss_type belongs to a Datumaro dataset")
+    if "losses" in given and arguments["on_duplicate"] != "raise":
+        raise InputError(
+            "on_duplicate belongs to a table or a Datumaro dataset: an array holds one loss of "
+            "each example and iteration"
+        )
+    if "losses" not in given and given & {"iters", "labels", "ids"}:
+        raise InputError(
+            "iters, labels and ids belong to losses; a table has columns for them, a dataset "
+            "attributes"
+        )
+    if "class_names" in given and not given & {"datumaro", "labels", "label_column"}:
+        raise InputError("class_names need labels: give label_column of a table, or labels")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from noisydask.core.curve_sums import CurveSums
 from noisydask.core.ranking import order_of
 from noisydask.core.statistics import STATISTICS
 from noisydask.engine.parts import WrittenPart, part_name
@@ -96,7 +97,28 @@ def first_ids(run: RunStore, top: int) -> list[Any]:
     return ids
 
 
-def write_picture(run: NewRun, iterations: Ints, mean: Floats, curves: Floats) -> None:
+def write_means(
+    run: NewRun, iterations: Ints, sums: CurveSums, mean: Floats, labelled: bool
+) -> None:
+    """Write what has the size of the labels and iterations."""
+    arrays = {
+        "iterations": iterations.astype(np.int64),
+        "mean_loss_dyns": mean,
+        "losses_per_iteration": sums.counts.sum(axis=0),
+    }
+    if labelled:
+        arrays |= {"label_values": sums.labels, "mean_loss_dyns_per_label": sums.mean_per_label()}
+    for name, values in arrays.items():
+        run.write_array(f"{name}.zarr", values)
+
+
+def write_curves(run: NewRun, iterations: Ints, mean: Floats, curves: Floats) -> None:
+    """Write the curves of the first candidates, and draw them."""
+    run.write_array("top_curves.zarr", curves)
+    _write_picture(run, iterations, mean, curves)
+
+
+def _write_picture(run: NewRun, iterations: Ints, mean: Floats, curves: Floats) -> None:
     """Draw the curves of the first candidates, where matplotlib is there to do so."""
     if not len(curves) or find_spec("matplotlib") is None:
         return

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import Why
 from noisydask.core.blocks import BlockGrid, plan_blocks
-from noisydask.core.curve_sums import CurveSums
 from noisydask.core.dynamics import ema_curves
 from noisydask.dynamics import candidate_parts
 from noisydask.dynamics import dense_passes as passes
@@ -41,7 +40,7 @@ from noisydask.runs.job import Job, Listed, Outcome
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
-from noisydask.runs.store import NewRun, RunStore
+from noisydask.runs.store import RunStore
 from noisydask.stores.arrays import all_packages
 from noisydask.stores.fingerprints import check_blocks_unchanged, check_unchanged, snapshots
 from noisydask.text import counted
@@ -131,8 +130,12 @@ class DynamicsJob(Job[LossDynamics]):
         again += sum(part.bytes_read for part in parts)
         run.record(written_by(parts))
         self._timed("rank")
-        self._write_curves(rows, mean, run)
-        self._write_small(run, sums, mean)
+        iterations = self.inputs.iterations
+        labelled = self.inputs.labels is not None
+        curves = ema_curves(rows[:CURVES], data.alpha)
+        candidate_parts.write_curves(run, iterations, mean, curves)
+        candidate_parts.write_means(run, iterations, sums, mean, labelled)
+        self._timed("write")
         fields = {
             "blocks": blocks_told(scanned.why, data.grid.num_blocks, rebuilt),
             "class_names": self.class_names,
@@ -155,6 +158,14 @@ class DynamicsJob(Job[LossDynamics]):
             check = partial(check_blocks_unchanged, listed, "losses", data.grid, forget)
         return Outcome(fields, check)
 
+    @property
+    def _are_few(self) -> bool:
+        """Whether the candidates are so few that each task may keep their losses."""
+        losses = self.inputs.losses
+        row_bytes = losses.shape[1] * losses.dtype.itemsize + _STATE_BYTES
+        top_k = self.settings.top_k
+        return top_k is not None and top_k * row_bytes <= _KEPT_BYTES
+
     def _plan(
         self, publication: Publication, listed: Listed
     ) -> tuple[LossData, list[LossSource], str | None]:
@@ -167,19 +178,10 @@ class DynamicsJob(Job[LossDynamics]):
         width, grid = self._grid()
         refuse_lost_losses(listed)
         snapshot = listed.get("losses")
-        if self.lasting and snapshot is not None and snapshot.identified:
-            lasting = snapshot
-        else:
-            lasting = None
-        top_k = settings.top_k
-        few = (
-            top_k is not None
-            and top_k * (iterations * losses.dtype.itemsize + _STATE_BYTES) <= _KEPT_BYTES
-        )
-        if lasting:
-            keep = iterations // chunk_width(losses) * chunk_width(losses)
-        else:
-            keep = 0
+        known = self.lasting and snapshot is not None and snapshot.identified
+        lasting = snapshot if known else None
+        few = self._are_few
+        keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
         states = None
         rebuilt = None
         receipts = set()
@@ -203,7 +205,7 @@ class DynamicsJob(Job[LossDynamics]):
             settings.alpha,
             width,
             metric,
-            top=top_k if few and top_k else CURVES,
+            top=settings.top_k if few and settings.top_k else CURVES,
             few=few,
             keep=keep,
             states=states,
@@ -234,28 +236,6 @@ class DynamicsJob(Job[LossDynamics]):
         if not state.recorded:
             raise InputError("no loss is recorded there: there is nothing to look at")
         return state
-
-    def _write_curves(self, rows: Array, mean: Floats, run: NewRun) -> None:
-        """Write the curves of the first candidates, whose losses the first of ``rows`` are."""
-        curves = ema_curves(rows[:CURVES], self.settings.alpha)
-        run.write_array("top_curves.zarr", curves)
-        candidate_parts.write_picture(run, self.inputs.iterations, mean, curves)
-
-    def _write_small(self, run: NewRun, sums: CurveSums, mean: Floats) -> None:
-        """Write what has the size of the labels and iterations."""
-        arrays = {
-            "iterations": self.inputs.iterations.astype(np.int64),
-            "mean_loss_dyns": mean,
-            "losses_per_iteration": sums.counts.sum(axis=0),
-        }
-        if self.inputs.labels is not None:
-            arrays |= {
-                "label_values": sums.labels,
-                "mean_loss_dyns_per_label": sums.mean_per_label(),
-            }
-        for name, values in arrays.items():
-            run.write_array(f"{name}.zarr", values)
-        self._timed("write")
 
 
 def _stands(states: LossCheckpoint | None, source: LossSource) -> bool:

@@ -124,17 +124,13 @@ def _scan_block(
     block: int, known: Known | None, losses: TaskRows, labels: Array | None, data: LossData
 ) -> _Scanned:
     """Read a block's iterations, all or those after what is known."""
-    (start, stop) = data.grid.bounds(block)
+    start, stop = data.grid.bounds(block)
     iterations = data.shape[1]
     values, codes = _codes(labels)
-    if known:
-        states, first = (known.states, known.iterations)
-    else:
-        states, first = (ExampleStates.empty(stop - start, data.dtype), 0)
-    if 0 < data.keep < iterations and data.states:
-        kept = states.part(np.arange(stop - start))
-    else:
-        kept = None
+    states = known.states if known else ExampleStates.empty(stop - start, data.dtype)
+    first = known.iterations if known else 0
+    twice = 0 < data.keep < iterations and data.states
+    kept = states.part(np.arange(stop - start)) if twice else None
     wanted = spans(first, iterations, data.width)
     cuts = [cut for span in wanted for cut in cut_span(span, data.keep)]
     sums = {cut: CurveSums.zero(values, cut[1] - cut[0]) for cut in cuts}
@@ -161,15 +157,9 @@ def _scan_block(
         top = top.with_rows(start, states)
     if known:
         top = top.recalled(known)
-    if data.states and kept is not None:
-        checksums = data.states.write_states(block, kept, kept=True)
-    else:
-        checksums = {}
-    if data.states:
-        checksums |= data.states.write_states(block, states)
-    total = reduce(
-        CurveSums.then, sums.values(), known.sums if known else CurveSums.zero(values, 0)
-    )
+    checksums = _write_states(block, states, kept, data)
+    before = known.sums if known else CurveSums.zero(values, 0)
+    total = reduce(CurveSums.then, sums.values(), before)
     bytes_read = losses.take_bytes_read()
     _told(block, bytes_read, iterations - first, data)
     state = replace(
@@ -179,6 +169,16 @@ def _scan_block(
         iterations=iterations - first,
     )
     return _Scanned(state, checksums, state.invalid - int(invalid[data.keep :].sum()))
+
+
+def _write_states(
+    block: int, states: ExampleStates, kept: ExampleStates | None, data: LossData
+) -> dict[str, str]:
+    """Store a block's states, where they are kept; return the checksums of their columns."""
+    if data.states is None:
+        return {}
+    checksums = {} if kept is None else data.states.write_states(block, kept, kept=True)
+    return checksums | data.states.write_states(block, states)
 
 
 def _count_invalid(losses: Array) -> Ints:

@@ -66,13 +66,9 @@ class TableJob(Job[LossDynamics]):
     def _run(self, publication: Publication, listed: Listed) -> Outcome:
         run = publication.run
         alpha = self.settings.alpha
-        top_k = self.settings.top_k
         state = self._gather(run.store)
         self._timed("gather")
-        if top_k is None:
-            total = state.examples
-        else:
-            total = min(top_k, state.examples)
+        total = min(self.settings.top_k or state.examples, state.examples)
         self.reporter.phase(f"ranking {total:,} candidates of {state.examples:,} examples")
         sums = state.sums.sums
         iterations = state.sums.iterations
@@ -85,22 +81,11 @@ class TableJob(Job[LossDynamics]):
         candidates = self._write_candidates(selection)
         self._timed("rank")
         head = [place for part in candidates for place in part.head][: table_passes.HEAD]
-        arrays = {
-            "iterations": iterations,
-            "mean_loss_dyns": mean,
-            "losses_per_iteration": sums.counts.sum(axis=0),
-            "top_curves": _curves_at(head, iterations, losses, alpha, run.store),
-        }
         labelled = self.source.columns.label is not None
         stored = self.source.stored_bytes
-        if labelled:
-            arrays |= {
-                "label_values": sums.labels,
-                "mean_loss_dyns_per_label": sums.mean_per_label(),
-            }
-        for name, values in arrays.items():
-            run.write_array(f"{name}.zarr", values)
-        candidate_parts.write_picture(run, iterations, mean, arrays["top_curves"])
+        candidate_parts.write_means(run, iterations, sums, mean, labelled)
+        curves = _curves_at(head, iterations, losses, alpha, run.store)
+        candidate_parts.write_curves(run, iterations, mean, curves)
         run.record(part.written for part in state.parts)
         run.record(written_by(candidates))
         self._timed("write")

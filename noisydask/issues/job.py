@@ -133,16 +133,14 @@ class IssueJob(Job[LabelIssues]):
             "blocks": data.grid.num_blocks,
             "blocks_read_again": again,
         }
-        doubt = suspicion(scanned.totals.counts, counted.agreeing, counts["issues"])
-        if doubt is not None:
+        if doubt := suspicion(scanned.totals.counts, counted.agreeing, counts["issues"]):
             self.reporter.warning(doubt)
         self._timed("write")
-        bytes_read = {"pred_probs": scan.bytes_read, "pred_probs_again": counted.bytes_read}
         fields = {
             "blocks": blocks_told(scan.why, counts["blocks"], scan.rebuilt),
             "class_names": self.inputs.class_names,
             "counts": counts,
-            "bytes_read": bytes_read,
+            "bytes_read": {"pred_probs": scan.bytes_read, "pred_probs_again": counted.bytes_read},
             "parts": [part_name(ranked.FOLDER, part.number) for part in parts],
         }
         return Outcome(fields, check, ids)
