@@ -20,7 +20,7 @@ from test_losses import bits
 from test_resume import kill_after
 
 import noisydask
-from noisydask.dynamics.dense_job import DynamicsJob
+from noisydask.dynamics import candidate_parts
 from noisydask.dynamics.results import LossDynamics
 from noisydask.errors import JobError
 from noisydask.stores.arrays import zarr_store
@@ -316,14 +316,14 @@ def test_invalid_losses_leave_the_receipts_of_others(tmp_path: Path) -> None:
 def test_changed_while_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(str(tmp_path))
     array = store(place)
-    real = DynamicsJob._write_small
+    real = candidate_parts.write_means
 
     def late(*args: Any) -> None:
         array[301, 2] = 7.0
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DynamicsJob, "_write_small", late)
+        patch.setattr(candidate_parts, "write_means", late)
         with pytest.raises(JobError, match="changed while it was read"):
             run(place)
     assert not (tmp_path / "out/latest.json").exists()
