@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args
 from noisydask.errors import InputError
 
 #: How a label is scored.
-QualityScore = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
+QualityScore = Literal[
+    "self_confidence",
+    "normalized_margin",
+    "confidence_weighted_entropy",
+    "log_margin",
+    "threshold_margin",
+    "threshold_ratio",
+]
 #: How the number of issues is estimated.
 EstimationMethod = Literal["off_diagonal", "off_diagonal_calibrated"]
 #: What becomes of rows or losses that are invalid or cannot be read.

@@ -146,7 +146,7 @@ def columns_for(
     """
     columns: tuple[str, ...] = _BASE
     score = SCORES[quality_score]
-    if joint or score.second == "other":
+    if joint or "top2" in score.columns:
         columns += _SECOND
         if num_classes * np.dtype(dtype).itemsize > 3 * _FULL_BYTES:
             columns += _THIRD

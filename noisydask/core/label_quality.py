@@ -1,7 +1,7 @@
 """Evidence becomes label quality scores: low where a label is likely wrong.
 
-The scores are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab
-2.9 computes them. A row whose score the evidence does not give is named *unresolved*. Pure.
+The scores are those of :mod:`noisydask.core.scores`. A row whose score the evidence does not give
+is named *unresolved*. Pure.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def label_quality(
     columns : mapping
         Evidence of n rows.
     thresholds : ndarray of float64, (K,)
-        Confident thresholds, used only with ``adjust_pred_probs``.
+        Confident thresholds, used with ``adjust_pred_probs`` and by some scores.
     quality_score : str
         One of :data:`noisydask.core.scores.SCORES`.
     adjust_pred_probs : bool
@@ -74,7 +74,7 @@ def label_quality(
     if adjust_pred_probs:
         scores, unresolved = _adjusted(columns, thresholds, score, pred_probs)
     else:
-        scores = score.of_evidence(columns)
+        scores = score.of_evidence(columns, thresholds)
     scores[columns["given"] == len(thresholds)] = np.nan
     return scores, unresolved
 

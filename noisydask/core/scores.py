@@ -1,8 +1,8 @@
 """The quality scores: from the probability of the given label and one number beside it to a score.
 
-A :class:`Score` is a value, so that a new one is declared here and nowhere else. The scores are
-those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes
-them: low where a label is likely wrong. Pure.
+A :class:`Score` is a value, so that a new one is declared here and nowhere else. The first three
+are those of Northcutt, Jiang, Chuang, "Confident learning" (JAIR 70, 2021) as cleanlab 2.9 computes
+them; the others are ours. All are low where a label is likely wrong. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from noisydask.core.thresholds import CLIPPING_LOWER_BOUND
 Floats = npt.NDArray[np.floating]
 Columns = Mapping[str, npt.NDArray[Any]]
 
-_COLUMNS = {None: (), "other": ("top2", "p_top2"), "entropy": ("entropy",)}
+_TOP2 = ("top2", "p_top2")
+_COLUMNS = {None: (), "other": _TOP2, "entropy": ("entropy",), "thresholds": _TOP2}
+#: Least probability of which a logarithm is taken, and the unit of logarithms: rounded to it they
+#: are the same on every processor.
+_LEAST, _LOG_UNIT = 1e-9, 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class Score:
         Value of the option ``quality_score``.
     finish : callable
         Gives the score from the probability of the given label, and from the second number where
-        the score needs one.
-    second : {"other", "entropy"}, optional
-        The second number: the largest probability of another class, or the normalised entropy of
-        the row. The entropy of adjusted probabilities is not defined.
+        the score needs one; with "thresholds", from the columns of evidence and the thresholds.
+    second : {"other", "entropy", "thresholds"}, optional
+        What the score needs beside: the largest probability of another class, the normalised
+        entropy of the row, or the confident thresholds of the classes.
+    adjustable : bool
+        Whether the score is defined for adjusted probabilities.
 
     Examples
     --------
@@ -45,20 +51,18 @@ class Score:
 
     name: str
     finish: Callable[..., Floats]
-    second: Literal["other", "entropy"] | None = None
+    second: Literal["other", "entropy", "thresholds"] | None = None
+    adjustable: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of evidence beside those that every job keeps."""
         return _COLUMNS[self.second]
 
-    @property
-    def adjustable(self) -> bool:
-        """True if the score is defined for adjusted probabilities."""
-        return self.second != "entropy"
-
-    def of_evidence(self, columns: Columns) -> Floats:
+    def of_evidence(self, columns: Columns, thresholds: Floats) -> Floats:
         """Return the score of each row of evidence."""
+        if self.second == "thresholds":
+            return self.finish(columns, thresholds)
         own = columns["p_given"].copy()
         if self.second == "other":
             return self.finish(own, best_other(columns))
@@ -84,11 +88,45 @@ def _confidence_weighted_entropy(own: Floats, entropy: Floats) -> Floats:
         return np.where(ratio > 0, np.log1p(ratio) / ratio, 1.0).astype(own.dtype)
 
 
+def _logarithm(values: Floats) -> Floats:
+    """Return the logarithm to a multiple of a power of two, as float64."""
+    logarithms = np.log(np.maximum(values.astype(np.float64), _LEAST))
+    return np.rint(logarithms / _LOG_UNIT) * _LOG_UNIT
+
+
+def _log_margin(own: Floats, other: Floats) -> Floats:
+    return (_logarithm(own) - _logarithm(other)).astype(own.dtype)
+
+
+def _threshold_margin(columns: Columns, thresholds: Floats) -> Floats:
+    # Refused rows carry class K: any threshold does, their score is discarded.
+    levels = _logarithm(np.append(thresholds, 1.0))
+    given = columns["given"]
+    others = [
+        np.where(columns[top] == given, -np.inf, _logarithm(columns[p]) - levels[columns[top]])
+        for top, p in (("top1", "p_top1"), ("top2", "p_top2"))
+    ]
+    own = _logarithm(columns["p_given"]) - levels[given]
+    other = np.maximum(*others)
+    other[np.isneginf(other)] = _logarithm(np.zeros(1))[0]  # there is one class only
+    return (own - other).astype(columns["p_given"].dtype)
+
+
+def _threshold_ratio(columns: Columns, thresholds: Floats) -> Floats:
+    own = columns["p_given"]
+    return (own / np.append(thresholds, 1.0)[columns["given"]]).astype(own.dtype)
+
+
 _ALL = (
-    Score("self_confidence", _self_confidence),
-    Score("normalized_margin", _normalized_margin, "other"),
+    Score("self_confidence", _self_confidence, adjustable=True),
+    Score("normalized_margin", _normalized_margin, "other", adjustable=True),
     Score("confidence_weighted_entropy", _confidence_weighted_entropy, "entropy"),
+    Score("log_margin", _log_margin, "other"),
+    Score("threshold_margin", _threshold_margin, "thresholds"),
+    Score("threshold_ratio", _threshold_ratio, "thresholds"),
 )
-#: All scores by name: ``P[given]``; ``(P[given] - max of the others + 1) / 2``; ``log1p(x) / x`` of
-#: x = normalised entropy / ``P[given]``.
+#: All scores by name, with p the row, y the given label, t the thresholds and L the logarithm:
+#: ``p[y]``; ``(p[y] - max of the others + 1) / 2``; ``log1p(x) / x`` of x = normalised entropy /
+#: ``p[y]``; ``L(p[y]) - L(max of the others)``; ``L(p[y] / t[y]) - max of L(p[c] / t[c])`` over
+#: those of the two most probable classes that are not y; ``p[y] / t[y]``.
 SCORES = {score.name: score for score in _ALL}

@@ -62,11 +62,12 @@ def find_label_issues(
     pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
         Out-of-sample predicted probabilities, given in the same ways, or as a frame with a column
         a class.
-    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy"}
-        How a label is scored; low is likely wrong.
+    quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy", \
+            "log_margin", "threshold_margin", "threshold_ratio"}
+        How a label is scored; low is likely wrong. The first three are cleanlab's, from 0 to 1.
     adjust_pred_probs : bool
-        Subtract class thresholds first, for imbalanced classes (not for
-        ``confidence_weighted_entropy``).
+        Subtract class thresholds first, for imbalanced classes (with ``self_confidence`` and
+        ``normalized_margin``).
     estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
         How the number of issues is estimated.
     ids : optional

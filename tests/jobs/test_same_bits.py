@@ -46,6 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
         "quality_score": "confidence_weighted_entropy",
         "estimation_method": "off_diagonal_calibrated",
     },
+    {"quality_score": "threshold_margin"},
 ]
 
 

@@ -34,6 +34,50 @@ def test_a_score_that_is_declared_is_computed(monkeypatch: pytest.MonkeyPatch) -
     assert not unresolved.any()
 
 
+def logarithm(value: float) -> float:
+    """Return a logarithm as the scores round it."""
+    return round(np.log(max(value, 1e-9)) * 2**20) / 2**20
+
+
+def margin_of(row: np.ndarray, label: int, thresholds: np.ndarray) -> float:
+    """Return ``threshold_margin`` by its definition."""
+    best = sorted(range(len(row)), key=lambda k: (-row[k], k))[:2]
+    others = [logarithm(row[k]) - logarithm(thresholds[k]) for k in best if k != label]
+    return logarithm(row[label]) - logarithm(thresholds[label]) - max(others)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("classes", [2, 3, 30])
+@pytest.mark.parametrize("name", ["log_margin", "threshold_margin", "threshold_ratio"])
+def test_own_scores_are_as_defined(dtype: str, classes: int, name: str) -> None:
+    rng = np.random.default_rng(classes)
+    rows = rng.dirichlet(np.full(classes, 0.1), 200).astype(dtype)
+    rows /= rows.sum(axis=1, keepdims=True)
+    labels = rng.integers(0, classes, 200)
+    thresholds = rng.uniform(0.1, 0.9, classes)
+    columns = columns_for(classes, rows.dtype, name, False, joint=False)
+    evidence = scan_rows(rows, labels, columns)
+    scores, unresolved = label_quality(evidence.columns, thresholds, name)
+    assert scores.dtype == dtype
+    assert not unresolved.any()
+    for row, label, score in zip(rows.astype(float), labels, scores, strict=True):
+        others = np.delete(row, label)
+        expected = {
+            "log_margin": logarithm(row[label]) - logarithm(others.max()),
+            "threshold_margin": margin_of(row, label, thresholds),
+            "threshold_ratio": row[label] / thresholds[label],
+        }
+        assert score == np.dtype(dtype).type(expected[name])
+
+
+def test_scores_of_one_class_and_of_refused_rows() -> None:
+    for name in SCORES:
+        columns = columns_for(1, np.dtype("f4"), name, False, joint=False)
+        evidence = scan_rows(np.ones((3, 1), "f4"), np.array([0, 0, 5]), columns)
+        scores, _ = label_quality(evidence.columns, np.array([0.5]), name)
+        assert np.isfinite(scores).tolist() == [True, True, False], name
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_statistics_are_those_of_numpy(dtype: str) -> None:
     rng = np.random.default_rng(1)
