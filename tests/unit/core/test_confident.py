@@ -29,6 +29,7 @@ from noisydask.core.confident import (
 from noisydask.core.evidence import class_dtype, scan_rows
 from noisydask.core.kept_rows import MARGIN, MOST, KeptRows
 from noisydask.core.label_quality import agrees, label_quality
+from noisydask.core.scores import SCORES
 from noisydask.core.thresholds import (
     FLOATING_POINT_COMPARISON,
     NEVER,
@@ -209,7 +210,7 @@ def test_refused_rows_count_nowhere_and_have_no_score() -> None:
     assert (counts.joint.pairs.tolist(), counts.joint.counts.tolist()) == ([1], [1])
     assert not unresolved.any()
     for score in get_args(QualityScore):
-        for adjust in (False, True)[: 1 + (score != "confidence_weighted_entropy")]:
+        for adjust in (False, True)[: 1 + SCORES[score].adjustable]:
             scores, open_scores = label_quality(columns, thresholds, score, adjust)
             assert np.isnan(scores).tolist() == [False, True, True]
             assert not open_scores.any()
@@ -314,8 +315,9 @@ def test_one_class_is_never_an_issue() -> None:
         0,
         [[3]],
     )
-    for score in get_args(QualityScore):
-        for adjust in (False, True)[: 1 + (score != "confidence_weighted_entropy")]:
+    cleanlabs = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+    for score in cleanlabs:
+        for adjust in (False, True)[: 1 + SCORES[score].adjustable]:
             assert label_quality(columns, thresholds, score, adjust)[0].tolist() == [1, 1, 1]
 
 
