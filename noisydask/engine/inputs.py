@@ -120,7 +120,7 @@ def plan_pass(
         takes one block.
     """
     numbers = [number_of(block) for block in blocks]
-    some = None if len(numbers) == grid.num_blocks else numbers
+    some = None if numbers == list(range(grid.num_blocks)) else numbers
     handed = {
         name: graph.block_rows(rows.array, grid, some)
         for name, rows in inputs.items()

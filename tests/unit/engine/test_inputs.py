@@ -55,7 +55,7 @@ def source(kind: str, values: Any, folder: Path) -> Any:
 
 @pytest.mark.parametrize("values", ["store", "memory", "dask"])
 @pytest.mark.parametrize("labels", ["store", "memory", "dask"])
-@pytest.mark.parametrize("numbers", [range(11), (2, 5, 10)])
+@pytest.mark.parametrize("numbers", [range(11), range(10, -1, -1), (2, 5, 10)])
 @pytest.mark.parametrize("per_slot", [None, 2])
 def test_a_pass_reads_the_same(
     tmp_path: Path, values: str, labels: str, numbers: Sequence[int], per_slot: int | None
