@@ -194,7 +194,7 @@ def cut_column(place: Place, array: Any) -> None:
 
 def lose_sums(place: Place, array: Any) -> None:
     place.fs.rm_file(
-        place.fs._strip_protocol(f"{place.url}/out/evidence-dynamics/sums/00000003.npz")
+        place.fs._strip_protocol(f"{place.url}/out/evidence-dynamics/sums/00000003.bin")
     )
 
 
