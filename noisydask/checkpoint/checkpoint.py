@@ -202,7 +202,10 @@ def _make_room(
     fresh: bool,
 ) -> str | None:
     before = kind_of(root)
-    differing = _difference(before, kind) if before is not None else None
+    if before is not None:
+        differing = _difference(before, kind)
+    else:
+        differing = None
     if fresh or before is None or differing:
         _refuse_foreign(root, contents)
         group = zarr.create_group(zarr_store(root), overwrite=True)

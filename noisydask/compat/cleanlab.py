@@ -234,7 +234,10 @@ class LabelInspector:
             if update_num_issues:
                 counts += count_issues(evidence.columns, thresholds, joint=False)[0]
                 class_counts = class_counts + evidence.counts
-        together = scores[0] if len(scores) == 1 else np.concatenate(scores)
+        if len(scores) == 1:
+            together = scores[0]
+        else:
+            together = np.concatenate(scores)
         self._set_counts(counts, class_counts)
         self.examples_processed_quality += batch.rows
         if self.store_results:

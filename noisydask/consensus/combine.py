@@ -157,7 +157,10 @@ class CombineJob(Job[Consensus]):
         run.make_folder(consensus_parts.FOLDER)
         self.reporter.phase(f"joining {self.inputs.rows:,} rows by {self.inputs.on}")
         small = self.inputs.rows <= ranking.ROWS_PER_PART
-        total, parts = self._at_once(run) if small else self._in_parts(run)
+        if small:
+            total, parts = self._at_once(run)
+        else:
+            total, parts = self._in_parts(run)
         if not total:
             raise InputError("the two runs have no example in common")
         inputs = self.inputs

@@ -148,7 +148,10 @@ def count_issues(
     off_diagonal = np.zeros(num_classes, np.int64)
     unresolved = np.zeros(rows, bool)
     own = dense_joint(num_classes) if joint and into is None else into
-    dense = own if own is not None and joint else np.zeros(0, np.int64)
+    if own is not None and joint:
+        dense = own
+    else:
+        dense = np.zeros(0, np.int64)
     pairs = np.full(rows if joint and not dense.size else 0, _NOT_COUNTED)
     limits = thresholds - FLOATING_POINT_COMPARISON
     given, top1, p_top1 = (columns[name] for name in ("given", "top1", "p_top1"))

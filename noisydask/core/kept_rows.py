@@ -46,7 +46,10 @@ class KeptRows:
     def of(cls, wanted: npt.NDArray[np.bool_], pred_probs: npt.NDArray[np.floating]) -> KeptRows:
         """Take the rows of a block where ``wanted`` holds, or none if these are too many."""
         few = np.count_nonzero(wanted) <= MOST * len(wanted)
-        positions = np.flatnonzero(wanted) if few else np.zeros(0, np.int64)
+        if few:
+            positions = np.flatnonzero(wanted)
+        else:
+            positions = np.zeros(0, np.int64)
         return cls(positions, pred_probs[positions])
 
     @classmethod

@@ -158,7 +158,10 @@ def analyze_loss_dynamics(
     _check_sources(arguments)
     inputs_given = {"iters": iters, "table": table, "datumaro": datumaro}
     urls = {name: str(url) for name, url in inputs_given.items() if isinstance(url, str | Path)}
-    names = None if class_names is None else checked_names(class_names)
+    if class_names is None:
+        names = None
+    else:
+        names = checked_names(class_names)
     job: DynamicsJob | TableJob
     if losses is not None:
         inputs = LossInputs.open(losses, iters, labels, ids, options)

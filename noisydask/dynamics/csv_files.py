@@ -37,7 +37,10 @@ def first_ids(place: Location, file: str, columns: LossColumns) -> pd.Series[Any
         head = handle.read(_HEAD)
     if not head.strip():
         return None
-    lines = head[: head.rfind(b"\n") + 1] if len(head) == _HEAD else head
+    if len(head) == _HEAD:
+        lines = head[: head.rfind(b"\n") + 1]
+    else:
+        lines = head
     first = pd.read_csv(BytesIO(lines), keep_default_na=False)
     columns.require(
         list(first.columns), f"{posixpath.basename(file)} of the table at {place.shown}"

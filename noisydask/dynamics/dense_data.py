@@ -93,7 +93,10 @@ class Top:
         known.
         """
         metric = states.metric
-        least = self.states.ema[-1] if len(self.index) == self.size else 0.0
+        if len(self.index) == self.size:
+            least = self.states.ema[-1]
+        else:
+            least = 0.0
         if np.count_nonzero(metric >= least) > self.size:
             least = max(
                 least, -np.partition(-metric[metric >= least], self.size - 1)[self.size - 1]

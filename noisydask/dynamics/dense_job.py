@@ -181,7 +181,10 @@ class DynamicsJob(Job[LossDynamics]):
         known = self.lasting and snapshot is not None and snapshot.identified
         lasting = snapshot if known else None
         few = self._are_few
-        keep = iterations // chunk_width(losses) * chunk_width(losses) if lasting else 0
+        if lasting:
+            keep = iterations // chunk_width(losses) * chunk_width(losses)
+        else:
+            keep = 0
         states = None
         rebuilt = None
         receipts = set()

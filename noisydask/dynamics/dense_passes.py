@@ -90,7 +90,10 @@ def _scan_or_reuse(source: LossSource, inputs: Mapping[str, TaskRows], data: Los
     else:
         labels = None
     lasting = source.fingerprint is not None
-    content = of_labels(labels) if lasting and labels is not None else ""
+    if lasting and labels is not None:
+        content = of_labels(labels)
+    else:
+        content = ""
     known = None
     why = source.why
     if data.states is not None and lasting:
@@ -127,7 +130,10 @@ def _scan_block(
     start, stop = data.grid.bounds(block)
     iterations = data.shape[1]
     values, codes = _codes(labels)
-    states = known.states if known else ExampleStates.empty(stop - start, data.dtype)
+    if known:
+        states = known.states
+    else:
+        states = ExampleStates.empty(stop - start, data.dtype)
     first = known.iterations if known else 0
     twice = 0 < data.keep < iterations and data.states
     kept = states.part(np.arange(stop - start)) if twice else None
@@ -177,7 +183,10 @@ def _write_states(
     """Store a block's states, where they are kept; return the checksums of their columns."""
     if data.states is None:
         return {}
-    checksums = {} if kept is None else data.states.write_states(block, kept, kept=True)
+    if kept is None:
+        checksums = {}
+    else:
+        checksums = data.states.write_states(block, kept, kept=True)
     return checksums | data.states.write_states(block, states)
 
 

@@ -120,7 +120,10 @@ def plan_pass(
         takes one block.
     """
     numbers = [number_of(block) for block in blocks]
-    some = None if numbers == list(range(grid.num_blocks)) else numbers
+    if numbers == list(range(grid.num_blocks)):
+        some = None
+    else:
+        some = numbers
     handed = {
         name: graph.block_rows(rows.array, grid, some)
         for name, rows in inputs.items()

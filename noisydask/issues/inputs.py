@@ -84,7 +84,10 @@ class IssueInputs:
             for name, source in sources.items()
             if source is not None
         }
-        names = None if class_names is None else checked_names(class_names)
+        if class_names is None:
+            names = None
+        else:
+            names = checked_names(class_names)
         warnings = differing_indexes(sources) + _shuffled_columns(pred_probs, names)
         return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names, warnings)
 

@@ -57,7 +57,10 @@ class IssueRanking:
         tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
         task = partial(ranked.select, data=self.data, selection=selection)
         frames = graph.over_blocks("select", task, graph.block_numbers(self.stored, tasks))
-        ids = self.ids.dtype if self.ids is not None else np.dtype(np.int64)
+        if self.ids is not None:
+            ids = self.ids.dtype
+        else:
+            ids = np.dtype(np.int64)
         meta = partial(ranked.empty_candidates, self.data.dtype, self.scores.dtype, ids)
         kept = None
         if len(parts) > 1:

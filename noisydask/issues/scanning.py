@@ -91,7 +91,10 @@ class _Known:
         start, stop = data.grid.bounds(source.number)
         labels, unread = inputs["labels"].read_or_skip(start, stop, data.skip_unreadable)
         unread = source.missing + unread
-        content = of_labels(labels) if source.fingerprint is not None else ""
+        if source.fingerprint is not None:
+            content = of_labels(labels)
+        else:
+            content = ""
         if source.receipt:
             receipt = data.evidence.recall(source.number)
         else:

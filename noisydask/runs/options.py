@@ -93,7 +93,10 @@ class NamedConfig(JobConfig):
             place = Location.of(url, self.options_of(self.class_names), "class_names")
             text = place.read().decode("utf-8-sig")
             lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-            names = json.loads(text) if text.lstrip().startswith("[") else lines
+            if text.lstrip().startswith("["):
+                names = json.loads(text)
+            else:
+                names = lines
         except InputError:
             raise
         except Exception as error:

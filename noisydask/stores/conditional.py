@@ -124,7 +124,10 @@ class _S3Objects(_Objects):
         raise AssertionError("unreachable")
 
     def put(self, content: bytes, tag: str | None) -> str:
-        condition = {"mode": "create"} if tag is None else {"IfMatch": tag}
+        if tag is None:
+            condition = {"mode": "create"}
+        else:
+            condition = {"IfMatch": tag}
         return str(self.place.fs.pipe_file(self.place.path, content, **condition)["ETag"])
 
 

@@ -90,7 +90,10 @@ class Location:
                 f"{name}: {protocol}:// needs a package that is not installed{what}"
             ) from error
         except Exception as error:  # its text may quote the options
-            with_options = f", with the options {', '.join(options)}" if options else ""
+            if options:
+                with_options = f", with the options {', '.join(options)}"
+            else:
+                with_options = ""
             raise InputError(
                 f"{name}: fsspec cannot use {where}{with_options} ({type(error).__name__})"
             ) from error
@@ -207,7 +210,10 @@ def options_by_name(storage_options: Any, *names: str) -> Mapping[str, Mapping[s
     Traceback (most recent call last):
     noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the ...
     """
-    storage_options = {} if storage_options is None else storage_options
+    if storage_options is None:
+        storage_options = {}
+    else:
+        storage_options = storage_options
     maps = f"it maps {', '.join(names)} to the fsspec options of each"
     if not isinstance(storage_options, Mapping):
         raise InputError(f"storage_options must be a mapping: {maps}")

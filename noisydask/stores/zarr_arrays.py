@@ -52,7 +52,10 @@ class OpenArray:
         array = zarr.Array(zarr.AsyncArray(metadata, StorePath(store, path)))
         pipeline = _pipeline(array, store)
         by_itself = pipeline is not None and pipeline.startswith("zarrs")
-        counted = store if by_itself else CountingStore(store, self.fetched)
+        if by_itself:
+            counted = store
+        else:
+            counted = CountingStore(store, self.fetched)
         with _SETTING, zarr.config.set({"codec_pipeline.path": pipeline} if pipeline else {}):
             fast = zarr.AsyncArray(metadata, StorePath(counted, path))
         return zarr.Array(fast), by_itself
