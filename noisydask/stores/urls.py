@@ -63,7 +63,11 @@ def split_column(url: str) -> tuple[str, str]:
     parts = url.split("#")
     for number in range(len(parts), 0, -1) if len(parts) > 1 and _is_local(url) else ():
         path = "#".join(parts[:number])
-        if not path.endswith("/") and os.path.exists(LocalFileSystem._strip_protocol(path)):
+        if (
+            path
+            and not path.endswith("/")
+            and os.path.exists(LocalFileSystem._strip_protocol(path))
+        ):
             return path, "#".join(parts[number:])
     if column_named := _COLUMN.fullmatch(url):
         return column_named[1], column_named[2]
