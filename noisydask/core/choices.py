@@ -17,6 +17,30 @@ QualityScore = Literal[
     "threshold_margin",
     "threshold_ratio",
 ]
+#: Which examples are flagged as label issues.
+FilterBy = Literal[
+    "batched",
+    "prune_by_noise_rate",
+    "prune_by_class",
+    "both",
+    "confident_learning",
+    "predicted_neq_given",
+    "low_normalized_margin",
+    "low_self_confidence",
+    "auto",
+]
+#: By what issues are ordered: a score, or the rank of the filter ``auto``.
+RankBy = Literal[
+    "self_confidence",
+    "normalized_margin",
+    "confidence_weighted_entropy",
+    "log_margin",
+    "threshold_margin",
+    "threshold_ratio",
+    "auto",
+]
+#: Columns of evidence that only some scores need.
+KeptColumn = Literal["p_rest", "p_sum", "entropy"]
 #: How the number of issues is estimated.
 EstimationMethod = Literal["off_diagonal", "off_diagonal_calibrated"]
 #: What becomes of rows or losses that are invalid or cannot be read.

@@ -68,28 +68,29 @@ class IssueCounts:
         Per given class: examples whose predicted class reaches its threshold.
     off_diagonal : ndarray of int64, (K,)
         Those of them whose predicted class is not the given one.
+    predicted : ndarray of int64, (K,)
+        Per predicted class: examples.
     joint : SparseCounts
         Confident joint: (given, likely true class), uncalibrated.
     """
 
     confident: npt.NDArray[np.int64]
     off_diagonal: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
     joint: SparseCounts
 
     @classmethod
     def zero(cls, num_classes: int) -> IssueCounts:
         """Return counts of no rows."""
         empty = np.zeros(0, np.int64)
-        return cls(
-            np.zeros(num_classes, np.int64),
-            np.zeros(num_classes, np.int64),
-            SparseCounts(empty, empty),
-        )
+        zeros = np.zeros((3, num_classes), np.int64)
+        return cls(zeros[0], zeros[1], zeros[2], SparseCounts(empty, empty))
 
     def __add__(self, other: IssueCounts) -> IssueCounts:
         return IssueCounts(
             self.confident + other.confident,
             self.off_diagonal + other.off_diagonal,
+            self.predicted + other.predicted,
             self.joint + other.joint,
         )
 
@@ -109,6 +110,7 @@ def count_issues(
     joint: bool = True,
     pred_probs: Floats | None = None,
     into: npt.NDArray[np.int64] | None = None,
+    likely: npt.NDArray[Any] | None = None,
 ) -> tuple[IssueCounts, npt.NDArray[np.bool_]]:
     """Count off-diagonal examples and fill the confident joint.
 
@@ -124,6 +126,8 @@ def count_issues(
         The rows themselves, to resolve those that the evidence leaves open.
     into : ndarray of int64, (K * K,), optional
         The joint is added to it (:func:`dense_joint`) and left out of the counts.
+    likely : ndarray, (n,), the type of :func:`likely_dtype`, optional
+        Filled with the likely class of each row; K where there is none, or the row is unresolved.
 
     Returns
     -------
@@ -144,42 +148,51 @@ def count_issues(
         check_range(name, columns.get(name, columns["top1"]), num_classes + (name == "given"))
     if into is not None:
         check_shape("into", into, (num_classes**2,))
-    confident = np.zeros(num_classes, np.int64)
-    off_diagonal = np.zeros(num_classes, np.int64)
+    if likely is not None:
+        check_columns({"likely": likely}, rows, {"likely": likely_dtype(num_classes)})
+    totals = np.zeros((3, num_classes), np.int64)
     unresolved = np.zeros(rows, bool)
     own = dense_joint(num_classes) if joint and into is None else into
     if own is not None and joint:
         dense = own
     else:
         dense = np.zeros(0, np.int64)
-    pairs = np.full(rows if joint and not dense.size else 0, _NOT_COUNTED)
+    sparse = joint and not dense.size
+    if likely is None:
+        likely = np.empty(rows if sparse else 0, likely_dtype(num_classes))
     limits = thresholds - FLOATING_POINT_COMPARISON
     given, top1, p_top1 = (columns[name] for name in ("given", "top1", "p_top1"))
     others = (top1[:0], p_top1[:0], p_top1[:0])
     if joint:
         others = (columns["top2"], columns["p_top2"], columns.get("p_rest", p_top1[:0]))
     room = _room(num_classes)
+    lowest = limits.min()
     _count(
-        given,
-        top1,
-        p_top1,
-        *others,
-        room,
-        limits,
-        limits.min(),
-        confident,
-        off_diagonal,
-        dense,
-        pairs,
-        unresolved,
+        given, top1, p_top1, *others, room, limits, lowest, joint, totals, dense, likely, unresolved
     )
     if dense.size and into is None:
         joint_counts = SparseCounts.of_dense(dense)
+    elif sparse:
+        joint_counts = SparseCounts.of(_pairs(given, likely, num_classes))
     else:
-        joint_counts = SparseCounts.of(pairs)
+        joint_counts = SparseCounts.of(np.zeros(0, np.int64))
     if pred_probs is not None:
         joint_counts += resolve_joint(unresolved, given, thresholds, pred_probs)
-    return IssueCounts(confident, off_diagonal, joint_counts), unresolved
+    return IssueCounts(totals[0], totals[1], totals[2], joint_counts), unresolved
+
+
+def likely_dtype(num_classes: int) -> np.dtype[Any]:
+    """Return the type of likely classes: it holds K, which stands for none."""
+    return np.min_scalar_type(num_classes)
+
+
+def _pairs(
+    given: npt.NDArray[Any], likely: npt.NDArray[Any], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Return places in the confident joint, of rows that have one."""
+    rows = np.flatnonzero(likely < num_classes)
+    pairs: npt.NDArray[np.int64] = given[rows].astype(np.int64) * num_classes + likely[rows]
+    return pairs
 
 
 def resolve_joint(
@@ -187,22 +200,27 @@ def resolve_joint(
     given: Array,
     thresholds: Floats,
     pred_probs: Floats | KeptRows,
+    likely: npt.NDArray[Any] | None = None,
 ) -> SparseCounts:
-    """Return the part of the joint that unresolved rows make, from the rows themselves, (n, K)."""
+    """Return the part of the joint that unresolved rows make, from the rows themselves, (n, K);
+    fill in their ``likely`` classes, where these are wanted.
+    """
     check_columns({"unresolved": unresolved}, len(given))
     if not isinstance(pred_probs, KeptRows):
         check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
     limits = thresholds - FLOATING_POINT_COMPARISON
     counts = SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
-        counts += SparseCounts.of(_pairs_of_rows(pred_probs[some], given[some], limits))
+        found = _likely_of_rows(pred_probs[some], limits)
+        counts += SparseCounts.of(_pairs(given[some], found, len(thresholds)))
+        if likely is not None:
+            likely[some] = found
     return counts
 
 
 # A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are
 # sorted.
 _DENSE = 1000
-_NOT_COUNTED = -1
 
 
 @kernel()
@@ -216,41 +234,43 @@ def _count(
     room,
     limits,
     lowest,
-    confident,
-    off_diagonal,
+    joint,
+    totals,
     dense,
-    pairs,
+    likely,
     unresolved,
 ):
-    """Count every row, and its place in the joint: in ``dense`` or ``pairs``, whichever is not
-    empty.
+    """Count every row in ``totals`` (confident, off-diagonal, predicted), and its likely class in
+    ``dense`` and ``likely``, if these are not empty.
     """
     num_classes = limits.size
-    joint = dense.size + pairs.size > 0
     for i in range(given.size):
         label = np.int64(given[i])
         best = np.int64(top1[i])
+        if likely.size:
+            likely[i] = num_classes
         if label >= num_classes:
             continue
+        totals[2, best] += 1
         # One confident class or several: if the predicted class is among them, it is the likely one
         # either way.
-        likely = best
+        found = best
         if p_top1[i] >= limits[best]:
-            confident[label] += 1
-            off_diagonal[label] += best != label
+            totals[0, label] += 1
+            totals[1, label] += best != label
         elif not joint or p_top2[i] < lowest:
             continue
         elif (p_rest[i] if p_rest.size else min(p_top2[i], room - p_top1[i] - p_top2[i])) >= lowest:
             unresolved[i] = True
             continue
         else:
-            likely = np.int64(top2[i])
-            if p_top2[i] < limits[likely]:
+            found = np.int64(top2[i])
+            if p_top2[i] < limits[found]:
                 continue
         if dense.size:
-            dense[label * num_classes + likely] += 1
-        elif joint:
-            pairs[i] = label * num_classes + likely
+            dense[label * num_classes + found] += 1
+        if likely.size:
+            likely[i] = found
 
 
 def nearly_unresolved(columns: Columns, thresholds: Floats, margin: float) -> npt.NDArray[np.bool_]:
@@ -284,14 +304,12 @@ def _room(num_classes: int) -> float:
     return 0.0
 
 
-def _pairs_of_rows(pred_probs: Floats, given: Array, limits: Floats) -> npt.NDArray[np.int64]:
-    """Return places in the confident joint from whole rows, (n, K)."""
+def _likely_of_rows(pred_probs: Floats, limits: Floats) -> npt.NDArray[np.int64]:
+    """Return likely classes from whole rows, (n, K); K where there is none."""
     confident = pred_probs >= limits
     several = confident.sum(axis=1) > 1
     likely = np.where(several, pred_probs.argmax(axis=1), confident.argmax(axis=1))
-    return np.where(
-        confident.any(axis=1), given.astype(np.int64) * len(limits) + likely, _NOT_COUNTED
-    )
+    return np.where(confident.any(axis=1), likely, len(limits))
 
 
 def slices(mask: npt.NDArray[np.bool_], at_once: int = 4096) -> Iterator[npt.NDArray[np.intp]]:

@@ -130,9 +130,10 @@ def columns_for(
     quality_score: str,
     adjust_pred_probs: bool,
     joint: bool = True,
+    more: Iterable[str] = (),
 ) -> tuple[str, ...]:
     """Return evidence columns that a job needs, with this score and with the confident joint or
-    without.
+    without, and ``more``.
 
     Where a row is so short that its evidence would weigh a third of it, ``p_rest`` is left out: the
     other columns bound it well enough (:func:`noisydask.core.confident.bound_of_rest`).
@@ -151,7 +152,7 @@ def columns_for(
         if num_classes * np.dtype(dtype).itemsize > 3 * _FULL_BYTES:
             columns += _THIRD
     columns += ("p_sum",) if adjust_pred_probs else ()
-    return columns + tuple(name for name in score.columns if name not in columns)
+    return tuple(dict.fromkeys((*columns, *score.columns, *more)))
 
 
 def scan_rows(

@@ -1,13 +1,15 @@
 """The first rows of each of many groups without sorting: histograms by group, then ties.
 
-Each group takes so many of its rows, those of the lowest (key, position). A histogram of the
-leading bits of its keys tells in which bin the last of these lies, the next histogram looks into
-that bin, until one key is left; of rows with that very key, positions are looked for in the same
-way. The cuts depend on the rows alone, so they are the same for any blocks, workers or order. Pure.
+Each group takes so many of its rows, the first in the order of one or more keys, of which the last
+is the position. A histogram of the leading bits of the first key tells in which bin the last of
+these rows lies, the next histogram looks into that bin, until all of a bin is taken or one key is
+left; among rows with that very key, the next key is searched in the same way. The cuts depend on
+the rows alone, so they are the same for any blocks, workers or order. Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +21,10 @@ from noisydask.core.ranking import Ints, Keys
 #: Bins of all groups together that a histogram has at most, about.
 _MOST_BINS = 1 << 22
 _MOST_BITS = 16
-_EVERY_POSITION = np.iinfo(np.int64).max
+# Group and bits of a key share one integer.
+_PAIR_BITS = 62
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,39 @@ class GroupSearch:
     Attributes
     ----------
     left : ndarray of int64, (G,)
-        How many rows each group still takes of its bin; 0 where nothing is to be found.
+        How many rows of its bin each group still takes; 0 where nothing is to be found any more.
     firsts : ndarray of uint64, (G,)
         The first key of each group's bin.
+    lasts : ndarray of uint64, (G,)
+        The last key that each group takes, where that is known.
+    takes : ndarray of bool, (G,)
+        Groups that take a row.
+    rows : ndarray of int64, (G,)
+        Rows of each group that takes some.
     shift : int
         Bits that keys of a bin differ in.
     bits : int
         Bits of a key.
-    tied : ndarray of int64, (G,)
-        Rows in each group's bin.
+    searched : int
+        Rows in the bins of all groups, at most.
     """
 
     left: Ints
     firsts: npt.NDArray[np.uint64]
+    lasts: npt.NDArray[np.uint64]
+    takes: Bools
+    rows: Ints
     shift: int
     bits: int
-    tied: Ints
+    searched: int
 
     @classmethod
-    def of(cls, takes: Ints, bits: int) -> GroupSearch:
-        """Begin a search."""
-        zeros = np.zeros(len(takes), np.int64)
-        return cls(np.maximum(takes, 0), zeros.astype(np.uint64), bits, bits, zeros)
+    def of(cls, takes: Ints, bits: int, num_rows: int) -> GroupSearch:
+        """Begin a search among at most ``num_rows`` rows."""
+        none = np.zeros(len(takes), np.uint64)
+        nowhere = np.zeros(len(takes), bool)
+        rows = np.zeros(len(takes), np.int64)
+        return cls(np.maximum(takes, 0), none, none, nowhere, rows, bits, bits, num_rows)
 
     @property
     def done(self) -> bool:
@@ -59,81 +75,110 @@ class GroupSearch:
 
     @property
     def _next_shift(self) -> int:
-        groups = max(1, int(np.count_nonzero(self.left)))
-        digits = max(1, min(_MOST_BITS, (_MOST_BINS // groups).bit_length() - 1))
-        return max(0, self.shift - digits)
+        if self.searched <= _MOST_BINS:  # there cannot be more bins than rows
+            digits = _PAIR_BITS - len(self.left).bit_length()
+        else:
+            groups = max(1, int(np.count_nonzero(self.left)))
+            digits = min(_MOST_BITS, (_MOST_BINS // groups).bit_length() - 1)
+        return max(0, self.shift - max(1, digits))
 
     def count(self, groups: Ints, keys: Keys) -> SparseCounts:
         """Count the rows of each group in the pieces of its bin; rows of group -1 are left out."""
-        wide = keys.astype(np.uint64)
-        inside = (groups >= 0) & (self.left[groups] > 0)
+        searched = np.flatnonzero((groups >= 0) & (self.left[groups] > 0))
+        group = groups[searched].astype(np.int64)
+        wide = keys[searched].astype(np.uint64)
         if self.shift < self.bits:
             shift = np.uint64(self.shift)
-            inside &= (wide >> shift) == (self.firsts[groups] >> shift)
+            inside = (wide >> shift) == (self.firsts[group] >> shift)
+            group = group[inside]
+            wide = wide[inside]
         step = self.shift - self._next_shift
-        digits = (wide[inside] >> np.uint64(self._next_shift)) & np.uint64((1 << step) - 1)
-        return SparseCounts.of((groups[inside] << step) | digits.astype(np.int64))
+        digits = (wide >> np.uint64(self._next_shift)) & np.uint64((1 << step) - 1)
+        return SparseCounts.of((group << step) | digits.astype(np.int64))
 
     def narrowed(self, counts: SparseCounts) -> GroupSearch:
         """Return the search within the pieces in which the last rows lie."""
-        step = self.shift - self._next_shift
+        shift = self._next_shift
+        step = self.shift - shift
         groups = counts.pairs >> step
         digits = counts.pairs & ((1 << step) - 1)
         before = np.cumsum(counts.counts) - counts.counts
-        starts = np.searchsorted(groups, groups)
-        before -= before[starts]  # within its group
+        before -= before[np.searchsorted(groups, groups)]  # within its group
         # The piece in which the last row lies; of a group with fewer rows, its last piece.
-        reached = before < self.left[groups]
-        groups, digits, before, sizes = (
-            values[reached] for values in (groups, digits, before, counts.counts)
-        )
-        ends = np.searchsorted(groups, np.unique(groups), side="right") - 1
-        left, firsts, tied = np.zeros_like(self.left), self.firsts.copy(), np.zeros_like(self.tied)
+        reached = np.flatnonzero(before < self.left[groups])
+        ends = reached[np.append(np.diff(groups[reached]) > 0, True)] if len(reached) else reached
         ending = groups[ends]
-        left[ending] = np.minimum(self.left[ending] - before[ends], sizes[ends])
-        tied[ending] = sizes[ends]
-        firsts[ending] |= digits[ends].astype(np.uint64) << np.uint64(self._next_shift)
-        return replace(self, left=left, firsts=firsts, shift=self._next_shift, tied=tied)
+        sizes = counts.counts[ends]
+        wanted = self.left[ending] - before[ends]
+        firsts = self.firsts.copy()
+        firsts[ending] |= digits[ends].astype(np.uint64) << np.uint64(shift)
+        whole = wanted >= sizes
+        lasts = self.lasts.copy()
+        lasts[ending] = firsts[ending] + np.where(whole, np.uint64((1 << shift) - 1), np.uint64(0))
+        left = np.zeros_like(self.left)
+        left[ending[~whole]] = wanted[~whole]
+        takes = self.takes.copy()
+        takes[ending] = True
+        rows = self.rows
+        if self.shift == self.bits:
+            rows = np.zeros_like(self.rows)
+            np.add.at(rows, groups, counts.counts)
+        searched = int(sizes[~whole].sum())
+        return GroupSearch(left, firsts, lasts, takes, rows, shift, self.bits, searched)
 
-    @property
-    def among_ties(self) -> Ints:
-        """How many of the rows with its last key each group takes, where that is not all."""
-        return np.where(self.left < self.tied, self.left, 0)
+    def among_ties(self, bits: int) -> GroupSearch:
+        """Begin the search by the next key, of so many bits, among rows with the last key."""
+        return replace(GroupSearch.of(self.left, bits, self.searched), rows=self.rows)
+
+    def tied(self, groups: Ints, keys: Keys) -> Ints:
+        """Return the groups of rows that have their group's last key where this search ended before
+        their order was known; -1 for other rows.
+        """
+        open_rows = (groups >= 0) & (self.left[groups] > 0)
+        return np.where(open_rows & (keys == self.firsts[groups]), groups, -1)
 
 
 @dataclass(frozen=True)
 class GroupCuts:
-    """Where each group ends.
+    """Where each group ends, by one search for each key.
 
     Attributes
     ----------
-    keys : ndarray of uint64, (G,)
-        The last key that a group takes.
-    positions : ndarray of int64, (G,)
-        The last position that it takes of rows with that key; -1 where it takes no rows.
+    takes : ndarray of bool, (G,)
+        Groups that take a row.
+    lasts : tuple of ndarray of uint64, (G,)
+        Of each key the last that a group takes.
+    whole : tuple of ndarray of bool, (G,)
+        Groups that take all rows with that last key; of the others the next key decides.
     """
 
-    keys: npt.NDArray[np.uint64]
-    positions: Ints
+    takes: Bools
+    lasts: tuple[npt.NDArray[np.uint64], ...]
+    whole: tuple[Bools, ...]
 
     @classmethod
-    def of(cls, search: GroupSearch, ties: GroupSearch) -> GroupCuts:
-        """Take the ends of a search by keys and of one by positions among ties."""
-        positions = np.where(ties.left > 0, ties.firsts.astype(np.int64), _EVERY_POSITION)
-        return cls(search.firsts, np.where(search.left > 0, positions, -1))
+    def of(cls, searches: Sequence[GroupSearch]) -> GroupCuts:
+        """Take the ends of searches that are done."""
+        lasts = tuple(search.lasts for search in searches)
+        return cls(searches[0].takes, lasts, tuple(search.left == 0 for search in searches))
 
-    def taken(self, groups: Ints, keys: Keys, positions: Ints) -> npt.NDArray[np.bool_]:
+    def taken(self, groups: Ints, *keys: Keys) -> Bools:
         """Return which rows the groups take; rows of group -1 are in none.
 
         Examples
         --------
-        >>> cuts = GroupCuts(np.array([5, 0], np.uint64), np.array([9, -1]))
+        >>> cuts = GroupCuts(np.array([True, False]), (np.array([5, 0]), np.array([9, 0])),
+        ...                  (np.array([False, True]), np.array([True, True])))
         >>> groups, keys = np.array([0, 0, 0, 1, -1]), np.array([4, 5, 5, 0, 0], np.uint64)
         >>> cuts.taken(groups, keys, np.array([20, 8, 10, 0, 1])).tolist()
         [True, True, False, False, False]
         """
-        last = self.keys[groups]
-        wide = keys.astype(np.uint64)
-        there = (groups >= 0) & (self.positions[groups] >= 0)
-        tied = (wide == last) & (positions <= self.positions[groups])
-        return there & ((wide < last) | tied)
+        undecided = (groups >= 0) & self.takes[groups]
+        taken = np.zeros(len(groups), bool)
+        for lasts, whole, key in zip(self.lasts, self.whole, keys, strict=False):
+            last = lasts[groups]
+            taken |= undecided & (key < last)
+            undecided &= key == last
+            taken |= undecided & whole[groups]
+            undecided &= ~whole[groups]
+        return taken

@@ -122,12 +122,17 @@ def score_of(key: int, dtype: npt.DTypeLike) -> np.floating:
     >>> float(score_of(int(sort_keys(np.array([-0.25]))[0]), np.float64))
     -0.25
     """
-    width = 8 * np.dtype(dtype).itemsize
-    if key >> (width - 1):
-        bits = key ^ (1 << (width - 1))
-    else:
-        bits = ~key & ((1 << width) - 1)
-    return cast(np.floating, np.array([bits], f"u{width // 8}").view(dtype)[0])
+    return cast(np.floating, scores_of(np.array([key], np.uint64), dtype)[0])
+
+
+def scores_of(keys: Keys, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
+    """Return the scores whose sort keys these are; NaN for what is past all scores."""
+    kind = np.dtype(dtype)
+    unsigned = np.dtype(f"u{kind.itemsize}")
+    narrow = keys.astype(unsigned)
+    sign = unsigned.type(1 << (8 * kind.itemsize - 1))
+    bits = np.where(narrow & sign, narrow ^ sign, ~narrow)
+    return cast(npt.NDArray[np.floating], bits.astype(unsigned).view(kind))
 
 
 def whole_range(itemsize: int) -> Bin:

@@ -88,27 +88,27 @@ def _confidence_weighted_entropy(own: Floats, entropy: Floats) -> Floats:
         return np.where(ratio > 0, np.log1p(ratio) / ratio, 1.0).astype(own.dtype)
 
 
-def _logarithm(values: Floats) -> Floats:
+def logarithm(values: Floats) -> Floats:
     """Return the logarithm to a multiple of a power of two, as float64."""
     logarithms = np.log(np.maximum(values.astype(np.float64), _LEAST))
     return np.rint(logarithms / _LOG_UNIT) * _LOG_UNIT
 
 
 def _log_margin(own: Floats, other: Floats) -> Floats:
-    return (_logarithm(own) - _logarithm(other)).astype(own.dtype)
+    return (logarithm(own) - logarithm(other)).astype(own.dtype)
 
 
 def _threshold_margin(columns: Columns, thresholds: Floats) -> Floats:
     # Refused rows carry class K: any threshold does, their score is discarded.
-    levels = _logarithm(np.append(thresholds, 1.0))
+    levels = logarithm(np.append(thresholds, 1.0))
     given = columns["given"]
     others = [
-        np.where(columns[top] == given, -np.inf, _logarithm(columns[p]) - levels[columns[top]])
+        np.where(columns[top] == given, -np.inf, logarithm(columns[p]) - levels[columns[top]])
         for top, p in (("top1", "p_top1"), ("top2", "p_top2"))
     ]
-    own = _logarithm(columns["p_given"]) - levels[given]
+    own = logarithm(columns["p_given"]) - levels[given]
     other = np.maximum(*others)
-    other[np.isneginf(other)] = _logarithm(np.zeros(1))[0]  # there is one class only
+    other[np.isneginf(other)] = logarithm(np.zeros(1))[0]  # there is one class only
     return (own - other).astype(columns["p_given"].dtype)
 
 

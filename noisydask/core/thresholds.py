@@ -49,6 +49,16 @@ class ClassTotals:
         return cls(counts, fixed >> _LOW_BITS, fixed & ((1 << _LOW_BITS) - 1))
 
     @classmethod
+    def of_values(
+        cls, classes: npt.NDArray[np.integer], values: npt.NDArray[np.floating], num_classes: int
+    ) -> ClassTotals:
+        """Return totals of some rows by their classes."""
+        fixed = (values.astype(np.float64) * FIXED_POINT).astype(np.int64)
+        sums = np.zeros(num_classes, np.int64)
+        np.add.at(sums, classes, fixed)
+        return cls.of(np.bincount(classes, minlength=num_classes), sums)
+
+    @classmethod
     def from_sums(
         cls,
         num_classes: int,
@@ -100,10 +110,15 @@ def confident_thresholds(totals: ClassTotals, absent: float = NEVER) -> npt.NDAr
     >>> confident_thresholds(totals).tolist()
     [0.75, 2.0]
     """
+    return np.maximum(means(totals, absent), LOWER_BOUND)
+
+
+def means(totals: ClassTotals, absent: float) -> npt.NDArray[np.float64]:
+    """Return the mean of each class, (K,); ``absent`` for a class without examples."""
     unit = int(FIXED_POINT)
     # Python divides two integers with one correct rounding, whatever their size.
-    means = [
+    found = [
         total / (int(n) * unit) if n else absent
         for total, n in zip(totals.sums(), totals.counts, strict=True)
     ]
-    return np.maximum(np.array(means, np.float64), LOWER_BOUND)
+    return np.array(found, np.float64)

@@ -100,7 +100,9 @@ def _count_ties(blocks: Sequence[int], rows: OrderedRows, cuts: TieCuts) -> Ints
 
 
 class GroupedRows(Protocol):
-    """Rows in blocks that belong to groups, each of which is ordered by a key, then by position."""
+    """Rows in blocks that belong to groups, each of which is ordered by one or more keys, the last
+    of which no two rows of a group share.
+    """
 
     @property
     def num_blocks(self) -> int:
@@ -111,38 +113,47 @@ class GroupedRows(Protocol):
         """Number of rows, at most."""
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of a key."""
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each key."""
 
-    def grouped(self, block: int) -> tuple[Ints, Keys, Ints]:
-        """Return group (-1 for none), key and position of each row of a block."""
-
-
-def find_cuts(rows: GroupedRows, takes: Ints) -> GroupCuts:
-    """Find where the first ``takes[g]`` rows of each group g end, in a few passes over keys."""
-    search = GroupSearch.of(takes, 8 * rows.itemsize)
-    while not search.done:
-        search = search.narrowed(_over(rows, "groups", partial(_count_keys, rows, search)))
-    ties = GroupSearch.of(search.among_ties, max(1, rows.num_rows.bit_length()))
-    while not ties.done:
-        count_ties = partial(_count_positions, rows, search, ties)
-        ties = ties.narrowed(_over(rows, "group ties", count_ties))
-    return GroupCuts.of(search, ties)
+    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group (-1 for none) and keys of each row of a block."""
 
 
-def _count_keys(rows: GroupedRows, search: GroupSearch, blocks: Sequence[int]) -> SparseCounts:
-    counted = (rows.grouped(block) for block in blocks)
-    return reduce(add, (search.count(groups, keys) for groups, keys, _ in counted))
+def find_cuts(rows: GroupedRows, takes: Ints) -> tuple[GroupCuts, Ints]:
+    """Find where the first ``takes[g]`` rows of each group g end, in a few passes over keys.
+
+    Returns
+    -------
+    GroupCuts
+        The cuts.
+    ndarray of int64, (G,)
+        How many rows each group has that takes some.
+    """
+    search = GroupSearch.of(takes, rows.bits[0], rows.num_rows)
+    searches: list[GroupSearch] = []
+    for bits in rows.bits:
+        if searches:
+            search = searches[-1].among_ties(bits)
+        while not search.done:
+            task = partial(_count_grouped, rows, tuple(searches), search)
+            search = search.narrowed(_over(rows, "groups", task))
+        searches.append(search)
+    return GroupCuts.of(searches), searches[0].rows
 
 
-def _count_positions(
-    rows: GroupedRows, search: GroupSearch, ties: GroupSearch, blocks: Sequence[int]
+def _count_grouped(
+    rows: GroupedRows,
+    before: Sequence[GroupSearch],
+    search: GroupSearch,
+    blocks: Sequence[int],
 ) -> SparseCounts:
     counts = []
     for block in blocks:
-        groups, keys, positions = rows.grouped(block)
-        tied = keys.astype(np.uint64) == search.firsts[groups]
-        counts.append(ties.count(np.where(tied, groups, -1), positions.astype(np.uint64)))
+        groups, keys = rows.grouped(block)
+        for earlier, key in zip(before, keys, strict=False):
+            groups = earlier.tied(groups, key)
+        counts.append(search.count(groups, keys[len(before)]))
     return reduce(add, counts)
 
 

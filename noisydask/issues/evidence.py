@@ -21,8 +21,9 @@ from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.locations import Location
 
-#: Folder of the rows kept of each block.
-OPEN_ROWS = "open_rows"
+#: Folders of the rows kept of each block: those whose likely class is open, and those whose margins
+#: are.
+OPEN_ROWS, PAIR_ROWS = "open_rows", "pair_rows"
 
 
 class BlockPayload(Payload):
@@ -83,7 +84,7 @@ class BlockPayload(Payload):
 
 
 EvidenceCheckpoint = Checkpoint[BlockPayload]
-_CONTENTS = Contents(Receipt[BlockPayload], EVIDENCE_VERSION, (OPEN_ROWS,))
+_CONTENTS = Contents(Receipt[BlockPayload], EVIDENCE_VERSION, (OPEN_ROWS, PAIR_ROWS))
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,25 @@ def refusal(
     return Why.COLUMNS
 
 
-def keep_rows(evidence: EvidenceCheckpoint, stored: StoredBlock, rows: KeptRows) -> None:
-    """Keep rows of a block for the next run, where its source is known."""
+def keep_rows(
+    evidence: EvidenceCheckpoint, folder: str, stored: StoredBlock, rows: KeptRows
+) -> None:
+    """Keep rows of a block for the next run in one of its folders, where its source is known."""
     if stored.source is not None:
-        evidence.keep(of_block(OPEN_ROWS, stored.number), stored.source, rows.to_bytes())
+        evidence.keep(of_block(folder, stored.number), stored.source, rows.to_bytes())
 
 
 def kept_rows(
-    evidence: EvidenceCheckpoint, stored: StoredBlock, num_classes: int, dtype: np.dtype[Any]
+    evidence: EvidenceCheckpoint,
+    folder: str,
+    stored: StoredBlock,
+    num_classes: int,
+    dtype: np.dtype[Any],
 ) -> KeptRows | None:
     """Read the rows kept of a block, if there are any of what its evidence was made from."""
     if stored.source is None:
         return None
-    content = evidence.kept(of_block(OPEN_ROWS, stored.number), stored.source)
+    content = evidence.kept(of_block(folder, stored.number), stored.source)
     if content is None:
         return None
     return KeptRows.from_bytes(content, num_classes, dtype)

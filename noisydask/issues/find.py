@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
+from noisydask.core.choices import (
+    EstimationMethod,
+    FilterBy,
+    KeptColumn,
+    QualityScore,
+    RaiseOrSkip,
+    RankBy,
+)
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import GateError
 from noisydask.issues.inputs import IssueInputs
@@ -27,7 +34,14 @@ def find_label_issues(
     *,
     quality_score: QualityScore = "self_confidence",
     adjust_pred_probs: bool = False,
+    filter_by: FilterBy = "batched",
+    rank_by: RankBy | None = None,
+    frac_noise: float = 1.0,
+    num_to_remove_per_class: Sequence[int] | None = None,
+    min_examples_per_class: int = 1,
     estimation_method: EstimationMethod = "off_diagonal",
+    compare: bool = False,
+    keep_columns: Sequence[KeptColumn] = (),
     ids: Any = None,
     class_names: Sequence[str] | None = None,
     on_invalid: RaiseOrSkip = "raise",
@@ -48,10 +62,11 @@ def find_label_issues(
     """Find the examples whose label is likely wrong, on the active Dask client or scheduler.
 
     Source: Northcutt, Jiang, Chuang, "Confident learning", JAIR 70 (2021); the same set of issues
-    as ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, except examples with a
-    probability within 1e-6 of a threshold, ties at the cut-off, and that a class without examples
-    is never predicted confidently. Issues are ranked by ascending label quality;
-    equal ones by descending probability of the prediction, then by position.
+    as ``cleanlab.experimental.label_issues_batched`` of cleanlab 2.9, or with another filter as
+    ``cleanlab.filter.find_label_issues``, except examples with a probability within 1e-6 of a
+    threshold, ties at a cut-off, and that with ``batched`` a class without examples is never
+    predicted confidently. Issues are ranked by ascending label quality; equal ones by descending
+    probability of the prediction, then by position.
 
     Parameters
     ----------
@@ -68,8 +83,28 @@ def find_label_issues(
     adjust_pred_probs : bool
         Subtract class thresholds first, for imbalanced classes (with ``self_confidence`` and
         ``normalized_margin``).
+    filter_by : {"batched", "prune_by_noise_rate", "prune_by_class", "both", \
+            "confident_learning", "predicted_neq_given", "low_normalized_margin", \
+            "low_self_confidence", "auto"}
+        Which examples are flagged: ``batched``, those of the lowest label quality, as many as
+        there are issues by estimate; the seven filters of cleanlab; or ``auto``, a rule of ours
+        for strong models and for much or natural noise (docs/concepts/which.md). All but the two
+        of low scores leave out examples whose label is the prediction.
+    rank_by : str, optional
+        What orders the issues: a score, as ``quality_score``, or ``auto``, the rank of that filter.
+        By default the label quality, and with ``filter_by="auto"`` its own rank.
+    frac_noise : float
+        Share of the issues that filters that prune flag, 0 to 1.
+    num_to_remove_per_class : sequence of int, (K,), optional
+        How many examples of each class filters that prune take, for all other classes together.
+    min_examples_per_class : int
+        So many examples of each class are left by filters that prune.
     estimation_method : {"off_diagonal", "off_diagonal_calibrated"}
-        How the number of issues is estimated.
+        How the number of issues is estimated, with ``batched``.
+    compare : bool
+        Count also how many examples each filter flags, and each two of them both.
+    keep_columns : sequence of {"p_sum", "entropy", "p_rest"}
+        Evidence that is kept though this run does not need it, for scores of later ones.
     ids : optional
         A name for each example, given as ``labels`` is; integers or text.
     class_names : sequence of str, optional

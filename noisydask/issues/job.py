@@ -8,23 +8,35 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from noisydask.core.blocks import BlockGrid, plan_blocks
-from noisydask.core.confident import num_issues
+from noisydask.core.confident import IssueCounts, likely_dtype
 from noisydask.core.evidence import columns_for
+from noisydask.core.noise import SparseMatrix
 from noisydask.core.problems import FROM_ONE, ROW_KINDS
 from noisydask.core.suspicion import suspicion
-from noisydask.core.thresholds import LOWER_BOUND, NEVER, confident_thresholds
+from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 from noisydask.engine.inputs import plan_pass
-from noisydask.engine.parts import part_name
+from noisydask.engine.parts import WrittenPart, part_name
 from noisydask.engine.tasks import (
     check_memory,
     run_over_all,
 )
-from noisydask.issues import passes, ranked, result_arrays, scanning
+from noisydask.issues import passes, ranked, scanning
 from noisydask.issues.blocks import block_sources, describe
 from noisydask.issues.evidence import StoredBlock, open_evidence
+from noisydask.issues.filtering import (
+    Chosen,
+    Filtering,
+    needs_likely,
+    needs_scratch,
+    scratch_array,
+    wanted_columns,
+)
+from noisydask.issues.grouped import SCRATCH
 from noisydask.issues.inputs import IssueInputs
+from noisydask.issues.latent import Latent
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.ranking import IssueRanking, keep_ids, write_refused
 from noisydask.issues.results import LabelIssues
@@ -34,7 +46,7 @@ from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
 from noisydask.runs.repeats import blocks_told
 from noisydask.runs.store import NewRun, Output, RunStore
-from noisydask.stores.arrays import IDS, DaskRows, all_packages
+from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
 from noisydask.text import counted
@@ -45,7 +57,8 @@ class IssueJob(Job[LabelIssues]):
     """One run of the main job, step by step; :meth:`run` is the whole of it.
 
     ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint
-    is made, ``keep`` whether evidence is reused, and kept for the next run.
+    is made, ``keep`` whether evidence is reused, and kept for the next run; ``confident_joint`` is
+    one by which filters prune instead of that of the data.
     """
 
     name = "issues"
@@ -54,6 +67,7 @@ class IssueJob(Job[LabelIssues]):
     absent: float = NEVER
     joint: bool = True
     keep: bool = True
+    confident_joint: SparseMatrix | None = None
 
     @property
     def size(self) -> int:
@@ -106,44 +120,91 @@ class IssueJob(Job[LabelIssues]):
         scanned = scan.all()
         self._refuse_invalid(scanned, data, check)
         self._timed("scan")
-        thresholds = confident_thresholds(scanned.totals, self.absent)
-        settings = self.settings
-        arrays = self._row_arrays(run, data)
-        scoring = passes.Scoring(
-            thresholds, settings.quality_score, settings.adjust_pred_probs, self.joint, *arrays
-        )
+        scoring = self._scoring(run, data, scanned.totals)
         counted, stored, again = self._count(scan, scoring, scanned.stored)
-        total = num_issues(counted.counts, scanned.totals.counts, settings.estimation_method)
         run.record(counted.objects)
+        latent = self._write_small(run, scanned.totals, scoring.thresholds, counted.counts)
         self._timed("count")
-        self.reporter.phase(f"ranking {total:,} candidates")
+        probs = self.inputs.pred_probs
+        filtering = Filtering(
+            data, stored, scoring, scanned.totals, probs, run.store, self.reporter
+        )
+        chosen = filtering.choose(self.settings, counted, self._pruning_joint(latent))
+        self._timed("filter")
         ids = keep_ids(self.inputs.ids, data.grid, run)
-        ranking = IssueRanking(data, scoring.scores, stored, ids, self.inputs.class_names)
-        parts = ranking.write(counted.histogram, total, run)
+        parts = self._rank(run, filtering, chosen, ids)
         self._timed("rank")
-        self._write_small(run, scanned, thresholds, counted, data)
         write_refused(stored, data, run)
         counts = {
             "examples": data.grid.rows,
             "invalid": scanned.problems.total - scanned.problems.unreadable,
             "unreadable": scanned.problems.unreadable,
             "classes": data.num_classes,
-            "estimated_issues": total,
+            "estimated_issues": chosen.total,
             "issues": sum(part.rows for part in parts),
+            "off_diagonal": counted.off_diagonal,
             "blocks": data.grid.num_blocks,
-            "blocks_read_again": again,
+            "blocks_read_again": again + filtering.blocks_read,
         }
         if doubt := suspicion(scanned.totals.counts, counted.agreeing, counts["issues"]):
             self.reporter.warning(doubt)
         self._timed("write")
+        bytes_again = counted.bytes_read + filtering.bytes_read
         fields = {
             "blocks": blocks_told(scan.why, counts["blocks"], scan.rebuilt),
             "class_names": self.inputs.class_names,
             "counts": counts,
-            "bytes_read": {"pred_probs": scan.bytes_read, "pred_probs_again": counted.bytes_read},
+            "bytes_read": {"pred_probs": scan.bytes_read, "pred_probs_again": bytes_again},
             "parts": [part_name(ranked.FOLDER, part.number) for part in parts],
         }
+        if chosen.filters is not None:
+            fields["filters"] = chosen.filters
         return Outcome(fields, check, ids)
+
+    def _scoring(self, run: NewRun, data: passes.IssueData, totals: ClassTotals) -> passes.Scoring:
+        """Tell how labels are scored, and make room for what is known of each example."""
+        settings = self.settings
+        likely = None
+        if needs_scratch(settings):
+            run.store.make_folder(SCRATCH)
+        if needs_likely(settings):
+            likely = scratch_array(run.store, "likely", data, likely_dtype(data.num_classes))
+        return passes.Scoring(
+            confident_thresholds(totals, self.absent),
+            settings.quality_score,
+            settings.adjust_pred_probs,
+            self.joint,
+            *self._row_arrays(run, data),
+            likely,
+        )
+
+    def _pruning_joint(self, latent: Latent | None) -> SparseMatrix | None:
+        """Return the joint by which filters prune: one that was given is taken as it is."""
+        if self.confident_joint is not None:
+            return self.confident_joint
+        if latent is not None:
+            return latent.calibrated
+        return None
+
+    def _rank(
+        self, run: NewRun, filtering: Filtering, chosen: Chosen, ids: Rows | None
+    ) -> list[WrittenPart]:
+        """Rank the chosen examples."""
+        self.reporter.phase(f"ranking {chosen.total:,} candidates")
+        ranking = IssueRanking(
+            filtering.data,
+            chosen.order,
+            filtering.scoring.scores,
+            filtering.stored,
+            ids,
+            self.inputs.class_names,
+            chosen.all_flagged,
+            chosen.rule,
+        )
+        parts = ranking.write(chosen.histogram, chosen.total, run)
+        if needs_scratch(self.settings):
+            run.store.remove_folder(SCRATCH)
+        return parts
 
     def _plan(self, output: Output, listed: Listed) -> Scan:
         """Return the scan of all blocks."""
@@ -156,7 +217,12 @@ class IssueJob(Job[LabelIssues]):
         sources = block_sources(listed, grid, num_classes, self.keep, skip)
         fresh = settings.full or sources[0].fingerprint is None
         columns = columns_for(
-            num_classes, probs.dtype, settings.quality_score, settings.adjust_pred_probs, self.joint
+            num_classes,
+            probs.dtype,
+            settings.quality_score,
+            settings.adjust_pred_probs,
+            self.joint,
+            wanted_columns(settings),
         )
         evidence, rebuilt = open_evidence(
             output.checkpoint(self.name),
@@ -242,18 +308,22 @@ class IssueJob(Job[LabelIssues]):
     def _write_small(
         self,
         run: NewRun,
-        scanned: scanning.ScanState,
-        thresholds: Any,
-        counted: passes.CountState,
-        data: passes.IssueData,
-    ) -> None:
-        """Write what has the size of the classes."""
-        totals = scanned.totals
+        totals: ClassTotals,
+        thresholds: npt.NDArray[np.float64],
+        counts: IssueCounts,
+    ) -> Latent | None:
+        """Write what has the size of the classes; return what follows from the confident joint,
+        where that is made.
+        """
         if self.absent == LOWER_BOUND:
             shown = thresholds
         else:
             shown = np.where(totals.counts > 0, thresholds, np.nan)
         run.write_array("thresholds.zarr", shown)
         run.write_array("class_counts.zarr", totals.counts)
-        if self.joint:
-            result_arrays.write_joint(run, counted.counts.joint, data.num_classes)
+        run.write_array("predicted_counts.zarr", counts.predicted)
+        if not self.joint:
+            return None
+        latent = Latent.of(counts.joint, totals.counts)
+        latent.write(run)
+        return latent

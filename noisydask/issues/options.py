@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
-from noisydask.core.choices import EstimationMethod, QualityScore, RaiseOrSkip
+from noisydask.core.choices import (
+    EstimationMethod,
+    FilterBy,
+    KeptColumn,
+    QualityScore,
+    RaiseOrSkip,
+    RankBy,
+)
 from noisydask.engine.config import ClusterConfig
 from noisydask.lazily import Lazy
 from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Size, Whole, option
 from noisydask.runs.options import NamedConfig, PublishSettings
 
 if TYPE_CHECKING:
-    from noisydask.core import scores
+    from noisydask.core import filters, scores
 else:
+    filters = Lazy("noisydask.core.filters")
     scores = Lazy("noisydask.core.scores")
+
+
+def _as_list(value: Any) -> Any:
+    """Split what the command line gives as text, separated by commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _as_numbers(value: Any) -> Any:
+    parts = _as_list(value)
+    if not isinstance(value, str):
+        return parts
+    if all(part.isdecimal() for part in parts):
+        return [int(part) for part in parts]
+    raise ValueError("must be whole numbers separated by commas")
+
+
+#: Several whole numbers of at least 0; as text, separated by commas.
+_Numbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], BeforeValidator(_as_numbers)]
+#: Columns of evidence; as text, separated by commas.
+_Columns = Annotated[tuple[KeptColumn, ...], BeforeValidator(_as_list)]
 
 
 class IssueSettings(Options):
@@ -26,6 +58,23 @@ class IssueSettings(Options):
         "self_confidence", help="How a label is scored; low is likely wrong."
     )
     adjust_pred_probs: bool = option(False, help="Account for class imbalance.")
+    filter_by: FilterBy = option("batched", help="Which examples are flagged as issues.")
+    rank_by: RankBy | None = option(
+        None, help="By what issues are ordered [quality_score; with auto, its own rank]."
+    )
+    frac_noise: Number = option(
+        1.0, help="Share of the issues that a filter that prunes flags.", ge=0, le=1
+    )
+    num_to_remove_per_class: _Numbers | None = option(
+        None, help="How many examples of each class are pruned, separated by commas."
+    )
+    min_examples_per_class: Whole = option(
+        1, help="Examples that pruning leaves in each class.", ge=0
+    )
+    compare: bool = option(False, help="Count also what each other filter flags.")
+    keep_columns: _Columns = option(
+        (), help="Evidence kept for scores of later runs: p_sum, entropy, p_rest."
+    )
     estimation_method: EstimationMethod = option(
         "off_diagonal", help="How the number of issues is estimated."
     )
@@ -42,11 +91,24 @@ class IssueSettings(Options):
     )
 
     @model_validator(mode="after")
-    def _adjustable(self) -> IssueSettings:
+    def _fit(self) -> IssueSettings:
         if self.adjust_pred_probs and not scores.SCORES[self.quality_score].adjustable:
             names = [name for name, score in scores.SCORES.items() if score.adjustable]
             raise ValueError(f"adjust_pred_probs works with {' and '.join(names)} only")
+        if self.filter_by != "batched" and self.estimation_method != "off_diagonal":
+            raise ValueError(
+                f"estimation_method belongs to filter_by batched, not to {self.filter_by}"
+            )
+        defaults = {name: type(self).model_fields[name].default for name in _OF_PRUNING}
+        given = [name for name in _OF_PRUNING if getattr(self, name) != defaults[name]]
+        prunes = [name for name, each in filters.FILTERS.items() if each.prunes]
+        if given and not self.compare and self.filter_by not in prunes:
+            raise ValueError(f"{given[0]} works with filter_by {', '.join(prunes)} only")
         return self
+
+
+#: Options of the filters that prune.
+_OF_PRUNING = ("frac_noise", "num_to_remove_per_class", "min_examples_per_class")
 
 
 class GateSettings(PublishSettings):

@@ -21,14 +21,21 @@ from noisydask.core.confident import (
     SparseCounts,
     count_issues,
     dense_joint,
+    likely_dtype,
     nearly_unresolved,
     resolve_joint,
 )
 from noisydask.core.kept_rows import MARGIN, KeptRows
-from noisydask.core.label_quality import label_quality
+from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.errors import JobError
-from noisydask.issues.evidence import EvidenceCheckpoint, StoredBlock, keep_rows, kept_rows
+from noisydask.issues.evidence import (
+    OPEN_ROWS,
+    EvidenceCheckpoint,
+    StoredBlock,
+    keep_rows,
+    kept_rows,
+)
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.task_rows import TaskRows
 
@@ -58,12 +65,14 @@ class Scoring:
     joint: bool
     scores: ChunkedArray = field(repr=False)
     given: ChunkedArray = field(repr=False)
+    likely: ChunkedArray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class CountState:
     """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written,
-    bytes re-read, damaged blocks, and examples whose label is the prediction.
+    bytes re-read, damaged blocks, examples whose label is the prediction, and those with a likely
+    class that is another than theirs, so far from it that it is not the prediction either.
     """
 
     counts: IssueCounts
@@ -73,6 +82,7 @@ class CountState:
     bytes_read: int = 0
     damaged: tuple[int, ...] = ()
     agreeing: int = 0
+    off_diagonal: int = 0
 
     def __add__(self, other: CountState) -> CountState:
         return CountState(
@@ -83,6 +93,7 @@ class CountState:
             self.bytes_read + other.bytes_read,
             self.damaged + other.damaged,
             self.agreeing + other.agreeing,
+            self.off_diagonal + other.off_diagonal,
         )
 
 
@@ -109,15 +120,27 @@ def _count_block(
         return CountState(
             IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,)
         )
-    counts, open_rows = count_issues(columns, scoring.thresholds, scoring.joint, into=joint)
+    likely = _room_for_likely(columns, data, scoring)
+    counts, open_rows = count_issues(
+        columns, scoring.thresholds, scoring.joint, into=joint, likely=likely
+    )
     scores, open_scores = _scores(columns, scoring, None)
     if open_rows.any() or open_scores.any():
-        kept = kept_rows(data.evidence, stored, data.num_classes, data.dtype)
+        kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.num_classes, data.dtype)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
             return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
-        resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept)
+        resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept, likely)
         counts = replace(counts, joint=counts.joint + resolved)
-    return _scored(block, counts, scores, columns, scoring)
+    return _scored(block, counts, scores, likely, columns, data, scoring)
+
+
+def _room_for_likely(
+    columns: Mapping[str, Array], data: IssueData, scoring: Scoring
+) -> npt.NDArray[Any] | None:
+    """Return room for the likely classes of a block; none where the joint is not made."""
+    if scoring.joint:
+        return np.empty(len(columns["given"]), likely_dtype(data.num_classes))
+    return None
 
 
 def resolve(
@@ -134,23 +157,37 @@ def _resolve_block(
     stored: StoredBlock, probs: TaskRows, data: IssueData, scoring: Scoring
 ) -> CountState:
     columns = evidence_of(stored, data.columns, data)
-    (start, stop) = data.grid.bounds(stored.number)
+    rows, whole = read_again(stored, columns, probs, data)
+    counts = IssueCounts.zero(data.num_classes)
+    likely = _room_for_likely(columns, data, scoring)
+    if scoring.joint:
+        _, open_rows = count_issues(
+            columns, scoring.thresholds, into=dense_joint(data.num_classes), likely=likely
+        )
+        joint = resolve_joint(open_rows, columns["given"], scoring.thresholds, rows, likely)
+        counts = replace(counts, joint=joint)
+        if whole:
+            near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
+            keep_rows(data.evidence, OPEN_ROWS, stored, KeptRows.of(near, rows))
+    scores, _ = _scores(columns, scoring, rows)
+    state = _scored(stored.number, counts, scores, likely, columns, data, scoring)
+    return replace(state, bytes_read=probs.take_bytes_read())
+
+
+def read_again(
+    stored: StoredBlock, columns: Mapping[str, Array], probs: TaskRows, data: IssueData
+) -> tuple[npt.NDArray[Any], bool]:
+    """Read a block whose evidence leaves rows open; return also whether all of it could be read.
+
+    Rows that the scan left out may be left out again; others must be there.
+    """
+    start, stop = data.grid.bounds(stored.number)
     rows, unread = probs.read_or_skip(start, stop, data.skip_unreadable)
     for low, high in unread:
         given = columns["given"][low - start : high - start]
         if (given != data.num_classes).any():  # the scan could read them
             rows[low - start : high - start] = probs.read(low, high)
-    counts = IssueCounts.zero(data.num_classes)
-    if scoring.joint:
-        _, open_rows = count_issues(columns, scoring.thresholds, into=dense_joint(data.num_classes))
-        joint = resolve_joint(open_rows, columns["given"], scoring.thresholds, rows)
-        counts = replace(counts, joint=joint)
-        if not unread:
-            near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
-            keep_rows(data.evidence, stored, KeptRows.of(near, rows))
-    scores, _ = _scores(columns, scoring, rows)
-    state = _scored(stored.number, counts, scores, columns, scoring)
-    return replace(state, bytes_read=probs.take_bytes_read())
+    return rows, not unread
 
 
 def _scores(
@@ -165,18 +202,27 @@ def _scored(
     block: int,
     counts: IssueCounts,
     scores: npt.NDArray[np.floating],
+    likely: npt.NDArray[Any] | None,
     columns: Mapping[str, Array],
+    data: IssueData,
     scoring: Scoring,
 ) -> CountState:
-    """Keep a block's scores and given labels."""
+    """Keep a block's scores and given labels, and its likely classes where they are asked for."""
     given = columns["given"]
     written = (
         scoring.scores.write_recorded(block, scores),
         scoring.given.write_recorded(block, given),
     )
+    off_diagonal = 0
+    if likely is not None:
+        if scoring.likely is not None:
+            scoring.likely.write(block, likely)
+        others = np.flatnonzero((likely != given) & (likely < data.num_classes))
+        few = {name: columns[name][others] for name in ("given", "top1", "p_given", "p_top1")}
+        off_diagonal = int(np.count_nonzero(~agrees(few, data.dtype)))
     keys = histogram(sort_keys(scores), [whole_range(scores.itemsize)])
     agreeing = int(np.count_nonzero(given == columns["top1"]))
-    return CountState(counts, keys, objects=written, agreeing=agreeing)
+    return CountState(counts, keys, objects=written, agreeing=agreeing, off_diagonal=off_diagonal)
 
 
 def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> dict[str, Array]:

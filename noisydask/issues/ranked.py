@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from noisydask.core.auto_rule import AutoRule
 from noisydask.core.blocks import BlockGrid
+from noisydask.core.evidence import probability_dtype
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
@@ -41,15 +43,15 @@ _LAST = np.dtype([("p_top1", np.float64), ("index", np.int64)])
 
 @dataclass(frozen=True)
 class RankedRows(ScoredRows):
-    """All examples by ascending label quality; those of the same quality by descending ``p_top1``,
-    then by position.
+    """All examples by an ascending score; those of the same score by descending ``p_top1``, then by
+    position.
     """
 
     data: IssueData
     stored: Sequence[StoredBlock] = field(repr=False)
 
     def last(self, block: int) -> npt.NDArray[np.void]:
-        """Return what orders a block's examples of the same quality."""
+        """Return what orders a block's examples of the same score."""
         top1 = evidence_of(self.stored[block], ("p_top1",), self.data)["p_top1"]
         return last_keys(top1, np.arange(*self.scores.bounds(block)))
 
@@ -64,60 +66,92 @@ def last_keys(p_top1: npt.NDArray[Any], index: Ints) -> npt.NDArray[np.void]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which examples are candidates, and what of them is written."""
+    """Which examples are candidates, and what of them is written.
+
+    Attributes
+    ----------
+    parts : Parts
+        The parts of the ranking.
+    order : ChunkedArray
+        The scores that order all examples.
+    quality : ChunkedArray
+        Their label quality.
+    ids : Rows, optional
+        Their ids.
+    all_flagged : bool
+        Whether all candidates are issues; else those are dropped that agree with their prediction.
+    rule : AutoRule, optional
+        Suggests labels; without it, the prediction is suggested.
+    """
 
     parts: Parts
-    scores: ChunkedArray = field(repr=False)
+    order: ChunkedArray = field(repr=False)
+    quality: ChunkedArray = field(repr=False)
     ids: Rows | None = None
+    all_flagged: bool = False
+    rule: AutoRule | None = None
 
 
 def select(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> pd.DataFrame:
     """Return the examples of the ranking's parts as a table, in the order of the ranking."""
     frame = stacked([_select_block(block, data, selection) for block in blocks])
-    return frame.iloc[np.argsort(frame["label_quality"].to_numpy(), kind="stable")]
+    return frame.iloc[np.argsort(frame["order"].to_numpy(), kind="stable")]
 
 
 def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) -> pd.DataFrame:
     block = stored.number
     start, stop = data.grid.bounds(block)
-    scores = cast(npt.NDArray[np.floating], selection.scores.read(block))
-    rows = np.flatnonzero(scores <= score_of(selection.parts.last_key, scores.dtype))
+    order = cast(npt.NDArray[np.floating], selection.order.read(block))
+    rows = np.flatnonzero(order <= score_of(selection.parts.last_key, order.dtype))
     top1 = partial(evidence_of, stored, ("p_top1",), data)
     part = selection.parts.assign(
-        sort_keys(scores[rows]), lambda: last_keys(top1()["p_top1"][rows], start + rows)
+        sort_keys(order[rows]), lambda: last_keys(top1()["p_top1"][rows], start + rows)
     )
     rows = rows[part >= 0]
     part = part[part >= 0]
-    names = ("given", "top1", "p_given", "p_top1")
-    if len(rows):
-        evidence = evidence_of(stored, names, data)
-    else:
-        evidence = {n: np.empty(0, data.evidence.columns[n].dtype) for n in names}
+    if not len(rows):
+        return _no_candidates(data, selection)
+    names = _BASE if selection.rule is None else data.columns
+    evidence = evidence_of(stored, names, data)
     columns = {name: column[rows] for name, column in evidence.items()}
+    if selection.all_flagged:
+        keep = np.ones(len(rows), bool)
+    else:
+        keep = ~agrees(columns, data.dtype)
     ids: Array = start + rows
     if selection.ids is not None:
-        kind = selection.ids.dtype
-        if len(rows):
-            ids = selection.ids.read(start, stop)[rows]
-        else:
-            ids = np.empty(0, kind)
-    return candidates(
-        part,
-        start + rows,
-        ids,
-        scores[rows],
-        columns,
-        data.dtype,
-    )
+        ids = selection.ids.read(start, stop)[rows]
+    if selection.quality is selection.order:
+        quality = order
+    else:
+        quality = cast(npt.NDArray[np.floating], selection.quality.read(block))
+    scores = {"order": order[rows], "label_quality": quality[rows]}
+    suggested = suggestions(columns, selection.rule)
+    return candidates(part, start + rows, ids, scores, columns, suggested, keep)
+
+
+_BASE = ("given", "top1", "p_given", "p_top1")
+
+
+def suggestions(columns: Mapping[str, Array], rule: AutoRule | None) -> tuple[Array, Array]:
+    """Return the suggested class of each row, and its probability."""
+    if rule is None:
+        return columns["top1"], columns["p_top1"]
+    _, suggested, _ = rule.decide(columns)
+    second = np.asarray(suggested == columns["top2"], bool)
+    first = np.asarray(suggested == columns["top1"], bool)
+    other = np.where(second, columns["p_top2"], columns["p_given"])
+    return suggested, np.where(first, columns["p_top1"], other)
 
 
 def candidates(
     part: Ints,
     index: Ints,
     ids: Array,
-    scores: Array,
+    scores: Mapping[str, Array],
     columns: Mapping[str, Array],
-    dtype: np.dtype[Any],
+    suggested: tuple[Array, Array],
+    keep: npt.NDArray[np.bool_],
 ) -> pd.DataFrame:
     """Return rows of the ranking, not yet in order; ``keep`` is false for those whose label agrees
     with the prediction.
@@ -128,11 +162,13 @@ def candidates(
             "index": index,
             "id": ids,
             "given_label": columns["given"].astype(np.int32),
-            "suggested_label": columns["top1"].astype(np.int32),
-            "label_quality": scores,
+            "suggested_label": suggested[0].astype(np.int32),
+            "label_quality": scores["label_quality"],
             "given_prob": columns["p_given"],
-            "suggested_prob": columns["p_top1"],
-            "keep": ~agrees(columns, dtype) if len(index) else np.zeros(0, bool),
+            "suggested_prob": suggested[1],
+            "keep": keep,
+            "order": scores["order"],
+            "p_top1": columns["p_top1"],
         }
     )
 
@@ -150,10 +186,10 @@ def rank(frame: pd.DataFrame, take: int, first_rank: int) -> pd.DataFrame:
     """Put a part in order, take the first of its examples, drop those that agree, number the
     rest.
     """
-    ties = (-frame["suggested_prob"].to_numpy(), frame["index"].to_numpy())
-    order = order_of(frame["label_quality"].to_numpy(), *ties)[:take]
+    ties = (-frame["p_top1"].to_numpy(), frame["index"].to_numpy())
+    order = order_of(frame["order"].to_numpy(), *ties)[:take]
     frame = frame.iloc[order[frame["keep"].to_numpy()[order]]]
-    frame = frame.drop(columns=["part", "keep"], errors="ignore")
+    frame = frame.drop(columns=["part", "keep", "order", "p_top1"], errors="ignore")
     frame.insert(0, "rank", np.arange(first_rank, first_rank + len(frame)))
     return frame.reset_index(drop=True)
 
@@ -225,16 +261,24 @@ def write_ids(
     return tuple(written)
 
 
+def _no_candidates(data: IssueData, selection: Selection) -> pd.DataFrame:
+    if selection.ids is not None:
+        kind = selection.ids.dtype
+    else:
+        kind = np.dtype(np.int64)
+    return empty_candidates(data.dtype, selection.order.dtype, selection.quality.dtype, kind)
+
+
 def empty_candidates(
-    data_dtype: np.dtype[Any], scores: np.dtype[Any], ids: np.dtype[Any]
+    data_dtype: np.dtype[Any],
+    order: np.dtype[Any],
+    quality: np.dtype[Any],
+    ids: np.dtype[Any],
 ) -> pd.DataFrame:
     """Return a candidate table without rows, of the types of those with."""
     none = np.zeros(0, np.int64)
-    probability = np.float64 if data_dtype == np.float64 else np.float32
-    columns: Mapping[str, Array] = {
-        "given": none,
-        "top1": none,
-        "p_given": none.astype(probability),
-        "p_top1": none.astype(probability),
-    }
-    return candidates(none, none, none.astype(ids), none.astype(scores), columns, data_dtype)
+    probability = none.astype(probability_dtype(data_dtype))
+    columns: Mapping[str, Array] = {"given": none, "p_given": probability, "p_top1": probability}
+    scores = {"order": none.astype(order), "label_quality": none.astype(quality)}
+    keep = none.astype(bool)
+    return candidates(none, none, none.astype(ids), scores, columns, (none, probability), keep)

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from noisydask.core.auto_rule import AutoRule
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.ranking import Ints
 from noisydask.engine import graph
@@ -26,34 +27,43 @@ from noisydask.stores.chunks import ChunkedArray
 
 @dataclass(frozen=True)
 class IssueRanking:
-    """The order of all examples by their scores, of which the lowest are candidates.
+    """The order of all examples by a score, of which the lowest are candidates.
 
     Attributes
     ----------
     data : IssueData
         Where the evidence lies.
-    scores : ChunkedArray
-        Scores of all examples.
+    order, quality : ChunkedArray
+        The scores that order all examples, and their label quality: often the same.
     stored : sequence of StoredBlock
         All blocks of the evidence.
     ids : Rows, optional
         Ids of all examples.
     class_names : sequence of str, optional
         Names of the classes.
+    all_flagged : bool
+        Whether all candidates are issues; else those are dropped that agree with their prediction.
+    rule : AutoRule, optional
+        Suggests labels; without it, the prediction is suggested.
     """
 
     data: passes.IssueData
-    scores: ChunkedArray
+    order: ChunkedArray
+    quality: ChunkedArray
     stored: Sequence[StoredBlock]
     ids: Rows | None
     class_names: Sequence[str] | None
+    all_flagged: bool = False
+    rule: AutoRule | None = None
 
     def write(self, histogram: Ints, total: int, run: NewRun) -> list[WrittenPart]:
         """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
-        rows = ranked.RankedRows(self.scores, self.data, self.stored)
+        rows = ranked.RankedRows(self.order, self.data, self.stored)
         parts = find_parts(rows, total, histogram)
         run.store.make_folder(ranked.FOLDER)
-        selection = ranked.Selection(parts, self.scores, self.ids)
+        selection = ranked.Selection(
+            parts, self.order, self.quality, self.ids, self.all_flagged, self.rule
+        )
         tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
         task = partial(ranked.select, data=self.data, selection=selection)
         frames = graph.over_blocks("select", task, graph.block_numbers(self.stored, tasks))
@@ -61,9 +71,12 @@ class IssueRanking:
             ids = self.ids.dtype
         else:
             ids = np.dtype(np.int64)
-        meta = partial(ranked.empty_candidates, self.data.dtype, self.scores.dtype, ids)
+        types = self.data.dtype, self.order.dtype, self.quality.dtype, ids
+        meta = partial(ranked.empty_candidates, *types)
         kept = None
-        if len(parts) > 1:
+        if len(parts) > 1 and self.all_flagged:
+            kept = parts.takes
+        elif len(parts) > 1:
             count = partial(ranked.kept, data=self.data, selection=selection)
             kept = run_over_all("kept", count, self.stored).tolist()
         write = ranked.Writer(run.store, self.class_names, only=kept is None)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.buffer import Buffer
 
-from noisydask.core.confident import SparseCounts
+from noisydask.core.noise import SparseMatrix
 from noisydask.runs.store import NewRun
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 
@@ -21,12 +21,13 @@ def write_rows(chunks: Sequence[int], rows: Array, array: ChunkedArray) -> tuple
     return tuple(array.write_recorded(chunk, rows) for chunk in chunks)
 
 
-def write_joint(run: NewRun, joint: SparseCounts, num_classes: int) -> None:
-    """Write the K x K confident joint, band by band; its diagonal is at least 1, as in cleanlab.
+def write_joint(run: NewRun, joint: SparseMatrix) -> None:
+    """Write the K x K confident joint, band by band.
 
     Of many classes nearly all of it is 0: it is compressed by Zarr, in memory, and what is left of
     it written.
     """
+    num_classes = joint.num_classes
     band = max(1, min(num_classes, (1 << 22) // num_classes))
     compressed: dict[str, Buffer] = {}
     array = zarr.create_array(
@@ -36,14 +37,11 @@ def write_joint(run: NewRun, joint: SparseCounts, num_classes: int) -> None:
         dtype=np.int64,
         chunk_key_encoding={"name": "v2", "separator": "."},
     )
-    given, likely = np.divmod(joint.pairs, num_classes)
     for start in range(0, num_classes, band):
         stop = min(start + band, num_classes)
         rows = np.zeros((stop - start, num_classes), np.int64)
-        here = slice(*np.searchsorted(given, [start, stop]))
-        rows[given[here] - start, likely[here]] = joint.counts[here]
-        diagonal = np.arange(stop - start), np.arange(start, stop)
-        rows[diagonal] = np.maximum(rows[diagonal], 1)
+        here = slice(*np.searchsorted(joint.rows, [start, stop]))
+        rows[joint.rows[here] - start, joint.columns[here]] = joint.values[here]
         array[start:stop] = rows
     run.store.make_folder("confident_joint.zarr")
     for key, content in compressed.items():

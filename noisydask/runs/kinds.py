@@ -75,7 +75,7 @@ _ALL = (
         ranked="issues",
         ranks_all=False,
         compared=("index", "id", "rank", "given_label", "suggested_label", "label_quality"),
-        folders=("issues", "ids", "changes"),
+        folders=("issues", "ids", "scratch", "changes"),
         checkpoint="evidence",
     ),
     JobKind(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +22,7 @@ class Rows:
 
     groups: Array
     keys: Array
+    seconds: Array
     block_rows: int
 
     @property
@@ -33,12 +34,16 @@ class Rows:
         return -(-len(self.keys) // self.block_rows)
 
     @property
-    def itemsize(self) -> int:
-        return self.keys.dtype.itemsize
+    def positions(self) -> Array:
+        return np.arange(len(self.keys), dtype=np.uint64)
 
-    def grouped(self, block: int) -> tuple[Array, Array, Array]:
+    @property
+    def bits(self) -> tuple[int, ...]:
+        return 8 * self.keys.dtype.itemsize, 16, 10
+
+    def grouped(self, block: int) -> tuple[Array, tuple[Array, ...]]:
         some = slice(block * self.block_rows, (block + 1) * self.block_rows)
-        return self.groups[some], self.keys[some], np.arange(len(self.keys))[some]
+        return self.groups[some], (self.keys[some], self.seconds[some], self.positions[some])
 
 
 def sorted_whole(rows: Rows, takes: Array) -> Array:
@@ -46,7 +51,7 @@ def sorted_whole(rows: Rows, takes: Array) -> Array:
     taken = np.zeros(len(rows.keys), bool)
     for group, take in enumerate(takes):
         here = np.flatnonzero(rows.groups == group)
-        taken[here[np.argsort(rows.keys[here], kind="stable")][:take]] = True
+        taken[here[np.lexsort((rows.seconds[here], rows.keys[here]))][:take]] = True
     return taken
 
 
@@ -57,9 +62,10 @@ def sorted_whole(rows: Rows, takes: Array) -> Array:
     block_rows=st.integers(1, 200),
     dtype=st.sampled_from([np.uint32, np.uint64]),
     distinct=st.sampled_from([1, 3, 1 << 10, 1 << 31]),
+    most_bins=st.sampled_from([1 << 4, 1 << 8, 1 << 22]),
 )
 def test_groups_take_their_first_rows(
-    seed: int, num_groups: int, block_rows: int, dtype: Any, distinct: int
+    seed: int, num_groups: int, block_rows: int, dtype: Any, distinct: int, most_bins: int
 ) -> None:
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 400))
@@ -67,17 +73,11 @@ def test_groups_take_their_first_rows(
     keys = rng.integers(0, distinct, size, dtype=np.uint64) * np.uint64(scale)
     groups = rng.integers(-1, num_groups, size)
     takes = rng.integers(0, 60, num_groups)
-    rows = Rows(groups, keys.astype(dtype), block_rows)
-    cuts = find_cuts(rows, takes)
-    found = cuts.taken(groups, rows.keys, np.arange(size))
-    np.testing.assert_array_equal(found, sorted_whole(rows, takes))
-
-
-def test_many_groups_are_searched_by_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_cuts, "_MOST_BINS", 1 << 8)
-    rng = np.random.default_rng(3)
-    keys = rng.integers(0, 1 << 63, 3000).astype(np.uint64)
-    rows = Rows(rng.integers(0, 100, 3000), keys, 700)
-    takes = np.arange(100)
-    found = find_cuts(rows, takes).taken(rows.groups, keys, np.arange(3000))
+    seconds = rng.integers(0, rng.choice([1, 3, 1 << 16]), size).astype(np.uint16)
+    rows = Rows(groups, keys.astype(dtype), seconds, block_rows)
+    with patch.object(group_cuts, "_MOST_BINS", most_bins):
+        cuts, sizes = find_cuts(rows, takes)
+    found = cuts.taken(groups, rows.keys, rows.seconds, rows.positions)
+    known = np.bincount(groups[groups >= 0], minlength=num_groups)
+    np.testing.assert_array_equal(sizes, np.where(takes > 0, known, 0))
     np.testing.assert_array_equal(found, sorted_whole(rows, takes))

@@ -1,0 +1,206 @@
+"""The margins by which ``prune_by_noise_rate`` takes examples: of each pair (given class, other
+class) those with the largest ``p[other] - p[given]``.
+
+The evidence names two classes of an example, and their margins; of all other classes it bounds
+them. An example whose bound reaches the cut-off of a pair is *open*: its row is read. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from noisydask.core.confident import Columns, Floats, bound_of_rest, slices
+from noisydask.core.group_cuts import Bools, GroupCuts
+from noisydask.core.kept_rows import MARGIN, KeptRows
+from noisydask.core.noise import SparseMatrix
+from noisydask.core.ranking import Ints, Keys, scores_of, sort_keys
+from noisydask.core.row_kernel import PROBABILITY_TOLERANCE
+
+# Of up to so many classes, pairs are looked up in a table.
+_TABLE = 1000
+
+
+@dataclass(frozen=True)
+class PrunedPairs:
+    """The pairs (given class, other class) of which examples are taken.
+
+    Attributes
+    ----------
+    num_classes : int
+        K.
+    pairs : ndarray of int64, (P,)
+        ``given * K + other``, ascending.
+    takes : ndarray of int64, (P,)
+        How many examples of each pair are taken, at least 1.
+    """
+
+    num_classes: int
+    pairs: Ints
+    takes: Ints
+
+    @classmethod
+    def of(cls, prune_counts: SparseMatrix, prunable: Bools) -> PrunedPairs:
+        """Take the pairs of two classes of which the first is ``prunable``, (K,)."""
+        rows, columns, values = prune_counts.rows, prune_counts.columns, prune_counts.values
+        some = (rows != columns) & (values > 0) & prunable[rows]
+        num_classes = prune_counts.num_classes
+        return cls(num_classes, (rows * num_classes + columns)[some], values[some].astype(np.int64))
+
+    @property
+    def given(self) -> Ints:
+        """The given class of each pair."""
+        return self.pairs // self.num_classes
+
+    def find(self, given: Ints, other: Ints) -> Ints:
+        """Return which pair each (given, other) is, -1 for none.
+
+        Examples
+        --------
+        >>> pairs = PrunedPairs(3, np.array([1, 5]), np.array([1, 1]))
+        >>> pairs.find(np.array([0, 1, 2]), np.array([1, 2, 0])).tolist()
+        [0, 1, -1]
+        """
+        wanted = given * self.num_classes + other
+        if self.num_classes <= _TABLE:
+            return self._table[wanted]
+        if not len(self.pairs):
+            return np.full(len(wanted), -1)
+        where = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
+        return np.where(self.pairs[where] == wanted, where, -1)
+
+    @cached_property
+    def _table(self) -> Ints:
+        table = np.full(self.num_classes**2, -1)
+        table[self.pairs] = np.arange(len(self.pairs))
+        return table
+
+
+@dataclass(frozen=True)
+class PairMargins:
+    """Margins of examples of a block for pairs.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, (m,)
+        Positions in the block.
+    groups : ndarray of int64, (m,)
+        Numbers of the pairs.
+    margins : ndarray, (m,)
+        ``p[other] - p[given]``, in the type of the evidence.
+    """
+
+    rows: Ints
+    groups: Ints
+    margins: Floats
+
+    def __add__(self, other: PairMargins) -> PairMargins:
+        return PairMargins(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.groups, other.groups]),
+            np.concatenate([self.margins, other.margins]),
+        )
+
+    @property
+    def keys(self) -> Keys:
+        """Unsigned integers by which the largest margin comes first."""
+        return sort_keys(-self.margins)
+
+
+def known_margins(columns: Columns, pairs: PrunedPairs) -> PairMargins:
+    """Return the margins that the evidence gives: those of the two most probable classes."""
+    found = []
+    for top, p_top in (("top1", "p_top1"), ("top2", "p_top2")):
+        differing = (columns["given"] != columns[top]) & (columns["given"] < pairs.num_classes)
+        rows = np.flatnonzero(differing)
+        groups = pairs.find(
+            columns["given"][rows].astype(np.int64), columns[top][rows].astype(np.int64)
+        )
+        rows = rows[groups >= 0]
+        margins = columns[p_top][rows] - columns["p_given"][rows]
+        found.append(PairMargins(rows, groups[groups >= 0], margins))
+    return found[0] + found[1]
+
+
+@dataclass(frozen=True)
+class PairLimits:
+    """The least margin by which an example of each class may be taken for any other.
+
+    Attributes
+    ----------
+    least : ndarray of float, (K,)
+        In the type of the evidence; infinity for a class of which none is taken.
+    """
+
+    least: Floats
+
+    @classmethod
+    def of(
+        cls,
+        pairs: PrunedPairs,
+        cuts: GroupCuts,
+        known: Ints,
+        p_given: Floats,
+    ) -> PairLimits:
+        """Bound the cut-offs of all examples from below.
+
+        Parameters
+        ----------
+        pairs : PrunedPairs
+            The pairs.
+        cuts : GroupCuts
+            Their cut-offs among the margins that are known.
+        known : ndarray of int64, (P,)
+            How many margins are known of each pair.
+        p_given : ndarray, (K,)
+            Where these are fewer than a pair takes: a probability of the given label that so many
+            examples of the class do not exceed. A margin is at least its negative.
+        """
+        dtype = p_given.dtype
+        margins = -scores_of(cuts.lasts[0], dtype)
+        short = known < pairs.takes
+        floor = -p_given - dtype.type(2 * PROBABILITY_TOLERANCE)
+        margins[short] = floor[pairs.given[short]]
+        least = np.full(pairs.num_classes, np.inf, dtype)
+        np.minimum.at(least, pairs.given, margins)
+        return cls(least)
+
+    @property
+    def lower(self) -> PairLimits:
+        """Limits that cut-offs keep to until each moves by more than a tenth."""
+        with np.errstate(invalid="ignore"):
+            less = self.least - np.abs(self.least) * self.least.dtype.type(MARGIN)
+        return PairLimits(np.where(np.isinf(self.least), self.least, less))
+
+    def open_rows(self, columns: Columns) -> Bools:
+        """Return rows that may be taken for a class that the evidence does not name."""
+        num_classes = len(self.least)
+        given = columns["given"]
+        if num_classes <= 2:
+            return np.zeros(len(given), bool)
+        limits = np.append(self.least, self.least.dtype.type(np.inf))
+        reached = bound_of_rest(columns, num_classes) - columns["p_given"]
+        return np.asarray(reached >= limits[given], bool)
+
+    def margins_of(
+        self, rows: Bools, columns: Columns, pairs: PrunedPairs, pred_probs: Floats | KeptRows
+    ) -> PairMargins:
+        """Return the margins of some rows, where they reach a limit, for classes that the evidence
+        does not name, from the rows themselves.
+        """
+        none = np.zeros(0, np.int64)
+        found = PairMargins(none, none, np.zeros(0, self.least.dtype))
+        for some in slices(rows):
+            given = columns["given"][some].astype(np.int64)
+            own = columns["p_given"][some]
+            margins = pred_probs[some].astype(own.dtype) - own[:, np.newaxis]
+            every = np.arange(len(some))
+            for named in ("given", "top1", "top2"):
+                margins[every, columns[named][some]] = -np.inf
+            row, other = np.nonzero(margins >= self.least[given][:, np.newaxis])
+            groups = pairs.find(given[row], other)
+            row, other, groups = (values[groups >= 0] for values in (row, other, groups))
+            found += PairMargins(some[row], groups, margins[row, other])
+        return found

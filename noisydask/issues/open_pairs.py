@@ -1,0 +1,77 @@
+"""Rows that the evidence leaves open for the pairs of ``prune_by_noise_rate``: from what was kept
+of them, or from the blocks that hold them, which are read again.
+
+What a task does; storage is handed in, Dask is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from noisydask.core.kept_rows import KeptRows
+from noisydask.core.pair_margins import PairLimits
+from noisydask.issues.evidence import PAIR_ROWS, StoredBlock, keep_rows, kept_rows
+from noisydask.issues.grouped import ByPair, write_margins
+from noisydask.issues.passes import IssueData, evidence_of, read_again
+from noisydask.stores.task_rows import TaskRows
+
+
+@dataclass(frozen=True)
+class OpenedPairs:
+    """Blocks that hold open rows: those whose margins are written now, those that must be read;
+    bytes read.
+    """
+
+    opened: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
+    bytes_read: int = 0
+
+    def __add__(self, other: OpenedPairs) -> OpenedPairs:
+        return OpenedPairs(
+            self.opened + other.opened,
+            self.unread + other.unread,
+            self.bytes_read + other.bytes_read,
+        )
+
+
+def look(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> OpenedPairs:
+    """Find the blocks that hold open rows; write the margins of those whose rows were kept."""
+    return reduce(add, (_look(block, rows, limits) for block in blocks))
+
+
+def _look(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
+    data = rows.data
+    columns = evidence_of(stored, data.columns, data)
+    wanted = limits.open_rows(columns)
+    if not wanted.any():
+        return OpenedPairs()
+    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.num_classes, data.dtype)
+    if kept is None or not kept.cover(wanted):
+        return OpenedPairs(unread=(stored.number,))
+    write_margins(rows.run, stored.number, limits.margins_of(wanted, columns, rows.pairs, kept))
+    return OpenedPairs((stored.number,))
+
+
+def read(
+    blocks: Sequence[StoredBlock], inputs: Mapping[str, TaskRows], rows: ByPair, limits: PairLimits
+) -> OpenedPairs:
+    """Read blocks that hold open rows, write their margins, keep the rows for the next run."""
+    probs = inputs["pred_probs"]
+    return reduce(add, (_read(block, probs, rows, limits, rows.data) for block in blocks))
+
+
+def _read(
+    stored: StoredBlock, probs: TaskRows, rows: ByPair, limits: PairLimits, data: IssueData
+) -> OpenedPairs:
+    columns = evidence_of(stored, data.columns, data)
+    pred_probs, whole = read_again(stored, columns, probs, data)
+    wanted = limits.open_rows(columns)
+    margins = limits.margins_of(wanted, columns, rows.pairs, pred_probs)
+    write_margins(rows.run, stored.number, margins)
+    if whole:
+        near = limits.lower.open_rows(columns)
+        keep_rows(data.evidence, PAIR_ROWS, stored, KeptRows.of(near, pred_probs))
+    return OpenedPairs((stored.number,), bytes_read=probs.take_bytes_read())
