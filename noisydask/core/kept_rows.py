@@ -45,12 +45,26 @@ class KeptRows:
     @classmethod
     def of(cls, wanted: npt.NDArray[np.bool_], pred_probs: npt.NDArray[np.floating]) -> KeptRows:
         """Take the rows of a block where ``wanted`` holds, or none if these are too many."""
-        few = np.count_nonzero(wanted) <= MOST * len(wanted)
-        if few:
-            positions = np.flatnonzero(wanted)
-        else:
-            positions = np.zeros(0, np.int64)
+        return cls.all_of(wanted & _few(wanted), pred_probs)
+
+    @classmethod
+    def all_of(
+        cls, wanted: npt.NDArray[np.bool_], pred_probs: npt.NDArray[np.floating]
+    ) -> KeptRows:
+        """Take the rows of a block where ``wanted`` holds, however many."""
+        positions = np.flatnonzero(wanted)
         return cls(positions, pred_probs[positions])
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> KeptRows:
+        """Keep the rows where ``wanted`` holds of the block, or none if these are too many."""
+        some = (wanted & _few(wanted))[self.positions]
+        return KeptRows(self.positions[some], self.pred_probs[some])
+
+    def among(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return the rows of the block that are among these and where ``wanted`` holds."""
+        some = np.zeros_like(wanted)
+        some[self.positions] = wanted[self.positions]
+        return some
 
     @classmethod
     def from_bytes(cls, content: bytes, num_classes: int, dtype: np.dtype[Any]) -> KeptRows:
@@ -70,3 +84,7 @@ class KeptRows:
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
         return self.pred_probs[np.searchsorted(self.positions, rows)]
+
+
+def _few(wanted: npt.NDArray[np.bool_]) -> bool:
+    return bool(np.count_nonzero(wanted) <= MOST * len(wanted))

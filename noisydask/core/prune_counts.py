@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from noisydask.core.noise import TINY, Ints, SparseMatrix, rounded
+from noisydask.core.noise import TINY, Floats, Ints, SparseMatrix, rounded
 from noisydask.errors import InputError
 
 
@@ -91,9 +91,24 @@ def _reduce(matrix: SparseMatrix, share: float) -> SparseMatrix:
     """Take a share of what is off the diagonal, and cut off fractions."""
     off = matrix.rows != matrix.columns
     left = np.where(off, matrix.values * share, matrix.values)
-    gained = replace(matrix, values=matrix.values - left).row_sums()
+    gained = _sums_of_whole_rows(replace(matrix, values=matrix.values - left))
     values = np.where(off, left, left + gained[matrix.rows])
     return replace(matrix, values=values.astype(np.int64))
+
+
+def _sums_of_whole_rows(matrix: SparseMatrix) -> Floats:
+    """Add up rows with their zeros in NumPy's own order: what is cut off next depends on the last
+    bit.
+    """
+    sums = np.zeros(matrix.num_classes)
+    ends = np.searchsorted(matrix.rows, np.arange(matrix.num_classes + 1))
+    row = np.zeros(matrix.num_classes)
+    for number in np.unique(matrix.rows):
+        here = slice(ends[number], ends[number + 1])
+        row[matrix.columns[here]] = matrix.values[here]
+        sums[number] = row.sum()
+        row[matrix.columns[here]] = 0
+    return sums
 
 
 def _remove(pruned: SparseMatrix, class_counts: Ints, remove: Ints) -> SparseMatrix:

@@ -5,7 +5,7 @@ evidence, then all examples are flagged in one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from noisydask.issues.auto import ByMargin
 from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.flagging import Decisions, FlagState, Order
 from noisydask.issues.grouped import SCRATCH, ByClass, ByPair, ByQuality, ByScore
+from noisydask.issues.open_pairs import OpenedPairs
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.passes import CountState, IssueData, Scoring
 from noisydask.runs.store import RunStore
@@ -182,30 +183,42 @@ class Filtering:
         return rows, find_cuts(rows, takes.astype(np.int64))[0]
 
     def _by_pair(self, pairs: PrunedPairs) -> tuple[ByPair, GroupCuts]:
-        """Find the cut-off of each pair: first of the margins that the evidence gives, then with
-        those of rows that may lie beyond it.
+        """Find the cut-off of each pair: of the margins that the evidence gives, then with those of
+        open rows that were kept, then with those of rows that are still open.
         """
         rows = ByPair(self.data, self.stored, pairs=pairs, run=self.run)
-        cuts, known = find_cuts(rows, pairs.takes)
-        own = self._lowest_given(pairs, known)
-        limits = PairLimits.of(pairs, cuts, known, own)
-        state = run_over_all(
-            "open", partial(open_pairs.look, rows=rows, limits=limits), self.stored
-        )
-        opened = set(state.opened)
-        if unread := sorted(state.unread):
-            self.reporter.phase(f"reading {counted(len(unread), 'block')} again to resolve rows")
-            blocks = [self.stored[number] for number in unread]
-            inputs = {"pred_probs": self.pred_probs}
-            planned = plan_pass(inputs, self.data.grid, blocks, None)
-            more = planned.run("reopen", partial(open_pairs.read, rows=rows, limits=limits))
-            opened |= set(more.opened)
-            self.bytes_read += more.bytes_read
-            self.blocks_read += len(unread)
-        if not opened:
+        cuts, limits = self._limits(rows)
+        found = self._look(rows, limits)
+        if found.opened:
+            rows = replace(rows, opened=frozenset(found.opened))
+            cuts, limits = self._limits(rows)
+            found = self._look(rows, limits)
+            rows = replace(rows, opened=rows.opened | set(found.opened))
+        if not found.unread:
             return rows, cuts
-        rows = ByPair(self.data, self.stored, pairs=pairs, run=self.run, opened=frozenset(opened))
-        return rows, find_cuts(rows, pairs.takes)[0]
+        blocks = [self.stored[number] for number in sorted(found.unread)]
+        self.reporter.phase(f"reading {counted(len(blocks), 'block')} again to resolve rows")
+        planned = plan_pass({"pred_probs": self.pred_probs}, self.data.grid, blocks, None)
+        read = planned.run("reopen", partial(open_pairs.read, rows=rows, limits=limits))
+        self.bytes_read += read.bytes_read
+        self.blocks_read += len(blocks)
+        rows = replace(rows, opened=rows.opened | set(read.opened))
+        cuts, limits = self._limits(rows)
+        run_over_all("trim", partial(open_pairs.trim, rows=rows, limits=limits), blocks)
+        return rows, cuts
+
+    def _look(self, rows: ByPair, limits: PairLimits) -> OpenedPairs:
+        task = partial(open_pairs.look, rows=rows, limits=limits)
+        found: OpenedPairs = run_over_all("open", task, self.stored)
+        return found
+
+    def _limits(self, rows: ByPair) -> tuple[GroupCuts, PairLimits]:
+        """Return the cut-offs of pairs by the margins that are known, and how low those of all
+        margins may be.
+        """
+        cuts, known = find_cuts(rows, rows.pairs.takes)
+        own = self._lowest_given(rows.pairs, known)
+        return cuts, PairLimits.of(rows.pairs, cuts, known, own)
 
     def _lowest_given(self, pairs: PrunedPairs, known: Ints) -> npt.NDArray[Any]:
         """Return for each class a probability that as many of its examples do not exceed as a pair

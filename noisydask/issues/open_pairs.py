@@ -21,8 +21,8 @@ from noisydask.stores.task_rows import TaskRows
 
 @dataclass(frozen=True)
 class OpenedPairs:
-    """Blocks that hold open rows: those whose margins are written now, those that must be read;
-    bytes read.
+    """Blocks of which margins of open rows are written now, blocks that must be read for those that
+    they hold, and bytes read.
     """
 
     opened: tuple[int, ...] = ()
@@ -38,7 +38,7 @@ class OpenedPairs:
 
 
 def look(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> OpenedPairs:
-    """Find the blocks that hold open rows; write the margins of those whose rows were kept."""
+    """Find the blocks that hold open rows; write the margins of those rows that were kept."""
     return reduce(add, (_look(block, rows, limits) for block in blocks))
 
 
@@ -49,16 +49,19 @@ def _look(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
     if not wanted.any():
         return OpenedPairs()
     kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.num_classes, data.dtype)
-    if kept is None or not kept.cover(wanted):
+    if kept is None:
         return OpenedPairs(unread=(stored.number,))
-    write_margins(rows.run, stored.number, limits.margins_of(wanted, columns, rows.pairs, kept))
+    known = kept.among(wanted)
+    write_margins(rows.run, stored.number, limits.margins_of(known, columns, rows.pairs, kept))
+    if known.sum() < wanted.sum():
+        return OpenedPairs((stored.number,), (stored.number,))
     return OpenedPairs((stored.number,))
 
 
 def read(
     blocks: Sequence[StoredBlock], inputs: Mapping[str, TaskRows], rows: ByPair, limits: PairLimits
 ) -> OpenedPairs:
-    """Read blocks that hold open rows, write their margins, keep the rows for the next run."""
+    """Read blocks that hold open rows, write their margins, keep the rows."""
     probs = inputs["pred_probs"]
     return reduce(add, (_read(block, probs, rows, limits, rows.data) for block in blocks))
 
@@ -73,5 +76,20 @@ def _read(
     write_margins(rows.run, stored.number, margins)
     if whole:
         near = limits.lower.open_rows(columns)
-        keep_rows(data.evidence, PAIR_ROWS, stored, KeptRows.of(near, pred_probs))
+        keep_rows(data.evidence, PAIR_ROWS, stored, KeptRows.all_of(near, pred_probs))
     return OpenedPairs((stored.number,), bytes_read=probs.take_bytes_read())
+
+
+def trim(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> OpenedPairs:
+    """Keep of the rows of blocks only those that may be open in the next run."""
+    return reduce(add, (_trim(block, rows, limits) for block in blocks))
+
+
+def _trim(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
+    data = rows.data
+    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.num_classes, data.dtype)
+    if kept is not None:
+        columns = evidence_of(stored, data.columns, data)
+        near = limits.lower.open_rows(columns)
+        keep_rows(data.evidence, PAIR_ROWS, stored, kept.only(near))
+    return OpenedPairs()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.errors import InputError
 from noisydask.runs.published import PublishedRun
 
 if TYPE_CHECKING:
@@ -88,6 +89,24 @@ class LabelIssues(PublishedRun):
     def invalid_indices(self) -> npt.NDArray[np.int64]:
         """Positions of the examples left out by ``on_invalid="skip"``, ascending."""
         return cast(npt.NDArray[np.int64], self._array("invalid_indices.zarr"))
+
+    def filter_overlap(self) -> pd.DataFrame:
+        """Return how many examples each filter flags, and each two of them both.
+
+        Returns
+        -------
+        DataFrame of int64
+            A row and a column a filter, by name; on the diagonal what it flags.
+
+        Raises
+        ------
+        InputError
+            If the run was made without ``compare=True``.
+        """
+        found = self.document.more("filters")
+        if found is None:
+            raise InputError("the filters of this run were not compared: give compare=True")
+        return pd.DataFrame(found["overlap"], found["names"], found["names"])
 
     def to_dataframe(self, top: int | None = None) -> pd.DataFrame:
         """Return the issues as a table, worst first.
