@@ -41,14 +41,18 @@ if TYPE_CHECKING:
     from noisydask.cli import files
     from noisydask.engine import beginning, progress
     from noisydask.engine.progress import Reporter
+    from noisydask.issues import opened_health
     from noisydask.report import changes as console_changes
+    from noisydask.report import health as console_health
     from noisydask.report import runs as console_runs
     from noisydask.runs import changes, store
 else:
     dask = Lazy("dask")
     files = Lazy("noisydask.cli.files")
     console_changes = Lazy("noisydask.report.changes")
+    console_health = Lazy("noisydask.report.health")
     console_runs = Lazy("noisydask.report.runs")
+    opened_health = Lazy("noisydask.issues.opened_health")
     beginning = Lazy("noisydask.engine.beginning")
     changes = Lazy("noisydask.runs.changes")
     progress = Lazy("noisydask.engine.progress")
@@ -155,6 +159,24 @@ def show(
     for text in () if as_machine else run_shown.warnings:
         _reporter(quiet=False).warning(text)
     show_run(run_shown, top, Form(as_json=as_machine))
+
+
+@app.command()
+def health(
+    out: Annotated[str, typer.Argument(help="The --out of a finished `noisydask issues`.")],
+    top: Annotated[int, typer.Option(help="How many classes and pairs to show.", min=0)] = 10,
+    run: Annotated[str | None, typer.Option(help="A run that is kept [the published one].")] = None,
+    as_machine: AsJson = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """Show how good the labels of each class are, which classes overlap, and what changed since the
+    run before.
+    """
+    found, before = opened_health.with_parent(out, run, storage_options)
+    if as_machine:
+        print_json(console_health.health_as_json(found, before, top))
+    else:
+        console_health.show_health(out_console, found, before, top)
 
 
 @app.command()

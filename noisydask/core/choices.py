@@ -43,6 +43,8 @@ RankBy = Literal[
 KeptColumn = Literal["p_rest", "p_sum", "entropy"]
 #: How the number of issues is estimated.
 EstimationMethod = Literal["off_diagonal", "off_diagonal_calibrated"]
+#: How the number of issues is estimated from a confident joint.
+NumberMethod = Literal["off_diagonal", "off_diagonal_calibrated", "off_diagonal_custom"]
 #: What becomes of rows or losses that are invalid or cannot be read.
 RaiseOrSkip = Literal["raise", "skip"]
 #: What becomes of losses of the same example and iteration.

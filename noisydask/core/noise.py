@@ -145,6 +145,25 @@ def confident_joint(counts: SparseCounts, num_classes: int) -> SparseMatrix:
     return replace(matrix, values=values)
 
 
+def checked_joint(confident_joint: Any, num_classes: int) -> SparseMatrix:
+    """Return a joint that a user gives, (K, K).
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or is not of finite counts of at least 0.
+    """
+    joint = np.asarray(confident_joint)
+    if joint.shape != (num_classes, num_classes):
+        raise InputError(
+            f"confident_joint must have shape ({num_classes}, {num_classes}), a row and a column "
+            f"for each class, not {joint.shape}"
+        )
+    if joint.dtype.kind not in "iuf" or not np.isfinite(joint).all() or (joint < 0).any():
+        raise InputError("confident_joint must hold finite counts of at least 0")
+    return SparseMatrix.of_dense(joint)
+
+
 def calibrated_joint(joint: SparseMatrix, class_counts: Ints) -> SparseMatrix:
     """Scale the confident joint so that each row adds up to the examples given its class, in whole
     numbers: ``cleanlab.count.calibrate_confident_joint``.

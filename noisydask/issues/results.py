@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.core import noise
+from noisydask.core.choices import NumberMethod, check_choice
+from noisydask.core.noise import SparseMatrix, checked_joint
 from noisydask.errors import InputError
+from noisydask.issues import latent
+from noisydask.issues.health import Health
 from noisydask.runs.published import PublishedRun
 
 if TYPE_CHECKING:
@@ -72,11 +77,121 @@ class LabelIssues(PublishedRun):
         return cast(npt.NDArray[np.int64], self._array("class_counts.zarr"))
 
     @cached_property
+    def predicted_counts(self) -> npt.NDArray[np.int64]:
+        """Examples that each class is the prediction of: int64, (K,)."""
+        return cast(npt.NDArray[np.int64], self._array("predicted_counts.zarr"))
+
+    @cached_property
     def confident_joint(self) -> npt.NDArray[np.int64]:
         """Counts of (given class, likely true class), uncalibrated, diagonal at least 1: int64, (K,
         K).
+
+        Of more than 5,000 classes no such matrix is made; :attr:`confident_joint_entries` has its
+        entries.
         """
-        return cast(npt.NDArray[np.int64], self._array("confident_joint.zarr"))
+        if self.document.has("confident_joint.zarr"):
+            return cast(npt.NDArray[np.int64], self._array("confident_joint.zarr"))
+        return self.confident_joint_entries.dense()
+
+    @property
+    def confident_joint_entries(self) -> SparseMatrix:
+        """Entries of :attr:`confident_joint` that are not 0: ``rows``, ``columns``, ``values``."""
+        return self._entries(latent.JOINT, 2)
+
+    @property
+    def calibrated_joint(self) -> npt.NDArray[np.int64]:
+        """The confident joint with as many examples of each given class as there are: int64, (K,
+        K); of at most 5,000 classes.
+        """
+        return self.calibrated_joint_entries.dense()
+
+    @property
+    def calibrated_joint_entries(self) -> SparseMatrix:
+        """Entries of :attr:`calibrated_joint`: ``rows``, ``columns``, ``values``."""
+        return self._entries(latent.JOINT, 3)
+
+    @property
+    def noise_matrix(self) -> npt.NDArray[np.float64]:
+        """P(given class | true class), as (given, true): float64, (K, K); of at most 5,000
+        classes.
+        """
+        return self.noise_matrix_entries.dense()
+
+    @property
+    def noise_matrix_entries(self) -> SparseMatrix:
+        """Entries of :attr:`noise_matrix`: ``rows``, ``columns``, ``values``."""
+        return self._entries(latent.NOISE, 0)
+
+    @property
+    def inverse_noise_matrix(self) -> npt.NDArray[np.float64]:
+        """P(true class | given class), as (true, given): float64, (K, K); of at most 5,000
+        classes.
+        """
+        return self.inverse_noise_matrix_entries.dense()
+
+    @property
+    def inverse_noise_matrix_entries(self) -> SparseMatrix:
+        """Entries of :attr:`inverse_noise_matrix`: ``rows``, ``columns``, ``values``."""
+        return self._entries(latent.NOISE, 1).transposed()
+
+    @cached_property
+    def prior(self) -> npt.NDArray[np.float64]:
+        """Estimated share of each true class: float64, (K,)."""
+        self._refuse_old(latent.PRIOR)
+        return cast(npt.NDArray[np.float64], self._array(latent.PRIOR))
+
+    def num_label_issues(
+        self,
+        estimation_method: NumberMethod = "off_diagonal",
+        confident_joint: npt.ArrayLike | None = None,
+    ) -> int:
+        """Estimate the number of label issues as ``cleanlab.count.num_label_issues`` does.
+
+        Parameters
+        ----------
+        estimation_method : {"off_diagonal", "off_diagonal_calibrated", "off_diagonal_custom"}
+            Examples whose likely class is not theirs, those that are off the diagonal of the
+            calibrated joint, or of the ``confident_joint`` that is given.
+        confident_joint : array-like, (K, K), optional
+            Counts of (given class, true class).
+        """
+        check_choice("estimation_method", estimation_method, NumberMethod)
+        if estimation_method == "off_diagonal":
+            self._refuse_old(latent.JOINT)
+            return self.document.counts["off_diagonal"]
+        calibrated = self.calibrated_joint_entries
+        if estimation_method == "off_diagonal_custom":
+            joint = checked_joint(confident_joint, len(self.class_counts))
+            calibrated = noise.calibrated_joint(joint, self.class_counts)
+        rows = int(self.class_counts.sum())
+        return noise.num_issues_of_joint(noise.estimate_joint(calibrated), rows)
+
+    def health(self) -> Health:
+        """Return the health of the dataset: classes by label quality, overlapping classes, an
+        overall score, rare classes. Nothing is computed from examples.
+        """
+        self._refuse_old(latent.JOINT)
+        return Health.of(
+            self.calibrated_joint_entries,
+            self.class_counts,
+            self.predicted_counts,
+            self.document.counts["off_diagonal"],
+            self.document.class_names,
+        )
+
+    def _entries(self, name: str, row: int) -> SparseMatrix:
+        """Return a matrix by its entries, whose values are a row of an array."""
+        self._refuse_old(name)
+        places = cast(npt.NDArray[np.int64], self._array(latent.JOINT))
+        values = places[row] if name == latent.JOINT else self._array(name)[row]
+        return SparseMatrix(self.document.counts["classes"], places[0], places[1], values)
+
+    def _refuse_old(self, name: str) -> None:
+        if not self.document.has(name):
+            raise InputError(
+                f"the run {self.document.run} has no {name.removesuffix('.zarr')}: it was made "
+                "without it, or by an older noisydask; run the job again"
+            )
 
     @property
     def label_quality(self) -> LazyArray:

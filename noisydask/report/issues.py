@@ -27,6 +27,24 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
         *run_lines(issues),
     ]
     show_lines(console, lines)
+    if issues.document.more("filters") is not None:
+        show_filters(console, issues)
+
+
+def show_filters(console: Console, issues: LabelIssues) -> None:
+    """Print how many examples each filter flags, and how many of them the run's own flags too."""
+    overlap = issues.filter_overlap()
+    own = issues.document.settings["filter_by"]
+    flagged = overlap.to_numpy().diagonal()
+    both = overlap[own].to_numpy()
+    columns = [
+        Column("filter", [printable(name) for name in overlap.index], text=True),
+        Column("flags", [f"{count:,}" for count in flagged]),
+        Column(f"also {own}", [f"{count:,}" for count in both]),
+        Column("it alone", [f"{count:,}" for count in flagged - both]),
+        Column(f"{own} alone", [f"{flagged[list(overlap.index).index(own)] - n:,}" for n in both]),
+    ]
+    show_columns(console, "what each filter flags", columns, 3)
 
 
 def show_top(console: Console, issues: LabelIssues, top: int) -> None:
@@ -57,4 +75,8 @@ def show_top(console: Console, issues: LabelIssues, top: int) -> None:
 def as_json(issues: LabelIssues, top: int) -> dict[str, Any]:
     """Return the summary and the worst labels for machines."""
     rows: list[dict[str, Any]] = issues.to_dataframe(top).to_dict("records")  # type: ignore[assignment]
-    return run_as_json(issues, rows)
+    document = run_as_json(issues, rows)
+    filters = issues.document.more("filters")
+    if filters is not None:
+        document["filters"] = filters
+    return document

@@ -16,7 +16,7 @@ from noisydask.runs.published import PublishedRun
 #: Why an issue is gone.
 WHY = {
     "corrected": "label corrected",
-    "risen": "score above the cut-off",
+    "risen": "not flagged any more",
     "left_out": "row left out as invalid",
     "removed": "removed",
     "displaced": "not in its place any more",
