@@ -49,7 +49,7 @@ def prune_counts(
     --------
     >>> joint = SparseMatrix.of_dense(np.array([[95, 5], [2, 8]]))
     >>> prune_counts(joint, np.array([100, 10]), frac_noise=0.5).dense().tolist()
-    [[98, 2], [1, 9]]
+    [[97, 2], [1, 9]]
     """
     pruned = _keep_examples(joint, min_examples_per_class)
     pruned = _reduce(pruned, frac_noise)

@@ -84,6 +84,8 @@ class Filtering:
         The run, which holds what only its own passes read.
     reporter : Reporter
         Shows progress.
+    keep_agreeing : bool
+        Whether filters flag also examples whose label is the prediction.
     bytes_read, blocks_read : int
         Of ``pred_probs``, read again.
     """
@@ -95,6 +97,7 @@ class Filtering:
     pred_probs: Rows | DaskRows
     run: RunStore
     reporter: Reporter
+    keep_agreeing: bool = False
     bytes_read: int = field(default=0, init=False)
     blocks_read: int = field(default=0, init=False)
 
@@ -175,7 +178,8 @@ class Filtering:
             if "pair" in needs:
                 by_pair = self._by_pair(PrunedPairs.of(pruned, prunable))
         rule = self._auto() if "auto" in needs else None
-        return Decisions(ends, by_class, by_pair, rule, self.scoring.likely)
+        likely = self.scoring.likely
+        return Decisions(ends, by_class, by_pair, rule, likely, self.keep_agreeing)
 
     def _by_class(self, pruned: SparseMatrix, prunable: Bools) -> tuple[ByClass, GroupCuts]:
         rows = ByClass(self.data, self.stored)

@@ -90,9 +90,10 @@ def find_label_issues(
         there are issues by estimate; the seven filters of cleanlab; or ``auto``, a rule of ours
         for strong models and for much or natural noise (docs/concepts/which.md). All but the two
         of low scores leave out examples whose label is the prediction.
-    rank_by : str, optional
-        What orders the issues: a score, as ``quality_score``, or ``auto``, the rank of that filter.
-        By default the label quality, and with ``filter_by="auto"`` its own rank.
+    rank_by : {"self_confidence", "normalized_margin", "confidence_weighted_entropy", \
+            "log_margin", "threshold_margin", "threshold_ratio", "auto"}, optional
+        What orders the issues: a score, or ``auto``, the rank of that filter. By default the label
+        quality, and with ``filter_by="auto"`` its own rank.
     frac_noise : float
         Share of the issues that filters that prune flag, 0 to 1.
     num_to_remove_per_class : sequence of int, (K,), optional

@@ -45,6 +45,8 @@ class Decisions:
         Our own rule.
     likely : ChunkedArray, optional
         Likely classes of all examples.
+    keep_agreeing : bool
+        Whether every filter flags also examples whose label is the prediction.
     """
 
     lowest: Mapping[str, tuple[ByScore | ByQuality, GroupCuts]] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Decisions:
     by_pair: tuple[ByPair, GroupCuts] | None = None
     auto: AutoRule | None = None
     likely: ChunkedArray | None = None
+    keep_agreeing: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class BlockFacts:
         """Return which examples a filter flags."""
         chosen = FILTERS[name]
         flagged = chosen.flag(self) & self.valid
-        if not chosen.keeps_agreeing:
+        if not (chosen.keeps_agreeing or self.decisions.keep_agreeing):
             flagged &= ~agrees(self.columns, self.data.dtype)
         return flagged
 

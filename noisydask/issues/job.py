@@ -58,7 +58,8 @@ class IssueJob(Job[LabelIssues]):
 
     ``absent`` is the threshold of classes without examples, ``joint`` whether the confident joint
     is made, ``keep`` whether evidence is reused, and kept for the next run; ``confident_joint`` is
-    one by which filters prune instead of that of the data.
+    one by which filters prune instead of that of the data, ``thresholds`` are taken instead of the
+    means of the classes; with ``keep_agreeing`` filters flag also what is the prediction.
     """
 
     name = "issues"
@@ -68,6 +69,8 @@ class IssueJob(Job[LabelIssues]):
     joint: bool = True
     keep: bool = True
     confident_joint: SparseMatrix | None = None
+    thresholds: npt.NDArray[np.float64] | None = None
+    keep_agreeing: bool = False
 
     @property
     def size(self) -> int:
@@ -169,8 +172,11 @@ class IssueJob(Job[LabelIssues]):
             run.store.make_folder(SCRATCH)
         if needs_likely(settings):
             likely = scratch_array(run.store, "likely", data, likely_dtype(data.num_classes))
+        thresholds = self.thresholds
+        if thresholds is None:
+            thresholds = confident_thresholds(totals, self.absent)
         return passes.Scoring(
-            confident_thresholds(totals, self.absent),
+            thresholds,
             settings.quality_score,
             settings.adjust_pred_probs,
             self.joint,

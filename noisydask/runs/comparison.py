@@ -24,7 +24,7 @@ from noisydask.stores.hints import not_of_data
 from noisydask.stores.rows import Rows
 
 KINDS = ("new", "gone", "moved")
-#: Why an issue is gone: its label was corrected; its score rose above the cut-off, or its label
+#: Why an issue is gone: its label was corrected; it is not flagged any more, or its label
 #: agrees with the prediction now; its row is invalid now and was left out; the dataset has fewer
 #: rows now; its id stands in another row now, or in none; or that cannot be told from the runs.
 REASONS = ("corrected", "risen", "left_out", "removed", "displaced", "unknown")

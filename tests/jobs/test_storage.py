@@ -22,6 +22,7 @@ from rig.server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
 from noisydask.core.confident import SparseCounts
+from noisydask.core.noise import confident_joint
 from noisydask.engine import graph
 from noisydask.errors import InputError
 from noisydask.issues.result_arrays import write_joint
@@ -129,7 +130,11 @@ def test_layout_of_the_output(place: Place, client: Client) -> None:
         "given_labels",
         "thresholds",
         "class_counts",
+        "predicted_counts",
         "confident_joint",
+        "joint_entries",
+        "noise_entries",
+        "prior",
         "invalid_indices",
     )
     expected = {"manifest.json", "status.json", "issues", *(f"{name}.zarr" for name in arrays)}
@@ -162,7 +167,7 @@ def test_the_joint_of_many_classes_is_small(tmp_path: Path) -> None:
     run = Output.at(tmp_path).start_run()
     run.store.make_folder()
     joint = SparseCounts(np.array([1, 3000 * 2999]), np.array([5, 7]))
-    write_joint(run, joint, 3000)
+    write_joint(run, confident_joint(joint, 3000))
     assert sum(stored.size for stored in run.written.values()) < 100_000
     expected = np.eye(3000, dtype=np.int64)
     expected.ravel()[joint.pairs] = joint.counts

@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -31,10 +32,10 @@ PLACES = {"labels": "l.npy", "pred_probs": "p.npy", "out": "out"}
 
 
 def choices(function: Any) -> dict[str, tuple[str, ...]]:
-    """Words of each parameter of a function that takes fixed ones, as its annotation says."""
+    """Words of each parameter of a function that takes a fixed one, as its annotation says."""
     found = {}
     for name, hint in get_type_hints(function, localns={"Figure": object}).items():
-        for kind in (hint, *get_args(hint)):
+        for kind in (hint, *get_args(hint)) if get_origin(hint) is not Sequence else ():
             if get_origin(kind) is Literal:
                 found[name] = get_args(kind)
     return found
@@ -74,7 +75,8 @@ def test_the_annotated_words_are_those_that_work(name: str, words: tuple[str, ..
     for word in words:
         assert noisydask.find_label_issues(LABELS, PRED_PROBS, **{name: word}).num_examples == 5
         assert getattr(checked(PLACES | {name: word}), name) == word
-    for other in (words[0].upper(), "", None):
+    optional = inspect.signature(noisydask.find_label_issues).parameters[name].default is None
+    for other in (words[0].upper(), "", *(() if optional else (None,))):
         with pytest.raises(InputError, match=f"{name} must be one of {words[0]}, "):
             noisydask.find_label_issues(LABELS, PRED_PROBS, **{name: other})
     with pytest.raises(InputError, match=f"^{name} must be one of {', '.join(words)}$"):
@@ -178,6 +180,7 @@ def test_the_shell_completes_commands_options_and_choices(tmp_path: Path) -> Non
 JOBS_OF = {name: (kind.load("function"), kind.load("options")) for name, kind in JOBS.items()}
 #: Parameters of functions that are not options of a job, and what files call otherwise.
 NOT_OPTIONS = {"reporter"}
+SEQUENCES = {"class_names", "num_to_remove_per_class", "keep_columns"}
 CALLED = {"issues_out": "issues", "dynamics_out": "dynamics"}
 
 
@@ -200,7 +203,7 @@ def test_functions_and_models_agree(job: str) -> None:
             if choices_of(field.annotation):
                 given = choices(function)[name]
                 assert given == choices_of(field.annotation), name
-            elif name != "class_names":
+            elif name not in SEQUENCES:
                 assert set(base_types(field.annotation)) <= set(
                     get_args(hints[name]) or [hints[name]]
                 )

@@ -15,6 +15,7 @@ from noisydask.core.kept_rows import KeptRows
 from noisydask.core.problems import Problems
 from noisydask.core.thresholds import ClassTotals
 from noisydask.issues.evidence import (
+    OPEN_ROWS,
     BlockPayload,
     StoredBlock,
     keep_rows,
@@ -70,12 +71,14 @@ def test_rows_are_kept_for_the_same_source(tmp_path: Path) -> None:
     columns = columns_for(CLASSES, DTYPE, "self_confidence", False, True)
     evidence, _ = open_evidence(root, grid, CLASSES, DTYPE, columns, fresh=False)
     rows = KeptRows(np.array([2, 30]), np.eye(CLASSES, dtype=DTYPE)[:2])
-    keep_rows(evidence, StoredBlock(1, {}, 0, "source"), rows)
-    kept = kept_rows(evidence, StoredBlock(1, {}, 0, "source"), CLASSES, DTYPE)
+    keep_rows(evidence, OPEN_ROWS, StoredBlock(1, {}, 0, "source"), rows)
+    kept = kept_rows(evidence, OPEN_ROWS, StoredBlock(1, {}, 0, "source"), CLASSES, DTYPE)
     assert kept is not None
     np.testing.assert_array_equal(kept.positions, rows.positions)
     np.testing.assert_array_equal(kept.pred_probs, rows.pred_probs)
     for other in (StoredBlock(1, {}, 0, "another"), StoredBlock(2, {}, 0, "source")):
-        assert kept_rows(evidence, other, CLASSES, DTYPE) is None
-    keep_rows(evidence, StoredBlock(2, {}, 0), rows)  # nothing tells what it was made from
-    assert kept_rows(evidence, StoredBlock(2, {}, 0), CLASSES, DTYPE) is None
+        assert kept_rows(evidence, OPEN_ROWS, other, CLASSES, DTYPE) is None
+    keep_rows(
+        evidence, OPEN_ROWS, StoredBlock(2, {}, 0), rows
+    )  # nothing tells what it was made from
+    assert kept_rows(evidence, OPEN_ROWS, StoredBlock(2, {}, 0), CLASSES, DTYPE) is None

@@ -16,6 +16,7 @@ from noisydask.core.kept_rows import KeptRows
 from noisydask.core.problems import Problems
 from noisydask.core.thresholds import ClassTotals
 from noisydask.issues.evidence import (
+    OPEN_ROWS,
     BlockPayload,
     EvidenceCheckpoint,
     StoredBlock,
@@ -90,14 +91,14 @@ def test_rows_are_kept_for_their_source(tmp_path: Path) -> None:
     evidence, _ = opened(tmp_path)
     rows = KeptRows(np.array([2, 7]), np.eye(3, dtype="f4")[:2])
     stored = StoredBlock(1, {}, 0, "source")
-    keep_rows(evidence, StoredBlock(0, {}, 0, None), rows)
-    keep_rows(evidence, stored, rows)
-    found = kept_rows(evidence, stored, 3, F4)
+    keep_rows(evidence, OPEN_ROWS, StoredBlock(0, {}, 0, None), rows)
+    keep_rows(evidence, OPEN_ROWS, stored, rows)
+    found = kept_rows(evidence, OPEN_ROWS, stored, 3, F4)
     assert found is not None
     np.testing.assert_array_equal(found.positions, rows.positions)
     np.testing.assert_array_equal(found.pred_probs, rows.pred_probs)
     for other in (StoredBlock(1, {}, 0, "x"), StoredBlock(1, {}, 0), StoredBlock(0, {}, 0, "")):
-        assert kept_rows(evidence, other, 3, F4) is None
+        assert kept_rows(evidence, OPEN_ROWS, other, 3, F4) is None
 
 
 @pytest.mark.parametrize(
