@@ -61,8 +61,8 @@ class Latent:
         entries = np.array([*places, joint.values, self.calibrated.get(*places)], np.int64)
         run.write_array(JOINT, entries)
         estimates = self.estimates
-        matrices = (estimates.noise_matrix, estimates.inverse_noise_matrix)
-        run.write_array(NOISE, np.array([matrix.get(*places) for matrix in matrices]))
+        inverse = estimates.inverse_noise_matrix.get(*reversed(places))
+        run.write_array(NOISE, np.array([estimates.noise_matrix.get(*places), inverse]))
         run.write_array(PRIOR, estimates.prior)
         if joint.num_classes <= MOST_DENSE:
             result_arrays.write_joint(run, joint)

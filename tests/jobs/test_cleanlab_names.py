@@ -59,7 +59,7 @@ def test_counts(seed: int, classes: int) -> None:
         expected = getattr(count, name)(labels, probs)
         np.testing.assert_allclose(getattr(ours, name)(labels, probs), expected, rtol=1e-9)
     limits = np.full(classes, 0.4)
-    for options in ({}, {"calibrate": False}, {"thresholds": limits}):
+    for options in ({}, {"calibrate": False}, {"thresholds": limits, "calibrate": False}):
         expected = count.compute_confident_joint(labels, probs, **options)
         np.testing.assert_array_equal(
             ours.compute_confident_joint(labels, probs, **options), expected
