@@ -248,6 +248,23 @@ def base_types(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def is_place(annotation: Any) -> bool:
+    """Return whether an option is a place, or several."""
+    return any(kind is PlaceOptions for kind in base_types(annotation)) or is_places(annotation)
+
+
+def is_places(annotation: Any) -> bool:
+    """Return whether an option may be several places.
+
+    Examples
+    --------
+    >>> is_places(tuple[AnyPlace, ...]), is_places(AnyPlace | None)
+    (True, False)
+    """
+    several = (get_args(kind) for kind in base_types(annotation) if get_origin(kind) is tuple)
+    return any(PlaceOptions in base_types(kinds[0]) for kinds in several)
+
+
 def choices(annotation: Any) -> tuple[str, ...]:
     """Return the words of a ``Literal`` that an annotation allows; none where there is none."""
     words = (get_args(kind) for kind in base_types(annotation) if _is_literal(kind))

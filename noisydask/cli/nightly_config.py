@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from noisydask.engine.config import ClusterConfig
-from noisydask.options import Options, PlaceOptions, explained
+from noisydask.options import Options, explained
 from noisydask.runs.kinds import JOBS
 from noisydask.runs.options import JobConfig
 from noisydask.runs.overlap import refuse_overlap
@@ -37,8 +37,8 @@ class Night(Options):
         return {
             f"{name}.{option}": place.url
             for name, section in self.sections()
-            for option, place in section
-            if isinstance(place, PlaceOptions) and option not in ("out", *SECTIONS)
+            for option, place in section.places().items()
+            if option not in ("out", *SECTIONS)
         }
 
     def needs(self, name: str) -> tuple[str, ...]:

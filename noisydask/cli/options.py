@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from noisydask.engine.config import ClusterConfig
-from noisydask.options import STORAGE, PlaceOptions, base_types, choices
+from noisydask.options import STORAGE, base_types, choices, is_place, is_places
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ def options_of(
     options: dict[str, Any] = {}
     places: dict[str, Any] = {}
     for name, field in _fields(*models).items():
-        if PlaceOptions in base_types(field.annotation) and name != "class_names":
+        if is_place(field.annotation) and name != "class_names":
             places[f"{name}_options"] = _place_options(name)
         if name not in without:
             options[name] = _option(name, field, mark)
@@ -69,7 +69,7 @@ def options_of(
 def places_of(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the fields of a model that are places."""
     fields = model.model_fields.items()
-    return tuple(name for name, field in fields if PlaceOptions in base_types(field.annotation))
+    return tuple(name for name, field in fields if is_place(field.annotation))
 
 
 def _fields(*models: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -90,6 +90,9 @@ def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
         dashed = name.replace("_", "-")
         kind = bool
         names = [f"--{dashed}/--no-{dashed}"]
+    elif is_places(field.annotation):
+        kind = list[str]
+        how = {"metavar": "TEXT"}
     elif name != "block_bytes" and (int in kinds or float in kinds):
         kind = int if int in kinds else float
     extra: Any = field.json_schema_extra

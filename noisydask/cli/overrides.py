@@ -53,17 +53,19 @@ def merged(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
     cluster = merged_cluster(values, arguments)
     values = dict(values)
     for name, value in arguments.items():
-        if value is None or name in ClusterConfig.model_fields:
+        if value in (None, []) or name in ClusterConfig.model_fields:
             continue
         if name.endswith("_options") and name != "storage_options":
             owner = name.removesuffix("_options")
-            place = values.get(owner)
-            url = place.get("url") if isinstance(place, dict) else place
-            if url is None:
+            given = values.get(owner)
+            several = given if isinstance(given, list) else [given]
+            urls = [place.get("url") if isinstance(place, dict) else place for place in several]
+            if None in urls:
                 raise InputError(
                     f"--{_dashed(owner)} is missing, for which --{_dashed(name)} is given"
                 )
-            values[owner] = {"url": url, "storage_options": value}
+            stated = [{"url": url, "storage_options": value} for url in urls]
+            values[owner] = stated if isinstance(given, list) else stated[0]
         elif name == "class_names":
             several = "," in value and not Path(value).exists()
             values[name] = value.split(",") if several else {"url": value}

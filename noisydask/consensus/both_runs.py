@@ -259,8 +259,12 @@ def _footer(run: RunStore, name: str) -> Any:
 
 
 def _evidence(issues: FinishedRun, quality: Rows) -> LabelEvidence | None:
-    """Return what tells the labels of each example, if it is still there."""
+    """Return what tells the labels of each example, if it is still there; None of several models,
+    whose scores the evidence of their mean does not prove.
+    """
     settings = issues.manifest.settings
+    if "pred_probs" not in issues.manifest.inputs:
+        return None
     score = settings["quality_score"]
     adjusted = settings["adjust_pred_probs"]
     thresholds: npt.NDArray[Any] = _array(issues, "thresholds.zarr").read(

@@ -39,6 +39,8 @@ RankBy = Literal[
     "threshold_ratio",
     "auto",
 ]
+#: How several models are weighed.
+WeighBy = Literal["uniform", "accuracy", "log_loss"]
 #: Columns of evidence that only some scores need.
 KeptColumn = Literal["p_rest", "p_sum", "entropy"]
 #: How the number of issues is estimated.

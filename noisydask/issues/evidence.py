@@ -52,25 +52,24 @@ class BlockPayload(Payload):
     problem_counts: tuple[int, ...]
     first_problems: tuple[tuple[int, int], ...]
 
-    @classmethod
-    def of(
-        cls,
+    @staticmethod
+    def fields_of(
         totals: ClassTotals,
         problems: Problems,
         unstored_labels: tuple[tuple[int, int], ...],
         labels_layout: str,
-    ) -> BlockPayload:
-        """Describe a block that was scanned."""
+    ) -> dict[str, Any]:
+        """Return the fields that describe a block that was scanned."""
         classes = np.flatnonzero(totals.counts)
-        return cls(
-            unstored_labels=unstored_labels,
-            labels_layout=labels_layout,
-            classes=tuple(classes.tolist()),
-            counts=tuple(totals.counts[classes].tolist()),
-            sums=tuple(totals.sums(classes)),
-            problem_counts=tuple(problems.counts.tolist()),
-            first_problems=problems.first,
-        )
+        return {
+            "unstored_labels": unstored_labels,
+            "labels_layout": labels_layout,
+            "classes": tuple(classes.tolist()),
+            "counts": tuple(totals.counts[classes].tolist()),
+            "sums": tuple(totals.sums(classes)),
+            "problem_counts": tuple(problems.counts.tolist()),
+            "first_problems": problems.first,
+        }
 
     def totals(self, num_classes: int) -> ClassTotals:
         """Return the class totals."""
@@ -114,16 +113,14 @@ def refusal(
     return Why.COLUMNS
 
 
-def keep_rows(
-    evidence: EvidenceCheckpoint, folder: str, stored: StoredBlock, rows: KeptRows
-) -> None:
+def keep_rows(evidence: Checkpoint[Any], folder: str, stored: StoredBlock, rows: KeptRows) -> None:
     """Keep rows of a block for the next run in one of its folders, where its source is known."""
     if stored.source is not None:
         evidence.keep(of_block(folder, stored.number), stored.source, rows.to_bytes())
 
 
 def kept_rows(
-    evidence: EvidenceCheckpoint,
+    evidence: Checkpoint[Any],
     folder: str,
     stored: StoredBlock,
     num_classes: int,

@@ -22,7 +22,6 @@ from noisydask.core.prune_counts import prune_counts
 from noisydask.core.ranking import Ints, scores_of
 from noisydask.core.scores import SCORES
 from noisydask.core.thresholds import ClassTotals
-from noisydask.engine.inputs import plan_pass
 from noisydask.engine.ordering import find_cuts
 from noisydask.engine.progress import Reporter
 from noisydask.engine.tasks import run_over_all
@@ -34,8 +33,8 @@ from noisydask.issues.grouped import SCRATCH, ByClass, ByPair, ByQuality, ByScor
 from noisydask.issues.open_pairs import OpenedPairs
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.passes import CountState, IssueData, Scoring
+from noisydask.issues.rereading import Rereading
 from noisydask.runs.store import RunStore
-from noisydask.stores.arrays import DaskRows, Rows
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.text import counted
 
@@ -78,8 +77,8 @@ class Filtering:
         The evidence, its blocks, and how labels are scored.
     totals : ClassTotals
         Of all valid rows.
-    pred_probs : Rows or DaskRows
-        Read again where rows are open.
+    rereading : Rereading
+        The rows, read again where they are open.
     run : RunStore
         The run, which holds what only its own passes read.
     reporter : Reporter
@@ -94,7 +93,7 @@ class Filtering:
     stored: Sequence[StoredBlock]
     scoring: Scoring
     totals: ClassTotals
-    pred_probs: Rows | DaskRows
+    rereading: Rereading
     run: RunStore
     reporter: Reporter
     keep_agreeing: bool = False
@@ -202,8 +201,8 @@ class Filtering:
             return rows, cuts
         blocks = [self.stored[number] for number in sorted(found.unread)]
         self.reporter.phase(f"reading {counted(len(blocks), 'block')} again to resolve rows")
-        planned = plan_pass({"pred_probs": self.pred_probs}, self.data.grid, blocks, None)
-        read = planned.run("reopen", partial(open_pairs.read, rows=rows, limits=limits))
+        task = partial(open_pairs.read, rows=rows, limits=limits)
+        read = self.rereading.run("reopen", task, blocks)
         self.bytes_read += read.bytes_read
         self.blocks_read += len(blocks)
         rows = replace(rows, opened=rows.opened | set(read.opened))

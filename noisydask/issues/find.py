@@ -14,6 +14,7 @@ from noisydask.core.choices import (
     QualityScore,
     RaiseOrSkip,
     RankBy,
+    WeighBy,
 )
 from noisydask.engine.progress import Reporter, Silent
 from noisydask.errors import GateError
@@ -42,6 +43,7 @@ def find_label_issues(
     estimation_method: EstimationMethod = "off_diagonal",
     compare: bool = False,
     keep_columns: Sequence[KeptColumn] = (),
+    weights: WeighBy | Sequence[float] = "uniform",
     ids: Any = None,
     class_names: Sequence[str] | None = None,
     on_invalid: RaiseOrSkip = "raise",
@@ -76,7 +78,9 @@ def find_label_issues(
         tensor, pandas series, or a Dask array or series, which stays lazy.
     pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
         Out-of-sample predicted probabilities, given in the same ways, or as a frame with a column
-        a class.
+        a class. Several models are a list, whose members are paths or have two dimensions: the
+        label quality is then the weighted sum of theirs, flags and suggestions are those of the
+        weighted mean of their rows.
     quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy", \
             "log_margin", "threshold_margin", "threshold_ratio"}
         How a label is scored; low is likely wrong. The first three are cleanlab's, from 0 to 1.
@@ -106,6 +110,9 @@ def find_label_issues(
         Count also how many examples each filter flags, and each two of them both.
     keep_columns : sequence of {"p_sum", "entropy", "p_rest"}
         Evidence that is kept though this run does not need it, for scores of later ones.
+    weights : {"uniform", "accuracy", "log_loss"} or sequence of float
+        How several models are weighed: all the same; by how often a model predicts the given label;
+        by its log loss; or a number for each.
     ids : optional
         A name for each example, given as ``labels`` is; integers or text.
     class_names : sequence of str, optional

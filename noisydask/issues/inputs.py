@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from noisydask.errors import InputError
+from noisydask.issues.aligned import model_name
 from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
 
 
 @dataclass(frozen=True)
 class IssueInputs:
-    """What a job reads."""
+    """What a job reads; ``more_models`` are the rows of other models of the same examples."""
 
     labels: Rows | DaskRows
     pred_probs: Rows | DaskRows
     ids: Rows | DaskRows | None
     class_names: tuple[str, ...] | None
     warnings: tuple[str, ...] = ()
+    more_models: tuple[Rows | DaskRows, ...] = ()
 
     def __post_init__(self) -> None:
         probs = self.pred_probs
@@ -54,6 +57,7 @@ class IssueInputs:
                 f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they "
                 f"must match{transposed if labels.shape[0] == probs.shape[1] else ''}"
             )
+        self._refuse_other_models()
         if self.ids is not None and self.ids.dtype.kind not in "iuUO":
             raise InputError(f"ids must be integers or text, not {self.ids.dtype}")
         if self.ids is not None and self.ids.shape != labels.shape:
@@ -64,6 +68,30 @@ class IssueInputs:
             raise InputError(
                 f"{len(self.class_names)} class names for {probs.shape[1]} classes: they must match"
             )
+
+    def _refuse_other_models(self) -> None:
+        for number, other in enumerate(self.more_models, 1):
+            if other.dtype not in (np.float16, np.float32, np.float64):
+                raise InputError(
+                    f"pred_probs[{number}] must be float16, float32 or float64, not {other.dtype}"
+                )
+            if other.shape != self.pred_probs.shape:
+                raise InputError(
+                    f"pred_probs[{number}] has shape {other.shape}, pred_probs[0] "
+                    f"{self.pred_probs.shape}: all models must be of the same examples and classes"
+                )
+
+    @property
+    def models(self) -> tuple[Rows | DaskRows, ...]:
+        """Rows of all models."""
+        return (self.pred_probs, *self.more_models)
+
+    @property
+    def named_models(self) -> dict[str, Rows | DaskRows]:
+        """The same by name: ``pred_probs``, or ``pred_probs[0]`` and so on."""
+        if not self.more_models:
+            return {"pred_probs": self.pred_probs}
+        return {model_name(number): rows for number, rows in enumerate(self.models)}
 
     @classmethod
     def open(
@@ -78,28 +106,58 @@ class IssueInputs:
         for name, source in (("labels", labels), ("pred_probs", pred_probs)):
             if source is None:
                 raise InputError(f"{name} is missing: give an array, a path or a URL")
-        sources = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
+        first, *others = several_models(pred_probs)
+        names = ["pred_probs", *(model_name(number + 1) for number in range(len(others)))]
+        if others:
+            names[0] = model_name(0)
+        own = dict(zip(names, (first, *others), strict=True))
+        sources = {"labels": labels, **own, "ids": ids}
         opened = {
-            name: open_rows(source, name, storage_options.get(name))
+            name: open_rows(
+                source, name, storage_options.get(name, storage_options.get(name.partition("[")[0]))
+            )
             for name, source in sources.items()
             if source is not None
         }
-        if class_names is None:
-            names = None
-        else:
-            names = checked_names(class_names)
-        warnings = differing_indexes(sources) + _shuffled_columns(pred_probs, names)
-        return cls(opened["labels"], opened["pred_probs"], opened.get("ids"), names, warnings)
+        called = None
+        if class_names is not None:
+            called = checked_names(class_names)
+        warnings = differing_indexes(sources) + _shuffled_columns(first, called)
+        rows = [opened[name] for name in names]
+        known = opened["labels"], rows[0], opened.get("ids"), called
+        return cls(*known, warnings, tuple(rows[1:]))
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
         """Labels, probabilities, and ids where these are known, by name."""
-        inputs = {"labels": self.labels, "pred_probs": self.pred_probs, "ids": self.ids}
+        inputs = {"labels": self.labels, **self.named_models, "ids": self.ids}
         return {name: rows for name, rows in inputs.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:
         """Return where the inputs lie that lie in a store, by name."""
         return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
+
+
+def several_models(pred_probs: Any) -> list[Any]:
+    """Return the rows of each model: of a list or tuple whose members are paths or have two
+    dimensions, its members.
+    """
+    if not isinstance(pred_probs, list | tuple) or not pred_probs:
+        return [pred_probs]
+    whole = [isinstance(each, str | Path) or _dimensions(each) == 2 for each in pred_probs]
+    if all(whole):
+        return list(pred_probs)
+    return [pred_probs]
+
+
+def _dimensions(source: Any) -> int:
+    """Return how many dimensions an array or nested list has."""
+    shape = getattr(source, "shape", None)
+    if shape is not None:
+        return len(shape)
+    if isinstance(source, list | tuple):
+        return 1 + max((_dimensions(each) for each in source[:1]), default=0)
+    return 0
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:

@@ -14,11 +14,15 @@ from noisydask.core.choices import (
     QualityScore,
     RaiseOrSkip,
     RankBy,
+    WeighBy,
 )
 from noisydask.engine.config import ClusterConfig
 from noisydask.lazily import Lazy
 from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Size, Whole, option
 from noisydask.runs.options import NamedConfig, PublishSettings
+
+#: Models of one run at most.
+MOST_MODELS = 32
 
 if TYPE_CHECKING:
     from noisydask.core import filters, scores
@@ -45,8 +49,31 @@ def _as_numbers(value: Any) -> Any:
     raise ValueError("must be whole numbers separated by commas")
 
 
+def _as_weights(value: Any) -> Any:
+    """Return words as they are, and numbers as numbers, of text too."""
+    if isinstance(value, str):
+        try:
+            return [float(part) for part in value.split(",")]
+        except ValueError:
+            return value
+    return _as_list(value)
+
+
+def _as_places(value: Any) -> Any:
+    """Take one place for a list of one."""
+    if isinstance(value, list | tuple):
+        return value
+    return [value]
+
+
 #: Several whole numbers of at least 0; as text, separated by commas.
 _Numbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], BeforeValidator(_as_numbers)]
+#: How models are weighed: a word, or a number for each.
+_Weights = Annotated[WeighBy | tuple[Number, ...], BeforeValidator(_as_weights)]
+#: One place or several.
+_Places = Annotated[
+    tuple[AnyPlace, ...], BeforeValidator(_as_places), Field(min_length=1, max_length=MOST_MODELS)
+]
 #: Columns of evidence; as text, separated by commas.
 _Columns = Annotated[tuple[KeptColumn, ...], BeforeValidator(_as_list)]
 
@@ -77,6 +104,9 @@ class IssueSettings(Options):
     )
     estimation_method: EstimationMethod = option(
         "off_diagonal", help="How the number of issues is estimated."
+    )
+    weights: _Weights = option(
+        "uniform", help="How several models are weighed; or a number for each: 0.5,0.3,0.2."
     )
     on_invalid: RaiseOrSkip = option(
         "raise", help="Invalid rows: stop (raise) or leave them out (skip)."
@@ -133,8 +163,8 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
     labels: AnyPlace = option(
         help="Labels: path or URL (.zarr, .npy, file.parquet#column).", panel=DATA
     )
-    pred_probs: AnyPlace = option(
-        help="Predicted probabilities: path or URL (.zarr, .npy).", panel=DATA
+    pred_probs: _Places = option(
+        help="Predicted probabilities: path or URL (.zarr, .npy); once for each model.", panel=DATA
     )
     ids: AnyPlace | None = option(
         None, help="A name for each example: path or URL, as for labels.", panel=DATA

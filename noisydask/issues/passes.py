@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.checkpoint.checkpoint import Checkpoint
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import (
     IssueCounts,
@@ -31,7 +32,6 @@ from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.errors import JobError
 from noisydask.issues.evidence import (
     OPEN_ROWS,
-    EvidenceCheckpoint,
     StoredBlock,
     keep_rows,
     kept_rows,
@@ -50,7 +50,7 @@ class IssueData:
     num_classes: int
     dtype: np.dtype[Any]
     columns: tuple[str, ...]
-    evidence: EvidenceCheckpoint
+    evidence: Checkpoint[Any]
     skip_unreadable: bool = False
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
 
@@ -66,6 +66,22 @@ class Scoring:
     scores: ChunkedArray = field(repr=False)
     given: ChunkedArray = field(repr=False)
     likely: ChunkedArray | None = field(default=None, repr=False)
+    ensemble: EnsembleScores | None = field(default=None, repr=False)
+
+
+class EnsembleScores(Protocol):
+    """Scores labels by several models."""
+
+    def scores(
+        self,
+        block: int,
+        quality_score: str,
+        adjust_pred_probs: bool,
+        inputs: Mapping[str, TaskRows] | None,
+    ) -> tuple[Any, npt.NDArray[np.bool_]]:
+        """Return scores of a block, and which rows the evidence leaves open, where ``inputs`` are
+        not read.
+        """
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ def _count_block(
     counts, open_rows = count_issues(
         columns, scoring.thresholds, scoring.joint, into=joint, likely=likely
     )
-    scores, open_scores = _scores(columns, scoring, None)
+    scores, open_scores = _scores(block, columns, scoring, None, None)
     if open_rows.any() or open_scores.any():
         kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.num_classes, data.dtype)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
@@ -149,13 +165,13 @@ def resolve(
     """Return what :func:`count` left open of the blocks that it named, from their rows, of which
     some are kept for the next run.
     """
-    probs = inputs["pred_probs"]
-    return reduce(add, (_resolve_block(block, probs, data, scoring) for block in blocks))
+    return reduce(add, (_resolve_block(block, inputs, data, scoring) for block in blocks))
 
 
 def _resolve_block(
-    stored: StoredBlock, probs: TaskRows, data: IssueData, scoring: Scoring
+    stored: StoredBlock, inputs: Mapping[str, TaskRows], data: IssueData, scoring: Scoring
 ) -> CountState:
+    probs = inputs["pred_probs"]
     columns = evidence_of(stored, data.columns, data)
     rows, whole = read_again(stored, columns, probs, data)
     counts = IssueCounts.zero(data.num_classes)
@@ -169,7 +185,7 @@ def _resolve_block(
         if whole:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
             keep_rows(data.evidence, OPEN_ROWS, stored, KeptRows.of(near, rows))
-    scores, _ = _scores(columns, scoring, rows)
+    scores, _ = _scores(stored.number, columns, scoring, rows, inputs)
     state = _scored(stored.number, counts, scores, likely, columns, data, scoring)
     return replace(state, bytes_read=probs.take_bytes_read())
 
@@ -191,11 +207,17 @@ def read_again(
 
 
 def _scores(
-    columns: Mapping[str, Array], scoring: Scoring, rows: npt.NDArray[np.floating] | None
-) -> Any:
-    return label_quality(
-        columns, scoring.thresholds, scoring.quality_score, scoring.adjust_pred_probs, rows
-    )
+    block: int,
+    columns: Mapping[str, Array],
+    scoring: Scoring,
+    rows: npt.NDArray[np.floating] | None,
+    inputs: Mapping[str, TaskRows] | None,
+) -> tuple[Any, npt.NDArray[np.bool_]]:
+    """Score the labels of a block; return also which rows are unresolved."""
+    chosen = scoring.quality_score, scoring.adjust_pred_probs
+    if scoring.ensemble is not None:
+        return scoring.ensemble.scores(block, *chosen, inputs)
+    return label_quality(columns, scoring.thresholds, *chosen, rows)
 
 
 def _scored(

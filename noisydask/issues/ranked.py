@@ -21,6 +21,7 @@ from noisydask.core.evidence import probability_dtype
 from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
+from noisydask.issues.ensemble import Ensemble
 from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.passes import IssueData, evidence_of
 from noisydask.runs.class_names import with_pair_names
@@ -82,6 +83,8 @@ class Selection:
         Whether all candidates are issues; else those are dropped that agree with their prediction.
     rule : AutoRule, optional
         Suggests labels; without it, the prediction is suggested.
+    ensemble : Ensemble, optional
+        Several models, whose agreement is told.
     """
 
     parts: Parts
@@ -90,6 +93,7 @@ class Selection:
     ids: Rows | None = None
     all_flagged: bool = False
     rule: AutoRule | None = None
+    ensemble: Ensemble | None = None
 
 
 def select(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> pd.DataFrame:
@@ -127,7 +131,10 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
         quality = cast(npt.NDArray[np.floating], selection.quality.read(block))
     scores = {"order": order[rows], "label_quality": quality[rows]}
     suggested = suggestions(columns, selection.rule)
-    return candidates(part, start + rows, ids, scores, columns, suggested, keep)
+    frame = candidates(part, start + rows, ids, scores, columns, suggested, keep)
+    if selection.ensemble is not None:
+        frame["agreement"] = selection.ensemble.agreement(block, rows, suggested[0])
+    return frame
 
 
 _BASE = ("given", "top1", "p_given", "p_top1")
@@ -266,7 +273,9 @@ def _no_candidates(data: IssueData, selection: Selection) -> pd.DataFrame:
         kind = selection.ids.dtype
     else:
         kind = np.dtype(np.int64)
-    return empty_candidates(data.dtype, selection.order.dtype, selection.quality.dtype, kind)
+    several = selection.ensemble is not None
+    types = data.dtype, selection.order.dtype, selection.quality.dtype, kind
+    return empty_candidates(*types, several)
 
 
 def empty_candidates(
@@ -274,6 +283,7 @@ def empty_candidates(
     order: np.dtype[Any],
     quality: np.dtype[Any],
     ids: np.dtype[Any],
+    several: bool,
 ) -> pd.DataFrame:
     """Return a candidate table without rows, of the types of those with."""
     none = np.zeros(0, np.int64)
@@ -281,4 +291,8 @@ def empty_candidates(
     columns: Mapping[str, Array] = {"given": none, "p_given": probability, "p_top1": probability}
     scores = {"order": none.astype(order), "label_quality": none.astype(quality)}
     keep = none.astype(bool)
-    return candidates(none, none, none.astype(ids), scores, columns, (none, probability), keep)
+    suggested = (none, probability)
+    frame = candidates(none, none, none.astype(ids), scores, columns, suggested, keep)
+    if several:
+        frame["agreement"] = none.astype(np.float32)
+    return frame

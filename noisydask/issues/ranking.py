@@ -19,6 +19,7 @@ from noisydask.engine.ordering import find_parts, write_parts
 from noisydask.engine.parts import WrittenPart, written_by
 from noisydask.engine.tasks import EVIDENCE_TASKS, run_over_all, tasks_of
 from noisydask.issues import passes, ranked, result_arrays
+from noisydask.issues.ensemble import Ensemble
 from noisydask.issues.evidence import StoredBlock
 from noisydask.runs.store import NewRun
 from noisydask.stores.arrays import IDS, DaskRows, Rows, kept_ids
@@ -45,6 +46,8 @@ class IssueRanking:
         Whether all candidates are issues; else those are dropped that agree with their prediction.
     rule : AutoRule, optional
         Suggests labels; without it, the prediction is suggested.
+    ensemble : Ensemble, optional
+        Several models, whose agreement is told.
     """
 
     data: passes.IssueData
@@ -55,6 +58,7 @@ class IssueRanking:
     class_names: Sequence[str] | None
     all_flagged: bool = False
     rule: AutoRule | None = None
+    ensemble: Ensemble | None = None
 
     def write(self, histogram: Ints, total: int, run: NewRun) -> list[WrittenPart]:
         """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
@@ -62,7 +66,13 @@ class IssueRanking:
         parts = find_parts(rows, total, histogram)
         run.store.make_folder(ranked.FOLDER)
         selection = ranked.Selection(
-            parts, self.order, self.quality, self.ids, self.all_flagged, self.rule
+            parts,
+            self.order,
+            self.quality,
+            self.ids,
+            self.all_flagged,
+            self.rule,
+            self.ensemble,
         )
         tasks = tasks_of(self.data.grid.num_blocks, EVIDENCE_TASKS)
         task = partial(ranked.select, data=self.data, selection=selection)
@@ -72,7 +82,7 @@ class IssueRanking:
         else:
             ids = np.dtype(np.int64)
         types = self.data.dtype, self.order.dtype, self.quality.dtype, ids
-        meta = partial(ranked.empty_candidates, *types)
+        meta = partial(ranked.empty_candidates, *types, self.ensemble is not None)
         kept = None
         if len(parts) > 1 and self.all_flagged:
             kept = parts.takes

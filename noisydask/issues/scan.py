@@ -12,16 +12,48 @@ from operator import add
 from typing import Any
 
 from noisydask.checkpoint.receipts import Why
+from noisydask.core.problems import Problems
+from noisydask.core.thresholds import ClassTotals
 from noisydask.engine.inputs import BlockPass, plan_pass
 from noisydask.engine.progress import Reporter, listening
 from noisydask.engine.tasks import EVIDENCE_TASKS, SCAN_TASKS, tasks_of
 from noisydask.issues import scanning
 from noisydask.issues.blocks import LabeledSource
+from noisydask.issues.ensemble import Ensemble
+from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.passes import IssueData
+from noisydask.issues.rereading import Rereading
 from noisydask.issues.scanning import ScanState
 from noisydask.stores.arrays import DaskRows
 from noisydask.stores.rows import Rows
 from noisydask.text import counted
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan found of the examples.
+
+    Attributes
+    ----------
+    totals : ClassTotals
+        Of valid rows.
+    problems : sequence of Problems
+        Rows that were refused, of each model.
+    stored : sequence of StoredBlock
+        Blocks of the evidence.
+    refused : int
+        Rows that were refused of any model.
+    """
+
+    totals: ClassTotals
+    problems: Sequence[Problems]
+    stored: Sequence[StoredBlock]
+    refused: int
+
+    @property
+    def unreadable(self) -> int:
+        """Rows that could not be read of a model."""
+        return min(self.refused, sum(problems.unreadable for problems in self.problems))
 
 
 @dataclass
@@ -42,7 +74,7 @@ class Scan:
         Why evidence that was there is not used.
     why : Counter of str
         Blocks read so far, by the reason.
-    bytes_read : int
+    bytes_read : dict of str to int
         Stored bytes of ``pred_probs`` read so far.
     """
 
@@ -52,18 +84,36 @@ class Scan:
     reporter: Reporter
     rebuilt: str | None = None
     why: Counter[str] = field(default_factory=Counter)
-    bytes_read: int = 0
+    bytes_read: dict[str, int] = field(default_factory=lambda: {"pred_probs": 0})
+    bytes_again: int = 0
+    blocks_again: int = 0
+    ensemble: Ensemble | None = None
 
-    def all(self) -> ScanState:
+    @property
+    def models(self) -> tuple[IssueData, ...]:
+        """Where the evidence of the one model is kept."""
+        return (self.data,)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.sources)
+
+    @property
+    def rereading(self) -> Rereading:
+        """The rows, as they are read again."""
+        return Rereading(self.data.grid, (self.inputs["pred_probs"],))
+
+    def all(self) -> Scanned:
         """Scan all blocks."""
         return self._scan(self.sources)
 
-    def again(self, damaged: Sequence[int]) -> ScanState:
+    def again(self, damaged: Sequence[int]) -> Scanned:
         """Read blocks whose evidence is not what it was."""
         blocks = [self.sources[block] for block in damaged]
         return self._scan([replace(each, receipt=False, why=Why.DAMAGED) for each in blocks])
 
-    def _scan(self, sources: Sequence[LabeledSource]) -> ScanState:
+    def _scan(self, sources: Sequence[LabeledSource]) -> Scanned:
         """Look at the receipts that there are, and read the blocks for which none counts."""
         states = []
         known = [source for source in sources if source.receipt]
@@ -76,8 +126,8 @@ class Scan:
             states.append(self._read(sources))
         state: ScanState = reduce(add, states)
         self.why += state.why
-        self.bytes_read += state.bytes_read
-        return state
+        self.bytes_read["pred_probs"] += state.bytes_read
+        return Scanned(state.totals, [state.problems], state.stored, state.problems.total)
 
     def _look(self, known: Sequence[LabeledSource], new: Sequence[LabeledSource]) -> ScanState:
         """Look at receipts. A task that finds one that does not count reads that block at once, and

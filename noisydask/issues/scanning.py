@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,7 @@ def check(
     none = Problems.of(np.zeros(0, np.uint8), 0)
     states = [ScanState(ClassTotals.zero(data.num_classes), none, 0, Counter())]
     for source in blocks:
-        known = _Known.of(source, inputs, data)
+        known = Known.of(source, inputs, data)
         if known.receipt is not None and known.refusal is None:
             states.append(_reused(source.number, known.receipt, known.labels, data))
         elif at_once:
@@ -75,7 +75,7 @@ def check(
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """A block's labels and their fingerprint, its rows that are not to be had, its receipt and why
     that does not stand.
     """
@@ -83,11 +83,12 @@ class _Known:
     labels: Array
     content: str
     unread: tuple[tuple[int, int], ...]
-    receipt: Receipt[BlockPayload] | None
+    receipt: Receipt[Any] | None
     refusal: Why | None
 
     @classmethod
-    def of(cls, source: LabeledSource, inputs: Mapping[str, TaskRows], data: IssueData) -> _Known:
+    def of(cls, source: LabeledSource, inputs: Mapping[str, TaskRows], data: IssueData) -> Known:
+        """Read the labels of a block, and its receipt."""
         start, stop = data.grid.bounds(source.number)
         labels, unread = inputs["labels"].read_or_skip(start, stop, data.skip_unreadable)
         unread = source.missing + unread
@@ -112,12 +113,12 @@ def scan(
     blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
     """Read each block once, keep its evidence."""
-    known = ((block, _Known.of(block, inputs, data)) for block in blocks)
+    known = ((block, Known.of(block, inputs, data)) for block in blocks)
     return reduce(add, (_scan_source(block, inputs, each, data) for block, each in known))
 
 
 def _scan_source(
-    source: LabeledSource, inputs: Mapping[str, TaskRows], known: _Known, data: IssueData
+    source: LabeledSource, inputs: Mapping[str, TaskRows], known: Known, data: IssueData
 ) -> ScanState:
     """Read a block, then write its receipt."""
     start, stop = data.grid.bounds(source.number)
@@ -132,13 +133,17 @@ def _scan_source(
             why == Why.COLUMNS and known.receipt is not None
         ):  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
-        layout = _layout(inputs["labels"])
+        layout = layout_of(inputs["labels"])
         receipt = Receipt[BlockPayload](
             source=fingerprint,
             labels=known.content,
             rows=stop - start,
             checksums=checksums,
-            payload=BlockPayload.of(state.totals, state.problems, source.unstored_labels, layout),
+            payload=BlockPayload(
+                **BlockPayload.fields_of(
+                    state.totals, state.problems, source.unstored_labels, layout
+                )
+            ),
         )
         data.evidence.vouch(source.number, receipt)
     stored = StoredBlock(
@@ -172,7 +177,7 @@ def lost_labels(
     Labels that were stored in another way then tell nothing: what is not stored now may never have
     been.
     """
-    if old.payload.labels_layout != _layout(labels):
+    if old.payload.labels_layout != layout_of(labels):
         return ()
     end = data.grid.bounds(source.number)[0] + old.rows
     lost = tuple(
@@ -195,7 +200,7 @@ def _within(row: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(low <= row < high for low, high in ranges)
 
 
-def _layout(labels: TaskRows) -> str:
+def layout_of(labels: TaskRows) -> str:
     """Return how labels are stored, if they are."""
     if isinstance(labels, Rows):
         return digest(labels.layout)
@@ -203,7 +208,7 @@ def _layout(labels: TaskRows) -> str:
 
 
 def _scan_block(
-    source: LabeledSource, probs: TaskRows, known: _Known, data: IssueData
+    source: LabeledSource, probs: TaskRows, known: Known, data: IssueData
 ) -> tuple[ScanState, dict[str, str]]:
     """Scan a block, of which some rows cannot be read; return also the checksums of its
     evidence.
@@ -223,7 +228,7 @@ def _scan_block(
         evidence.problems[low - start : high - start] = Problem.UNREADABLE
     for low, high, key in source.partly:
         problems = evidence.problems[low - start : high - start]
-        _refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
+        refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
     checksums = data.evidence.write(source.number, evidence.columns)
     bytes_read = probs.take_bytes_read()
     if data.notify:
@@ -233,7 +238,7 @@ def _scan_block(
     return ScanState(totals, refused, bytes_read, Counter()), checksums
 
 
-def _refuse_lost_part(
+def refuse_lost_part(
     problems: npt.NDArray[np.uint8], where: str, probs: TaskRows, data: IssueData
 ) -> None:
     """Blame what is wrong with rows on a chunk of them that is not stored, and so was not all 0."""

@@ -35,6 +35,8 @@ class JobKind:
         Folders of a run in which it writes Parquet parts.
     checkpoint : str, optional
         Folder of the output in which it keeps what it read, for the next run.
+    beside : tuple of str
+        Other folders of the output in which it does.
     reads : tuple of str
         Jobs whose outputs it reads; its options for them have their names.
     """
@@ -49,6 +51,7 @@ class JobKind:
     compared: tuple[str, ...]
     folders: tuple[str, ...]
     checkpoint: str | None = None
+    beside: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
 
     def load(self, part: str) -> Any:
@@ -77,6 +80,7 @@ _ALL = (
         compared=("index", "id", "rank", "given_label", "suggested_label", "label_quality"),
         folders=("issues", "ids", "scratch", "changes"),
         checkpoint="evidence",
+        beside=("evidence-models",),
     ),
     JobKind(
         "dynamics",

@@ -63,10 +63,26 @@ class JobConfig(PublishSettings):
         """Return these options as the function of the job takes them."""
         names = [name for name in type(self).model_fields if name not in _NO_ARGUMENTS]
         values = {name: getattr(self, name) for name in names}
-        places = {name: value for name, value in values.items() if isinstance(value, PlaceOptions)}
-        urls = {name: place.url for name, place in places.items()}
-        options = {name: self.options_of(place) for name, place in places.items()}
-        return {**values, **urls, "storage_options": options}
+        options = {name: self.options_of(place) for name, place in self.places().items()}
+        for name, value in values.items():
+            if isinstance(value, PlaceOptions):
+                values[name] = value.url
+            elif _are_places(value):
+                urls = [place.url for place in value]
+                values[name] = urls if len(urls) > 1 else urls[0]
+        return {**values, "storage_options": options}
+
+    def places(self) -> dict[str, PlaceOptions]:
+        """Return all places by name; where an option has several, ``name[0]`` and so on."""
+        found = {}
+        for name, value in self:
+            if isinstance(value, PlaceOptions):
+                found[name] = value
+            elif _are_places(value):
+                several = len(value) > 1
+                for number, place in enumerate(value):
+                    found[f"{name}[{number}]" if several else name] = place
+        return found
 
     def options_of(self, place: PlaceOptions) -> dict[str, Any]:
         """Return the storage options of a place: the common ones, and its own on top."""
@@ -109,3 +125,7 @@ class NamedConfig(JobConfig):
             message = f"class_names: cannot read the file {where} ({why}){hint}"
             raise blame(error)(message) from error
         return [str(name) for name in names]
+
+
+def _are_places(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and isinstance(value[0], PlaceOptions)

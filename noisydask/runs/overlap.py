@@ -14,6 +14,7 @@ WRITTEN = (
     "lock.json",
     "runs",
     *(kind.checkpoint for kind in JOBS.values() if kind.checkpoint is not None),
+    *(folder for kind in JOBS.values() for folder in kind.beside),
 )
 
 

@@ -29,6 +29,7 @@ import noisydask
 from noisydask import InputError
 from noisydask.compat import LabelInspector, find_label_issues_batched
 from noisydask.compat import cleanlab as compat
+from noisydask.compat import cleanlab_batched
 from noisydask.core.thresholds import NEVER
 
 # Data of hypothesis have labels that fit the predictions by chance alone.
@@ -552,7 +553,7 @@ def test_batch_size_and_jobs_change_nothing() -> None:
 def test_batches_larger_than_the_kernel_takes_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, probs = make(4, 103, 4, np.float32, all_classes=True)
     whole = inspect(compat, labels, probs, Options("normalized_margin", True))
-    monkeypatch.setattr(compat, "MAX_ROWS", 10)
+    monkeypatch.setattr(cleanlab_batched, "MAX_ROWS", 10)
     split = inspect(compat, labels, probs, Options("normalized_margin", True))
     assert split.get_confident_thresholds().tobytes() == whole.get_confident_thresholds().tobytes()
     assert split.get_quality_scores().tobytes() == whole.get_quality_scores().tobytes()
@@ -595,7 +596,7 @@ def test_a_batch_with_invalid_rows_changes_nothing(
 ) -> None:
     labels, probs = make(1, 60, 4, np.float64, all_classes=True)
     if split:
-        monkeypatch.setattr(compat, "MAX_ROWS", 7)
+        monkeypatch.setattr(cleanlab_batched, "MAX_ROWS", 7)
     inspector = inspect(compat, labels, probs, Options())
     before = state_of(inspector)
     wrong, wrong_labels = probs.copy(), labels.astype(np.int64)

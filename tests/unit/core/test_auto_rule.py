@@ -130,6 +130,11 @@ def logarithm(value: float) -> float:
     return round(math.log(max(value, 1e-9)) * 2**20) / 2**20
 
 
+def fixed_mean(values: Array) -> float:
+    """The mean as the definition has it, of numbers cut off at 2**-40."""
+    return sum(int(float(value) * 2**40) for value in values) / (len(values) * 2**40)
+
+
 @dataclass
 class Plain:
     """The rule as its page tells it, one row after the other, with whole matrices."""
@@ -145,10 +150,10 @@ class Plain:
         for k in range(self.classes):
             here = self.labels == k
             if here.any():
-                self.t[k] = max(own[here].astype(float).mean(), 2e-6)
+                self.t[k] = max(fixed_mean(own[here]), 2e-6)
             agreeing = here & (self.probs.argmax(axis=1) == k)
             if agreeing.any():
-                self.b[k] = own[agreeing].astype(float).mean()
+                self.b[k] = fixed_mean(own[agreeing])
         self.totals()
 
     def level(self, row: int, k: int, share: float) -> float:
