@@ -58,8 +58,8 @@ def merged(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
         if name.endswith("_options") and name != "storage_options":
             owner = name.removesuffix("_options")
             given = values.get(owner)
-            several = given if isinstance(given, list) else [given]
-            urls = [place.get("url") if isinstance(place, dict) else place for place in several]
+            places_given = given if isinstance(given, list) else [given]
+            urls = [each.get("url") if isinstance(each, dict) else each for each in places_given]
             if None in urls:
                 raise InputError(
                     f"--{_dashed(owner)} is missing, for which --{_dashed(name)} is given"

@@ -28,6 +28,7 @@ from noisydask.compat.cleanlab_dataset import (
 from noisydask.compat.cleanlab_filter import find_label_issues, find_predicted_neq_given
 from noisydask.compat.cleanlab_rank import (
     get_confidence_weighted_entropy_for_each_label,
+    get_label_quality_ensemble_scores,
     get_label_quality_scores,
     get_normalized_margin_for_each_label,
     get_self_confidence_for_each_label,
@@ -47,6 +48,7 @@ __all__ = [
     "find_predicted_neq_given",
     "get_confidence_weighted_entropy_for_each_label",
     "get_confident_thresholds",
+    "get_label_quality_ensemble_scores",
     "get_label_quality_scores",
     "get_normalized_margin_for_each_label",
     "get_self_confidence_for_each_label",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from noisydask.core.confident import Columns, Floats, bound_of_rest, slices
 from noisydask.core.group_cuts import Bools, GroupCuts
@@ -109,6 +110,15 @@ class PairMargins:
         return sort_keys(-self.margins)
 
 
+def cut_offs(pairs: PrunedPairs, cuts: GroupCuts, known: Ints, dtype: npt.DTypeLike) -> Floats:
+    """Return the last margin that each pair takes of those that are known, minus infinity where
+    these are fewer than it takes: (P,).
+    """
+    short = known < pairs.takes
+    margins = -scores_of(cuts.lasts[0], dtype)
+    return np.where(short, np.array(-np.inf, margins.dtype), margins)
+
+
 def known_margins(columns: Columns, pairs: PrunedPairs) -> PairMargins:
     """Return the margins that the evidence gives: those of the two most probable classes."""
     found = []
@@ -137,32 +147,24 @@ class PairLimits:
     least: Floats
 
     @classmethod
-    def of(
-        cls,
-        pairs: PrunedPairs,
-        cuts: GroupCuts,
-        known: Ints,
-        p_given: Floats,
-    ) -> PairLimits:
+    def of(cls, pairs: PrunedPairs, cut_offs: Floats, p_given: Floats) -> PairLimits:
         """Bound the cut-offs of all examples from below.
 
         Parameters
         ----------
         pairs : PrunedPairs
             The pairs.
-        cuts : GroupCuts
-            Their cut-offs among the margins that are known.
-        known : ndarray of int64, (P,)
-            How many margins are known of each pair.
+        cut_offs : ndarray, (P,)
+            Their cut-offs among the margins that are known; minus infinity where these are too few.
         p_given : ndarray, (K,)
-            Where these are fewer than a pair takes: a probability of the given label that so many
-            examples of the class do not exceed. A margin is at least its negative.
+            For the pairs of each class whose cut-off is below 0, a probability of the given label
+            that as many of the class's examples do not exceed as any of them takes: a margin is at
+            least its negative.
         """
         dtype = p_given.dtype
-        margins = -scores_of(cuts.lasts[0], dtype)
-        short = known < pairs.takes
         floor = -p_given - dtype.type(2 * PROBABILITY_TOLERANCE)
-        margins[short] = floor[pairs.given[short]]
+        margins = np.maximum(cut_offs, floor[pairs.given])
+        margins = np.where(cut_offs < 0, margins, cut_offs)
         least = np.full(pairs.num_classes, np.inf, dtype)
         np.minimum.at(least, pairs.given, margins)
         return cls(least)

@@ -17,7 +17,7 @@ from noisydask.core.confident import num_issues
 from noisydask.core.filters import FILTERS
 from noisydask.core.group_cuts import Bools, GroupCuts
 from noisydask.core.noise import SparseMatrix
-from noisydask.core.pair_margins import PairLimits, PrunedPairs
+from noisydask.core.pair_margins import PairLimits, PrunedPairs, cut_offs
 from noisydask.core.prune_counts import prune_counts
 from noisydask.core.ranking import Ints, scores_of
 from noisydask.core.scores import SCORES
@@ -220,23 +220,23 @@ class Filtering:
         margins may be.
         """
         cuts, known = find_cuts(rows, rows.pairs.takes)
-        own = self._lowest_given(rows.pairs, known)
-        return cuts, PairLimits.of(rows.pairs, cuts, known, own)
-
-    def _lowest_given(self, pairs: PrunedPairs, known: Ints) -> npt.NDArray[Any]:
-        """Return for each class a probability that as many of its examples do not exceed as a pair
-        takes of which too few margins are known.
-        """
         dtype = self.data.evidence.columns["p_given"].dtype
+        margins = cut_offs(rows.pairs, cuts, known, dtype)
+        return cuts, PairLimits.of(rows.pairs, margins, self._lowest_given(rows.pairs, margins))
+
+    def _lowest_given(self, pairs: PrunedPairs, margins: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return for each class a probability that as many of its examples do not exceed as any
+        pair takes whose cut-off is below 0.
+        """
         takes = np.zeros(pairs.num_classes, np.int64)
-        short = known < pairs.takes
-        np.maximum.at(takes, pairs.given[short], pairs.takes[short])
-        if not short.any():
-            return np.ones(pairs.num_classes, dtype)
+        low = margins < 0
+        np.maximum.at(takes, pairs.given[low], pairs.takes[low])
+        if not low.any():
+            return np.ones(pairs.num_classes, margins.dtype)
         cuts, _ = find_cuts(ByClass(self.data, self.stored), takes)
         # A class with fewer examples than that: they are all taken.
         enough = cuts.takes & (takes <= self.totals.counts)
-        return np.where(enough, scores_of(cuts.lasts[0], dtype), dtype.type(2))
+        return np.where(enough, scores_of(cuts.lasts[0], margins.dtype), margins.dtype.type(2))
 
     def _auto(self) -> AutoRule:
         data = self.data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -50,13 +50,14 @@ def _as_numbers(value: Any) -> Any:
 
 
 def _as_weights(value: Any) -> Any:
-    """Return words as they are, and numbers as numbers, of text too."""
-    if isinstance(value, str):
-        try:
-            return [float(part) for part in value.split(",")]
-        except ValueError:
-            return value
-    return _as_list(value)
+    """Return a word as it is, and numbers as numbers, of text too."""
+    if value in get_args(WeighBy):
+        return value
+    parts = _as_list(value)
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ValueError("must be a word or a number for each model") from None
 
 
 def _as_places(value: Any) -> Any:
@@ -69,7 +70,7 @@ def _as_places(value: Any) -> Any:
 #: Several whole numbers of at least 0; as text, separated by commas.
 _Numbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], BeforeValidator(_as_numbers)]
 #: How models are weighed: a word, or a number for each.
-_Weights = Annotated[WeighBy | tuple[Number, ...], BeforeValidator(_as_weights)]
+_Weights = Annotated[WeighBy | tuple[float, ...], BeforeValidator(_as_weights)]
 #: One place or several.
 _Places = Annotated[
     tuple[AnyPlace, ...], BeforeValidator(_as_places), Field(min_length=1, max_length=MOST_MODELS)

@@ -210,15 +210,13 @@ def options_by_name(storage_options: Any, *names: str) -> Mapping[str, Mapping[s
     Traceback (most recent call last):
     noisydask.errors.InputError: storage_options has 'lables': it maps labels, out to the ...
     """
-    if storage_options is None:
-        storage_options = {}
-    else:
-        storage_options = storage_options
+    storage_options = {} if storage_options is None else storage_options
     maps = f"it maps {', '.join(names)} to the fsspec options of each"
     if not isinstance(storage_options, Mapping):
         raise InputError(f"storage_options must be a mapping: {maps}")
     for name, options in storage_options.items():
-        if name not in names or not isinstance(options, Mapping):
+        known = str(name).partition("[")[0] in names  # of several places, name[0] and so on
+        if not known or not isinstance(options, Mapping):
             raise InputError(f"storage_options has {name!r}: {maps}")
     return storage_options
 

@@ -27,9 +27,8 @@ from scipy.special import xlogy
 
 import noisydask
 from noisydask import InputError
-from noisydask.compat import LabelInspector, find_label_issues_batched
+from noisydask.compat import LabelInspector, cleanlab_batched, find_label_issues_batched
 from noisydask.compat import cleanlab as compat
-from noisydask.compat import cleanlab_batched
 from noisydask.core.thresholds import NEVER
 
 # Data of hypothesis have labels that fit the predictions by chance alone.
