@@ -16,6 +16,7 @@ import noisydask
 #: The jobs, by what they read.
 JOBS: Mapping[str, Callable[..., Any]] = {
     "pred_probs": noisydask.find_label_issues,
+    "models": noisydask.find_label_issues,
     "losses": noisydask.analyze_loss_dynamics,
 }
 

@@ -45,8 +45,8 @@ class Job:
         Where data and output lie in the bucket.
     block_bytes : int
         Bytes of a block.
-    reads : {"pred_probs", "losses"}
-        The main job, or the one on losses.
+    reads : {"pred_probs", "models", "losses"}
+        The main job, of one model or of two and by another filter, or the job on losses.
     """
 
     endpoint: str
@@ -62,10 +62,10 @@ class Job:
             "endpoint_url": self.endpoint,
             "client_kwargs": {"region_name": "us-east-1"},
         }
-        places = {"labels": "labels.zarr", self.reads: f"{self.reads}.zarr", "out": "out"}
-        how: dict[str, Any] = {
-            name: f"s3://{BUCKET}/{self.prefix}/{path}" for name, path in places.items()
-        }
+        array = "losses" if self.reads == "losses" else "pred_probs"
+        places = {"labels": "labels.zarr", array: f"{array}.zarr", "out": "out"}
+        at = f"s3://{BUCKET}/{self.prefix}"
+        how: dict[str, Any] = {name: f"{at}/{path}" for name, path in places.items()}
         how |= {
             "storage_options": dict.fromkeys(places, options),
             "block_bytes": self.block_bytes,
@@ -73,6 +73,9 @@ class Job:
         }
         if self.reads == "losses":
             how |= {"alpha": 0.1, "top_k": 40}
+        if self.reads == "models":
+            how |= {"pred_probs": [how["pred_probs"], f"{at}/second.zarr"], "filter_by": "both"}
+            how |= {"block_bytes": 2 * self.block_bytes}
         return start(self.reads, how)
 
     def run(self, timeout: float = 120, **more: Any) -> Ended:
@@ -145,6 +148,7 @@ def write_data(server: S3Server, prefix: str, data: Case) -> Place:
     (place / "labels.zarr").write_array(data.labels, CHUNK)
     (place / "pred_probs.zarr").write_array(data.pred_probs, CHUNK)
     (place / "losses.zarr").write_array(data.losses, CHUNK)
+    (place / "second.zarr").write_array(data.second, CHUNK)
     return place / "out"
 
 

@@ -50,7 +50,12 @@ class Trial:
     @property
     def chunks(self) -> str:
         """What the paths of chunks of the job's input hold."""
-        return f"{self.reads}.zarr/c/"
+        return f"{self.array}.zarr/c/"
+
+    @property
+    def array(self) -> str:
+        """The input that is read chunk by chunk, of several models the first."""
+        return "losses" if self.reads == "losses" else "pred_probs"
 
     @property
     def place(self) -> Place:
@@ -119,9 +124,10 @@ class Trial:
     def check_blocks_read(self, kills: int) -> None:
         """No block was read twice but those in flight at a kill; a block is a chunk.
 
-        The job on losses looks once more at those that hold its candidates.
+        The job on losses looks once more at those that hold its candidates, a filter that prunes at
+        those with open rows.
         """
-        again = self.case.blocks if self.reads == "losses" else 0
+        again = 0 if self.reads == "pred_probs" else self.case.blocks * (1 + kills)
         assert self.chunks_read() <= self.case.blocks + again + kills * THREADS, self.chunks_read()
 
 
@@ -229,7 +235,7 @@ class Change:
 
 def change_inputs(trial: Trial, how: str) -> Change:
     """Change the inputs as they are stored."""
-    case, probs = trial.case, trial.place / f"{trial.reads}.zarr"
+    case, probs = trial.case, trial.place / f"{trial.array}.zarr"
     chunk = trial.chance.randrange(case.blocks)
     key = f"c/{chunk}/0"
     if how == "deleted":
@@ -305,6 +311,11 @@ KINDS: Mapping[str, Callable[[Trial], None]] = {
     "two drivers at once": two_drivers,
     "driver asleep past its lease": asleep_past_the_lease,
     "inputs changed before or during": inputs_change,
+    "models, driver killed after a request": killed_after_a_request,
+    "models, driver killed at a random moment": killed_at_a_random_moment,
+    "models, an answer lost": an_answer_is_lost,
+    "models, 5 % of requests failing": requests_fail,
+    "models, inputs changed before or during": inputs_change,
     "losses, driver killed after a request": killed_after_a_request,
     "losses, driver killed at a random moment": killed_at_a_random_moment,
     "losses, an answer lost": an_answer_is_lost,
@@ -327,7 +338,8 @@ def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
         if kind.startswith("edge")
         else ordinary(rows=550, seed=seed)
     )
-    reads = "losses" if kind.startswith("losses") else "pred_probs"
+    first = kind.partition(",")[0]
+    reads = first if first in ("losses", "models") else "pred_probs"
     trial = Trial(server, way, chance, case, f"trial-{seed}-{chance.getrandbits(32):08x}", reads)
     try:
         KINDS[kind](trial)
