@@ -151,11 +151,11 @@ def explained(
     except ValidationError as error:
         sentences: dict[str, str] = {}
         for each in error.errors(include_url=False):
-            # Of a value that may be of two kinds pydantic reports both.
+            # Of a value that may be of two kinds pydantic reports both; one place is a list of one.
             where = [
                 str(part)
                 for part in each["loc"]
-                if not str(part).startswith(("function-", "list[", "constrained-"))
+                if part != 0 and not str(part).startswith(("function-", "list[", "constrained-"))
             ]
             name = _as_option(where) if as_options else ".".join(where)
             why = _why(each, where, model, jobs or {})

@@ -200,8 +200,11 @@ def _receipt(
     layout = layout_of(labels)
     totals = ClassTotals.of(evidence.counts, evidence.fixed)
     given: Any = evidence.columns["given"]
-    payload = ModelPayload(
-        **ModelPayload.fields_of(totals, problems, part.source.unstored_labels, layout),
+    payload = ModelPayload.of(
+        totals,
+        problems,
+        part.source.unstored_labels,
+        layout,
         agreeing=int(np.count_nonzero(given == evidence.columns["top1"])),
         log_loss=log_loss_total(part.rows, given) if part.rows is not None else 0,
         together=together,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,24 +52,27 @@ class BlockPayload(Payload):
     problem_counts: tuple[int, ...]
     first_problems: tuple[tuple[int, int], ...]
 
-    @staticmethod
-    def fields_of(
+    @classmethod
+    def of(
+        cls,
         totals: ClassTotals,
         problems: Problems,
         unstored_labels: tuple[tuple[int, int], ...],
         labels_layout: str,
-    ) -> dict[str, Any]:
-        """Return the fields that describe a block that was scanned."""
+        **more: Any,
+    ) -> Self:
+        """Describe a block that was scanned; ``more`` are fields of a payload that has more."""
         classes = np.flatnonzero(totals.counts)
-        return {
-            "unstored_labels": unstored_labels,
-            "labels_layout": labels_layout,
-            "classes": tuple(classes.tolist()),
-            "counts": tuple(totals.counts[classes].tolist()),
-            "sums": tuple(totals.sums(classes)),
-            "problem_counts": tuple(problems.counts.tolist()),
-            "first_problems": problems.first,
-        }
+        return cls(
+            unstored_labels=unstored_labels,
+            labels_layout=labels_layout,
+            classes=tuple(classes.tolist()),
+            counts=tuple(totals.counts[classes].tolist()),
+            sums=tuple(totals.sums(classes)),
+            problem_counts=tuple(problems.counts.tolist()),
+            first_problems=problems.first,
+            **more,
+        )
 
     def totals(self, num_classes: int) -> ClassTotals:
         """Return the class totals."""

@@ -185,7 +185,7 @@ def _kept_mean(block: MeanSource, columns: Mapping[str, Array], data: MeanData) 
             labels="",
             rows=stop - start,
             checksums=checksums,
-            payload=BlockPayload(**BlockPayload.fields_of(totals, none, (), "")),
+            payload=BlockPayload.of(totals, none, (), ""),
         )
         data.mean.evidence.vouch(block.number, receipt)
     stored = StoredBlock(block.number, checksums, refused, source)

@@ -139,11 +139,7 @@ def _scan_source(
             labels=known.content,
             rows=stop - start,
             checksums=checksums,
-            payload=BlockPayload(
-                **BlockPayload.fields_of(
-                    state.totals, state.problems, source.unstored_labels, layout
-                )
-            ),
+            payload=BlockPayload.of(state.totals, state.problems, source.unstored_labels, layout),
         )
         data.evidence.vouch(source.number, receipt)
     stored = StoredBlock(

@@ -63,7 +63,11 @@ class JobConfig(PublishSettings):
         """Return these options as the function of the job takes them."""
         names = [name for name in type(self).model_fields if name not in _NO_ARGUMENTS]
         values = {name: getattr(self, name) for name in names}
-        options = {name: self.options_of(place) for name, place in self.places().items()}
+        options = {
+            name: self.options_of(place)
+            for name, place in self.places().items()
+            if name not in _NO_ARGUMENTS
+        }
         for name, value in values.items():
             if isinstance(value, PlaceOptions):
                 values[name] = value.url

@@ -76,7 +76,7 @@ def test_storage_options_of_a_place_win_over_the_common_ones() -> None:
     labels = {"url": "l", "storage_options": {"b": 2}}
     config = checked(LEAST | {"labels": labels, "storage_options": {"a": 1, "b": 1}})
     assert config.options_of(config.labels) == {"a": 1, "b": 2}
-    assert config.options_of(config.pred_probs) == {"a": 1, "b": 1}
+    assert config.options_of(config.pred_probs[0]) == {"a": 1, "b": 1}
     assert "storage_options" not in repr(config)
 
 
