@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 # Margins are halves of multiples of 2 ** -20: as integers, shifted to be positive.
 _MARGIN_UNIT, _MARGIN_ZERO = 2.0**21, 1 << 40
+# Of up to so many pairs of classes, counts are looked up in a table.
+_TABLE = 1 << 20
 _LEAST_TYPICAL, _LEAST_INFORMATION = 0.05, 0.1
 
 
@@ -89,30 +91,37 @@ class AutoLevels:
 
 @dataclass(frozen=True)
 class _Margins:
-    """Of valid rows and the two most probable classes: logarithms less half those of thresholds.
+    """Of valid rows and the two most probable classes: margins over the given label.
 
-    ``first`` and ``second`` are margins over the given label, minus infinity for the given label
-    itself.
+    ``own``, ``first`` and ``second`` are the logarithms of the probabilities of the given label and
+    of both classes; those of classes that are the given label are minus infinity.
     """
 
     rows: npt.NDArray[np.intp]
     given: Ints
     top1: Ints
     top2: Ints
+    own: Floats
     first: Floats
     second: Floats
+    levels: AutoLevels
 
     @classmethod
-    def of(cls, columns: Columns, levels: AutoLevels, share: float) -> _Margins:
-        """Measure with ``share`` of the logarithms of thresholds of the other classes."""
+    def of(cls, columns: Columns, levels: AutoLevels) -> _Margins:
+        """Take the logarithms."""
         rows = np.flatnonzero(columns["given"] < levels.num_classes)
         given, top1, top2 = (columns[name][rows].astype(np.int64) for name in _CLASSES)
-        own = logarithm(columns["p_given"][rows]) - levels.log_thresholds[given] * share
-        margins = []
-        for other, name in ((top1, "p_top1"), (top2, "p_top2")):
-            margin = logarithm(columns[name][rows]) - levels.log_thresholds[other] * share - own
-            margins.append(np.where(other == given, -np.inf, margin))
-        return cls(rows, given, top1, top2, *margins)
+        names = ("p_given", "p_top1", "p_top2")
+        logs = [np.asarray(logarithm(columns[name][rows]), np.float64) for name in names]
+        logs[1][top1 == given] = -np.inf
+        logs[2][top2 == given] = -np.inf
+        return cls(rows, given, top1, top2, logs[0], logs[1], logs[2], levels)
+
+    def over(self, share: float) -> tuple[Floats, Floats]:
+        """Return both margins, less ``share`` of the logarithms of the classes' thresholds."""
+        levels = self.levels.log_thresholds * share
+        own = self.own - levels[self.given]
+        return self.first - levels[self.top1] - own, self.second - levels[self.top2] - own
 
 
 _CLASSES = ("given", "top1", "top2")
@@ -153,14 +162,15 @@ class AutoCounts:
 def count_margins(columns: Columns, levels: AutoLevels) -> AutoCounts:
     """Count some rows of evidence."""
     num_classes = levels.num_classes
-    margins = _Margins.of(columns, levels, 0.5)
-    best = np.where(margins.first >= margins.second, margins.top1, margins.top2)
-    best = np.where(np.maximum(margins.first, margins.second) <= 0, margins.given, best)
+    margins = _Margins.of(columns, levels)
+    first, second = margins.over(0.5)
+    best = np.where(first >= second, margins.top1, margins.top2)
+    best = np.where(np.maximum(first, second) <= 0, margins.given, best)
     confident = columns["p_top1"][margins.rows] >= levels.confident[margins.top1]
     differing = margins.top1 != margins.given
     doubts = confident & differing
     return AutoCounts(
-        SparseCounts.of(margins.given * num_classes + best),
+        SparseCounts.of_codes(margins.given * num_classes + best, num_classes**2),
         SparseCounts.of(margins.given[doubts] * num_classes + margins.top1[doubts]),
         np.bincount(margins.top1[confident], minlength=num_classes),
         len(margins.rows),
@@ -172,14 +182,19 @@ def typical_keys(columns: Columns, levels: AutoLevels) -> tuple[Ints, Keys]:
     """Return the margins of confident rows whose prediction is not the given class, as unsigned
     integers of the same order: group 0, and -1 for all other rows.
     """
-    margins = _Margins.of(columns, levels, 0.5)
-    confident = columns["p_top1"][margins.rows] >= levels.confident[margins.top1]
-    doubts = confident & (margins.top1 != margins.given)
-    groups = np.full(len(columns["given"]), -1)
+    top1 = columns["top1"]
+    known = np.append(levels.confident, np.inf)
+    doubts = np.flatnonzero(
+        (columns["given"] < levels.num_classes)
+        & (top1 != columns["given"])
+        & (columns["p_top1"] >= known[top1])
+    )
+    some = {name: columns[name][doubts] for name in (*_CLASSES, "p_given", "p_top1", "p_top2")}
+    first, _ = _Margins.of(some, levels).over(0.5)
+    groups = np.full(len(top1), -1)
     keys = np.zeros(len(groups), np.uint64)
-    rows = margins.rows[doubts]
-    groups[rows] = 0
-    keys[rows] = (np.rint(margins.first[doubts] * _MARGIN_UNIT) + _MARGIN_ZERO).astype(np.uint64)
+    groups[doubts] = 0
+    keys[doubts] = (np.rint(first * _MARGIN_UNIT) + _MARGIN_ZERO).astype(np.uint64)
     return groups, keys
 
 
@@ -283,39 +298,37 @@ class AutoRule:
         flagged = np.zeros(rows, bool)
         suggested = columns["top1"].astype(np.int64)
         scores = np.full(rows, np.nan)
-        half = _Margins.of(columns, self.levels, 0.5)
-        whole = _Margins.of(columns, self.levels, 1.0)
-        told1, told2 = (self._told(half.given, other) for other in (half.top1, half.top2))
-        first = half.first - told1
-        second = half.second - told2
-        best = np.maximum(first, second)
-        doubted = best > self.cut
+        margins = _Margins.of(columns, self.levels)
+        told = self._told(margins)
+        first, second = margins.over(0.5)
+        first -= told[0]
+        second -= told[1]
+        below = self.levels.log_thresholds[margins.given] - margins.own
+        doubted = np.maximum(first, second) > self.cut
         if self.gamma > 0:
-            given = columns["p_given"][half.rows]
-            below = self.levels.log_thresholds[half.given] - logarithm(given)
             doubted &= below >= self.gamma * self.typical
-        flagged[half.rows] = doubted
-        suggested[half.rows] = np.where(first >= second, half.top1, half.top2)
-        scores[half.rows] = -self._rank(columns, half, whole, (told1, told2))
+        flagged[margins.rows] = doubted
+        suggested[margins.rows] = np.where(first >= second, margins.top1, margins.top2)
+        scores[margins.rows] = -self._rank(margins, told, below)
         return flagged, suggested, scores
 
-    def _rank(
-        self, columns: Columns, half: _Margins, whole: _Margins, told: tuple[Floats, Floats]
-    ) -> Floats:
+    def _rank(self, margins: _Margins, told: tuple[Floats, Floats], below: Floats) -> Floats:
         """Return by what examples are ordered, the most likely wrong one highest."""
-        given = columns["p_given"][half.rows]
-        own = logarithm(given) - self.levels.log_thresholds[half.given]
-        others = np.maximum(whole.first + own - told[0], whole.second + own - told[1])
         if self.weight == 0 or self.levels.num_classes < 2:
-            return -own
-        return self.weight * others - own
+            return below
+        first, second = margins.over(1.0)
+        others = np.maximum(first - told[0], second - told[1]) - below
+        return self.weight * others + below
 
-    def _told(self, given: Ints, other: Ints) -> Floats:
-        """Return what the noise matrix takes from the margin of a class over the given one."""
-        if self.levels.num_classes < 2:
-            return np.zeros(len(given))
-        told = _information(given, other, self.joint, self.column_sums, self.noise)
-        return self.kappa * told
+    def _told(self, margins: _Margins) -> tuple[Floats, Floats]:
+        """Return what the noise matrix takes from the margins of both classes."""
+        if self.levels.num_classes < 2 or self.kappa == 0:
+            zeros = np.zeros(len(margins.given))
+            return zeros, zeros
+        known = self.joint, self.column_sums, self.noise
+        own = _log_rate(margins.given, margins.given, *known)
+        told = [own - _log_rate(margins.given, top, *known) for top in (margins.top1, margins.top2)]
+        return self.kappa * told[0], self.kappa * told[1]
 
 
 def _phi(counts: AutoCounts, predicted: Ints, num_classes: int) -> float:
@@ -335,17 +348,26 @@ def _information(
     given: Ints, other: Ints, joint: SparseCounts, column_sums: Floats, noise: float
 ) -> Floats:
     """Return ``ln T[given, given] - ln T[given, other]`` of the smoothed noise matrix T."""
+    own = _log_rate(given, given, joint, column_sums, noise)
+    return own - _log_rate(given, other, joint, column_sums, noise)
+
+
+def _log_rate(
+    given: Ints, column: Ints, joint: SparseCounts, column_sums: Floats, noise: float
+) -> Floats:
+    """Return ``ln T[given, column]``."""
     num_classes = len(column_sums)
     apart = noise / max(num_classes - 1, 1)
-    logs = []
-    for column in (given, other):
-        found = _counts_at(joint, given * num_classes + column)
-        added: Any = np.where(given == column, 1 - noise, apart)
-        logs.append(logarithm((found + added) / column_sums[column]))
-    return logs[0] - logs[1]
+    found = _counts_at(joint, given * num_classes + column, num_classes**2)
+    added: Any = np.where(given == column, 1 - noise, apart)
+    return np.asarray(logarithm((found + added) / column_sums[column]), np.float64)
 
 
-def _counts_at(counts: SparseCounts, pairs: Ints) -> Ints:
+def _counts_at(counts: SparseCounts, pairs: Ints, stop: int) -> Ints:
+    if stop <= _TABLE:
+        table = np.zeros(stop, np.int64)
+        table[counts.pairs] = counts.counts
+        return table[pairs]
     if not len(counts.pairs):
         return np.zeros(len(pairs), np.int64)
     where = np.minimum(np.searchsorted(counts.pairs, pairs), len(counts.pairs) - 1)

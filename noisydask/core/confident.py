@@ -46,6 +46,13 @@ class SparseCounts:
         return cls(*np.unique(pairs[pairs >= 0], return_counts=True))
 
     @classmethod
+    def of_codes(cls, codes: npt.NDArray[np.int64], stop: int) -> SparseCounts:
+        """Count pairs from 0 to ``stop - 1``: in a table of all, where that is small."""
+        if stop <= _TABLE:
+            return cls.of_dense(np.bincount(codes, minlength=stop))
+        return cls(*np.unique(codes, return_counts=True))
+
+    @classmethod
     def of_dense(cls, counts: npt.NDArray[np.int64]) -> SparseCounts:
         """Take the counts of all pairs, (K * K,)."""
         pairs = np.flatnonzero(counts)
@@ -218,6 +225,8 @@ def resolve_joint(
     return counts
 
 
+# Up to so many different pairs are counted in a table.
+_TABLE = 1 << 22
 # A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are
 # sorted.
 _DENSE = 1000

@@ -23,6 +23,8 @@ _MOST_BINS = 1 << 22
 _MOST_BITS = 16
 # Group and bits of a key share one integer.
 _PAIR_BITS = 62
+# Many rows are counted in a table first, if it tells so many bits of a key; few are sorted at once.
+_TABLE_BITS, _FEW_ROWS = 10, 1 << 18
 
 Bools = npt.NDArray[np.bool_]
 
@@ -75,11 +77,10 @@ class GroupSearch:
 
     @property
     def _next_shift(self) -> int:
-        if self.searched <= _MOST_BINS:  # there cannot be more bins than rows
+        digits = min(_MOST_BITS, (_MOST_BINS // max(1, len(self.left))).bit_length() - 1)
+        few = self.searched <= _MOST_BINS  # there cannot be more bins than rows
+        if few and (digits < _TABLE_BITS or self.searched <= _FEW_ROWS):
             digits = _PAIR_BITS - len(self.left).bit_length()
-        else:
-            groups = max(1, int(np.count_nonzero(self.left)))
-            digits = min(_MOST_BITS, (_MOST_BINS // groups).bit_length() - 1)
         return max(0, self.shift - max(1, digits))
 
     def count(self, groups: Ints, keys: Keys) -> SparseCounts:
@@ -94,7 +95,8 @@ class GroupSearch:
             wide = wide[inside]
         step = self.shift - self._next_shift
         digits = (wide >> np.uint64(self._next_shift)) & np.uint64((1 << step) - 1)
-        return SparseCounts.of((group << step) | digits.astype(np.int64))
+        codes = (group << step) | digits.astype(np.int64)
+        return SparseCounts.of_codes(codes, len(self.left) << step)
 
     def narrowed(self, counts: SparseCounts) -> GroupSearch:
         """Return the search within the pieces in which the last rows lie."""

@@ -8,11 +8,13 @@ them. An example whose bound reaches the cut-off of a pair is *open*: its row is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.compiled import kernel
 from noisydask.core.confident import Columns, Floats, bound_of_rest, slices
 from noisydask.core.group_cuts import Bools, GroupCuts
 from noisydask.core.kept_rows import MARGIN, KeptRows
@@ -193,16 +195,34 @@ class PairLimits:
         does not name, from the rows themselves.
         """
         none = np.zeros(0, np.int64)
-        found = PairMargins(none, none, np.zeros(0, self.least.dtype))
+        found = [PairMargins(none, none, np.zeros(0, self.least.dtype))]
+        starts = np.searchsorted(pairs.given, np.arange(pairs.num_classes + 1))
+        others = pairs.pairs % pairs.num_classes
         for some in slices(rows):
-            given = columns["given"][some].astype(np.int64)
+            given, top1, top2 = (
+                columns[name][some].astype(np.int64) for name in ("given", "top1", "top2")
+            )
             own = columns["p_given"][some]
-            margins = pred_probs[some].astype(own.dtype) - own[:, np.newaxis]
-            every = np.arange(len(some))
-            for named in ("given", "top1", "top2"):
-                margins[every, columns[named][some]] = -np.inf
-            row, other = np.nonzero(margins >= self.least[given][:, np.newaxis])
-            groups = pairs.find(given[row], other)
-            row, other, groups = (values[groups >= 0] for values in (row, other, groups))
-            found += PairMargins(some[row], groups, margins[row, other])
-        return found
+            whole = np.ascontiguousarray(pred_probs[some], own.dtype)
+            room = int((starts[given + 1] - starts[given]).sum())
+            places, groups = np.empty((2, room), np.int64)
+            margins = np.empty(room, own.dtype)
+            known = whole, given, top1, top2, own, starts, others, self.least
+            count = _margins(*known, places, groups, margins)
+            found.append(PairMargins(some[places[:count]], groups[:count], margins[:count]))
+        return reduce(add, found)
+
+
+@kernel()
+def _margins(pred_probs, given, top1, top2, own, starts, others, least, rows, groups, margins):
+    """Fill in the margins that reach the limit of their class; return how many there are."""
+    count = 0
+    for i in range(given.size):
+        label = given[i]
+        for group in range(starts[label], starts[label + 1]):
+            other = others[group]
+            margin = pred_probs[i, other] - own[i]
+            if other != top1[i] and other != top2[i] and margin >= least[label]:
+                rows[count], groups[count], margins[count] = i, group, margin
+                count += 1
+    return count
