@@ -9,8 +9,10 @@ the rows alone, so they are the same for any blocks, workers or order. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +25,9 @@ _MOST_BINS = 1 << 22
 _MOST_BITS = 16
 # Group and bits of a key share one integer.
 _PAIR_BITS = 62
-# Many rows are counted in a table first, if it tells so many bits of a key; few are sorted at once.
-_TABLE_BITS, _FEW_ROWS = 10, 1 << 18
+# Many rows are counted in a table first, if it tells at least so many bits of a key; few are sorted
+# at once.
+_TABLE, _LEAST_BITS, _FEW_ROWS = 1 << 20, 10, 1 << 18
 
 Bools = npt.NDArray[np.bool_]
 
@@ -77,14 +80,37 @@ class GroupSearch:
 
     @property
     def _next_shift(self) -> int:
-        digits = min(_MOST_BITS, (_MOST_BINS // max(1, len(self.left))).bit_length() - 1)
-        few = self.searched <= _MOST_BINS  # there cannot be more bins than rows
-        if few and (digits < _TABLE_BITS or self.searched <= _FEW_ROWS):
+        if self._by_table:
+            digits = min(_MOST_BITS, self._table_bits)
+        elif self.searched <= _MOST_BINS:  # there cannot be more bins than rows
             digits = _PAIR_BITS - len(self.left).bit_length()
+        else:
+            digits = (_MOST_BINS // max(1, len(self.left))).bit_length() - 1
         return max(0, self.shift - max(1, digits))
 
-    def count(self, groups: Ints, keys: Keys) -> SparseCounts:
-        """Count the rows of each group in the pieces of its bin; rows of group -1 are left out."""
+    @property
+    def _table_bits(self) -> int:
+        return (_TABLE // max(1, len(self.left))).bit_length() - 1
+
+    @property
+    def _by_table(self) -> bool:
+        """Whether many rows are counted in a table of all pieces; few are sorted at once."""
+        return self.searched > _FEW_ROWS and self._table_bits >= _LEAST_BITS
+
+    def count(self, pieces: Iterable[tuple[Ints, Keys]]) -> SparseCounts:
+        """Count rows, of which groups and keys come in pieces, by the piece of their group's bin in
+        which they are; rows of group -1 are left out.
+        """
+        codes = (self._codes(groups, keys) for groups, keys in pieces)
+        if not self._by_table:
+            return reduce(add, (SparseCounts.of(each) for each in codes))
+        stop = len(self.left) << (self.shift - self._next_shift)
+        table = np.zeros(stop, np.int64)
+        for each in codes:
+            table += np.bincount(each, minlength=stop)
+        return SparseCounts.of_dense(table)
+
+    def _codes(self, groups: Ints, keys: Keys) -> Ints:
         searched = np.flatnonzero((groups >= 0) & (self.left[groups] > 0))
         group = groups[searched].astype(np.int64)
         wide = keys[searched].astype(np.uint64)
@@ -95,8 +121,7 @@ class GroupSearch:
             wide = wide[inside]
         step = self.shift - self._next_shift
         digits = (wide >> np.uint64(self._next_shift)) & np.uint64((1 << step) - 1)
-        codes = (group << step) | digits.astype(np.int64)
-        return SparseCounts.of_codes(codes, len(self.left) << step)
+        return (group << step) | digits.astype(np.int64)
 
     def narrowed(self, counts: SparseCounts) -> GroupSearch:
         """Return the search within the pieces in which the last rows lie."""
@@ -163,6 +188,11 @@ class GroupCuts:
         """Take the ends of searches that are done."""
         lasts = tuple(search.lasts for search in searches)
         return cls(searches[0].takes, lasts, tuple(search.left == 0 for search in searches))
+
+    @property
+    def levels(self) -> int:
+        """How many keys decide."""
+        return len(self.lasts)
 
     def taken(self, groups: Ints, *keys: Keys) -> Bools:
         """Return which rows the groups take; rows of group -1 are in none.

@@ -121,6 +121,16 @@ def cut_offs(pairs: PrunedPairs, cuts: GroupCuts, known: Ints, dtype: npt.DTypeL
     return np.where(short, np.array(-np.inf, margins.dtype), margins)
 
 
+def bound_of_margins(columns: Columns, num_classes: int) -> Floats:
+    """Return what the margin of each row is at most for a class that the evidence does not name;
+    minus infinity for refused rows, and where there is no such class.
+    """
+    if num_classes <= 2:
+        return np.full(len(columns["given"]), -np.inf, columns["p_given"].dtype)
+    reached = bound_of_rest(columns, num_classes) - columns["p_given"]
+    return np.where(columns["given"] < num_classes, reached, reached.dtype.type(-np.inf))
+
+
 def known_margins(columns: Columns, pairs: PrunedPairs) -> PairMargins:
     """Return the margins that the evidence gives: those of the two most probable classes."""
     found = []
@@ -178,15 +188,14 @@ class PairLimits:
             less = self.least - np.abs(self.least) * self.least.dtype.type(MARGIN)
         return PairLimits(np.where(np.isinf(self.least), self.least, less))
 
+    def only(self, classes: Bools) -> PairLimits:
+        """Return limits that no row of other classes reaches."""
+        return PairLimits(np.where(classes, self.least, self.least.dtype.type(np.inf)))
+
     def open_rows(self, columns: Columns) -> Bools:
         """Return rows that may be taken for a class that the evidence does not name."""
-        num_classes = len(self.least)
-        given = columns["given"]
-        if num_classes <= 2:
-            return np.zeros(len(given), bool)
         limits = np.append(self.least, self.least.dtype.type(np.inf))
-        reached = bound_of_rest(columns, num_classes) - columns["p_given"]
-        return np.asarray(reached >= limits[given], bool)
+        return bound_of_margins(columns, len(self.least)) >= limits[columns["given"]]
 
     def margins_of(
         self, rows: Bools, columns: Columns, pairs: PrunedPairs, pred_probs: Floats | KeptRows

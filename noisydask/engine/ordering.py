@@ -10,6 +10,7 @@ are found in the same way (:mod:`noisydask.core.group_cuts`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from typing import Any, Protocol
@@ -116,45 +117,89 @@ class GroupedRows(Protocol):
     def bits(self) -> tuple[int, ...]:
         """Bits of each key."""
 
-    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
-        """Return group (-1 for none) and keys of each row of a block."""
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group (-1 for none) and the first ``levels`` keys of each row of a block."""
 
 
-def find_cuts(rows: GroupedRows, takes: Ints) -> tuple[GroupCuts, Ints]:
-    """Find where the first ``takes[g]`` rows of each group g end, in a few passes over keys.
+def find_cuts(wanted: Sequence[tuple[GroupedRows, Ints]]) -> list[tuple[GroupCuts, Ints]]:
+    """Find where the first ``takes[g]`` rows of each group g end, for one or more (rows, takes) of
+    the same blocks, in a few passes over keys.
 
     Returns
     -------
-    GroupCuts
-        The cuts.
-    ndarray of int64, (G,)
-        How many rows each group has that takes some.
+    list of (GroupCuts, ndarray of int64, (G,))
+        Of each the cuts, and how many rows each group has that takes some.
     """
-    search = GroupSearch.of(takes, rows.bits[0], rows.num_rows)
-    searches: list[GroupSearch] = []
-    for bits in rows.bits:
-        if searches:
-            search = searches[-1].among_ties(bits)
-        while not search.done:
-            task = partial(_count_grouped, rows, tuple(searches), search)
-            search = search.narrowed(_over(rows, "groups", task))
-        searches.append(search)
-    return GroupCuts.of(searches), searches[0].rows
+    searches = [_CutSearch.of(rows, takes) for rows, takes in wanted]
+    while unfinished := [number for number, each in enumerate(searches) if not each.done]:
+        some = [searches[number] for number in unfinished]
+        counts = _over(some[0].rows, "groups", partial(_count_grouped, some))
+        for number, each in zip(unfinished, counts.each, strict=True):
+            searches[number] = searches[number].narrowed(each)
+    return [(GroupCuts.of(each.levels), each.levels[0].rows) for each in searches]
 
 
-def _count_grouped(
-    rows: GroupedRows,
-    before: Sequence[GroupSearch],
-    search: GroupSearch,
-    blocks: Sequence[int],
-) -> SparseCounts:
-    counts = []
-    for block in blocks:
-        groups, keys = rows.grouped(block)
-        for earlier, key in zip(before, keys, strict=False):
-            groups = earlier.tied(groups, key)
-        counts.append(search.count(groups, keys[len(before)]))
-    return reduce(add, counts)
+@dataclass(frozen=True)
+class _CutSearch:
+    """The searches by each key so far, of which the last may go on."""
+
+    rows: GroupedRows
+    levels: tuple[GroupSearch, ...]
+
+    @classmethod
+    def of(cls, rows: GroupedRows, takes: Ints) -> _CutSearch:
+        """Begin with the first key."""
+        return cls(rows, (GroupSearch.of(takes, rows.bits[0], rows.num_rows),))._next()
+
+    @property
+    def done(self) -> bool:
+        """Whether all that is to be found is found."""
+        return self.levels[-1].done
+
+    def narrowed(self, counts: SparseCounts) -> _CutSearch:
+        """Take in what was counted."""
+        return replace(self, levels=(*self.levels[:-1], self.levels[-1].narrowed(counts)))._next()
+
+    def _next(self) -> _CutSearch:
+        """Go on with the next key, where rows share the last one that a group takes."""
+        last = self.levels[-1]
+        if not last.done or not last.left.any() or len(self.levels) == len(self.rows.bits):
+            return self
+        more = last.among_ties(self.rows.bits[len(self.levels)])
+        return replace(self, levels=(*self.levels, more))._next()
+
+    def count(self, blocks: Sequence[int]) -> SparseCounts:
+        """Count the rows of blocks for the last search."""
+        before = self.levels[:-1]
+        number = len(self.levels)
+        grouped = (_tied(self.rows.grouped(block, number), before) for block in blocks)
+        return self.levels[-1].count(grouped)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What was counted for several searches."""
+
+    each: tuple[SparseCounts, ...]
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(tuple(map(add, self.each, other.each)))
+
+
+def _count_grouped(searches: Sequence[_CutSearch], blocks: Sequence[int]) -> _Counts:
+    return _Counts(tuple(search.count(blocks) for search in searches))
+
+
+def _tied(
+    grouped: tuple[Ints, tuple[Keys, ...]], before: Sequence[GroupSearch]
+) -> tuple[Ints, Keys]:
+    """Return groups of the rows that share the last key of all searches before, and their next
+    key.
+    """
+    groups, keys = grouped
+    for earlier, key in zip(before, keys, strict=False):
+        groups = earlier.tied(groups, key)
+    return groups, keys[len(before)]
 
 
 def write_parts(

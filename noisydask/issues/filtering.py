@@ -15,7 +15,7 @@ import numpy.typing as npt
 from noisydask.core.auto_rule import AutoLevels, AutoRule
 from noisydask.core.confident import num_issues
 from noisydask.core.filters import FILTERS
-from noisydask.core.group_cuts import Bools, GroupCuts
+from noisydask.core.group_cuts import Bools
 from noisydask.core.noise import SparseMatrix
 from noisydask.core.pair_margins import PairLimits, PrunedPairs, cut_offs
 from noisydask.core.prune_counts import prune_counts
@@ -28,9 +28,16 @@ from noisydask.engine.tasks import run_over_all
 from noisydask.issues import auto, flagging, open_pairs
 from noisydask.issues.auto import ByMargin
 from noisydask.issues.evidence import StoredBlock
-from noisydask.issues.flagging import Decisions, FlagState, Order
-from noisydask.issues.grouped import SCRATCH, ByClass, ByPair, ByQuality, ByScore
-from noisydask.issues.open_pairs import OpenedPairs
+from noisydask.issues.flagging import Decisions, Ends, FlagState, Order
+from noisydask.issues.grouped import (
+    SCRATCH,
+    ByClass,
+    ByPair,
+    ByQuality,
+    ByScore,
+    GroupedEvidence,
+)
+from noisydask.issues.open_pairs import Bounds, OpenedPairs
 from noisydask.issues.options import IssueSettings
 from noisydask.issues.passes import CountState, IssueData, Scoring
 from noisydask.issues.rereading import Rereading
@@ -155,74 +162,111 @@ class Filtering:
         needs = {need for name in names for need in FILTERS[name].needs}
         if order_by(settings) == "auto":
             needs.add("auto")
-        ends: dict[str, tuple[ByScore | ByQuality, GroupCuts]] = {}
+        wanted: dict[str, tuple[GroupedEvidence, Ints]] = {}
         for score in sorted(needs - {"class", "pair", "auto", "likely"}):
+            rows: ByScore | ByQuality = ByScore(self.data, self.stored, score)
             if score == "quality":
-                rows: ByScore | ByQuality = ByQuality(self.data, self.stored, self.scoring.scores)
-            else:
-                rows = ByScore(self.data, self.stored, score)
-            take = takes[score != "quality"]
-            ends[score] = rows, find_cuts(rows, np.array([take]))[0]
-        by_class: tuple[ByClass, GroupCuts] | None = None
-        by_pair: tuple[ByPair, GroupCuts] | None = None
+                rows = ByQuality(self.data, self.stored, self.scoring.scores)
+            wanted[score] = rows, np.array([takes[score != "quality"]])
         if joint is not None and needs & {"class", "pair"}:
-            class_counts = self.totals.counts
-            least = settings.min_examples_per_class
-            pruned = prune_counts(
-                joint, class_counts, least, settings.frac_noise, settings.num_to_remove_per_class
-            )
-            prunable = class_counts > max(least, 1)
-            if "class" in needs:
-                by_class = self._by_class(pruned, prunable)
-            if "pair" in needs:
-                by_pair = self._by_pair(PrunedPairs.of(pruned, prunable))
+            wanted |= self._pruning(settings, joint, needs)
+        found = find_cuts(list(wanted.values())) if wanted else []
+        ends = {
+            name: Ends(rows, *each)
+            for (name, (rows, _)), each in zip(wanted.items(), found, strict=True)
+        }
+        if "pair" in ends:
+            ends["pair"] = self._resolved(ends["pair"])
         rule = self._auto() if "auto" in needs else None
-        likely = self.scoring.likely
-        return Decisions(ends, by_class, by_pair, rule, likely, self.keep_agreeing)
+        return Decisions(ends, rule, self.scoring.likely, self.keep_agreeing)
 
-    def _by_class(self, pruned: SparseMatrix, prunable: Bools) -> tuple[ByClass, GroupCuts]:
-        rows = ByClass(self.data, self.stored)
-        takes = np.where(prunable, self.totals.counts - pruned.diagonal(), 0)
-        return rows, find_cuts(rows, takes.astype(np.int64))[0]
+    def _pruning(
+        self, settings: IssueSettings, joint: SparseMatrix, needs: set[str]
+    ) -> dict[str, tuple[GroupedEvidence, Ints]]:
+        """Return the rows of classes and pairs, and how many are pruned of each."""
+        counts = self.totals.counts
+        least = settings.min_examples_per_class
+        pruned = prune_counts(
+            joint, counts, least, settings.frac_noise, settings.num_to_remove_per_class
+        )
+        prunable = counts > max(least, 1)
+        wanted: dict[str, tuple[GroupedEvidence, Ints]] = {}
+        if "class" in needs:
+            takes = np.where(prunable, counts - pruned.diagonal(), 0).astype(np.int64)
+            wanted["class"] = ByClass(self.data, self.stored), takes
+        if "pair" in needs:
+            pairs = PrunedPairs.of(pruned, prunable)
+            rows = ByPair(self.data, self.stored, pairs=pairs, run=self.run)
+            wanted["pair"] = rows, pairs.takes
+        return wanted
 
-    def _by_pair(self, pairs: PrunedPairs) -> tuple[ByPair, GroupCuts]:
-        """Find the cut-off of each pair: of the margins that the evidence gives, then with those of
-        open rows that were kept, then with those of rows that are still open.
+    def _resolved(self, ends: Ends) -> Ends:
+        """Return the cut-off of each pair: first there are those of the margins that the evidence
+        gives, then with those of open rows that were kept, then with those of rows that are still
+        open.
         """
-        rows = ByPair(self.data, self.stored, pairs=pairs, run=self.run)
-        cuts, limits = self._limits(rows)
-        found = self._look(rows, limits)
+        doubted = self._doubted(ends)
+        if not doubted.any():
+            return ends
+        limits = self._limits(ends)
+        found = self._look(ends.rows, limits.only(doubted))
         if found.opened:
-            rows = replace(rows, opened=frozenset(found.opened))
-            cuts, limits = self._limits(rows)
-            found = self._look(rows, limits)
-            rows = replace(rows, opened=rows.opened | set(found.opened))
+            ends = self._with(ends.rows, found.opened)
+            limits = self._limits(ends)
+            found = self._look(ends.rows, limits.only(doubted))
+            ends = replace(ends, rows=opened(ends.rows, found.opened))
         if not found.unread:
-            return rows, cuts
+            return ends
         blocks = [self.stored[number] for number in sorted(found.unread)]
         self.reporter.phase(f"reading {counted(len(blocks), 'block')} again to resolve rows")
-        task = partial(open_pairs.read, rows=rows, limits=limits)
+        only = limits.only(doubted)
+        task = partial(open_pairs.read, rows=ends.rows, limits=only, every=limits)
         read = self.rereading.run("reopen", task, blocks)
         self.bytes_read += read.bytes_read
         self.blocks_read += len(blocks)
-        rows = replace(rows, opened=rows.opened | set(read.opened))
-        cuts, limits = self._limits(rows)
-        run_over_all("trim", partial(open_pairs.trim, rows=rows, limits=limits), blocks)
-        return rows, cuts
+        ends = self._with(ends.rows, read.opened)
+        trim = partial(open_pairs.trim, rows=ends.rows, limits=self._limits(ends))
+        run_over_all("trim", trim, blocks)
+        return ends
 
-    def _look(self, rows: ByPair, limits: PairLimits) -> OpenedPairs:
+    def _with(self, rows: Any, blocks: Sequence[int]) -> Ends:
+        """Find the cut-offs of pairs with margins of open rows of more blocks."""
+        more = opened(rows, blocks)
+        return Ends(more, *find_cuts([(more, more.pairs.takes)])[0])
+
+    def _doubted(self, ends: Ends) -> Bools:
+        """Return the classes of which open rows may change what is flagged, whatever their
+        margins.
+        """
+        rows: Any = ends.rows
+        margins = self._cut_offs(ends)
+        anything = np.full(rows.pairs.num_classes, 2, margins.dtype)
+        limits = PairLimits.of(rows.pairs, margins, anything)
+        bounds: Bounds = run_over_all(
+            "bounds", partial(open_pairs.bounds, rows=rows, limits=limits), self.stored
+        )
+        if not bounds.num_open:
+            return np.zeros(len(limits.least), bool)
+        doubt = partial(
+            open_pairs.doubted, rows=rows, cuts=ends.cuts, limits=limits, highest=bounds.highest
+        )
+        return np.asarray(run_over_all("doubt", doubt, self.stored) > 0, bool)
+
+    def _look(self, rows: Any, limits: PairLimits) -> OpenedPairs:
         task = partial(open_pairs.look, rows=rows, limits=limits)
         found: OpenedPairs = run_over_all("open", task, self.stored)
         return found
 
-    def _limits(self, rows: ByPair) -> tuple[GroupCuts, PairLimits]:
-        """Return the cut-offs of pairs by the margins that are known, and how low those of all
-        margins may be.
-        """
-        cuts, known = find_cuts(rows, rows.pairs.takes)
+    def _cut_offs(self, ends: Ends) -> npt.NDArray[Any]:
+        rows: Any = ends.rows
         dtype = self.data.evidence.columns["p_given"].dtype
-        margins = cut_offs(rows.pairs, cuts, known, dtype)
-        return cuts, PairLimits.of(rows.pairs, margins, self._lowest_given(rows.pairs, margins))
+        return cut_offs(rows.pairs, ends.cuts, ends.sizes, dtype)
+
+    def _limits(self, ends: Ends) -> PairLimits:
+        """Return how low the cut-offs of pairs of all margins may be."""
+        rows: Any = ends.rows
+        margins = self._cut_offs(ends)
+        return PairLimits.of(rows.pairs, margins, self._lowest_given(rows.pairs, margins))
 
     def _lowest_given(self, pairs: PrunedPairs, margins: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return for each class a probability that as many of its examples do not exceed as any
@@ -233,7 +277,7 @@ class Filtering:
         np.maximum.at(takes, pairs.given[low], pairs.takes[low])
         if not low.any():
             return np.ones(pairs.num_classes, margins.dtype)
-        cuts, _ = find_cuts(ByClass(self.data, self.stored), takes)
+        ((cuts, _),) = find_cuts([(ByClass(self.data, self.stored), takes)])
         # A class with fewer examples than that: they are all taken.
         enough = cuts.takes & (takes <= self.totals.counts)
         return np.where(enough, scores_of(cuts.lasts[0], margins.dtype), margins.dtype.type(2))
@@ -247,9 +291,15 @@ class Filtering:
         median = None
         if number:
             rows = ByMargin(data, self.stored, levels=levels)
-            cuts, _ = find_cuts(rows, np.array([(number + 1) // 2]))
+            ((cuts, _),) = find_cuts([(rows, np.array([(number + 1) // 2]))])
             median = int(cuts.lasts[0][0])
         return AutoRule.of(counts, levels, agreement, median)
+
+
+def opened(rows: Any, blocks: Sequence[int]) -> ByPair:
+    """Return the rows of pairs with margins of open rows of more blocks."""
+    more: ByPair = replace(rows, opened=rows.opened | set(blocks))
+    return more
 
 
 def order_by(settings: IssueSettings) -> str:

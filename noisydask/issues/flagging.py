@@ -22,11 +22,29 @@ from noisydask.core.label_quality import agrees
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
 from noisydask.core.scores import SCORES
 from noisydask.issues.evidence import StoredBlock
-from noisydask.issues.grouped import ByClass, ByPair, ByQuality, ByScore
 from noisydask.issues.passes import IssueData, evidence_of
 from noisydask.stores.chunks import ChunkedArray
 
 Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Rows in groups, where each group ends, and how many rows it has.
+
+    Attributes
+    ----------
+    rows : GroupedEvidence
+        The rows.
+    cuts : GroupCuts
+        The ends.
+    sizes : ndarray of int64, (G,)
+        How many rows each group has that takes some.
+    """
+
+    rows: Any
+    cuts: GroupCuts
+    sizes: Ints = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -35,12 +53,8 @@ class Decisions:
 
     Attributes
     ----------
-    lowest : mapping of str to (ByScore or ByQuality, GroupCuts)
-        The end of the lowest by each score, and by "quality".
-    by_class : (ByClass, GroupCuts), optional
-        The ends of what is pruned of each class.
-    by_pair : (ByPair, GroupCuts), optional
-        The ends of what is pruned of each pair of classes.
+    ends : mapping of str to Ends
+        By "class" and "pair" what is pruned of each, by "quality" and scores the lowest.
     auto : AutoRule, optional
         Our own rule.
     likely : ChunkedArray, optional
@@ -49,9 +63,7 @@ class Decisions:
         Whether every filter flags also examples whose label is the prediction.
     """
 
-    lowest: Mapping[str, tuple[ByScore | ByQuality, GroupCuts]] = field(default_factory=dict)
-    by_class: tuple[ByClass, GroupCuts] | None = None
-    by_pair: tuple[ByPair, GroupCuts] | None = None
+    ends: Mapping[str, Ends] = field(default_factory=dict)
     auto: AutoRule | None = None
     likely: ChunkedArray | None = None
     keep_agreeing: bool = False
@@ -91,9 +103,7 @@ class BlockFacts:
 
     def lowest(self, score: str) -> Bools:
         """Among the lowest by a score."""
-        rows, cuts = self.decisions.lowest[score]
-        groups, keys = rows.grouped(self.stored.number)
-        return cuts.taken(groups, *keys)
+        return self._taken(self.decisions.ends[score])
 
     @property
     def lowest_quality(self) -> Bools:
@@ -103,20 +113,20 @@ class BlockFacts:
     @cached_property
     def pruned_by_class(self) -> Bools:
         """Among the examples of its class that are pruned for a low ``p_given``."""
-        assert self.decisions.by_class is not None
-        rows, cuts = self.decisions.by_class
-        groups, keys = rows.grouped(self.stored.number)
-        return cuts.taken(groups, *keys)
+        return self._taken(self.decisions.ends["class"])
 
     @cached_property
     def pruned_by_pair(self) -> Bools:
         """Among the examples of its class that are pruned for another class."""
-        assert self.decisions.by_pair is not None
-        rows, cuts = self.decisions.by_pair
-        margins, keys = rows.margins(self.stored.number)
+        ends = self.decisions.ends["pair"]
+        margins, keys = ends.rows.margins(self.stored.number, ends.cuts.levels)
         pruned = np.zeros(len(self.valid), bool)
-        pruned[margins.rows[cuts.taken(margins.groups, *keys)]] = True
+        pruned[margins.rows[ends.cuts.taken(margins.groups, *keys)]] = True
         return pruned
+
+    def _taken(self, ends: Ends) -> Bools:
+        groups, keys = ends.rows.grouped(self.stored.number, ends.cuts.levels)
+        return ends.cuts.taken(groups, *keys)
 
     @cached_property
     def by_auto(self) -> tuple[Bools, Ints, npt.NDArray[np.float64]]:

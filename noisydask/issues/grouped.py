@@ -7,6 +7,7 @@ then the position.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -30,7 +31,7 @@ SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
-class GroupedEvidence:
+class GroupedEvidence(ABC):
     """Rows of the evidence of all blocks, each in one group or in none."""
 
     data: IssueData
@@ -57,14 +58,26 @@ class GroupedEvidence:
         """Bytes of a score: that of a probability, where it is one."""
         return self.data.evidence.columns["p_top1"].dtype.itemsize
 
+    @abstractmethod
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group and first keys of each row of a block."""
+
     def read(self, block: int, *names: str) -> dict[str, Array]:
         """Read columns of a block."""
         return evidence_of(self.stored[block], names, self.data)
 
-    def keys(self, block: int, score_keys: Keys, p_top1: Array) -> tuple[Keys, ...]:
-        """Return all keys of a block's rows."""
-        positions = np.arange(*self.data.grid.bounds(block)).astype(np.uint64)
-        return score_keys, sort_keys(-cast(npt.NDArray[np.floating], p_top1)), positions
+    def keys(
+        self, block: int, score_keys: Keys, levels: int, rows: Ints | None = None
+    ) -> tuple[Keys, ...]:
+        """Return the first keys of a block's rows, or of some."""
+        keys: list[Keys] = [score_keys]
+        every = slice(None) if rows is None else rows
+        if levels > 1:
+            p_top1: Any = self.read(block, "p_top1")["p_top1"]
+            keys.append(sort_keys(-p_top1)[every])
+        if levels > 2:
+            keys.append(np.arange(*self.data.grid.bounds(block)).astype(np.uint64)[every])
+        return tuple(keys)
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,13 @@ class ByScore(GroupedEvidence):
 
     score: str = "self_confidence"
 
-    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
-        """Return group and keys of each row of a block."""
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group and first keys of each row of a block."""
         names = {"given", "top1", "p_given", "p_top1", *SCORES[self.score].columns}
         columns = self.read(block, *names)
         nothing = np.zeros(0)
         scores = SCORES[self.score].of_evidence(columns, nothing)
-        return _valid(columns, self.data), self.keys(block, sort_keys(scores), columns["p_top1"])
+        return _valid(columns, self.data), self.keys(block, sort_keys(scores), levels)
 
 
 @dataclass(frozen=True)
@@ -93,11 +106,11 @@ class ByQuality(GroupedEvidence):
         """Bytes of a label quality."""
         return cast(ChunkedArray, self.quality).dtype.itemsize
 
-    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
-        """Return group and keys of each row of a block."""
-        columns = self.read(block, "given", "p_top1")
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group and first keys of each row of a block."""
+        columns = self.read(block, "given")
         scores: Any = cast(ChunkedArray, self.quality).read(block)
-        return _valid(columns, self.data), self.keys(block, sort_keys(scores), columns["p_top1"])
+        return _valid(columns, self.data), self.keys(block, sort_keys(scores), levels)
 
 
 def _valid(columns: dict[str, Array], data: IssueData) -> Ints:
@@ -109,13 +122,13 @@ def _valid(columns: dict[str, Array], data: IssueData) -> Ints:
 class ByClass(GroupedEvidence):
     """The rows of each given class, by the probability of it."""
 
-    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
-        """Return group and keys of each row of a block."""
-        columns = self.read(block, "given", "p_given", "p_top1")
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return group and first keys of each row of a block."""
+        columns = self.read(block, "given", "p_given")
         given = columns["given"].astype(np.int64)
         own: Any = columns["p_given"]
         groups = np.where(given < self.data.num_classes, given, -1)
-        return groups, self.keys(block, sort_keys(own), columns["p_top1"])
+        return groups, self.keys(block, sort_keys(own), levels)
 
 
 @dataclass(frozen=True)
@@ -141,18 +154,17 @@ class ByPair(GroupedEvidence):
         """Number of rows, of which each may be in some pairs."""
         return 2 * self.data.grid.rows
 
-    def margins(self, block: int) -> tuple[PairMargins, tuple[Keys, ...]]:
-        """Return the margins of a block's rows, and their keys."""
+    def margins(self, block: int, levels: int) -> tuple[PairMargins, tuple[Keys, ...]]:
+        """Return the margins of a block's rows, and their first keys."""
         columns = self.read(block, "given", "top1", "top2", "p_given", "p_top1", "p_top2")
         margins = known_margins(columns, self.pairs)
         if block in self.opened:
             margins += read_margins(self.run, block)
-        every = self.keys(block, margins.keys, columns["p_top1"])
-        return margins, (every[0], every[1][margins.rows], every[2][margins.rows])
+        return margins, self.keys(block, margins.keys, levels, margins.rows)
 
-    def grouped(self, block: int) -> tuple[Ints, tuple[Keys, ...]]:
-        """Return pair and keys of each margin of a block."""
-        margins, keys = self.margins(block)
+    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+        """Return pair and first keys of each margin of a block."""
+        margins, keys = self.margins(block, levels)
         return margins.groups, keys
 
 

@@ -11,12 +11,69 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import numpy as np
+import numpy.typing as npt
+
+from noisydask.core.group_cuts import GroupCuts
 from noisydask.core.kept_rows import KeptRows
-from noisydask.core.pair_margins import PairLimits
+from noisydask.core.label_quality import agrees
+from noisydask.core.pair_margins import PairLimits, bound_of_margins
+from noisydask.core.ranking import Ints
 from noisydask.issues.evidence import PAIR_ROWS, StoredBlock, keep_rows, kept_rows
 from noisydask.issues.grouped import ByPair, write_margins
-from noisydask.issues.passes import IssueData, evidence_of, read_again
+from noisydask.issues.passes import evidence_of, read_again
 from noisydask.stores.task_rows import TaskRows
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many rows are open, and the largest margin that a row of each class may have for a class
+    that the evidence does not name: (K,).
+    """
+
+    num_open: int
+    highest: npt.NDArray[np.floating]
+
+    def __add__(self, other: Bounds) -> Bounds:
+        highest = np.maximum(self.highest, other.highest)
+        return Bounds(self.num_open + other.num_open, highest)
+
+
+def bounds(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> Bounds:
+    """Bound the margins of all rows."""
+    highest = np.full(len(limits.least) + 1, -np.inf, limits.least.dtype)
+    num_open = 0
+    for stored in blocks:
+        columns = evidence_of(stored, rows.data.columns, rows.data)
+        np.maximum.at(
+            highest, columns["given"].astype(np.int64), bound_of_margins(columns, len(limits.least))
+        )
+        num_open += int(np.count_nonzero(limits.open_rows(columns)))
+    return Bounds(num_open, highest)
+
+
+def doubted(
+    blocks: Sequence[StoredBlock],
+    rows: ByPair,
+    cuts: GroupCuts,
+    limits: PairLimits,
+    highest: npt.NDArray[np.floating],
+) -> Ints:
+    """Count in each class the rows that may be flagged or not, as open rows may come before them:
+    (K,). Where there are none, all that is open changes nothing.
+    """
+    counts = np.zeros(len(limits.least), np.int64)
+    for stored in blocks:
+        columns = evidence_of(stored, rows.data.columns, rows.data)
+        margins, keys = rows.margins(stored.number, cuts.levels)
+        taken = cuts.taken(margins.groups, *keys)
+        certain = taken & (margins.margins > highest[columns["given"][margins.rows]])
+        doubt = limits.open_rows(columns)
+        doubt[margins.rows[taken]] = True
+        doubt[margins.rows[certain]] = False
+        doubt &= ~agrees(columns, rows.data.dtype)
+        counts += np.bincount(columns["given"][doubt], minlength=len(counts))
+    return counts
 
 
 @dataclass(frozen=True)
@@ -59,23 +116,31 @@ def _look(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
 
 
 def read(
-    blocks: Sequence[StoredBlock], inputs: Mapping[str, TaskRows], rows: ByPair, limits: PairLimits
+    blocks: Sequence[StoredBlock],
+    inputs: Mapping[str, TaskRows],
+    rows: ByPair,
+    limits: PairLimits,
+    every: PairLimits,
 ) -> OpenedPairs:
-    """Read blocks that hold open rows, write their margins, keep the rows."""
+    """Read blocks that hold open rows, write their margins; keep the rows that are open by the
+    limits of ``every`` class.
+    """
     probs = inputs["pred_probs"]
-    return reduce(add, (_read(block, probs, rows, limits, rows.data) for block in blocks))
+    return reduce(add, (_read(block, probs, rows, (limits, every)) for block in blocks))
 
 
 def _read(
-    stored: StoredBlock, probs: TaskRows, rows: ByPair, limits: PairLimits, data: IssueData
+    stored: StoredBlock, probs: TaskRows, rows: ByPair, both: tuple[PairLimits, PairLimits]
 ) -> OpenedPairs:
+    limits, every = both
+    data = rows.data
     columns = evidence_of(stored, data.columns, data)
     pred_probs, whole = read_again(stored, columns, probs, data)
     wanted = limits.open_rows(columns)
     margins = limits.margins_of(wanted, columns, rows.pairs, pred_probs)
     write_margins(rows.run, stored.number, margins)
     if whole:
-        near = limits.lower.open_rows(columns)
+        near = every.lower.open_rows(columns)
         keep_rows(data.evidence, PAIR_ROWS, stored, KeptRows.all_of(near, pred_probs))
     return OpenedPairs((stored.number,), bytes_read=probs.take_bytes_read())
 

@@ -41,9 +41,10 @@ class Rows:
     def bits(self) -> tuple[int, ...]:
         return 8 * self.keys.dtype.itemsize, 16, 10
 
-    def grouped(self, block: int) -> tuple[Array, tuple[Array, ...]]:
+    def grouped(self, block: int, levels: int) -> tuple[Array, tuple[Array, ...]]:
         some = slice(block * self.block_rows, (block + 1) * self.block_rows)
-        return self.groups[some], (self.keys[some], self.seconds[some], self.positions[some])
+        keys = (self.keys[some], self.seconds[some], self.positions[some])
+        return self.groups[some], keys[:levels]
 
 
 def sorted_whole(rows: Rows, takes: Array) -> Array:
@@ -76,8 +77,10 @@ def test_groups_take_their_first_rows(
     seconds = rng.integers(0, rng.choice([1, 3, 1 << 16]), size).astype(np.uint16)
     rows = Rows(groups, keys.astype(dtype), seconds, block_rows)
     with patch.object(group_cuts, "_MOST_BINS", most_bins):
-        cuts, sizes = find_cuts(rows, takes)
+        (cuts, sizes), (again, _) = find_cuts([(rows, takes), (rows, takes // 2)])
     found = cuts.taken(groups, rows.keys, rows.seconds, rows.positions)
+    half = again.taken(groups, rows.keys, rows.seconds, rows.positions)
+    np.testing.assert_array_equal(half, sorted_whole(rows, takes // 2))
     known = np.bincount(groups[groups >= 0], minlength=num_groups)
     np.testing.assert_array_equal(sizes, np.where(takes > 0, known, 0))
     np.testing.assert_array_equal(found, sorted_whole(rows, takes))
