@@ -14,10 +14,12 @@ from typing import Any
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from cleanlab import filter as theirs
 from cleanlab.count import calibrate_confident_joint, compute_confident_joint
+from distributed import Client
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -241,6 +243,16 @@ def test_no_probability_is_read_twice(by: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.indices, alone.indices)
     for one, other in zip(again.to_dataframe().items(), alone.to_dataframe().items(), strict=True):
         np.testing.assert_array_equal(one[1], other[1], err_msg=str(one[0]))
+
+
+@pytest.mark.parametrize("by", ["both", "confident_learning", "low_self_confidence", "auto"])
+def test_same_bits_on_workers_and_in_any_blocks(by: Any, tmp_path: Path, client: Client) -> None:
+    labels, probs = make(3, 2000, 12, np.float32, True)
+    inputs = stored(tmp_path, labels, probs, 130)
+    expected = noisydask.find_label_issues(labels, probs, filter_by=by).to_dataframe()
+    for size in (1, 15_000, 10**9):
+        found = noisydask.find_label_issues(**inputs, filter_by=by, block_bytes=size)
+        pd.testing.assert_frame_equal(found.to_dataframe(), expected)
 
 
 @settings(max_examples=15)
