@@ -19,50 +19,12 @@ from noisydask.core.compiled import kernel
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.core.shapes import check_columns, check_range, check_shape
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.core.thresholds import CLIPPING_LOWER_BOUND, FLOATING_POINT_COMPARISON
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 Columns = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class SparseCounts:
-    """Counts of pairs (given class, likely class), only those that occur.
-
-    Attributes
-    ----------
-    pairs : ndarray of int64, (m,)
-        ``given * K + likely``, ascending.
-    counts : ndarray of int64, (m,)
-    """
-
-    pairs: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, pairs: npt.NDArray[np.int64]) -> SparseCounts:
-        """Count pairs; negative ones are left out."""
-        return cls(*np.unique(pairs[pairs >= 0], return_counts=True))
-
-    @classmethod
-    def of_codes(cls, codes: npt.NDArray[np.int64], stop: int) -> SparseCounts:
-        """Count pairs from 0 to ``stop - 1``: in a table of all, where that is small."""
-        if stop <= _TABLE:
-            return cls.of_dense(np.bincount(codes, minlength=stop))
-        return cls(*np.unique(codes, return_counts=True))
-
-    @classmethod
-    def of_dense(cls, counts: npt.NDArray[np.int64]) -> SparseCounts:
-        """Take the counts of all pairs, (K * K,)."""
-        pairs = np.flatnonzero(counts)
-        return cls(pairs, counts[pairs])
-
-    def __add__(self, other: SparseCounts) -> SparseCounts:
-        pairs, where = np.unique(np.concatenate([self.pairs, other.pairs]), return_inverse=True)
-        counts = np.zeros(len(pairs), np.int64)
-        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
-        return SparseCounts(pairs, counts)
 
 
 @dataclass(frozen=True)
@@ -225,8 +187,6 @@ def resolve_joint(
     return counts
 
 
-# Up to so many different pairs are counted in a table.
-_TABLE = 1 << 22
 # A joint of up to so many classes squared is counted in place (8 MB); of more, the pairs are
 # sorted.
 _DENSE = 1000

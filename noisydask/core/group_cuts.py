@@ -17,8 +17,8 @@ from operator import add
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.confident import SparseCounts
 from noisydask.core.ranking import Ints, Keys
+from noisydask.core.sparse_counts import SparseCounts
 
 #: Bins of all groups together that a histogram has at most, about.
 _MOST_BINS = 1 << 22

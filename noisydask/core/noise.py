@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.confident import SparseCounts
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.core.thresholds import CLIPPING_LOWER_BOUND
 from noisydask.errors import InputError
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from noisydask.core import ranking
-from noisydask.core.confident import SparseCounts
 from noisydask.core.group_cuts import GroupCuts, GroupSearch
 from noisydask.core.ranking import Bin, Ints, Keys
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.engine import graph
 from noisydask.engine.parts import Parts, TieCuts, TieSample
 from noisydask.engine.tasks import run_over_all

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
-from noisydask.core.auto_rule import (
+from noisydask.core.auto_counts import (
     Agreement,
     AutoCounts,
     AutoLevels,

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.auto_rule import AutoLevels, AutoRule
+from noisydask.core.auto_counts import AutoLevels
+from noisydask.core.auto_rule import AutoRule
 from noisydask.core.confident import num_issues
 from noisydask.core.filters import FILTERS
 from noisydask.core.group_cuts import Bools

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noisydask.core.confident import SparseCounts
 from noisydask.core.noise import (
     MOST_DENSE,
     LatentEstimates,
@@ -21,6 +20,7 @@ from noisydask.core.noise import (
     estimate_latent,
 )
 from noisydask.core.ranking import Ints
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.issues import result_arrays
 from noisydask.runs.store import NewRun
 

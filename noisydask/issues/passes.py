@@ -19,7 +19,6 @@ from noisydask.checkpoint.checkpoint import Checkpoint
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import (
     IssueCounts,
-    SparseCounts,
     count_issues,
     dense_joint,
     likely_dtype,
@@ -29,6 +28,7 @@ from noisydask.core.confident import (
 from noisydask.core.kept_rows import MARGIN, KeptRows
 from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.ranking import Ints, histogram, sort_keys, whole_range
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.errors import JobError
 from noisydask.issues.evidence import (
     OPEN_ROWS,

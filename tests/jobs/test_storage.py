@@ -21,8 +21,8 @@ from layouts import ZARR_LAYOUTS, chunk_bytes, make, write_npy, write_parquet, w
 from rig.server import BUCKET, KEY, SECRET, S3Server
 
 import noisydask
-from noisydask.core.confident import SparseCounts
 from noisydask.core.noise import confident_joint
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.engine import graph
 from noisydask.errors import InputError
 from noisydask.issues.result_arrays import write_joint

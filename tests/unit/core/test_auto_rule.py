@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.core.auto_rule import (
+from noisydask.core.auto_counts import (
     Agreement,
     AutoCounts,
     AutoLevels,
-    AutoRule,
     agreement,
     count_margins,
     typical_keys,
 )
+from noisydask.core.auto_rule import AutoRule
 from noisydask.core.evidence import scan_rows
 from noisydask.core.thresholds import ClassTotals
 

@@ -20,7 +20,6 @@ from noisydask.core import confident
 from noisydask.core.choices import QualityScore
 from noisydask.core.confident import (
     IssueCounts,
-    SparseCounts,
     count_issues,
     nearly_unresolved,
     num_issues,
@@ -30,6 +29,7 @@ from noisydask.core.evidence import class_dtype, scan_rows
 from noisydask.core.kept_rows import MARGIN, MOST, KeptRows
 from noisydask.core.label_quality import agrees, label_quality
 from noisydask.core.scores import SCORES
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.core.thresholds import (
     FLOATING_POINT_COMPARISON,
     NEVER,

@@ -13,7 +13,6 @@ from cleanlab.internal.util import round_preserving_row_totals
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from noisydask.core.confident import SparseCounts
 from noisydask.core.noise import (
     MOST_DENSE,
     SparseMatrix,
@@ -25,6 +24,7 @@ from noisydask.core.noise import (
     rounded,
 )
 from noisydask.core.prune_counts import prune_counts
+from noisydask.core.sparse_counts import SparseCounts
 from noisydask.errors import InputError
 
 Array = np.ndarray[Any, Any]
