@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := test,docs,dashboard,fast
 # Options of `make bench`, trials of `make faults`.
 BENCH :=
-FAULTS := 104
+FAULTS := 144
 # uv installs several times as fast; where it reaches no registry (it does not read pip's settings), pip does it.
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)

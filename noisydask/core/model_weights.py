@@ -17,6 +17,7 @@ import numpy.typing as npt
 from noisydask.core.row_kernel import FIXED_POINT
 from noisydask.core.thresholds import CLIPPING_LOWER_BOUND
 from noisydask.errors import InputError
+from noisydask.text import counted
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -110,7 +111,8 @@ def custom_weights(weights: Sequence[float], num_models: int) -> Floats:
     """
     if len(weights) != num_models:
         raise InputError(
-            f"weights has {len(weights)} numbers for {num_models} models: it needs one for each"
+            f"weights has {counted(len(weights), 'number')} for {counted(num_models, 'model')}: it "
+            "needs one for each"
         )
     values = np.array(weights, np.float64)
     if not np.isfinite(values).all() or (values < 0).any() or not values.any():

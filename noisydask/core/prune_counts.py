@@ -55,13 +55,25 @@ def prune_counts(
     pruned = _reduce(pruned, frac_noise)
     if num_to_remove_per_class is None:
         return pruned
-    if len(num_to_remove_per_class) != joint.num_classes:
-        raise InputError(
-            f"num_to_remove_per_class has {len(num_to_remove_per_class):,} numbers for "
-            f"{joint.num_classes:,} classes: it needs one for each"
-        )
+    check_numbers(num_to_remove_per_class, joint.num_classes)
     remove = np.asarray(num_to_remove_per_class, np.int64)
     return _remove(pruned, class_counts, remove)
+
+
+def check_numbers(num_to_remove_per_class: Sequence[int], num_classes: int) -> None:
+    """Refuse numbers of examples to remove that are not one for each class.
+
+    Examples
+    --------
+    >>> check_numbers([1, 2], 3)
+    Traceback (most recent call last):
+    noisydask.errors.InputError: num_to_remove_per_class has 2 numbers for 3 classes: it needs ...
+    """
+    if len(num_to_remove_per_class) != num_classes:
+        raise InputError(
+            f"num_to_remove_per_class has {len(num_to_remove_per_class):,} numbers for "
+            f"{num_classes:,} classes: it needs one for each"
+        )
 
 
 def _with_diagonal(matrix: SparseMatrix) -> SparseMatrix:

@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.confident import IssueCounts, likely_dtype
+from noisydask.core.model_weights import custom_weights
 from noisydask.core.noise import SparseMatrix
 from noisydask.core.problems import FROM_ONE, ROW_KINDS
+from noisydask.core.prune_counts import check_numbers
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 from noisydask.engine.parts import WrittenPart, part_name
+from noisydask.errors import InputError
 from noisydask.issues import passes, ranked
 from noisydask.issues.blocks import describe
 from noisydask.issues.counting import count
@@ -25,6 +28,7 @@ from noisydask.issues.filtering import (
     Filtering,
     needs_likely,
     needs_scratch,
+    order_by,
     scratch_array,
 )
 from noisydask.issues.grouped import SCRATCH
@@ -65,6 +69,20 @@ class IssueJob(Job[LabelIssues]):
     confident_joint: SparseMatrix | None = None
     thresholds: npt.NDArray[np.float64] | None = None
     keep_agreeing: bool = False
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        several = len(self.inputs.models) > 1
+        num_classes = self.inputs.pred_probs.shape[1]
+        if not isinstance(settings.weights, str):
+            custom_weights(settings.weights, len(self.inputs.models))
+        if settings.num_to_remove_per_class is not None:
+            check_numbers(settings.num_to_remove_per_class, num_classes)
+        if several and order_by(settings) == "confidence_weighted_entropy":
+            raise InputError(
+                "rank_by confidence_weighted_entropy works with several models only where it is "
+                "quality_score too: the entropy of their mean is not kept"
+            )
 
     @property
     def size(self) -> int:

@@ -268,6 +268,15 @@ def test_weights_that_do_not_fit(weights: Any, said: str) -> None:
 
 
 @pytest.mark.usefixtures("_threads")
+def test_options_that_several_models_do_not_take() -> None:
+    labels, models = make(5, 300, 8)
+    with pytest.raises(noisydask.InputError, match="entropy of their mean is not kept"):
+        noisydask.find_label_issues(labels, models, rank_by="confidence_weighted_entropy")
+    with pytest.raises(noisydask.InputError, match="weights has 2 numbers for 1 model:"):
+        noisydask.find_label_issues(labels, models[0], weights=[0.5, 0.5])
+
+
+@pytest.mark.usefixtures("_threads")
 def test_a_list_of_rows_is_one_model() -> None:
     rows = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2]]
     found = noisydask.find_label_issues([0, 1, 1], rows)
