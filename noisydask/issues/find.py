@@ -92,8 +92,8 @@ def find_label_issues(
             "low_self_confidence", "auto"}
         Which examples are flagged: ``batched``, those of the lowest label quality, as many as
         there are issues by estimate; the seven filters of cleanlab; or ``auto``, a rule of ours
-        for strong models and for much or natural noise (docs/concepts/which.md). All but the two
-        of low scores leave out examples whose label is the prediction.
+        for strong models and for much or natural noise (docs/concepts/which.md). All but ``auto``
+        and the two of low scores leave out examples whose label is the prediction.
     rank_by : {"self_confidence", "normalized_margin", "confidence_weighted_entropy", \
             "log_margin", "threshold_margin", "threshold_ratio", "auto"}, optional
         What orders the issues: a score, or ``auto``, the rank of that filter. By default the label
