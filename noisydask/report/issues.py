@@ -40,11 +40,12 @@ def show_filters(console: Console, issues: LabelIssues) -> None:
     columns = [
         Column("filter", [printable(name) for name in overlap.index], text=True),
         Column("flags", [f"{count:,}" for count in flagged]),
-        Column(f"also {own}", [f"{count:,}" for count in both]),
-        Column("it alone", [f"{count:,}" for count in flagged - both]),
-        Column(f"{own} alone", [f"{flagged[list(overlap.index).index(own)] - n:,}" for n in both]),
+        Column("both", [f"{count:,}" for count in both]),
+        Column("this alone", [f"{count:,}" for count in flagged - both]),
+        Column("the run alone", [f"{overlap.loc[own, own] - count:,}" for count in both]),
     ]
-    show_columns(console, "what each filter flags", columns, 3)
+    title = f"what each filter flags, beside {own}, the filter of this run"
+    show_columns(console, title, columns, 3)
 
 
 def show_top(console: Console, issues: LabelIssues, top: int) -> None:

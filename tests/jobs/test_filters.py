@@ -7,6 +7,7 @@ are equal; then the joint that cleanlab prunes by is ours.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,17 @@ import pandas as pd
 import pytest
 import zarr
 from cleanlab import filter as theirs
-from cleanlab.count import calibrate_confident_joint, compute_confident_joint
+from cleanlab.count import (
+    _reduce_issues,
+    calibrate_confident_joint,
+    compute_confident_joint,
+)
 from distributed import Client
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import noisydask
+from noisydask.cli.app import main
 from noisydask.core.filters import FILTERS
 from noisydask.core.noise import SparseMatrix, calibrated_joint
 from noisydask.core.prune_counts import prune_counts
@@ -130,7 +136,7 @@ OPTIONS = st.fixed_dictionaries(
     st.sampled_from([2, 3, 5, 10, 30]),
     st.sampled_from(CLEANLABS),
     OPTIONS,
-    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from([np.float16, np.float32, np.float64]),
     st.booleans(),
 )
 def test_any_data(
@@ -144,9 +150,13 @@ def test_any_data(
 ) -> None:
     labels, probs = make(seed, rows, classes, dtype, ties)
     assume(len(np.unique(labels)) > 1 and not near_thresholds(labels, probs))
+    # What is 1e-6 more is another matter in 16 bits than in 32.
+    theirs_probs = probs.astype(np.float32) if dtype == np.float16 else probs
+    assume((_reduce_issues(probs, labels) == _reduce_issues(theirs_probs, labels)).all())
     if by not in PRUNING:
         options = {}
     found = noisydask.find_label_issues(labels, probs, filter_by=by, block_bytes=3000, **options)
+    probs = theirs_probs
     joint = compute_confident_joint(labels, probs, calibrate=False)
     np.testing.assert_array_equal(found.confident_joint, joint)
     counts = np.bincount(labels, minlength=classes)
@@ -292,6 +302,47 @@ def test_overlap_of_filters(tmp_path: Path) -> None:
         for one, mask in masks.items():
             for other, second in masks.items():
                 assert overlap.loc[one, other] == np.count_nonzero(mask & second), (one, other)
+
+
+def test_columns_kept_for_later_scores(tmp_path: Path) -> None:
+    labels, probs = make(5, 900, 6, np.float32, False)
+    inputs = stored(tmp_path, labels, probs, 100)
+    noisydask.find_label_issues(**inputs, out=tmp_path / "out", keep_columns=["entropy", "p_sum"])
+    later: list[dict[str, Any]] = [
+        {"quality_score": "confidence_weighted_entropy"},
+        {"adjust_pred_probs": True},
+        {"rank_by": "confidence_weighted_entropy"},
+    ]
+    for options in later:
+        found = noisydask.find_label_issues(**inputs, out=tmp_path / "out", **options)
+        assert found.document.bytes_read["pred_probs"] == 0
+        alone = noisydask.find_label_issues(labels, probs, **options)
+        np.testing.assert_array_equal(found.indices, alone.indices)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels, probs = make(5, 900, 6, np.float32, False)
+    inputs = stored(tmp_path, labels, probs, 100)
+    out = str(tmp_path / "out")
+    own = ["--labels", inputs["labels"], "--pred-probs", inputs["pred_probs"], "--out", out]
+    pruning = ["--filter-by", "prune_by_class", "--num-to-remove-per-class", "3,0,1,2,2,0"]
+    more = ["--keep-columns", "entropy,p_sum", "--compare", "--workers", "1"]
+    assert main(["issues", *own, *pruning, *more]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in FILTERS)
+    found = noisydask.open_run(out)
+    assert found.document.settings["num_to_remove_per_class"] == [3, 0, 1, 2, 2, 0]
+    assert (
+        found.num_issues
+        == noisydask.find_label_issues(
+            labels, probs, filter_by="prune_by_class", num_to_remove_per_class=[3, 0, 1, 2, 2, 0]
+        ).num_issues
+    )
+    assert main(["issues", *own, *pruning[:2], "--num-to-remove-per-class", "a,b"]) == 2
+    said = capsys.readouterr().err
+    assert "--num-to-remove-per-class must be whole numbers separated by commas" in said
+    assert main(["health", out, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["classes"]) == 6
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,16 @@ def test_which_rows_are_covered(rows: set[int], wanted: set[int]) -> None:
 @pytest.mark.parametrize(("wanted", "kept"), [(0, 0), (10, 10), (11, 0), (40, 0)])
 def test_too_many_are_not_kept(wanted: int, kept: int) -> None:
     assert len(KeptRows.of(mask(set(range(wanted))), BLOCK).positions) == kept
+
+
+def test_rows_are_trimmed_to_those_that_are_wanted() -> None:
+    rows = np.arange(40, dtype="f4").reshape(20, 2)
+    wanted = np.arange(20) % 2 == 0
+    kept = KeptRows.all_of(wanted, rows)
+    assert kept.positions.tolist() == list(range(0, 20, 2))
+    assert not len(KeptRows.of(wanted, rows).positions)  # half of the block is too much
+    fewer = kept.only(np.arange(20) < 5)
+    assert fewer.positions.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(fewer[np.array([2])], rows[[2]])
+    assert not len(kept.only(np.ones(20, bool)).positions)
+    assert np.flatnonzero(kept.among(np.arange(20) < 4)).tolist() == [0, 2]
