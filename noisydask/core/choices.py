@@ -30,15 +30,7 @@ FilterBy = Literal[
     "auto",
 ]
 #: By what issues are ordered: a score, or the rank of the filter ``auto``.
-RankBy = Literal[
-    "self_confidence",
-    "normalized_margin",
-    "confidence_weighted_entropy",
-    "log_margin",
-    "threshold_margin",
-    "threshold_ratio",
-    "auto",
-]
+RankBy = Literal[QualityScore, "auto"]
 #: How several models are weighed.
 WeighBy = Literal["uniform", "accuracy", "log_loss"]
 #: Columns of evidence that only some scores need.

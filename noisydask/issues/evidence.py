@@ -138,6 +138,17 @@ def kept_rows(
     return KeptRows.from_bytes(content, num_classes, dtype)
 
 
+def evidence_kind(grid: BlockGrid, num_classes: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return what evidence depends on as a whole."""
+    return {
+        "evidence_version": EVIDENCE_VERSION,
+        "classes": num_classes,
+        "dtype": str(dtype),
+        "block_rows": grid.block_rows,
+        "chunk_rows": min(grid.block_rows, grid.rows),
+    }
+
+
 def open_evidence(
     root: Location,
     grid: BlockGrid,
@@ -166,13 +177,7 @@ def open_evidence(
         The evidence, and why what was there was not kept, if anything was.
     """
     chunk_rows = min(grid.block_rows, grid.rows)
-    kind = {
-        "evidence_version": EVIDENCE_VERSION,
-        "classes": num_classes,
-        "dtype": str(dtype),
-        "block_rows": grid.block_rows,
-        "chunk_rows": chunk_rows,
-    }
+    kind = evidence_kind(grid, num_classes, dtype)
     arrays = {
         name: ChunkedArray(root, name, (grid.rows,), chunk_rows, column_dtype)
         for name, column_dtype in column_dtypes(num_classes, dtype, columns).items()

@@ -18,7 +18,7 @@ from noisydask.core.problems import Problems
 from noisydask.core.thresholds import ClassTotals
 from noisydask.core.union import union_dtypes
 from noisydask.core.versions import EVIDENCE_VERSION
-from noisydask.issues.evidence import BlockPayload, StoredBlock
+from noisydask.issues.evidence import BlockPayload, StoredBlock, evidence_kind
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.locations import Location
 
@@ -109,14 +109,7 @@ def open_model_evidence(
     also why it was not kept, if anything was.
     """
     chunk_rows = min(grid.block_rows, grid.rows)
-    kind = {
-        "evidence_version": EVIDENCE_VERSION,
-        "classes": num_classes,
-        "dtype": str(dtype),
-        "block_rows": grid.block_rows,
-        "chunk_rows": chunk_rows,
-        "models": num_models,
-    }
+    kind = evidence_kind(grid, num_classes, dtype) | {"models": num_models}
     rows = (grid.rows,)
     arrays = {
         name: ChunkedArray(root, name, rows, chunk_rows, column_dtype)
