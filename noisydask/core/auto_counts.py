@@ -114,7 +114,10 @@ class Margins:
         """Return both margins, less ``share`` of the logarithms of the classes' thresholds."""
         levels = self.levels.log_thresholds * share
         own = self.own - levels[self.given]
-        return self.first - levels[self.top1] - own, self.second - levels[self.top2] - own
+        margins = self.first - levels[self.top1], self.second - levels[self.top2]
+        for margin in margins:
+            margin -= own
+        return margins
 
 
 _CLASSES = ("given", "top1", "top2")

@@ -90,8 +90,13 @@ def _confidence_weighted_entropy(own: Floats, entropy: Floats) -> Floats:
 
 def logarithm(values: Floats) -> Floats:
     """Return the logarithm to a multiple of a power of two, as float64."""
-    logarithms = np.log(np.maximum(values.astype(np.float64), _LEAST))
-    return np.rint(logarithms / _LOG_UNIT) * _LOG_UNIT
+    logarithms = values.astype(np.float64)  # one array from here on: there are many rows
+    np.maximum(logarithms, _LEAST, out=logarithms)
+    np.log(logarithms, out=logarithms)
+    logarithms /= _LOG_UNIT
+    np.rint(logarithms, out=logarithms)
+    logarithms *= _LOG_UNIT
+    return logarithms
 
 
 def _log_margin(own: Floats, other: Floats) -> Floats:
