@@ -148,7 +148,8 @@ class AutoRule:
             zeros = np.zeros(len(margins.given))
             return zeros, zeros
         known = self.joint, self.column_sums, self.noise
-        own = _log_rate(margins.given, margins.given, *known)
+        every = np.arange(self.levels.num_classes)
+        own = _log_rate(every, every, *known)[margins.given]
         told = [own - _log_rate(margins.given, top, *known) for top in (margins.top1, margins.top2)]
         return self.kappa * told[0], self.kappa * told[1]
 

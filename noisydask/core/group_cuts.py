@@ -9,7 +9,7 @@ the rows alone, so they are the same for any blocks, workers or order. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -106,8 +106,8 @@ class GroupSearch:
             return reduce(add, (SparseCounts.of(each) for each in codes))
         stop = len(self.left) << (self.shift - self._next_shift)
         table = np.zeros(stop, np.int64)
-        for each in codes:
-            table += np.bincount(each, minlength=stop)
+        for some in _together(codes, stop):
+            table += np.bincount(some, minlength=stop)
         return SparseCounts.of_dense(table)
 
     def _codes(self, groups: Ints, keys: Keys) -> Ints:
@@ -163,6 +163,18 @@ class GroupSearch:
         """
         open_rows = (groups >= 0) & (self.left[groups] > 0)
         return np.where(open_rows & (keys == self.firsts[groups]), groups, -1)
+
+
+def _together(pieces: Iterable[Ints], least: int) -> Iterator[Ints]:
+    """Join pieces until they have so many elements: each table costs as much as it is large."""
+    waiting: list[Ints] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= least:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 @dataclass(frozen=True)
