@@ -24,7 +24,7 @@ from cleanlab.count import (
     calibrate_confident_joint,
     compute_confident_joint,
 )
-from distributed import Client
+from distributed import Client, LocalCluster
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -320,14 +320,17 @@ def test_columns_kept_for_later_scores(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.indices, alone.indices)
 
 
-def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line(
+    tmp_path: Path, one_worker: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, probs = make(5, 900, 6, np.float32, False)
     inputs = stored(tmp_path, labels, probs, 100)
     out = str(tmp_path / "out")
     own = ["--labels", inputs["labels"], "--pred-probs", inputs["pred_probs"], "--out", out]
     pruning = ["--filter-by", "prune_by_class", "--num-to-remove-per-class", "3,0,1,2,2,0"]
-    more = ["--keep-columns", "entropy,p_sum", "--compare", "--workers", "1"]
-    assert main(["issues", *own, *pruning, *more]) == 0
+    more = ["--keep-columns", "entropy,p_sum", "--compare"]
+    where = ["--scheduler", one_worker.scheduler_address]
+    assert main(["issues", *own, *pruning, *more, *where]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in FILTERS)
     found = noisydask.open_run(out)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 import zarr
 from cleanlab.rank import get_label_quality_ensemble_scores
-from distributed import Client
+from distributed import Client, LocalCluster
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -285,13 +285,15 @@ def test_a_list_of_rows_is_one_model() -> None:
     assert "pred_probs[1]" in both.document.inputs
 
 
-def test_commands_and_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_and_configurations(
+    tmp_path: Path, one_worker: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, models = make(5, 300, 8)
     inputs = stored(tmp_path, labels, models)
     out = str(tmp_path / "out")
     given_models = [part for url in inputs["pred_probs"] for part in ("--pred-probs", url)]
     own = ["--labels", inputs["labels"], *given_models, "--out", out, "--json"]
-    where = ["--workers", "1"]
+    where = ["--scheduler", one_worker.scheduler_address]
     assert main(["issues", *own, *where, "--weights", "0.5,0.3,0.2", "--filter-by", "both"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert list(shown["inputs"])[1:] == ["pred_probs[0]", "pred_probs[1]", "pred_probs[2]"]

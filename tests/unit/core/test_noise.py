@@ -66,6 +66,7 @@ def test_calibrated_joint(seed: int, classes: int) -> None:
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=9), st.integers(1, 8))
 def test_rounding_keeps_totals(tenths: list[int], scale: int) -> None:
     values = np.array([tenths]) / (10 * scale)
+    assume(abs(values.sum() % 1 - 0.5) > 1e-9)  # which may be rounded either way
     matrix = np.zeros((len(tenths), len(tenths)))
     matrix[0] = values
     found = rounded(SparseMatrix.of_dense(matrix)).dense()[0]
