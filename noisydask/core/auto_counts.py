@@ -1,5 +1,5 @@
-"""What our own flagging rule, ``auto``, counts of all rows before it can decide on one: who agrees
-with the prediction, by which margins the others differ, and the typical margin.
+"""Counts of all rows that our own flagging rule, ``auto``, is made from: rows that agree with their
+prediction, margins by which the others differ, and the typical margin.
 
 All totals are integers, and logarithms are rounded, so that the same comes out for any blocks and
 on any machine. Pure.
@@ -25,38 +25,16 @@ Floats = npt.NDArray[np.float64]
 _MARGIN_UNIT, _MARGIN_ZERO = 2.0**21, 1 << 40
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Totals of rows whose given label is the prediction, and how often each class is predicted.
-
-    Attributes
-    ----------
-    totals : ClassTotals
-        Of their ``p_given``.
-    predicted : ndarray of int64, (K,)
-        Rows of which each class is the prediction, whatever their label.
-    """
-
-    totals: ClassTotals
-    predicted: Ints
-
-    def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(self.totals + other.totals, self.predicted + other.predicted)
-
-
-def agreement(columns: Columns, num_classes: int) -> Agreement:
-    """Return the agreement of some rows of evidence."""
+def agreeing_totals(columns: Columns, num_classes: int) -> ClassTotals:
+    """Return the class totals of the rows of evidence whose given label is the prediction."""
     given = columns["given"]
-    valid = given < num_classes
-    agreeing = np.flatnonzero(given == columns["top1"])
-    predicted = np.bincount(columns["top1"][valid], minlength=num_classes)
-    totals = ClassTotals.of_values(given[agreeing], columns["p_given"][agreeing], num_classes)
-    return Agreement(totals, predicted)
+    rows = np.flatnonzero((given == columns["top1"]) & (given < num_classes))
+    return ClassTotals.of_values(given[rows], columns["p_given"][rows], num_classes)
 
 
 @dataclass(frozen=True)
 class AutoLevels:
-    """What probabilities are measured by.
+    """Levels of the classes by which probabilities are measured.
 
     Attributes
     ----------
@@ -71,10 +49,10 @@ class AutoLevels:
     confident: Floats
 
     @classmethod
-    def of(cls, totals: ClassTotals, agreeing: Agreement) -> AutoLevels:
-        """Take the levels from the totals of all rows."""
+    def of(cls, totals: ClassTotals, agreeing: ClassTotals) -> AutoLevels:
+        """Take the levels from the totals of all rows, and of those that agree."""
         thresholds = confident_thresholds(totals, absent=1.0)
-        return cls(logarithm(thresholds), means(agreeing.totals, absent=0.0))
+        return cls(logarithm(thresholds), means(agreeing, absent=0.0))
 
     @property
     def num_classes(self) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.auto_counts import Agreement, AutoCounts, AutoLevels, Margins, typical_margin
+from noisydask.core.auto_counts import AutoCounts, AutoLevels, Margins, typical_margin
 from noisydask.core.confident import Columns
 from noisydask.core.ranking import Ints
 from noisydask.core.scores import logarithm
@@ -75,15 +75,15 @@ class AutoRule:
 
     @classmethod
     def of(
-        cls, counts: AutoCounts, levels: AutoLevels, agreeing: Agreement, median_key: int | None
+        cls, counts: AutoCounts, levels: AutoLevels, predicted: Ints, median_key: int | None
     ) -> AutoRule:
-        """Take the rule from the totals of all rows, and from the key of the typical margin, where
-        any row is confident and differs.
+        """Take the rule from the totals of all rows, how often each class is predicted, (K,), and
+        the key of the typical margin, where any row is confident and differs.
         """
         num_classes = levels.num_classes
         rows = max(counts.rows, 1)
         differing = counts.differing / rows
-        phi = _phi(counts, agreeing.predicted, num_classes)
+        phi = _phi(counts, predicted, num_classes)
         margin = -math.inf if median_key is None else typical_margin(median_key)
         typical = max(margin, _LEAST_TYPICAL)
         cut = -0.4 * min(1.0, typical / 1.5) if margin >= _LEAST_TYPICAL else 0.0

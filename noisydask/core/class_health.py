@@ -23,8 +23,7 @@ RARE = 0.1
 
 @dataclass(frozen=True)
 class ClassQuality:
-    """What the joint tells of each class, the worst labels first; those of the same quality by
-    class.
+    """Quality of the labels of each class, the worst first; classes of the same quality by number.
 
     Attributes
     ----------

@@ -20,34 +20,34 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Facts(Protocol):
-    """What is known of the examples of a block: each a mask of them."""
+    """Masks of the examples of a block, by which filters decide."""
 
     @property
     def predicted_other(self) -> Bools:
-        """The prediction is not the given label."""
+        """Examples whose prediction is not the given label."""
 
     @property
     def likely_other(self) -> Bools:
-        """There is a likely class, and it is not the given label."""
+        """Examples that have a likely class other than the given label."""
 
     @property
     def lowest_quality(self) -> Bools:
-        """Among as many of the lowest label quality as there are issues by estimate."""
+        """Examples of the lowest label quality, as many as there are issues by estimate."""
 
     @property
     def pruned_by_class(self) -> Bools:
-        """Among the examples of its class that are pruned for a low ``p_given``."""
+        """Examples that are pruned from their class for a low ``p_given``."""
 
     @property
     def pruned_by_pair(self) -> Bools:
-        """Among the examples of its class that are pruned for another class."""
+        """Examples that are pruned from their class in favour of another class."""
 
     @property
     def doubted(self) -> Bools:
-        """Flagged by our own rule."""
+        """Examples that our own rule flags."""
 
     def lowest(self, score: str) -> Bools:
-        """Among the lowest by a score, as many as ``likely_other`` flags."""
+        """Return the examples of the lowest score, as many as ``likely_other`` flags."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Filter:
 
     @property
     def prunes(self) -> bool:
-        """Whether it flags so many of each class or pair as the confident joint tells."""
+        """Return whether it flags as many of each class or pair as the confident joint says."""
         return bool(self.needs & {"class", "pair"})
 
 

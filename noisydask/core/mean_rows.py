@@ -116,6 +116,24 @@ def mean_evidence(
     return dict(zip(MEAN_COLUMNS, columns, strict=True)), open_rows
 
 
+def evidence_of_means(means: Floats) -> dict[str, Array]:
+    """Return the evidence of whole mean rows, (n, K), beside the given label. They are not checked:
+    the models' rows were.
+
+    Examples
+    --------
+    >>> found = evidence_of_means(np.array([[0.2, 0.5, 0.3]]))
+    >>> found["top1"].tolist(), found["p_top2"].tolist(), found["p_rest"].tolist()
+    ([1], [0.3], [0.2])
+    """
+    order = np.argsort(-means, axis=1, kind="stable")[:, :3]  # of equal classes the lower first
+    values = np.take_along_axis(means, order, axis=1)
+    rest = values[:, 2] if means.shape[1] > 2 else np.zeros(len(means))
+    top1, top2 = order[:, 0], order[:, 1]
+    columns = (top1, values[:, 0], top2, values[:, 1], rest)
+    return dict(zip(("top1", "p_top1", "top2", "p_top2", "p_rest"), columns, strict=True))
+
+
 def _stacked(columns: Sequence[Array], dtype: npt.DTypeLike = np.int64) -> Array:
     """Return columns, or tables, of all models side by side: (n, ...)."""
     return np.ascontiguousarray(np.stack(columns, axis=1), dtype)

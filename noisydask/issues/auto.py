@@ -12,24 +12,24 @@ from functools import reduce
 from operator import add
 
 from noisydask.core.auto_counts import (
-    Agreement,
     AutoCounts,
     AutoLevels,
-    agreement,
+    agreeing_totals,
     count_margins,
     typical_keys,
 )
 from noisydask.core.ranking import Ints, Keys
+from noisydask.core.thresholds import ClassTotals
 from noisydask.issues.evidence import StoredBlock
 from noisydask.issues.grouped import GroupedEvidence
 from noisydask.issues.passes import IssueData, evidence_of
 
 
-def agree(blocks: Sequence[StoredBlock], data: IssueData) -> Agreement:
+def agree(blocks: Sequence[StoredBlock], data: IssueData) -> ClassTotals:
     """Return the totals of rows whose given label is the prediction."""
     names = ("given", "top1", "p_given")
     found = (evidence_of(block, names, data) for block in blocks)
-    return reduce(add, (agreement(columns, data.num_classes) for columns in found))
+    return reduce(add, (agreeing_totals(columns, data.num_classes) for columns in found))
 
 
 def count(blocks: Sequence[StoredBlock], data: IssueData, levels: AutoLevels) -> AutoCounts:

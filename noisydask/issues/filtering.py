@@ -130,7 +130,8 @@ class Filtering:
         if ranked_lowest and not settings.compare:
             return Chosen(quality, counted_rows.histogram, estimate)
         names = tuple(FILTERS) if settings.compare else (settings.filter_by,)
-        decisions = self.decide(names, settings, joint, (estimate, counted_rows.off_diagonal))
+        takes = estimate, counted_rows.off_diagonal
+        decisions = self.decide(names, settings, joint, takes, counts.predicted)
         order = None
         if not ranked_lowest:
             dtypes = {"quality": quality.dtype, "auto": np.dtype(np.float64)}
@@ -156,9 +157,10 @@ class Filtering:
         settings: IssueSettings,
         joint: SparseMatrix | None,
         takes: tuple[int, int],
+        predicted: Ints,
     ) -> Decisions:
         """Find what some filters need; ``takes`` is how many of the lowest label quality are taken,
-        and how many of the lowest scores.
+        and how many of the lowest scores, ``predicted`` how often each class is the prediction.
         """
         needs = {need for name in names for need in FILTERS[name].needs}
         if order_by(settings) == "auto":
@@ -178,7 +180,7 @@ class Filtering:
         }
         if "pair" in ends:
             ends["pair"] = self._resolved(ends["pair"])
-        rule = self._auto() if "auto" in needs else None
+        rule = self._auto(predicted) if "auto" in needs else None
         return Decisions(ends, rule, self.scoring.likely, self.keep_agreeing)
 
     def _pruning(
@@ -283,10 +285,10 @@ class Filtering:
         enough = cuts.takes & (takes <= self.totals.counts)
         return np.where(enough, scores_of(cuts.lasts[0], margins.dtype), margins.dtype.type(2))
 
-    def _auto(self) -> AutoRule:
+    def _auto(self, predicted: Ints) -> AutoRule:
         data = self.data
-        agreement = run_over_all("agree", partial(auto.agree, data=data), self.stored)
-        levels = AutoLevels.of(self.totals, agreement)
+        agreeing = run_over_all("agree", partial(auto.agree, data=data), self.stored)
+        levels = AutoLevels.of(self.totals, agreeing)
         counts = run_over_all("margins", partial(auto.count, data=data, levels=levels), self.stored)
         number = int(counts.disagreements.counts.sum())
         median = None
@@ -294,7 +296,7 @@ class Filtering:
             rows = ByMargin(data, self.stored, levels=levels)
             ((cuts, _),) = find_cuts([(rows, np.array([(number + 1) // 2]))])
             median = int(cuts.lasts[0][0])
-        return AutoRule.of(counts, levels, agreement, median)
+        return AutoRule.of(counts, levels, predicted, median)
 
 
 def opened(rows: Any, blocks: Sequence[int]) -> ByPair:

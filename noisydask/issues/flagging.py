@@ -71,8 +71,8 @@ class Decisions:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What is known of the examples of a block, a mask each: :class:`noisydask.core.filters.Facts`,
-    found when asked for.
+    """Masks of the examples of a block (:class:`noisydask.core.filters.Facts`), each computed when
+    it is first asked for.
     """
 
     stored: StoredBlock
@@ -92,32 +92,32 @@ class BlockFacts:
 
     @property
     def predicted_other(self) -> Bools:
-        """The prediction is not the given label."""
+        """Examples whose prediction is not the given label."""
         return np.asarray(self.columns["top1"] != self.columns["given"], bool)
 
     @cached_property
     def likely_other(self) -> Bools:
-        """There is a likely class, and it is not the given label."""
+        """Examples that have a likely class other than the given label."""
         likely: Any = cast(ChunkedArray, self.decisions.likely).read(self.stored.number)
         return np.asarray((likely < self.data.num_classes) & (likely != self.columns["given"]))
 
     def lowest(self, score: str) -> Bools:
-        """Among the lowest by a score."""
+        """Return the examples of the lowest score."""
         return self._taken(self.decisions.ends[score])
 
     @property
     def lowest_quality(self) -> Bools:
-        """Among as many of the lowest label quality as there are issues by estimate."""
+        """Examples of the lowest label quality, as many as there are issues by estimate."""
         return self.lowest("quality")
 
     @cached_property
     def pruned_by_class(self) -> Bools:
-        """Among the examples of its class that are pruned for a low ``p_given``."""
+        """Examples that are pruned from their class for a low ``p_given``."""
         return self._taken(self.decisions.ends["class"])
 
     @cached_property
     def pruned_by_pair(self) -> Bools:
-        """Among the examples of its class that are pruned for another class."""
+        """Examples that are pruned from their class in favour of another class."""
         ends = self.decisions.ends["pair"]
         margins, keys = ends.rows.margins(self.stored.number, ends.cuts.levels)
         pruned = np.zeros(len(self.valid), bool)
@@ -136,7 +136,7 @@ class BlockFacts:
 
     @property
     def doubted(self) -> Bools:
-        """Flagged by our own rule."""
+        """Examples that our own rule flags."""
         return self.by_auto[0]
 
     def flagged(self, name: str) -> Bools:

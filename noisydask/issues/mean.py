@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import Receipt
-from noisydask.core.evidence import scan_rows
 from noisydask.core.kept_rows import KeptRows
-from noisydask.core.mean_rows import MEAN_COLUMNS, ModelRows, mean_evidence, mean_rows
+from noisydask.core.mean_rows import ModelRows, evidence_of_means, mean_evidence, mean_rows
 from noisydask.core.model_weights import mixture_totals
 from noisydask.core.problems import Problems
 from noisydask.core.thresholds import ClassTotals
@@ -115,10 +114,8 @@ def _mean_block(block: MeanSource, data: MeanData, inputs: Mapping[str, TaskRows
         if any(each is None for each in rows):
             return MeanState(nothing, 0, unread=(block.number,))
         whole = mean_rows([cast(Array, each) for each in rows], data.weights)
-        given = columns["given"][open_rows]
-        exact = scan_rows(whole, given, MEAN_COLUMNS).columns
-        for name in MEAN_COLUMNS[1:]:
-            columns[name][open_rows] = exact[name]
+        for name, exact in evidence_of_means(whole).items():
+            columns[name][open_rows] = exact
         bytes_read = sum(
             inputs[model_name(number)].take_bytes_read() for number in range(len(models)) if inputs
         )

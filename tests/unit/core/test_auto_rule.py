@@ -18,10 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisydask.core.auto_counts import (
-    Agreement,
     AutoCounts,
     AutoLevels,
-    agreement,
+    agreeing_totals,
     count_margins,
     typical_keys,
 )
@@ -83,13 +82,15 @@ def rule_of(blocks: list[tuple[Array, Array]], num_classes: int) -> tuple[AutoRu
     scans = [scan_rows(probs, labels) for probs, labels in blocks]
     columns = [found.columns for found in scans]
     totals: ClassTotals = reduce(add, (ClassTotals.of(one.counts, one.fixed) for one in scans))
-    agreeing: Agreement = reduce(add, (agreement(each, num_classes) for each in columns))
+    agreeing: ClassTotals = reduce(add, (agreeing_totals(each, num_classes) for each in columns))
+    tops = np.concatenate([each["top1"][each["given"] < num_classes] for each in columns])
+    predicted = np.bincount(tops, minlength=num_classes)
     levels = AutoLevels.of(totals, agreeing)
     counts: AutoCounts = reduce(add, (count_margins(each, levels) for each in columns))
     found = [typical_keys(each, levels) for each in columns]
     keys = np.sort(np.concatenate([key[group == 0] for group, key in found]))
     median = int(keys[(len(keys) - 1) // 2]) if len(keys) else None
-    return AutoRule.of(counts, levels, agreeing, median), columns
+    return AutoRule.of(counts, levels, predicted, median), columns
 
 
 def average_precision(scores: Array, wrong: Array) -> float:

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisydask.core.evidence import scan_rows
-from noisydask.core.mean_rows import MEAN_COLUMNS, ModelRows, mean_evidence, mean_rows
+from noisydask.core.mean_rows import (
+    MEAN_COLUMNS,
+    ModelRows,
+    evidence_of_means,
+    mean_evidence,
+    mean_rows,
+)
 from noisydask.core.union import at_classes, largest_classes, union_slots
 
 Array = np.ndarray[Any, Any]
@@ -70,6 +76,9 @@ def test_the_mean_of_rows(
     columns, open_rows = mean_evidence(models_kept, weights, classes, ceiling)
     whole = scan_rows(mean_rows(probs, weights), labels, MEAN_COLUMNS).columns
     valid = labels < classes
+    if classes > 1:
+        for name, values in evidence_of_means(mean_rows(probs, weights)[valid]).items():
+            np.testing.assert_array_equal(values, whole[name][valid], name)
     assert not open_rows[~valid].any()
     np.testing.assert_array_equal(columns["p_given"][valid], whole["p_given"][valid])
     for name in MEAN_COLUMNS[:-1]:
