@@ -185,13 +185,12 @@ class Lock:
         lock = _parsed(seen)
         lease = _lease(lock, self.lease_seconds)
         alive = _process_lives(lock)
-        if (
-            lock.get("released")
-            or alive is False
-            or (seen.age is not None and seen.age > lease + _CLOCK_STEP)
-        ):
+        if lock.get("released") or alive is False:
             return seen
-        if alive and seen.age is not None:
+        age = self._document.age(seen)
+        if age is not None and age > lease + _CLOCK_STEP:
+            return seen
+        if alive and age is not None:
             raise LockedError(_holder(self.root, seen))
         logger.info(
             "%s; it is taken over if it is not renewed within %.0f s",

@@ -28,14 +28,12 @@ from noisydask.runs.manifest import FORMAT_VERSION, Manifest
 from noisydask.runs.overlap import WRITTEN
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.failures import blame, cannot_write, explain
-from noisydask.stores.listing import first_names
+from noisydask.stores.listing import names_in
 from noisydask.stores.locations import Location
 
 Array = npt.NDArray[np.generic]
 
 LATEST, MANIFEST, RUNS = "latest.json", "manifest.json", "runs"
-#: Names that are looked at of a folder that may belong to others.
-_FIRST_NAMES = 100
 #: Names of runs: the time and a random tail.
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -163,7 +161,7 @@ class Output:
         Hidden files do not count: many a tool puts one into an empty folder.
         """
         try:
-            names = {name.removesuffix(".new") for name in first_names(self.place, _FIRST_NAMES)}
+            names = {name.removesuffix(".new") for name in names_in(self.place)}
             foreign = sorted(name for name in names.difference(WRITTEN) if not name.startswith("."))
             signs = ("lock.json", LATEST)
             ours = not foreign or any(

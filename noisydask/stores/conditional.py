@@ -1,8 +1,9 @@
 """Small JSON documents that several drivers may write: each write says what it replaces, and is
 refused if that has changed.
 
-An object store takes a PUT with ``If-None-Match: *`` or ``If-Match: <etag>``; on a local disk a
-lock on a file beside the document does the same. Every document carries a write-id of its own. A
+An object store takes a PUT that must create the object, or replace the version of it that was seen:
+its ETag, on Google's its generation. On a local disk a lock on a file beside the document does the
+same. Every document carries a write-id of its own. A
 PUT whose answer is lost is sent again and then meets its own object: whatever a store answered,
 what lies there afterwards says whose write it was.
 """
@@ -19,18 +20,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import locket
-from fsspec.asyn import sync
 from fsspec.implementations.memory import MemoryFileSystem
 
 from noisydask.errors import LockedError
 from noisydask.stores.locations import Location
+from noisydask.stores.object_files import Version
 
 #: Times that a write is tried which the store neither did nor refused.
 _TRIES = 4
@@ -39,6 +40,8 @@ _MUTEX_SECONDS = 10.0
 _MEMORY = threading.Lock()
 #: Lies beside the documents on a local disk.
 MUTEX = ".mutex"
+#: Ends the name of the object by which a store is asked for the time.
+CLOCK = ".clock"
 
 
 class ConflictError(Exception):
@@ -63,13 +66,13 @@ class Seen:
         What was read.
     tag : str
         The version, by which a write says what it replaces.
-    age : float or None
-        Seconds since it was written, by the clock of the store; None where that does not tell.
+    written : float or None
+        When it was written, by the clock of the store, in seconds; None where that does not tell.
     """
 
     content: bytes
     tag: str
-    age: float | None = None
+    written: float | None = None
 
     @property
     def value(self) -> dict[str, Any]:
@@ -104,15 +107,22 @@ class _Objects(ABC):
         new version.
         """
 
+    def now(self) -> float | None:
+        """Return the time by the clock of the store; None where that does not tell."""
+        return None
 
-class _S3Objects(_Objects):
+    def unlike(self, tag: str) -> str:
+        """Return a version that no document has, in the form of one that a document has."""
+        return f'"{"0" * 32}"'
+
+
+class _CloudObjects(_Objects):
+    """Objects of a bucket, with the versions that its store gives them."""
+
     def get(self) -> Seen | None:
-        fs = self.place.fs
-        bucket, key, _ = fs.split_path(self.place.path)
         for attempt in range(_TRIES):
             try:
-                answer = fs.call_s3("get_object", Bucket=bucket, Key=key)
-                content = sync(fs.loop, answer["Body"].read)
+                content, version, written = self.place.fs.read_version(self.place.path)
             except FileNotFoundError:
                 return None
             except Exception:
@@ -120,26 +130,32 @@ class _S3Objects(_Objects):
                     raise
                 _pause(attempt)
                 continue
-            return Seen(content, answer["ETag"], _age(answer))
+            return Seen(content, json.dumps(version), written.timestamp())
         raise AssertionError("unreachable")
 
     def put(self, content: bytes, tag: str | None) -> str:
+        fs = self.place.fs
         if tag is None:
-            condition = {"mode": "create"}
-        else:
-            condition = {"IfMatch": tag}
-        return str(self.place.fs.pipe_file(self.place.path, content, **condition)["ETag"])
+            return json.dumps(fs.pipe_file(self.place.path, content, mode="create"))
+        return json.dumps(fs.replace(self.place.path, content, Version(*json.loads(tag))))
 
+    def now(self) -> float | None:
+        """Write an object beside the document, to which the store gives a time."""
+        clock = self.place.path + CLOCK
+        self.place.fs.pipe_file(clock, b"1")
+        try:
+            when: datetime = self.place.fs.modified(clock)
+        finally:
+            self.place.fs.rm_file(clock)
+        return when.timestamp()
 
-def _age(answer: Mapping[str, Any]) -> float | None:
-    """Return seconds between the modification of an object and the answer that tells of it, both by
-    the store's clock.
-    """
-    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    modified = answer.get("LastModified")
-    if date is None or modified is None:
-        return None
-    return (parsedate_to_datetime(date) - modified).total_seconds()
+    def unlike(self, tag: str) -> str:
+        """Return another ETag, and another generation where the store tells generations: the first,
+        which no document has.
+        """
+        version = Version(*json.loads(tag)).version
+        number = "1" if version and version.isdecimal() else version
+        return json.dumps(Version(f'"{"0" * 32}"', number))
 
 
 class _LocalObjects(_Objects):
@@ -150,10 +166,12 @@ class _LocalObjects(_Objects):
                 written = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
-        # The file system's own clock is asked by touching a file: on a network disk it is another
-        # machine's.
+        return Seen(content, _digest(content), written)
+
+    def now(self) -> float | None:
+        """Touch a file: on a network disk the clock is another machine's."""
         self.mutex.touch()
-        return Seen(content, _digest(content), self.mutex.stat().st_mtime - written)
+        return self.mutex.stat().st_mtime
 
     def put(self, content: bytes, tag: str | None) -> str:
         os.makedirs(os.path.dirname(self.place.path), exist_ok=True)
@@ -227,14 +245,6 @@ def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
-def _is_s3(fs: Any) -> bool:
-    if isinstance(fs.protocol, str):
-        protocols = (fs.protocol,)
-    else:
-        protocols = fs.protocol
-    return "s3" in protocols and hasattr(fs, "call_s3")
-
-
 def _pause(attempt: int) -> None:
     """Wait longer each time, and each process for another time."""
     time.sleep(random.uniform(0.5, 1) * 0.2 * 2**attempt)  # noqa: S311
@@ -263,13 +273,20 @@ class Document:
             return _LocalObjects(self.place)
         if isinstance(fs, MemoryFileSystem):
             return _MemoryObjects(self.place)
-        if _is_s3(fs) and not self.unsafe:
-            return _S3Objects(self.place)
+        if self.place.is_in_cloud and not self.unsafe:
+            return _CloudObjects(self.place)
         return _PlainObjects(self.place)
 
     def read(self) -> Seen | None:
         """Read what lies there now, if anything."""
         return self._objects.get()
+
+    def age(self, seen: Seen) -> float | None:
+        """Return seconds since a document was written, by the clock of the store; None where that
+        does not tell.
+        """
+        now = self._objects.now() if seen.written is not None else None
+        return None if now is None or seen.written is None else now - seen.written
 
     def write(self, value: Mapping[str, Any], seen: Seen | None) -> Seen:
         """Replace what was seen, or create the document where nothing was.
@@ -313,27 +330,22 @@ class Document:
         """
         if isinstance(self._objects, _PlainObjects):
             raise IgnoredConditionError("no conditional writes are known of this kind of store")
-        for tag, header in ((None, "If-None-Match"), (f'"{"0" * 32}"', "If-Match")):
+        another = self._objects.unlike(held.tag)
+        for tag, condition in ((None, "that it must not exist"), (another, "its version")):
             try:
                 self._objects.put(held.content, tag)
             except Exception as error:
                 if not _refused(error):
                     raise
             else:
-                raise IgnoredConditionError(f"it ignores {header}")
+                raise IgnoredConditionError(f"it ignores {condition} as a condition")
 
 
 def _refused(error: Exception) -> bool:
-    """Return whether a store says that a condition does not hold; the type of the error differs by
-    server.
-    """
-    answer = getattr(error.__cause__, "response", None) or {}
-    return isinstance(error, FileExistsError) or answer.get("ResponseMetadata", {}).get(
-        "HTTPStatusCode"
-    ) in (409, 412)
+    """Return whether a store says that a condition does not hold."""
+    return isinstance(error, FileExistsError)
 
 
 def knows_no_conditions(error: Exception) -> bool:
     """Return whether a store refuses conditional writes as something that it has not."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 501
+    return isinstance(error, NotImplementedError)

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from noisydask.lazily import Lazy
 from noisydask.stores.locations import Location
+from noisydask.stores.object_errors import told
 
 if TYPE_CHECKING:
+    import obstore
     from zarr import storage
     from zarr.abc.store import Store
     from zarr.core import sync
 else:
+    obstore = Lazy("obstore")
     storage = Lazy("zarr.storage")
     sync = Lazy("zarr.core.sync")
 
@@ -87,21 +90,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def first_names(place: Location, at_most: int) -> list[str]:
-    """Return names of what lies directly in a folder; on S3 the first so many, in one request."""
-    fs = place.fs
-    fs.invalidate_cache()
+def names_in(place: Location) -> list[str]:
+    """Return names of what lies directly in a folder."""
+    place.fs.invalidate_cache()
     try:
-        if hasattr(fs, "call_s3"):
-            bucket, key, _ = fs.split_path(place.path)
-            prefix = f"{key}/" if key else ""
-            answer = fs.call_s3(
-                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=at_most
-            )
-            paths = [each["Key"] for each in answer.get("Contents", ())]
-            paths += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
-            return [path[len(prefix) :].strip("/") for path in paths if path != prefix]
-        paths = [path.rstrip("/") for path in fs.ls(place.path, detail=False)]
+        paths = [path.rstrip("/") for path in place.fs.ls(place.path, detail=False)]
     except FileNotFoundError:
         return []
     # Some stores list a folder in itself, and all do so with a file.
@@ -120,6 +113,8 @@ def list_array(store: Store, path: str) -> Listing | None:
             listing = _local(str(store.root / path))
         elif isinstance(store, storage.FsspecStore):
             listing = sync.sync(_fsspec(store, path))
+        elif isinstance(store, storage.ObjectStore):
+            listing = _objects(store, path)
         else:
             listing = sync.sync(_keys(store, path))
     except (PermissionError, NotImplementedError):
@@ -151,6 +146,17 @@ async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:
     found = await store.fs._find(root, detail=True)
     prefix = root.strip("/") + "/"
     return {name.strip("/").removeprefix(prefix): version(info) for name, info in found.items()}
+
+
+def _objects(store: storage.ObjectStore[Any], path: str) -> Listing:
+    """List by obstore, of which the store may be one of its user's own."""
+    with told():
+        found = obstore.list(store.store, f"{path}/" if path else None).collect()
+    prefix = f"{path}/" if path else ""
+    return {
+        meta["path"].removeprefix(prefix): version({"size": meta["size"], "ETag": meta["e_tag"]})
+        for meta in found
+    }
 
 
 async def _keys(store: Store, path: str) -> Listing:

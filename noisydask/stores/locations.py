@@ -19,28 +19,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from noisydask.errors import InputError, JobError
-from noisydask.stores.urls import (
-    BUCKET_PACKAGES,
-    _take_credentials,
-    shown,
-)
-
-#: What an object store needs to be read rightly and fast; the user's own options win. A listing
-#: cache would hide what others wrote, and several ranges of one object in flight can mix two
-#: versions of it.
-_S3_DEFAULTS: Mapping[str, Any] = {
-    "use_listings_cache": False,
-    "max_concurrency": 1,
-    "config_kwargs": {
-        "retries": {"mode": "standard", "max_attempts": 3},
-        "connect_timeout": 5,
-        "read_timeout": 10,
-    },
-}
-#: Times that s3fs sends a request, each with the attempts above, and times that it asks for a body,
-#: each with those tries: a body cut short has 2 chances (on a cluster the task has more), and a
-#: store that is silent ends a read after 12 timeouts.
-_S3_TRIES = 2
+from noisydask.stores.buckets import CLOUDS, open_bucket, split_url
+from noisydask.stores.object_files import ObjectFiles
+from noisydask.stores.urls import BUCKET_PACKAGES, shown, take_credentials
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,10 +60,16 @@ class Location:
         options = dict(storage_options or {})
         protocol = url.partition("://")[0]
         if protocol in ("s3", "s3a"):
-            url, credentials = _take_credentials(url)
-            options = {**_S3_DEFAULTS, **credentials, **options}
+            url, credentials = take_credentials(url)
+            options = {**credentials, **options}
         try:
+            if protocol in CLOUDS:
+                cloud, path, more = split_url(url)
+                open_bucket(cloud, path.partition("/")[0], "", {**more, **options})
+                return cls(url.rstrip("/"), path, options)
             fs, path = fsspec.core.url_to_fs(url, **options)
+        except InputError as error:
+            raise InputError(f"{name} at {where}: {error}") from error
         except ImportError as error:
             package = BUCKET_PACKAGES.get(protocol)
             what = f": pip install '{package}'" if package else f" ({error})"
@@ -108,7 +95,10 @@ class Location:
     def fs(self) -> Any:
         """The file system; made anew in each process."""
         try:
-            return patient(fsspec.core.url_to_fs(self.url, **self.options)[0])
+            if self.is_in_cloud:
+                cloud, _, more = split_url(self.url)
+                return ObjectFiles(cloud, **{**more, **self.options})
+            return fsspec.core.url_to_fs(self.url, **self.options)[0]
         except ImportError as error:
             raise lacking(error, self.shown) from error
 
@@ -116,6 +106,11 @@ class Location:
     def is_local(self) -> bool:
         """Whether this is a path on this machine: folders are made there, and are not objects."""
         return isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def is_in_cloud(self) -> bool:
+        """Whether this is in a bucket of a cloud, where obstore is the client."""
+        return self.url.partition("://")[0] in CLOUDS
 
     def read(self, start: int | None = None, stop: int | None = None) -> bytes:
         """Read an object, or a range of its bytes.
@@ -137,7 +132,7 @@ class Location:
             with open(self.path, "wb") as file:
                 file.write(content)
         else:
-            self.fs.pipe_file(self.path, bytes(content))
+            self.fs.pipe_file(self.path, content if self.is_in_cloud else bytes(content))
 
     def remove(self) -> None:
         """Remove an object, if it is there."""
@@ -229,22 +224,15 @@ def packages_of(holder: Any) -> frozenset[str]:
     >>> sorted(packages_of(fsspec.filesystem("simplecache", target_protocol="local")))
     ['fsspec']
     """
-    names = set()
+    names = set[str]()
     while holder is not None:
+        if isinstance(holder, ObjectFiles):
+            return frozenset(names) | holder.packages
         module = type(holder).__module__
         names.add("aiohttp" if module.endswith("implementations.http") else module.split(".")[0])
         wrapped = (getattr(holder, name, None) for name in ("fs", "sync_fs", "store", "_store"))
         holder = next((inner for inner in wrapped if inner is not None), None)
     return frozenset(names)
-
-
-def patient(fs: Any) -> Any:
-    """Make a file system try what fails for a moment again, for a bounded time; s3fs has no option
-    for how often.
-    """
-    if hasattr(fs, "call_s3"):
-        fs.retries = _S3_TRIES
-    return fs
 
 
 def lacking(error: ImportError, where: str) -> JobError:

@@ -9,15 +9,15 @@ from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
-#: Packages that buckets need, as pip takes them.
+#: What installs the client of buckets, as pip takes it.
 BUCKET_PACKAGES = {
-    "s3": "s3fs>=2026.9",
-    "s3a": "s3fs>=2026.9",
-    "gs": "gcsfs>=2025.9",
-    "gcs": "gcsfs>=2025.9",
-    "az": "adlfs>=2025.8",
-    "abfs": "adlfs>=2025.8",
-    "abfss": "adlfs>=2025.8",
+    "s3": "noisydask[s3]",
+    "s3a": "noisydask[s3]",
+    "gs": "noisydask[gcs]",
+    "gcs": "noisydask[gcs]",
+    "az": "noisydask[azure]",
+    "abfs": "noisydask[azure]",
+    "abfss": "noisydask[azure]",
 }
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
@@ -106,7 +106,7 @@ def _plain(url: str) -> str:
     return f"{_ALIASES.get(protocol, protocol)}://{posixpath.normpath(path.lstrip('/'))}"
 
 
-def _take_credentials(url: str) -> tuple[str, dict[str, str]]:
+def take_credentials(url: str) -> tuple[str, dict[str, str]]:
     """Return an S3 URL without its credentials, and these as options of s3fs."""
     user = _USER.search(url)
     if user is None or user[1] is None:
