@@ -36,9 +36,9 @@ CLOUDS = {
     "abfs": "az",
     "abfss": "az",
 }
-#: Stores that are open, by cloud, bucket, folder and options: they hold connections, which tasks
+#: Stores that are open, by cloud, bucket and options: they hold connections, which tasks
 #: that follow one another use again.
-_OPEN: dict[tuple[str, str, str, bytes], tuple[Any, Mapping[str, Any]]] = {}
+_OPEN: dict[tuple[str, str, bytes], tuple[Any, Mapping[str, Any]]] = {}
 _OPENING = Lock()
 
 
@@ -64,15 +64,15 @@ def split_url(url: str) -> tuple[str, str, dict[str, Any]]:
     return cloud, path, options
 
 
-def open_bucket(cloud: str, bucket: str, folder: str, options: Mapping[str, Any]) -> Any:
-    """Return obstore's store of a folder of a bucket, which is shared by all of this process.
+def open_bucket(cloud: str, bucket: str, options: Mapping[str, Any]) -> Any:
+    """Return obstore's store of a bucket, which is shared by all of this process.
 
     Parameters
     ----------
     cloud : {"s3", "gs", "az"}
         The cloud.
-    bucket, folder : str
-        The bucket, and the key below which names count; empty for all of it.
+    bucket : str
+        The bucket.
     options : mapping
         As fsspec's client of the cloud takes them.
 
@@ -87,18 +87,17 @@ def open_bucket(cloud: str, bucket: str, folder: str, options: Mapping[str, Any]
         packed = pickle.dumps(sorted(options.items()))
     except Exception:  # credentials of others may not be copied: they are who they are
         packed = str(id(options)).encode()
-    key = (cloud, bucket, folder, packed)
+    key = (cloud, bucket, packed)
     with _OPENING:
         if key not in _OPEN:  # with the options, whose identity may be in the key
-            _OPEN[key] = _opened(cloud, bucket, folder, options), options
+            _OPEN[key] = _opened(cloud, bucket, options), options
         return _OPEN[key][0]
 
 
-def _opened(cloud: str, bucket: str, folder: str, options: Mapping[str, Any]) -> Any:
+def _opened(cloud: str, bucket: str, options: Mapping[str, Any]) -> Any:
     settings = _SETTINGS[cloud](bucket, options)
     return getattr(obstores, _CLASSES[cloud])(
         bucket,
-        prefix=folder or None,
         config=settings.config,
         client_options=settings.client,
         retry_config=settings.retry,

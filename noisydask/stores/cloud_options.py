@@ -18,7 +18,7 @@ from noisydask.errors import InputError
 _CONNECT_SECONDS, _READ_SECONDS = 5, 10
 #: A request is sent so many times more, as long as this since it was first sent: on a cluster the
 #: task is tried again as well.
-_RETRIES, _RETRY_SECONDS = 3, 60
+_RETRIES, _RETRY_SECONDS = 6, 60
 _NO_LIMIT = "1 day"
 
 #: Options of fsspec's clients that tell how they cache, or how they work inside, and change

@@ -150,9 +150,9 @@ async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:
 
 def _objects(store: storage.ObjectStore[Any], path: str) -> Listing:
     """List by obstore, of which the store may be one of its user's own."""
+    prefix = getattr(store, "prefix", "") + (f"{path}/" if path else "")
     with told():
-        found = obstore.list(store.store, f"{path}/" if path else None).collect()
-    prefix = f"{path}/" if path else ""
+        found = obstore.list(store.store, prefix or None).collect()
     return {
         meta["path"].removeprefix(prefix): version({"size": meta["size"], "ETag": meta["e_tag"]})
         for meta in found

@@ -65,7 +65,7 @@ class Location:
         try:
             if protocol in CLOUDS:
                 cloud, path, more = split_url(url)
-                open_bucket(cloud, path.partition("/")[0], "", {**more, **options})
+                open_bucket(cloud, path.partition("/")[0], {**more, **options})
                 return cls(url.rstrip("/"), path, options)
             fs, path = fsspec.core.url_to_fs(url, **options)
         except InputError as error:

@@ -53,15 +53,10 @@ class ObjectFiles(AbstractFileSystem):
         #: Packages that a worker needs for it.
         self.packages = frozenset({"obstore"})
 
-    def bucket(self, path: str, folder: str = "") -> tuple[Any, str]:
+    def bucket(self, path: str) -> tuple[Any, str]:
         """Return obstore's store of the bucket that a path begins with, and the key."""
         bucket, _, key = path.strip("/").partition("/")
-        return open_bucket(self.cloud, bucket, folder, self.options), key
-
-    def folder(self, path: str) -> Any:
-        """Return obstore's store of all below a path."""
-        bucket, _, key = path.strip("/").partition("/")
-        return open_bucket(self.cloud, bucket, key, self.options)
+        return open_bucket(self.cloud, bucket, self.options), key
 
     def info(self, path: str, **_: Any) -> Info:
         """Return what is known of an object, or of a folder that holds any."""

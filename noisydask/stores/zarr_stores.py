@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import zarr
 from zarr.abc.store import Store
@@ -17,40 +18,87 @@ _PATIENCE_SECONDS = 10.0
 
 
 class BucketStore(ObjectStore[Any]):
-    """A place in a bucket of a cloud as Zarr's store; in each process that it travels to it uses
-    the connections that are there.
+    """A place in a bucket of a cloud as Zarr's store. It uses the connections of its process, and
+    those of another one where it travels to.
     """
 
     def __init__(self, place: Location, read_only: bool = False) -> None:
-        super().__init__(place.fs.folder(place.path), read_only=read_only)
+        store, prefix = place.fs.bucket(place.path)
+        super().__init__(store, read_only=read_only)
         self.place = place
+        self.prefix = f"{prefix}/" if prefix else ""
 
     @property
     def path(self) -> str:
         """The bucket and the key, as fsspec's stores tell it."""
         return self.place.path
 
-    @property
-    def fs(self) -> Any:
-        """The file system of the place."""
-        return self.place.fs
-
     def with_read_only(self, read_only: bool = False) -> BucketStore:
         """Return the store with another right to write."""
         return BucketStore(self.place, read_only)
 
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, BucketStore) and self.read_only == other.read_only
+        return same and self.place == cast(BucketStore, other).place
+
     def __reduce__(self) -> Any:
         return BucketStore, (self.place, self.read_only)
 
-    async def get(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch a value, with errors as they are of files."""
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Fetch a value."""
         with told():
-            return await super().get(*args, **kwargs)
+            return await super().get(self.prefix + key, *args, **kwargs)
 
-    async def set(self, *args: Any, **kwargs: Any) -> None:
-        """Write a value, with errors as they are of files."""
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> list[Any]:
+        """Fetch ranges of values."""
+        ranges = [(self.prefix + key, part) for key, part in key_ranges]
         with told():
-            await super().set(*args, **kwargs)
+            return await super().get_partial_values(prototype, ranges)
+
+    async def set(self, key: str, value: Any) -> None:
+        """Write a value."""
+        with told():
+            await super().set(self.prefix + key, value)
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        """Write a value where there is none."""
+        with told():
+            await super().set_if_not_exists(self.prefix + key, value)
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a value."""
+        with told():
+            return await super().exists(self.prefix + key)
+
+    async def getsize(self, key: str) -> int:
+        """Return the bytes of a value."""
+        with told():
+            return await super().getsize(self.prefix + key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a value."""
+        with told():
+            await super().delete(self.prefix + key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove all values below a prefix, in as few requests as the cloud needs."""
+        whole = f"{self.place.path}/{prefix}".rstrip("/")
+        await asyncio.to_thread(self.place.fs.rm, whole, recursive=True)
+
+    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
+        length = len(self.prefix)
+        with told():
+            async for meta in super()._list(f"{self.prefix}{prefix or ''}" or None):
+                yield {**meta, "path": meta["path"][length:]}
+
+    async def _list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        with told():
+            async for name in super().list_dir(f"{self.prefix}{prefix}".rstrip("/")):
+                yield name
+
+    def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        """List names directly below a prefix."""
+        return self._list_dir(prefix)
 
 
 def zarr_store(place: Location, read_only: bool = False) -> Store:
