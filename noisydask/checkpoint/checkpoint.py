@@ -11,9 +11,9 @@ An output may hold several such folders.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,11 @@ from noisydask.errors import InputError, NoisydaskError
 from noisydask.stores.chunks import ChunkedArray, checksum
 from noisydask.stores.failures import cannot_write
 from noisydask.stores.locations import Location
+from noisydask.stores.threads import at_once
 from noisydask.stores.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
+Result = TypeVar("Result")
 
 #: Folder of the receipts.
 RECEIPTS = "receipts"
@@ -73,7 +75,11 @@ class Checkpoint(Generic[Kind]):
         """Store columns of a block and return their checksums; doing it twice leaves what doing it
         once does.
         """
-        return {name: self.columns[name].write(block, column) for name, column in columns.items()}
+
+        def write(name: str) -> str:
+            return self.columns[name].write(block, columns[name])
+
+        return dict(zip(columns, self._each(write, [*columns]), strict=True))
 
     def read(self, block: int, names: Iterable[str]) -> dict[str, Array]:
         """Read columns of a block."""
@@ -83,13 +89,18 @@ class Checkpoint(Generic[Kind]):
         self, block: int, names: Iterable[str], checksums: Mapping[str, str]
     ) -> dict[str, Array] | None:
         """Read columns of a block; None where one is not what was written."""
-        columns = {}
-        for name in names:
-            column = self.columns[name].read_checked(block, checksums[name])
-            if column is None:
-                return None
-            columns[name] = column
-        return columns
+
+        def read(name: str) -> Array | None:
+            return self.columns[name].read_checked(block, checksums[name])
+
+        names = [*names]
+        columns = dict(zip(names, self._each(read, names), strict=True))
+        whole = {name: column for name, column in columns.items() if column is not None}
+        return whole if len(whole) == len(columns) else None
+
+    def _each(self, call: Callable[[str], Result], names: Sequence[str]) -> list[Result]:
+        """Return what a call returns for each column: at once where each waits for a network."""
+        return at_once(call, names) if self.root.is_in_cloud else [call(name) for name in names]
 
     def vouch(self, block: int, receipt: Receipt[Kind]) -> None:
         """Store the receipt of a block whose columns and objects are stored."""

@@ -5,9 +5,10 @@ for the block.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial, reduce
 from operator import add
 from typing import Any, cast
 
@@ -24,8 +25,9 @@ from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.evidence import BlockPayload, StoredBlock, refusal
 from noisydask.issues.passes import IssueData
 from noisydask.stores.fingerprints import digest, of_labels
-from noisydask.stores.rows import Rows, reads
+from noisydask.stores.rows import Ranges, Rows, reads
 from noisydask.stores.task_rows import TaskRows
+from noisydask.stores.threads import Behind, ahead
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.integer]
@@ -69,7 +71,7 @@ def check(
         if known.receipt is not None and known.refusal is None:
             states.append(_reused(source.number, known.receipt, known.labels, data))
         elif at_once:
-            states.append(_scan_source(source, inputs, known, data))
+            states.append(_scan([source], [known], inputs, data))
             at_once = False
     return reduce(add, states)
 
@@ -113,42 +115,72 @@ def scan(
     blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
     """Read each block once, keep its evidence."""
-    known = ((block, Known.of(block, inputs, data)) for block in blocks)
-    return reduce(add, (_scan_source(block, inputs, each, data) for block, each in known))
+    return _scan(blocks, (Known.of(block, inputs, data) for block in blocks), inputs, data)
 
 
-def _scan_source(
-    source: LabeledSource, inputs: Mapping[str, TaskRows], known: Known, data: IssueData
+def _scan(
+    blocks: Sequence[LabeledSource],
+    known: Iterable[Known],
+    inputs: Mapping[str, TaskRows],
+    data: IssueData,
 ) -> ScanState:
-    """Read a block, then write its receipt."""
+    """Scan blocks. While rows are worked on, those that follow are read, and the evidence of the
+    block before is written.
+    """
+    probs = inputs["pred_probs"]
+    bounds = [data.grid.bounds(block.number) for block in blocks]
+    pieces = [piece for start, stop in bounds for piece in reads(probs, start, stop)]
+    read = partial(_read, probs=probs, skip=data.skip_unreadable)
+    layout = layout_of(inputs["labels"])
+    with closing(ahead(read, pieces)) as rows, Behind[ScanState]() as behind:
+        for block, about in zip(blocks, known, strict=True):
+            scanned = _scan_block(block, rows, probs, about, data)
+            behind.do(partial(_keep, block, scanned, about, layout, data))
+    return reduce(add, behind.results)
+
+
+def _read(piece: tuple[int, int], probs: TaskRows, skip: bool) -> tuple[Array, Ranges]:
+    return probs.read_or_skip(*piece, skip)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A block whose rows were worked on: its evidence, totals, and stored bytes read meanwhile."""
+
+    evidence: Evidence
+    totals: ClassTotals
+    bytes_read: int
+
+
+def _keep(
+    source: LabeledSource, scanned: Scanned, known: Known, layout: str, data: IssueData
+) -> ScanState:
+    """Write the evidence of a block, then its receipt."""
     start, stop = data.grid.bounds(source.number)
     why = known.refusal or source.why
-    state, checksums = _scan_block(source, inputs["pred_probs"], known, data)
-    if not state.problems.unreadable:
-        fingerprint = source.fingerprint
-    else:
-        fingerprint = None
+    problems = Problems.of(scanned.evidence.problems, start).among(cast(Ints, known.labels))
+    checksums = data.evidence.write(source.number, scanned.evidence.columns)
+    fingerprint = None if problems.unreadable else source.fingerprint
     if fingerprint is not None:
         if (
             why == Why.COLUMNS and known.receipt is not None
         ):  # the same rows: what else is known of them stays true
             checksums = {**known.receipt.checksums, **checksums}
-        layout = layout_of(inputs["labels"])
         receipt = Receipt[BlockPayload](
             source=fingerprint,
             labels=known.content,
             rows=stop - start,
             checksums=checksums,
-            payload=BlockPayload.of(state.totals, state.problems, source.unstored_labels, layout),
+            payload=BlockPayload.of(scanned.totals, problems, source.unstored_labels, layout),
         )
         data.evidence.vouch(source.number, receipt)
     stored = StoredBlock(
         source.number,
         {name: checksums[name] for name in data.columns},
-        state.problems.total,
+        problems.total,
         fingerprint,
     )
-    return replace(state, why=Counter([why]), stored=(stored,))
+    return ScanState(scanned.totals, problems, scanned.bytes_read, Counter([why]), (stored,))
 
 
 def _reused(
@@ -204,34 +236,35 @@ def layout_of(labels: TaskRows) -> str:
 
 
 def _scan_block(
-    source: LabeledSource, probs: TaskRows, known: Known, data: IssueData
-) -> tuple[ScanState, dict[str, str]]:
-    """Scan a block, of which some rows cannot be read; return also the checksums of its
-    evidence.
-    """
+    source: LabeledSource,
+    rows_read: Iterator[tuple[Array, Ranges]],
+    probs: TaskRows,
+    known: Known,
+    data: IssueData,
+) -> Scanned:
+    """Scan a block, of which some rows cannot be read."""
     start, stop = data.grid.bounds(source.number)
     labels = without(known.labels, known.unread, start)
     unread = known.unread
     evidence = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
     totals = ClassTotals.zero(data.num_classes)
     for low, high in reads(probs, start, stop):
-        rows, more = probs.read_or_skip(low, high, data.skip_unreadable)
+        rows, more = next(rows_read)
         here = low - start, high - start
         part = scan_rows(rows, labels[slice(*here)], into=evidence.part(*here))
         totals += ClassTotals.of(part.counts, part.fixed)
         unread += more
+        del rows  # others are being read
     for low, high in unread:
         evidence.problems[low - start : high - start] = Problem.UNREADABLE
     for low, high, key in source.partly:
         problems = evidence.problems[low - start : high - start]
         refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
-    checksums = data.evidence.write(source.number, evidence.columns)
     bytes_read = probs.take_bytes_read()
     if data.notify:
         size = (stop - start) * data.num_classes * data.dtype.itemsize
         data.notify(stop - start, bytes_read or size)
-    refused = Problems.of(evidence.problems, start).among(cast(Ints, known.labels))
-    return ScanState(totals, refused, bytes_read, Counter()), checksums
+    return Scanned(evidence, totals, bytes_read)
 
 
 def refuse_lost_part(

@@ -73,6 +73,7 @@ class OpenArray:
     @property
     def store(self) -> Store:
         """The store as it was given."""
+        self._opened  # noqa: B018 (unpickled then)
         store: Store = self._parts[1]
         return store
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, Self, cast
 
@@ -13,12 +14,15 @@ import zarr
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from noisydask.errors import InputError
+from noisydask.stores.chunk_codecs import ChunkCodec
 from noisydask.stores.conversion import native
 from noisydask.stores.counting import ByteCount
 from noisydask.stores.listing import Listing, list_array
 from noisydask.stores.locations import packages_of
+from noisydask.stores.object_chunks import ObjectChunks
 from noisydask.stores.rows import Array, Chunk, Rows
 from noisydask.stores.zarr_arrays import OpenArray
+from noisydask.stores.zarr_stores import BucketStore
 
 
 @dataclass(kw_only=True)
@@ -71,7 +75,25 @@ class ZarrRows(Rows):
             return now.columns(first, min(last, now.shape[1]))
         return now
 
+    @cached_property
+    def _in_bucket(self) -> ObjectChunks | None:
+        """The chunks, where they can be fetched and decoded past Zarr."""
+        store = self.source.store
+        if not isinstance(store, BucketStore) or self.array.ndim > 2:
+            return None
+        codec = ChunkCodec.of(self.array)
+        if codec is None:
+            return None
+        place = store.place / self.array.path if self.array.path else store.place
+        return ObjectChunks(place, codec, self.fill, self.fetched)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_in_bucket"}
+
     def _read(self, start: int, stop: int) -> Array:
+        if self._in_bucket is not None and start < stop:
+            columns = slice(*(self.window or (0, self.shape[-1])))
+            return self._in_bucket.read([*self.chunks(start, stop)], (start, stop), columns)
         rows = cast(
             Array,
             self.array[start:stop]
@@ -133,6 +155,9 @@ class ZarrRows(Rows):
                 yield Chunk(key((first, *other)), low, high, rest)
 
     def _read_chunk(self, chunk: Chunk) -> Array:
+        if self._in_bucket is not None:
+            columns = chunk.rest[0] if chunk.rest else slice(0, 0)
+            return self._in_bucket.read([chunk], (chunk.start, chunk.stop), columns)
         return cast(Array, self.array[(slice(chunk.start, chunk.stop), *chunk.rest)])
 
     def _count_files(self, start: int, stop: int) -> None:
