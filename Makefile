@@ -17,6 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(call install,--editable ".[$(EXTRAS)]")
 	$(call install,--no-deps dask-kubernetes)  # its schemas alone
+	PATH="$(abspath $(BIN)):$$PATH" npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite azurite@3.37.0
 	touch $@
 
 demo: $(VENV)/installed  ## set up, and find the flipped labels of the digits

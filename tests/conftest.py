@@ -10,6 +10,7 @@ import fsspec
 import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
+from rig.azure import AzureServer, azure_server, azurite
 from rig.cases import Case
 from rig.place import Place
 from rig.plans import Trial
@@ -39,6 +40,22 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def s3_place(s3: S3Server, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A prefix of its own in the bucket."""
     return Place(f"s3://{BUCKET}/{tmp_path.name}", s3.options())
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """A real server of Azure Blob Storage with one container."""
+    if azurite() is None:
+        pytest.skip("needs Azurite, which make installs")
+    with azure_server(tmp_path_factory.mktemp("azure")) as server:
+        fsspec.filesystem("az", **server.options()).mkdir(BUCKET)
+        yield server
+
+
+@pytest.fixture
+def azure_place(azure: AzureServer, tmp_path: Path) -> Place:
+    """A prefix of its own in the container."""
+    return Place(f"{azure.url}/{tmp_path.name}", azure.options())
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -91,7 +108,7 @@ def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[..., Trial]:
     return make
 
 
-_SERVERS = {"one_worker", "four_workers", "client", "s3", "s3_place", "way"}
+_SERVERS = {"one_worker", "four_workers", "client", "s3", "s3_place", "way", "azure", "azure_place"}
 
 
 @pytest.hookimpl(tryfirst=True)  # the groups must be there when pytest-xdist looks for them

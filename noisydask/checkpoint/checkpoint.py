@@ -25,6 +25,7 @@ from noisydask.stores.chunks import ChunkedArray, checksum
 from noisydask.stores.failures import cannot_write
 from noisydask.stores.locations import Location
 from noisydask.stores.threads import at_once
+from noisydask.stores.zarr_metadata import METADATA, group_metadata
 from noisydask.stores.zarr_stores import zarr_store
 
 Array = npt.NDArray[np.generic]
@@ -219,20 +220,23 @@ def _make_room(
         differing = None
     if fresh or before is None or differing:
         _refuse_foreign(root, contents)
-        group = zarr.create_group(zarr_store(root), overwrite=True)
-        for array in arrays:
-            array.create()
+        root.remove_all()
         _make_folders(root, contents)
-        group.attrs.update(kind)  # last: what has no kind is made anew
+        at_once(ChunkedArray.create, [*arrays])
+        (root / METADATA).write(group_metadata(kind))  # last: what has no kind is made anew
         return differing or ("it was not asked for" if fresh and before else None)
-    for array in arrays:
-        shape = _shape(root / array.name)
-        if shape is None:
-            array.create()
-        elif shape != array.shape:
-            array.resize(array.shape)
+    at_once(_fit, [*arrays])
     _make_folders(root, contents)  # an older noisydask made fewer
     return None
+
+
+def _fit(array: ChunkedArray) -> None:
+    """Make an array, or give the one that is there its length."""
+    shape = _shape(array.root / array.name)
+    if shape is None:
+        array.create()
+    elif shape != array.shape:
+        array.resize(array.shape)
 
 
 def _make_folders(root: Location, contents: Contents[Kind]) -> None:

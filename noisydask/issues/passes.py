@@ -7,8 +7,9 @@ is handed in, Dask is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, Protocol
 
@@ -38,6 +39,7 @@ from noisydask.issues.evidence import (
 )
 from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.task_rows import TaskRows
+from noisydask.stores.threads import Behind, ahead, at_once
 
 Array = npt.NDArray[np.generic]
 
@@ -120,7 +122,14 @@ def count(blocks: Sequence[StoredBlock], data: IssueData, scoring: Scoring) -> C
     So is a block whose evidence is damaged, of which nothing is counted.
     """
     joint = dense_joint(data.num_classes) if scoring.joint else None
-    state: CountState = reduce(add, (_count_block(block, data, scoring, joint) for block in blocks))
+
+    def read(stored: StoredBlock) -> Mapping[str, Array] | None:
+        return data.evidence.read_checked(stored.number, data.columns, stored.checksums)
+
+    with closing(ahead(read, blocks)) as evidence, Behind[CountState]() as behind:
+        for block, columns in zip(blocks, evidence, strict=True):
+            behind.do(_count_block(block, columns, data, scoring, joint))
+    state: CountState = reduce(add, behind.results)
     if joint is None:
         return state
     counts = replace(state.counts, joint=state.counts.joint + SparseCounts.of_dense(joint))
@@ -128,14 +137,18 @@ def count(blocks: Sequence[StoredBlock], data: IssueData, scoring: Scoring) -> C
 
 
 def _count_block(
-    stored: StoredBlock, data: IssueData, scoring: Scoring, joint: Ints | None
-) -> CountState:
+    stored: StoredBlock,
+    columns: Mapping[str, Array] | None,
+    data: IssueData,
+    scoring: Scoring,
+    joint: Ints | None,
+) -> Callable[[], CountState]:
+    """Count a block; return what is still to be done, which writes and returns the state."""
     block = stored.number
-    columns = data.evidence.read_checked(stored.number, data.columns, stored.checksums)
+    nothing = np.zeros((1, 1 << 16), np.int64)
     if columns is None:
-        return CountState(
-            IssueCounts.zero(data.num_classes), np.zeros((1, 1 << 16), np.int64), damaged=(block,)
-        )
+        counts = IssueCounts.zero(data.num_classes)
+        return partial(CountState, counts, nothing, damaged=(block,))
     likely = _room_for_likely(columns, data, scoring)
     counts, open_rows = count_issues(
         columns, scoring.thresholds, scoring.joint, into=joint, likely=likely
@@ -144,10 +157,10 @@ def _count_block(
     if open_rows.any() or open_scores.any():
         kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.num_classes, data.dtype)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
-            return CountState(counts, np.zeros((1, 1 << 16), np.int64), (block,))
+            return partial(CountState, counts, nothing, (block,))
         resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept, likely)
         counts = replace(counts, joint=counts.joint + resolved)
-    return _scored(block, counts, scores, likely, columns, data, scoring)
+    return partial(_scored, block, counts, scores, likely, columns, data, scoring)
 
 
 def _room_for_likely(
@@ -231,10 +244,8 @@ def _scored(
 ) -> CountState:
     """Keep a block's scores and given labels, and its likely classes where they are asked for."""
     given = columns["given"]
-    written = (
-        scoring.scores.write_recorded(block, scores),
-        scoring.given.write_recorded(block, given),
-    )
+    pairs = [(scoring.scores, scores), (scoring.given, given)]
+    written = tuple(at_once(lambda pair: pair[0].write_recorded(block, pair[1]), pairs))
     off_diagonal = 0
     if likely is not None:
         if scoring.likely is not None:

@@ -6,6 +6,7 @@ What a task does; storage is handed in, Dask is not known here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -30,6 +31,7 @@ from noisydask.stores.chunks import ChunkedArray, StoredObject
 from noisydask.stores.frames import stacked
 from noisydask.stores.rows import Rows
 from noisydask.stores.task_rows import TaskRows
+from noisydask.stores.threads import ahead
 
 Array = npt.NDArray[np.generic]
 
@@ -98,7 +100,8 @@ class Selection:
 
 def select(blocks: Sequence[StoredBlock], data: IssueData, selection: Selection) -> pd.DataFrame:
     """Return the examples of the ranking's parts as a table, in the order of the ranking."""
-    frame = stacked([_select_block(block, data, selection) for block in blocks])
+    with closing(ahead(partial(_select_block, data=data, selection=selection), blocks)) as frames:
+        frame = stacked(list(frames))
     return frame.iloc[np.argsort(frame["order"].to_numpy(), kind="stable")]
 
 

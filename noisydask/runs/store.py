@@ -92,7 +92,7 @@ class RunStore:
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder and all that is in it."""
-        self.place.fs.rm((self.place / path).path, recursive=True)
+        (self.place / path).remove_all()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from noisydask.lazily import Lazy
 from noisydask.stores.locations import Location
+from noisydask.stores.zarr_metadata import METADATA, array_metadata
 
 if TYPE_CHECKING:
     import zarr
@@ -76,19 +77,13 @@ class ChunkedArray:
     dtype: np.dtype[Any]
 
     def create(self) -> StoredObject:
-        """Write the metadata, in place of any array that was there."""
+        """Write the metadata, in place of those of any array that was there."""
         place = self.root / self.name
-        zarr.create_array(
-            zarr_stores.zarr_store(place),
-            shape=self.shape,
-            chunks=(max(1, self.chunk_rows), *(max(1, n) for n in self.shape[1:])),
-            dtype=self.dtype,
-            compressors=None,
-            fill_value=0,
-            overwrite=True,
-            chunk_key_encoding={"name": "v2", "separator": "."},
-        )
-        return StoredObject.of(f"{self.name}/zarr.json", (place / "zarr.json").read())
+        place.make_folder()
+        chunks = (max(1, self.chunk_rows), *(max(1, n) for n in self.shape[1:]))
+        content = array_metadata(self.shape, chunks, self.dtype)
+        (place / METADATA).write(content)
+        return StoredObject.of(f"{self.name}/{METADATA}", content)
 
     def chunk_name(self, chunk: int) -> str:
         """Return path of a chunk's object below :attr:`root`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -97,7 +98,9 @@ class Location:
         try:
             if self.is_in_cloud:
                 cloud, _, more = split_url(self.url)
-                return ObjectFiles(cloud, **{**more, **self.options})
+                fs = ObjectFiles(cloud, **{**more, **self.options})
+                fs.bucket(self.path)  # opened here: what is missing is said now
+                return fs
             return fsspec.core.url_to_fs(self.url, **self.options)[0]
         except ImportError as error:
             raise lacking(error, self.shown) from error
@@ -138,6 +141,14 @@ class Location:
         """Remove an object, if it is there."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(self.path)
+
+    def remove_all(self) -> None:
+        """Remove whatever lies in this folder, and the folder; a file of this name stays."""
+        if self.is_local:
+            if os.path.isdir(self.path):
+                shutil.rmtree(self.path)
+        elif names := self.list():
+            self.fs.rm([(self / name).path for name in names])
 
     def list(self) -> dict[str, Mapping[str, Any]]:
         """List the objects anywhere below this folder, by their paths in it, with what fsspec

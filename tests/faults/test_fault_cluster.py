@@ -23,18 +23,18 @@ pytestmark = pytest.mark.slow
 
 NewTrial = Callable[[Case], Trial]
 CHUNKS = r"pred_probs\.zarr/c/"
-#: What a worker does on the event loop of its store's client when a chunk is asked for, before it
-#: is read.
+#: What a worker does when a chunk is asked for, before it is read.
 DEADLY = """
-import os, time, s3fs
-read = s3fs.S3FileSystem._cat_file
+import os, time
+from noisydask.stores.object_files import ObjectFiles
+read = ObjectFiles.cat_file
 
-async def deadly(self, path, *args, read=read, **kwargs):
+def deadly(self, path, *args, read=read, **kwargs):
     if path.endswith("{reads}.zarr/c/3/0"):
         {act}
-    return await read(self, path, *args, **kwargs)
+    return read(self, path, *args, **kwargs)
 
-s3fs.S3FileSystem._cat_file = deadly
+ObjectFiles.cat_file = deadly
 """
 ACTS = {
     "it ends the process": "os._exit(1)",

@@ -22,8 +22,8 @@ LEASE = 2.0
 
 
 @pytest.fixture
-def job(way: Proxy, tmp_path: Path) -> Job:
-    return Job(way.endpoint, tmp_path.name)
+def job(s3: S3Server, way: Proxy, tmp_path: Path) -> Job:
+    return Job(s3.through(way.endpoint), tmp_path.name)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def out(s3: S3Server, job: Job) -> Place:
 @pytest.fixture(scope="module")
 def expected(s3: S3Server) -> dict[str, bytes]:
     """The output of an undisturbed run."""
-    undisturbed = Job(s3.endpoint, "undisturbed")
+    undisturbed = Job(s3, "undisturbed")
     where = write_data(s3, "undisturbed", DATA)
     assert undisturbed.run().status == 0
     found = published(where)

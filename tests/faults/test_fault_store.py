@@ -18,15 +18,15 @@ DATA = ordinary()
 
 
 @pytest.fixture
-def job(way: Proxy, tmp_path: Path) -> Job:
-    return Job(way.endpoint, tmp_path.name)
+def job(s3: S3Server, way: Proxy, tmp_path: Path) -> Job:
+    return Job(s3.through(way.endpoint), tmp_path.name)
 
 
 @pytest.fixture
 def out(s3: S3Server, job: Job) -> Place:
     """The output of a finished run."""
     where = write_data(s3, job.prefix, DATA)
-    assert Job(s3.endpoint, job.prefix).run().status == 0
+    assert Job(s3, job.prefix).run().status == 0
     return where
 
 
@@ -150,7 +150,7 @@ def test_the_server_is_killed_in_the_middle(tmp_path: Path) -> None:
         server = first.enter_context(s3_server(tmp_path))
         way = second.enter_context(proxy(server.endpoint))
         until_it_works(lambda: Place(f"s3://{BUCKET}", server.options()).fs.mkdir(BUCKET))
-        job = Job(way.endpoint, "dies")
+        job = Job(server.through(way.endpoint), "dies")
         where = until_it_works(lambda: write_data(server, "dies", DATA))
         assert job.run().status == 0
         before = published(where)

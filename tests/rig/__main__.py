@@ -16,10 +16,11 @@ from rig.measure import faults_table, measure_faults
 
 def main(
     trials: int,
+    cloud: Annotated[str, typer.Option(help="s3 (SeaweedFS) or azure (Azurite).")] = "s3",
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Try so many faults against an S3 server."""
-    figures = measure_faults(trials, Console(stderr=True))
+    """Try so many faults against a real object store."""
+    figures = measure_faults(trials, Console(stderr=True), cloud)
     Console().print(faults_table(figures))
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -19,7 +19,7 @@ import google_crc32c
 from rig import child
 from rig.cases import CHUNK, Case
 from rig.place import Place
-from rig.server import BUCKET, KEY, SECRET, S3Server
+from rig.server import Server
 
 #: Parts of a run that differ between two runs of the same data: they tell of times and names.
 _TELLS_OF_ITSELF = ("manifest.json", "status.json")
@@ -29,7 +29,7 @@ _TELLS_OF_ITSELF = ("manifest.json", "status.json")
 # two for its imports.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # the process that forks finds this
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["noisydask.cli.app", "s3fs", "rig.child"])
+_FORKS.set_forkserver_preload(["noisydask.cli.app", "obstore", "rig.child"])
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Job:
 
     Attributes
     ----------
-    endpoint : str
-        The S3 server, or a proxy before it.
+    server : Server
+        The server, or a proxy before it.
     prefix : str
         Where data and output lie in the bucket.
     block_bytes : int
@@ -49,22 +49,17 @@ class Job:
         The main job, of one model or of two and by another filter, or the job on losses.
     """
 
-    endpoint: str
+    server: Server
     prefix: str
     block_bytes: int = 4000
     reads: str = "pred_probs"
 
     def start(self, **more: Any) -> Child:
         """Start it."""
-        options = {
-            "key": KEY,
-            "secret": SECRET,
-            "endpoint_url": self.endpoint,
-            "client_kwargs": {"region_name": "us-east-1"},
-        }
+        options = self.server.options()
         array = "losses" if self.reads == "losses" else "pred_probs"
         places = {"labels": "labels.zarr", array: f"{array}.zarr", "out": "out"}
-        at = f"s3://{BUCKET}/{self.prefix}"
+        at = f"{self.server.url}/{self.prefix}"
         how: dict[str, Any] = {name: f"{at}/{path}" for name, path in places.items()}
         how |= {
             "storage_options": dict.fromkeys(places, options),
@@ -142,9 +137,9 @@ def start(reads: str, how: dict[str, Any]) -> Child:
     return Child(process, Path(said.name))
 
 
-def write_data(server: S3Server, prefix: str, data: Case) -> Place:
+def write_data(server: Server, prefix: str, data: Case) -> Place:
     """Put the data where jobs look for it; the place of their output."""
-    place = Place(f"s3://{BUCKET}/{prefix}", server.options())
+    place = Place(f"{server.url}/{prefix}", server.options())
     (place / "labels.zarr").write_array(data.labels, CHUNK)
     (place / "pred_probs.zarr").write_array(data.pred_probs, CHUNK)
     (place / "losses.zarr").write_array(data.losses, CHUNK)

@@ -12,14 +12,14 @@ from rich.table import Table
 from rig.plans import KINDS, kind_of, run_trial, stage
 
 
-def measure_faults(trials: int, console: Console) -> dict[str, Any]:
-    """Do the trials of the seeds 0 to ``trials - 1``, and count those in which something did not
-    hold.
+def measure_faults(trials: int, console: Console, cloud: str = "s3") -> dict[str, Any]:
+    """Do the trials of the seeds 0 to ``trials - 1`` on a cloud's kind of store, and count those in
+    which something did not hold.
     """
     done: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     errors: dict[int, str] = {}
-    with stage() as (server, way):
+    with stage(cloud) as (server, way):
         for seed in range(trials):
             kind = kind_of(seed)
             done[kind] += 1
@@ -36,12 +36,18 @@ def measure_faults(trials: int, console: Console) -> dict[str, Any]:
         for kind in KINDS
         if done[kind]
     ]
-    return {"trials": trials, "failures": len(errors), "kinds": kinds, "errors": errors}
+    return {
+        "trials": trials,
+        "failures": len(errors),
+        "cloud": cloud,
+        "kinds": kinds,
+        "errors": errors,
+    }
 
 
 def faults_table(figures: dict[str, Any]) -> Table:
     """Trials and failures by kind."""
-    shown = Table(title="faults", title_justify="left", box=box.SIMPLE_HEAD)
+    shown = Table(title=f"faults, {figures['cloud']}", title_justify="left", box=box.SIMPLE_HEAD)
     shown.add_column("kind")
     shown.add_column("trials", justify="right")
     shown.add_column("failures", justify="right")

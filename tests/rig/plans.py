@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from rig.azure import azure_server
 from rig.cases import CHUNK, EDGES, Case, ordinary
 from rig.jobs import Child, Ended, Job, generation, published, write_data
 from rig.place import Place
 from rig.proxy import MUTATING, Proxy, Request, proxy
-from rig.server import BUCKET, S3Server, s3_server, until_it_works
+from rig.server import BUCKET, Server, s3_server, until_it_works
 
 #: Seconds of a lease: the lock of a run that was stopped is soon taken over.
 LEASE = 2.0
@@ -31,7 +32,7 @@ THREADS = 2
 class Trial:
     """A dataset in a bucket, the job on it, and what an undisturbed run of it publishes."""
 
-    server: S3Server
+    server: Server
     way: Proxy
     chance: random.Random
     case: Case
@@ -43,7 +44,9 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.way.clear()
-        self.job = Job(self.way.endpoint, self.prefix, self.case.block_bytes, self.reads)
+        self.job = Job(
+            self.server.through(self.way.endpoint), self.prefix, self.case.block_bytes, self.reads
+        )
         self.out = write_data(self.server, self.prefix, self.case)
         self.expected = self.undisturbed(self.case)
 
@@ -60,13 +63,13 @@ class Trial:
     @property
     def place(self) -> Place:
         """Where data and output lie."""
-        return Place(f"s3://{BUCKET}/{self.prefix}", self.server.options())
+        return Place(f"{self.server.url}/{self.prefix}", self.server.options())
 
     def undisturbed(self, case: Case) -> dict[str, bytes]:
         """What a run of a dataset publishes that nothing disturbs."""
         prefix = f"{self.prefix}-undisturbed-{self.chance.getrandbits(32):08x}"
         out = write_data(self.server, prefix, case)
-        ended = Job(self.server.endpoint, prefix, case.block_bytes, self.reads).run()
+        ended = Job(self.server, prefix, case.block_bytes, self.reads).run()
         found = published(out)
         assert ended.status == 0, ended.said
         assert found
@@ -329,7 +332,7 @@ def kind_of(seed: int) -> str:
     return list(KINDS)[seed % len(KINDS)]
 
 
-def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
+def run_trial(seed: int, server: Server, way: Proxy) -> None:
     """Do a trial; what does not hold is an AssertionError."""
     chance = random.Random(seed)
     kind = kind_of(seed)
@@ -349,14 +352,15 @@ def run_trial(seed: int, server: S3Server, way: Proxy) -> None:
 
 
 @contextmanager
-def stage() -> Iterator[tuple[S3Server, Proxy]]:
-    """A server and a proxy before it, for the time of the context."""
+def stage(cloud: str = "s3") -> Iterator[tuple[Server, Proxy]]:
+    """A server of a cloud, S3 or Azure, and a proxy before it, for the time of the context."""
+    serve: Any = azure_server if cloud == "azure" else s3_server
     with (
         TemporaryDirectory() as folder,
-        s3_server(Path(folder)) as server,
+        serve(Path(folder)) as server,
         proxy(server.endpoint) as way,
     ):
-        fs = Place(f"s3://{BUCKET}", server.options()).fs
+        fs = Place(server.url, server.options()).fs
         until_it_works(lambda: fs.mkdir(BUCKET))
         until_it_works(
             lambda: fs.pipe_file(f"{BUCKET}/first", b"1")

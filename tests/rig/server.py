@@ -14,11 +14,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 KEY, SECRET = "AKIANOISYDASKTEST", "recognisable-s3cr3t-of-the-tests"
 BUCKET = "noisydask"
 _STARTS_WITHIN = 60.0
+
+
+class Server(Protocol):
+    """A server of one cloud's kind, or a proxy before it."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+
+    @property
+    def url(self) -> str:
+        """Its bucket."""
+
+    def options(self) -> dict[str, Any]:
+        """Storage options for fsspec."""
+
+    def through(self, endpoint: str) -> Server:
+        """The same server, behind a proxy."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,11 @@ class S3Server:
     """Where the server listens."""
 
     endpoint: str
+    url: str = f"s3://{BUCKET}"
+
+    def through(self, endpoint: str) -> S3Server:
+        """The same server, behind a proxy."""
+        return S3Server(endpoint)
 
     def options(self, key: str = KEY, secret: str = SECRET) -> dict[str, Any]:
         """Storage options for fsspec, with the right credentials or others."""

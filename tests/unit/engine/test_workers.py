@@ -90,20 +90,20 @@ def test_each_worker_reads_by_what_is_installed_there(tmp_path: Path, scheduler:
 def test_a_package_that_workers_lack_is_named_and_they_live(
     tmp_path: Path, scheduler: str, s3_place: Place
 ) -> None:
-    packages = installed_without(tmp_path / "packages", "s3fs")
+    packages = installed_without(tmp_path / "packages", "obstore")
     with worker(scheduler, packages) as child, Client(scheduler) as client:
         client.wait_for_workers(1, 30)
         (name,) = client.nthreads()
         rows = open_rows(write_zarr(s3_place / "p.zarr", PROBS), "pred_probs", s3_place.options)
         start = time.monotonic()
-        with pytest.raises(InputError, match=rf"lacks .*s3fs \(.* here\) on {name}; install"):
+        with pytest.raises(InputError, match=rf"lacks .*obstore \(.* here\) on {name}; install"):
             noisydask.find_label_issues(LABELS, rows.array, out=tmp_path / "out")
         assert time.monotonic() - start < 10
         assert not (tmp_path / "out/latest.json").exists()
         # One that joins later is sent tasks, of which those fail that need the package.
         place = Location.of(s3_place.url, s3_place.options, "x")
         for task in (lambda: rows.read(0, 1), lambda: place.fs.ls(place.path)):
-            with pytest.raises(JobError, match=r"needs the package s3fs, which .* lacks"):
+            with pytest.raises(JobError, match=r"needs the package obstore, which .* lacks"):
                 client.submit(task, pure=False).result(30)
         assert is_unharmed(child, scheduler)
 
@@ -127,10 +127,10 @@ def test_workers_that_join_later_are_looked_at(
 ) -> None:
     monkeypatch.setattr("noisydask.engine.workers.LOOK_SECONDS", 0.2)
     whole = installed_without(tmp_path / "whole")
-    lacking = installed_without(tmp_path / "lacking", "s3fs", "noisydask")
+    lacking = installed_without(tmp_path / "lacking", "obstore", "noisydask")
 
     def wait() -> None:
-        with connect(ClusterConfig(scheduler=scheduler), {"s3fs"}) as client:
+        with connect(ClusterConfig(scheduler=scheduler), {"obstore"}) as client:
             client.wait_for_workers(1, 30)
             future = client.submit(time.sleep, 60)
             with worker(scheduler, lacking) as late:

@@ -29,15 +29,16 @@ from noisydask.stores.locations import Location
 pytestmark = pytest.mark.thorough
 
 
-@pytest.fixture(params=["local", "s3", "memory"])
+@pytest.fixture(params=["local", "s3", "azure", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Any) -> Location:
     """An empty output."""
     if request.param == "memory":
         fsspec.filesystem("memory").store.clear()
         return Location.of("memory://root/out", None, "out")
-    place: Place = (
-        request.getfixturevalue("s3_place") if request.param == "s3" else Place(str(tmp_path))
-    )
+    if request.param == "local":
+        place = Place(str(tmp_path))
+    else:
+        place = request.getfixturevalue(f"{request.param}_place")
     return Location.of(f"{place.url}/out", place.options, "out")
 
 
