@@ -211,7 +211,7 @@ class _LocalObjects(_Objects):
 class _MemoryObjects(_Objects):
     def get(self) -> Seen | None:
         try:
-            content = self.place.fs.cat_file(self.place.path)
+            content = self.place.read()
         except FileNotFoundError:
             return None
         return Seen(content, _digest(content))

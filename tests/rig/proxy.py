@@ -226,9 +226,10 @@ class Proxy:
 def _without_conditions(lines: list[bytes], body: bytes) -> list[bytes]:
     """A request without its conditions; they were signed, so it is signed again."""
     method, path, _ = lines[0].decode().split(" ")
-    headers = dict(
+    named = (
         line.decode().split(": ", 1) for line in lines[1:] if not line.lower().startswith(_UNSIGNED)
     )
+    headers = {"Host" if name == "host" else name: value for name, value in named}
     request = AWSRequest(method, f"http://{headers['Host']}{path}", headers, body)
     S3SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
     return [lines[0], *(f"{name}: {value}".encode() for name, value in request.headers.items())]
