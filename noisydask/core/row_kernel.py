@@ -47,9 +47,9 @@ NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (
 
 
 @kernel()
-def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third):
-    """Return best two classes, largest and (if wanted) third largest value, as bits, and sum of
-    short float32 rows.
+def _top3_narrow(pred_probs, bits, top1, top2, largest, lower, third, total, want_third):
+    """Return best two classes, largest, second and (if wanted) third largest value, as bits, and
+    sum of short float32 rows.
 
     Non-negative floats order like their bits. Value and complement of the class share one integer,
     so that a plain maximum prefers the lower class among equals, and no branch depends on the data.
@@ -67,7 +67,7 @@ def _top3_narrow(pred_probs, bits, top1, top2, largest, third, total, want_third
                 c = max(c, min(b, key))
             a, b = top, max(b, key)
         top1[i], top2[i] = _LOW - (a & _LOW), _LOW - (b & _LOW)
-        largest[i], third[i], total[i] = a >> _HIGH, c >> _HIGH, added
+        largest[i], lower[i], third[i], total[i] = a >> _HIGH, b >> _HIGH, c >> _HIGH, added
 
 
 @kernel(inline="always")
@@ -278,7 +278,9 @@ def scan_tiles(
     if not (fits and problems.size == rows and counts.size == fixed.size == num_classes):
         raise ValueError("columns must have an element a row of pred_probs, sums one a class")
     first, second = np.empty(step, np.uint32), np.empty(step, np.uint32)
-    largest, third = np.empty(step, bits.dtype), np.empty(step, bits.dtype)
+    largest, lower = np.empty(step, bits.dtype), np.empty(step, bits.dtype)
+    third = np.empty(step, bits.dtype)
+    p_top1_bits, p_top2_bits = p_top1.view(bits.dtype), p_top2.view(bits.dtype)
     total, suspect = np.empty(step), np.empty(step, np.int64)
     for low in range(0, rows, step):
         high = min(low + step, rows)
@@ -289,10 +291,11 @@ def scan_tiles(
             second[: high - low],
         )
         if num_classes <= _NARROW and bits.itemsize == 4:
-            _top3_narrow(x, bits[low:high], a, b, largest, third, total, p_rest.size > 0)
+            want_third = p_rest.size > 0
+            _top3_narrow(x, bits[low:high], a, b, largest, lower, third, total, want_third)
             _pick(x, label, p_given[low:high])
-            _pick(x, a, p_top1[low:high])
-            _pick(x, b, p_top2[low:high])
+            _copy(largest, p_top1_bits[low:high])
+            _copy(lower, p_top2_bits[low:high])
         else:
             probabilities = p_given[low:high], p_top1[low:high], p_top2[low:high]
             _top3_wide(x, bits[low:high], label, a, b, largest, third, total, *probabilities)
