@@ -98,16 +98,20 @@ def plan_blocks(
 
 def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
     """Return blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads,
-    but never more than 16 blocks.
+    but never more than 16 blocks; two where each thread has two such tasks or more, so that one
+    block is read while the other is written.
 
     Examples
     --------
     >>> plan_tasks(13, 2, 2)
     (4, 3, 3, 3)
+    >>> plan_tasks(9, 2, 32)
+    (2, 2, 2, 2, 1)
     >>> len(plan_tasks(100_000, 8, 2))
     6250
     """
-    each = max(1, min(_BLOCKS_PER_TASK, -(-num_blocks // (per_slot * slots))))
+    least = 2 if num_blocks >= 4 * slots else 1
+    each = max(least, min(_BLOCKS_PER_TASK, -(-num_blocks // (per_slot * slots))))
     tasks = max(1, -(-num_blocks // each))
-    least, more = divmod(num_blocks, tasks)
-    return (least + 1,) * more + (least,) * (tasks - more if least else 0)
+    each, more = divmod(num_blocks, tasks)
+    return (each + 1,) * more + (each,) * (tasks - more if each else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from noisydask.stores.rows import reads
 from noisydask.stores.task_rows import TaskRows
+from noisydask.stores.threads import ahead
 from noisydask.stores.zarr_rows import ZarrRows
 
 Array = npt.NDArray[Any]
@@ -31,12 +33,20 @@ def tiles(
     start: int, stop: int, losses: TaskRows, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, int], Array]]:
     """Iterate over losses of rows ``start`` to ``stop``: first row and the one after the last,
-    iterations, values; each read once.
+    iterations, values; each read once, while the one before is used.
     """
-    for span in wanted:
-        rows = _window(losses, *span)
-        for low, high in reads(rows, start, stop):
-            yield low, high, span, rows.read(low, high)
+    windows = [(span, _window(losses, *span)) for span in wanted]
+    pieces = [
+        (low, high, span, rows) for span, rows in windows for low, high in reads(rows, start, stop)
+    ]
+    with closing(ahead(_read, pieces)) as values:
+        for (low, high, span, _), value in zip(pieces, values, strict=True):
+            yield low, high, span, value
+
+
+def _read(piece: tuple[int, int, tuple[int, int], TaskRows]) -> Array:
+    low, high, _, rows = piece
+    return rows.read(low, high)
 
 
 def _window(losses: TaskRows, first: int, last: int) -> TaskRows:
