@@ -22,18 +22,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from noisydask.dynamics import csv_files
+from noisydask.dynamics.loss_rows import LossRows, joined_rows
 from noisydask.dynamics.table import (
     LossColumns,
     checked_rows,
+    checked_table,
     is_text,
-    numbered,
+    row_numbers,
     written_whole,
 )
 from noisydask.dynamics.units import Piece, Unit, units_by_ids, units_in_order
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.stores.failures import blame, explain, reason
 from noisydask.stores.fingerprints import of_files
-from noisydask.stores.frames import stacked
 from noisydask.stores.hints import cannot_be_read
 from noisydask.stores.listing import Listing, list_files, version
 from noisydask.stores.locations import Location
@@ -117,14 +118,14 @@ class LossFiles:
         """
         return sum(piece.stored for unit in self.units for piece in unit.pieces)
 
-    def read(self, unit: int) -> pd.DataFrame:
+    def read(self, unit: int) -> LossRows:
         """Read rows of a unit, checked."""
         pieces = sorted(self.units[unit].pieces, key=attrgetter("order"))
         try:
             if pieces[0].rows is None:
-                frames = [self._csv(piece) for piece in pieces]
+                read = [self._csv(piece) for piece in pieces]
             else:
-                frames = [
+                read = [
                     self._parquet(file, [piece.number for piece in some])
                     for file, some in groupby(pieces, attrgetter("file"))
                 ]
@@ -133,10 +134,12 @@ class LossFiles:
         except Exception as error:
             why = reason(error) or cannot_be_read(error)
             raise JobError(f"table at {self.place.shown}: {why}") from error
-        rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
-        # Of CSV, whose number of rows is not known, a unit is one piece.
-        sizes = [(piece.order, piece.rows or len(rows)) for piece in pieces]
-        return self.units[unit].rows_of(numbered(rows, self.columns, sizes), "id")
+        rows = joined_rows(read)
+        if self.columns.numbered and len(rows):
+            # Of CSV, whose number of rows is not known, a unit is one piece.
+            numbers = row_numbers([(piece.order, piece.rows or len(rows)) for piece in pieces])
+            rows = replace(rows, columns={**rows.columns, "row": numbers})
+        return self.units[unit].rows_of(rows, "id")
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input; nothing secret."""
@@ -149,12 +152,13 @@ class LossFiles:
         }
         return description | {"fingerprint": of_files(self.versions)}
 
-    def _csv(self, piece: Piece) -> pd.DataFrame:
-        return csv_files.read_rows(
+    def _csv(self, piece: Piece) -> LossRows:
+        frame = csv_files.read_rows(
             self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids
         )
+        return LossRows.of_frame(checked_rows(frame, self.columns, self.text_ids))
 
-    def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
+    def _parquet(self, file: str, groups: list[int]) -> LossRows:
         in_path = _in_path(self.place, file)
         names = self.columns.names.values()
         texts = (self.columns.subset, self.columns.id if self.text_ids else None)
@@ -164,13 +168,12 @@ class LossFiles:
             if name in in_path
         }
         stored = [name for name in names if name not in said]
+        encoded = [name for name in stored if name in texts]
         with self.place.fs.open(file, "rb") as handle:
-            frame = (
-                pq.ParquetFile(handle)
-                .read_row_groups(groups, columns=stored)
-                .to_pandas(ignore_metadata=True)
+            table = pq.ParquetFile(handle, read_dictionary=encoded).read_row_groups(
+                groups, columns=stored
             )
-        return frame.assign(**said)
+        return checked_table(table, self.columns, self.text_ids, said)
 
 
 def _in_path(place: Location, file: str) -> dict[str, str]:

@@ -24,7 +24,9 @@ from noisydask.dynamics.datumaro_format import (
 )
 from noisydask.dynamics.examples import Examples
 from noisydask.dynamics.files import LossFiles
-from noisydask.dynamics.table import LossColumns, checked_rows, is_text, numbered
+from noisydask.dynamics.loss_rows import LossRows
+from noisydask.dynamics.pieces import FOLDER, Pieces
+from noisydask.dynamics.table import LossColumns, checked_rows, is_text, row_numbers
 from noisydask.dynamics.table_passes import Gathering, GatherState
 from noisydask.engine import graph
 from noisydask.errors import InputError, JobError
@@ -114,13 +116,12 @@ class FileSource:
         if not units:
             return GatherState.zero()
         numbers = graph.block_numbers(range(units), (1,) * units)
-        read = partial(_read_unit, files=self.files, done=gathering.done)
-        parts = list(graph.over_blocks("table", read, numbers).to_delayed())
-        if not self.files.whole:
-            parts = graph.shuffle_rows(
-                parts, self.columns.meta(self.text_ids), "id", self._num_parts
+        if self.files.whole:
+            state = graph.run_pass(
+                "examples", partial(_take_unit, files=self.files, gathering=gathering), numbers
             )
-        state = _gathered(parts, gathering)
+        else:
+            state = self._moved(gathering, numbers)
         if self.files.rows not in (None, state.taken):
             raise JobError(
                 f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at "
@@ -128,6 +129,23 @@ class FileSource:
                 " it was changed while it was read, or its statistics of column "
                 f"{self.columns.id!r} are wrong"
             )
+        return state
+
+    def _moved(self, gathering: Gathering, numbers: Any) -> GatherState:
+        """Bring the rows of each example to one part, by way of the run."""
+        pieces = Pieces(gathering.run, len(self.files.units), self._num_parts)
+        gathering.run.make_folder(FOLDER)
+        graph.run_pass(
+            "pieces",
+            partial(_write_piece, files=self.files, pieces=pieces, done=gathering.done),
+            numbers,
+        )
+        state: GatherState = graph.run_pass(
+            "examples",
+            partial(_take_part, pieces=pieces, gathering=gathering),
+            graph.block_numbers(range(pieces.parts), (1,) * pieces.parts),
+        )
+        gathering.run.remove_folder(FOLDER)
         return state
 
     @property
@@ -200,7 +218,9 @@ class FrameSource:
         )
         if len(parts) > 1 and not self.by_index:
             parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
-        return _gathered(parts, gathering)
+        take = partial(_take_frame, gathering=gathering)
+        state: GatherState = graph.total("examples", graph.map_parts("examples", take, parts))
+        return state
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input."""
@@ -241,11 +261,32 @@ def open_table(
     )
 
 
-def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> pd.DataFrame:
+def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> LossRows:
     (unit,) = units
     rows = files.read(unit)
     done(files.columns.row_bytes(files.text_ids) * len(rows))
     return rows
+
+
+def _take_unit(units: Sequence[int], files: LossFiles, gathering: Gathering) -> GatherState:
+    return gathering.gather_rows(_read_unit(units, files, gathering.done), units[0])
+
+
+def _write_piece(
+    units: Sequence[int], files: LossFiles, pieces: Pieces, done: Callable[[int], None]
+) -> int:
+    rows = _read_unit(units, files, done)
+    pieces.write(units[0], rows)
+    return len(rows)
+
+
+def _take_part(parts: Sequence[int], pieces: Pieces, gathering: Gathering) -> GatherState:
+    (part,) = parts
+    return gathering.gather_rows(pieces.read(part), part)
+
+
+def _take_frame(frame: pd.DataFrame, number: int, gathering: Gathering) -> GatherState:
+    return gathering.gather_rows(LossRows.of_frame(frame), number)
 
 
 def _check_part(
@@ -255,14 +296,10 @@ def _check_part(
         rows = frame.reset_index()
     else:
         rows = frame
-    return numbered(checked_rows(rows, columns, text_ids), columns, [(number, len(rows))])
-
-
-def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
-    state: GatherState = graph.total(
-        "examples", graph.map_parts("examples", gathering.gather_rows, parts)
-    )
-    return state
+    checked = checked_rows(rows, columns, text_ids)
+    if columns.numbered and len(checked):
+        return checked.assign(row=row_numbers([(number, len(rows))]))
+    return checked
 
 
 @dataclass(frozen=True)
