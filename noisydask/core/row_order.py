@@ -88,10 +88,11 @@ def order_of_rows(
     >>> [found.tolist() for found in order_of_rows(examples, steps, 2, 2)]
     [[3, 1, 2, 0], [0, 2, 4]]
     """
-    before = np.zeros(0, np.int32)
+    rows = np.zeros(0, np.int32)
     if not _rises(steps):
-        before, _ = _ordered(steps, before, num_steps)
-    return _ordered(examples, before, num_examples)
+        rows, _ = _ordered(steps, rows, num_steps)
+        examples = np.take(examples, rows)
+    return _ordered(examples, rows, num_examples)
 
 
 def order_of_parts(parts: Codes, num_parts: int) -> tuple[Codes, npt.NDArray[np.int64]]:
@@ -114,9 +115,9 @@ def _rises(steps):
 
 
 @kernel()
-def _ordered(codes, before, num_codes):
-    """Return positions in order of their codes, and where each code begins; those of one code are
-    as ``before`` has them, or as they come where that is empty.
+def _ordered(codes, rows, num_codes):
+    """Return rows in order of their codes, and where each code begins; those of one code stay in
+    their order. ``rows`` says of which row each code is: its own where that is empty.
     """
     starts = np.zeros(num_codes + 1, np.int64)
     for i in range(codes.size):
@@ -126,8 +127,7 @@ def _ordered(codes, before, num_codes):
     for code in range(num_codes):
         starts[code + 1] += starts[code]
     order, filled = np.empty(codes.size, np.int32), starts[:-1].astype(np.int32)
-    for k in range(codes.size):
-        row = before[k] if before.size else np.int32(k)
-        order[filled[codes[row]]] = row
-        filled[codes[row]] += 1
+    for i in range(codes.size):
+        order[filled[codes[i]]] = rows[i] if rows.size else np.int32(i)
+        filled[codes[i]] += 1
     return order, starts
