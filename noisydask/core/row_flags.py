@@ -46,9 +46,10 @@ def flag_rows(
 
 @kernel()
 def _flag(starts, iterations, losses, labels, flags):
-    if starts[0] < 0 or starts[-1] > losses.size or labels.size != losses.size:
-        raise ValueError("starts must rise within losses, of which each has an iteration")
+    fits = iterations.size == labels.size == losses.size
     for example in range(starts.size - 1):
+        if not (fits and 0 <= starts[example] <= starts[example + 1] <= losses.size):
+            raise ValueError("starts must rise within losses, of which each has an iteration")
         for i in range(starts[example], starts[example + 1]):
             flag = NEGATIVE if losses[i] < 0 else 0
             if losses[i] > LARGEST_LOSS:

@@ -62,9 +62,9 @@ def _parts_of_numbers(ids, parts, found):
 
 @kernel()
 def _parts_of_texts(starts, letters, parts, found):
-    if starts[0] < 0 or starts[-1] > letters.size:
-        raise ValueError("starts must lie within letters")
     for i in range(found.size):
+        if not 0 <= starts[i] <= starts[i + 1] <= letters.size:
+            raise ValueError("starts must rise within letters")
         bits = np.uint64(0xCBF29CE484222325)  # FNV-1a
         for k in range(starts[i], starts[i + 1]):
             bits = (bits ^ np.uint64(letters[k])) * np.uint64(0x100000001B3)

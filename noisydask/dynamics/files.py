@@ -8,7 +8,6 @@ within each unit.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,12 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
-from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from noisydask.dynamics import csv_files
+from noisydask.dynamics.folders import columns_in_path, number_in_path
 from noisydask.dynamics.loss_rows import LossRows, joined_rows
 from noisydask.dynamics.table import (
     LossColumns,
@@ -159,11 +158,11 @@ class LossFiles:
         return LossRows.of_frame(checked_rows(frame, self.columns, self.text_ids))
 
     def _parquet(self, file: str, groups: list[int]) -> LossRows:
-        in_path = _in_path(self.place, file)
+        in_path = columns_in_path(self.place, file)
         names = self.columns.names.values()
         texts = (self.columns.subset, self.columns.id if self.text_ids else None)
         said = {
-            name: in_path[name] if name in texts else _number(in_path[name])
+            name: in_path[name] if name in texts else number_in_path(in_path[name])
             for name in names
             if name in in_path
         }
@@ -176,25 +175,12 @@ class LossFiles:
         return checked_table(table, self.columns, self.text_ids, said)
 
 
-def _in_path(place: Location, file: str) -> dict[str, str]:
-    """Return columns that the path says: ``subset=train/part.parquet``."""
-    parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
-    return {unquote(name): unquote(value) for name, sign, value in parts if sign}
-
-
-def _number(text: str) -> int | str:
-    """Return the integer that a text is, or the text, which is refused later."""
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
-    return text
-
-
 def _open_parquet(
     place: Location, columns: LossColumns, files: Sequence[str], block_bytes: int
 ) -> LossFiles:
     ids_in_paths = [
         in_path[columns.id]
-        for in_path in (_in_path(place, file) for file in files)
+        for in_path in (columns_in_path(place, file) for file in files)
         if columns.id in in_path
     ]
     text_in_path = written_whole(ids_in_paths) is None
@@ -222,7 +208,7 @@ def _footer(
     place: Location, columns: LossColumns, text_in_path: bool, file: str
 ) -> tuple[list[Piece], bool]:
     """Return row groups of a file that have rows, and whether its ids are text."""
-    in_path = _in_path(place, file)
+    in_path = columns_in_path(place, file)
     with place.fs.open(file, "rb") as handle:
         opened = pq.ParquetFile(handle)
         names = opened.schema_arrow.names
