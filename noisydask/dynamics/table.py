@@ -21,8 +21,9 @@ from noisydask.errors import InputError
 
 #: Type of a text column, as this pandas has it.
 TEXT = pd.Series(["text"]).dtype
-#: Bytes that a number and a text take in memory, about.
-_NUMBER_BYTES, _TEXT_BYTES = 8, 40
+#: Bytes that a number and a text take in memory, about, with what is made of them while rows are
+#: put in order.
+_NUMBER_BYTES, _TEXT_BYTES = 16, 40
 #: More rows than a piece of a table can have, since it is read into memory.
 _PIECE_ROWS = 1 << 36
 
