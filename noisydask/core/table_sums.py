@@ -8,28 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.curve_sums import CurveSums
+from noisydask.core.distinct import distinct
+
+__all__ = ["TableSums", "distinct"]
 
 Ints = npt.NDArray[np.int64]
-
-
-def distinct(values: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Return distinct values, ascending, and the position of each value among them.
-
-    Examples
-    --------
-    >>> [found.tolist() for found in distinct(np.array([30, 10, 30]))]
-    [[10, 30], [1, 0, 1]]
-    """
-    if len(values):
-        low, high = (int(values.min()), int(values.max()))
-    else:
-        low, high = (0, -1)
-    if high - low > 4 * len(values) + 1024:
-        values_found, codes = np.unique(values, return_inverse=True)
-        return values_found, codes.astype(np.int32)
-    there = np.zeros(high - low + 1, bool)
-    there[values - low] = True
-    return np.flatnonzero(there) + low, (np.cumsum(there) - 1).astype(np.int32)[values - low]
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def analyze_loss_dynamics(
         A name for each example; integers or text.
     table : str, Path, pandas.DataFrame or dask.dataframe.DataFrame, optional
         Instead of ``losses``: recorded losses, a row each, in any order and any partitions. Parquet
-        or CSV, a file or a folder of them; rows whose loss is NaN are left out. Rows are shuffled
+        or CSV, a file or a folder of them; rows whose loss is NaN are left out. Rows are moved
         once by id, unless Parquet statistics or a Dask index with known divisions show that each id
         lies in one place.
     id_column, iteration_column, loss_column : str

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from noisydask.core.distinct import distinct
 from noisydask.core.duplicates import one_of_each
 from noisydask.core.dynamics import (
-    LARGEST_LOSS,
     ExampleStates,
     advance_table,
     label_codes,
@@ -24,8 +24,11 @@ from noisydask.core.dynamics import (
     table_curves,
 )
 from noisydask.core.problems import FIRST, Problems
+from noisydask.core.row_flags import DUPLICATE, flag_rows
+from noisydask.core.row_order import order_of_rows
 from noisydask.core.statistics import STATISTICS
-from noisydask.core.table_sums import TableSums, distinct
+from noisydask.core.table_sums import TableSums
+from noisydask.dynamics.loss_rows import LossRows
 from noisydask.dynamics.row_problems import RowProblem, no_problems, recorded
 from noisydask.dynamics.settings import LossSettings
 
@@ -63,33 +66,35 @@ class Examples:
         return len(self.starts) - 1
 
     @classmethod
-    def of_rows(cls, rows: pd.DataFrame, settings: LossSettings) -> tuple[Examples, Problems]:
+    def of_rows(cls, rows: LossRows, settings: LossSettings) -> tuple[Examples, Problems]:
         """Sort rows and check them; what is wrong is counted, and does not stop it.
 
         Parameters
         ----------
-        rows : DataFrame
+        rows : LossRows
             Columns ``id``, ``iteration``, ``loss``, and any of ``subset``, ``ann_id``, ``label``,
-            ``row``; only a loss may be empty. ``row`` numbers all rows of the table, in order; the
+            ``row``; only a loss may be NaN. ``row`` numbers all rows of the table, in order; the
             first or last of duplicates is chosen by it.
         settings : LossSettings
             What is done about duplicate and invalid losses. What is invalid is left out first.
         """
-        kept, dropped = recorded(rows["loss"].to_numpy(), settings.on_invalid)
+        kept, dropped = recorded(rows.columns["loss"], settings.on_invalid)
         rows = rows if kept.all() else rows[kept]
         names = [name for name in EXAMPLE if name in rows]
-        codes = [_codes(rows[name]) for name in names] + [rows["iteration"].to_numpy()]
-        order = _order(codes)
-        codes = [code[order] for code in codes]
-        new = np.ones(len(order), bool)
-        new[1:] = np.logical_or.reduce([code[1:] != code[:-1] for code in codes[:-1]])
-        starts = np.append(np.flatnonzero(new), len(order))
+        codes, number = rows.codes(names)
+        iterations, steps = distinct(rows.columns["iteration"])
+        order, starts = order_of_rows(codes, steps, number, len(iterations))
         firsts = order[starts[:-1]]
-        keys = {name: rows[name].to_numpy()[firsts] for name in (*names, LABEL) if name in rows}
-        examples = cls(keys, starts, codes[-1], rows["loss"].to_numpy()[order])
-        positions = rows[ROW].to_numpy()[order] if ROW in rows else order
-        labels = rows[LABEL].to_numpy()[order] if LABEL in rows else None
-        return examples._checked(settings, dropped, positions, labels)
+        keys = {name: rows.values(name, firsts) for name in (*names, LABEL) if name in rows}
+        in_order = {
+            name: np.take(rows.columns[name], order)
+            for name in ("iteration", "loss", ROW, LABEL)
+            if name in rows
+        }
+        losses = in_order["loss"].astype(np.float64, copy=False)
+        examples = cls(keys, starts, in_order["iteration"], losses)
+        positions = in_order.get(ROW, order)
+        return examples._checked(settings, dropped, positions, in_order.get(LABEL))
 
     @classmethod
     def of_series(
@@ -143,33 +148,26 @@ class Examples:
 
         ``positions`` and ``labels`` are those of the rows.
         """
-        new = np.zeros(len(self.losses), bool)
-        new[self.starts[:-1]] = True
-        same = ~new[1:]
-        how = settings.on_duplicate
-        wrong = np.zeros((len(RowProblem), len(new)), bool)
-        wrong[RowProblem.NEGATIVE] = self.losses < 0
-        wrong[RowProblem.TOO_LARGE] = self.losses > LARGEST_LOSS
-        wrong[RowProblem.DUPLICATE, 1:] = same & (self.iterations[1:] == self.iterations[:-1])
-        if labels is not None:
-            wrong[RowProblem.LABEL, 1:] = same & (labels[1:] != labels[:-1])
+        flags = flag_rows(self.starts, self.iterations, self.losses, labels)
         examples = self
-        if how != "raise" and wrong[RowProblem.DUPLICATE].any():
-            runs = np.flatnonzero(~wrong[RowProblem.DUPLICATE])
+        duplicates = (flags & DUPLICATE) > 0
+        if settings.on_duplicate != "raise" and duplicates.any():
+            runs = np.flatnonzero(~duplicates)
             examples = Examples(
                 self.keys,
                 np.searchsorted(runs, self.starts),
                 self.iterations[runs],
-                one_of_each(self.losses, runs, how, positions),
+                one_of_each(self.losses, runs, settings.on_duplicate, positions),
             )
-            dropped["duplicates"] = len(new) - len(runs)
-            wrong[RowProblem.DUPLICATE] = False
-        if not wrong.any():
+            dropped["duplicates"] = len(flags) - len(runs)
+            flags &= ~np.uint8(DUPLICATE)
+        if not flags.any():
             return examples, no_problems(dropped)
-        rows = np.flatnonzero(wrong.any(axis=0))[:FIRST]
+        rows = np.flatnonzero(flags)[:FIRST]
         ids = self.keys["id"][np.searchsorted(self.starts, rows, side="right") - 1].tolist()
         first = tuple(sorted(set(zip(ids, self.iterations[rows].tolist(), strict=True))))
-        return examples, Problems(wrong.sum(axis=1), first, dropped=dropped)
+        counts = [np.count_nonzero(flags & (1 << problem)) for problem in RowProblem]
+        return examples, Problems(np.array(counts), first, dropped=dropped)
 
     def series(self, example: int) -> tuple[Ints, npt.NDArray[np.floating]]:
         """Return iterations and losses of one example."""
@@ -206,22 +204,6 @@ def _codes(column: pd.Series[Any]) -> Ints:
     ranks = np.empty(len(distinct), np.int64)
     ranks[np.argsort(distinct)] = np.arange(len(distinct))
     return ranks[codes]
-
-
-def _order(columns: Sequence[Ints]) -> Ints:
-    """Return positions in ascending order of the columns, the first deciding first."""
-    if not len(columns[0]):
-        return np.zeros(0, np.int64)
-    packed = np.zeros(len(columns[0]), np.int64)
-    room = 1
-    for column in columns:
-        low = int(column.min())
-        span = int(column.max()) - low + 1
-        room *= span
-        if room >= 1 << 63:
-            return np.lexsort(columns[::-1])
-        packed = packed * span + (column - low)
-    return np.argsort(packed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ within each unit.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,24 +15,25 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
-from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from noisydask.dynamics import csv_files
+from noisydask.dynamics.folders import columns_in_path, number_in_path
+from noisydask.dynamics.loss_rows import LossRows, joined_rows
 from noisydask.dynamics.table import (
     LossColumns,
     checked_rows,
+    checked_table,
     is_text,
-    numbered,
+    row_numbers,
     written_whole,
 )
 from noisydask.dynamics.units import Piece, Unit, units_by_ids, units_in_order
 from noisydask.errors import InputError, JobError, NoisydaskError
 from noisydask.stores.failures import blame, explain, reason
 from noisydask.stores.fingerprints import of_files
-from noisydask.stores.frames import stacked
 from noisydask.stores.hints import cannot_be_read
 from noisydask.stores.listing import Listing, list_files, version
 from noisydask.stores.locations import Location
@@ -117,14 +117,14 @@ class LossFiles:
         """
         return sum(piece.stored for unit in self.units for piece in unit.pieces)
 
-    def read(self, unit: int) -> pd.DataFrame:
+    def read(self, unit: int) -> LossRows:
         """Read rows of a unit, checked."""
         pieces = sorted(self.units[unit].pieces, key=attrgetter("order"))
         try:
             if pieces[0].rows is None:
-                frames = [self._csv(piece) for piece in pieces]
+                read = [self._csv(piece) for piece in pieces]
             else:
-                frames = [
+                read = [
                     self._parquet(file, [piece.number for piece in some])
                     for file, some in groupby(pieces, attrgetter("file"))
                 ]
@@ -133,10 +133,12 @@ class LossFiles:
         except Exception as error:
             why = reason(error) or cannot_be_read(error)
             raise JobError(f"table at {self.place.shown}: {why}") from error
-        rows = stacked([checked_rows(frame, self.columns, self.text_ids) for frame in frames])
-        # Of CSV, whose number of rows is not known, a unit is one piece.
-        sizes = [(piece.order, piece.rows or len(rows)) for piece in pieces]
-        return self.units[unit].rows_of(numbered(rows, self.columns, sizes), "id")
+        rows = joined_rows(read)
+        if self.columns.numbered and len(rows):
+            # Of CSV, whose number of rows is not known, a unit is one piece.
+            numbers = row_numbers([(piece.order, piece.rows or len(rows)) for piece in pieces])
+            rows = replace(rows, columns={**rows.columns, "row": numbers})
+        return self.units[unit].rows_of(rows, "id")
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input; nothing secret."""
@@ -149,41 +151,28 @@ class LossFiles:
         }
         return description | {"fingerprint": of_files(self.versions)}
 
-    def _csv(self, piece: Piece) -> pd.DataFrame:
-        return csv_files.read_rows(
+    def _csv(self, piece: Piece) -> LossRows:
+        frame = csv_files.read_rows(
             self.place, piece.file, (piece.number, piece.stop), self.columns, self.text_ids
         )
+        return LossRows.of_frame(checked_rows(frame, self.columns, self.text_ids))
 
-    def _parquet(self, file: str, groups: list[int]) -> pd.DataFrame:
-        in_path = _in_path(self.place, file)
+    def _parquet(self, file: str, groups: list[int]) -> LossRows:
+        in_path = columns_in_path(self.place, file)
         names = self.columns.names.values()
         texts = (self.columns.subset, self.columns.id if self.text_ids else None)
         said = {
-            name: in_path[name] if name in texts else _number(in_path[name])
+            name: in_path[name] if name in texts else number_in_path(in_path[name])
             for name in names
             if name in in_path
         }
         stored = [name for name in names if name not in said]
+        encoded = [name for name in stored if name in texts]
         with self.place.fs.open(file, "rb") as handle:
-            frame = (
-                pq.ParquetFile(handle)
-                .read_row_groups(groups, columns=stored)
-                .to_pandas(ignore_metadata=True)
+            table = pq.ParquetFile(handle, read_dictionary=encoded).read_row_groups(
+                groups, columns=stored
             )
-        return frame.assign(**said)
-
-
-def _in_path(place: Location, file: str) -> dict[str, str]:
-    """Return columns that the path says: ``subset=train/part.parquet``."""
-    parts = [part.partition("=") for part in file[len(place.path) :].split("/")[:-1]]
-    return {unquote(name): unquote(value) for name, sign, value in parts if sign}
-
-
-def _number(text: str) -> int | str:
-    """Return the integer that a text is, or the text, which is refused later."""
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
-    return text
+        return checked_table(table, self.columns, self.text_ids, said)
 
 
 def _open_parquet(
@@ -191,7 +180,7 @@ def _open_parquet(
 ) -> LossFiles:
     ids_in_paths = [
         in_path[columns.id]
-        for in_path in (_in_path(place, file) for file in files)
+        for in_path in (columns_in_path(place, file) for file in files)
         if columns.id in in_path
     ]
     text_in_path = written_whole(ids_in_paths) is None
@@ -219,7 +208,7 @@ def _footer(
     place: Location, columns: LossColumns, text_in_path: bool, file: str
 ) -> tuple[list[Piece], bool]:
     """Return row groups of a file that have rows, and whether its ids are text."""
-    in_path = _in_path(place, file)
+    in_path = columns_in_path(place, file)
     with place.fs.open(file, "rb") as handle:
         opened = pq.ParquetFile(handle)
         names = opened.schema_arrow.names

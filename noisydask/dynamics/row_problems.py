@@ -19,7 +19,7 @@ _SKIP = Setting("on_invalid", "skip")
 
 
 class RowProblem(IntEnum):
-    """Why a row was refused."""
+    """Why a row was refused: the bits of :mod:`noisydask.core.row_flags`, by their numbers."""
 
     NEGATIVE = 0
     TOO_LARGE = 1

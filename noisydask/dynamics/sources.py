@@ -7,7 +7,7 @@ to the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,13 @@ from noisydask.dynamics.datumaro_format import (
     open_dataset,
 )
 from noisydask.dynamics.examples import Examples
+from noisydask.dynamics.file_source import FileSource
 from noisydask.dynamics.files import LossFiles
-from noisydask.dynamics.table import LossColumns, checked_rows, is_text, numbered
+from noisydask.dynamics.loss_rows import LossRows
+from noisydask.dynamics.table import LossColumns, checked_rows, is_text, row_numbers
 from noisydask.dynamics.table_passes import Gathering, GatherState
 from noisydask.engine import graph
-from noisydask.errors import InputError, JobError
+from noisydask.errors import InputError
 from noisydask.stores.fingerprints import check_files_unchanged
 from noisydask.stores.locations import Location
 
@@ -73,74 +75,6 @@ class RecordedLosses(Protocol):
     def check_unchanged(self) -> None:
         """JobError if it is not what it was before it was read, as far as its store tells."""
         ...
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """A table in files."""
-
-    files: LossFiles
-    block_bytes: int
-
-    @property
-    def columns(self) -> LossColumns:
-        """What its columns are called."""
-        return self.files.columns
-
-    @property
-    def text_ids(self) -> bool:
-        """Whether ids are text."""
-        return self.files.text_ids
-
-    @property
-    def pieces(self) -> tuple[int, int]:
-        """Units, read and then taken in, whole or after the shuffle."""
-        units = len(self.files.units)
-        return units + (units if self.files.whole else self._num_parts), self.files.num_bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the columns that are read, as they are stored."""
-        return self.files.stored_bytes
-
-    @property
-    def packages(self) -> frozenset[str]:
-        """What the place of the files needs."""
-        return self.files.place.packages
-
-    def gather(self, gathering: Gathering) -> GatherState:
-        """Read each unit once; where ids lie in several, shuffle their rows."""
-        units = len(self.files.units)
-        if not units:
-            return GatherState.zero()
-        numbers = graph.block_numbers(range(units), (1,) * units)
-        read = partial(_read_unit, files=self.files, done=gathering.done)
-        parts = list(graph.over_blocks("table", read, numbers).to_delayed())
-        if not self.files.whole:
-            parts = graph.shuffle_rows(
-                parts, self.columns.meta(self.text_ids), "id", self._num_parts
-            )
-        state = _gathered(parts, gathering)
-        if self.files.rows not in (None, state.taken):
-            raise JobError(
-                f"{state.taken:,} rows were taken in of the {self.files.rows:,} of the table at "
-                f"{self.files.place.shown}:"
-                " it was changed while it was read, or its statistics of column "
-                f"{self.columns.id!r} are wrong"
-            )
-        return state
-
-    @property
-    def _num_parts(self) -> int:
-        return max(1, -(-self.files.num_bytes // self.block_bytes))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a manifest says of this input."""
-        return self.files.describe()
-
-    def check_unchanged(self) -> None:
-        """List the files again."""
-        check_files_unchanged("table", self.files.place, self.files.versions)
 
 
 @dataclass(frozen=True)
@@ -200,7 +134,9 @@ class FrameSource:
         )
         if len(parts) > 1 and not self.by_index:
             parts = graph.shuffle_rows(parts, self.columns.meta(self.text_ids), "id", len(parts))
-        return _gathered(parts, gathering)
+        take = partial(_take_frame, gathering=gathering)
+        state: GatherState = graph.total("examples", graph.map_parts("examples", take, parts))
+        return state
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input."""
@@ -241,11 +177,8 @@ def open_table(
     )
 
 
-def _read_unit(units: Sequence[int], files: LossFiles, done: Callable[[int], None]) -> pd.DataFrame:
-    (unit,) = units
-    rows = files.read(unit)
-    done(files.columns.row_bytes(files.text_ids) * len(rows))
-    return rows
+def _take_frame(frame: pd.DataFrame, number: int, gathering: Gathering) -> GatherState:
+    return gathering.gather_rows(LossRows.of_frame(frame), number)
 
 
 def _check_part(
@@ -255,14 +188,10 @@ def _check_part(
         rows = frame.reset_index()
     else:
         rows = frame
-    return numbered(checked_rows(rows, columns, text_ids), columns, [(number, len(rows))])
-
-
-def _gathered(parts: Sequence[Any], gathering: Gathering) -> GatherState:
-    state: GatherState = graph.total(
-        "examples", graph.map_parts("examples", gathering.gather_rows, parts)
-    )
-    return state
+    checked = checked_rows(rows, columns, text_ids)
+    if columns.numbered and len(checked):
+        return checked.assign(row=row_numbers([(number, len(rows))]))
+    return checked
 
 
 @dataclass(frozen=True)

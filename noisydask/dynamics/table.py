@@ -16,12 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from noisydask.core.whole_numbers import whole_numbers
+from noisydask.dynamics.loss_rows import LossRows
 from noisydask.errors import InputError
 
 #: Type of a text column, as this pandas has it.
 TEXT = pd.Series(["text"]).dtype
-#: Bytes that a number and a text take in memory, about.
-_NUMBER_BYTES, _TEXT_BYTES = 8, 40
+#: Bytes that a number and a text take in memory, about, with what is made of them while rows are
+#: put in order.
+_NUMBER_BYTES, _TEXT_BYTES = 16, 40
 #: More rows than a piece of a table can have, since it is read into memory.
 _PIECE_ROWS = 1 << 36
 
@@ -152,16 +154,51 @@ def checked_rows(frame: pd.DataFrame, columns: LossColumns, text_ids: bool) -> p
     )
 
 
-def numbered(
-    rows: pd.DataFrame, columns: LossColumns, pieces: Sequence[tuple[int, int]]
-) -> pd.DataFrame:
-    """Number rows in the order of the table, if the columns ask for it: ``pieces`` says of which
-    piece of the table they are, and how many of each.
+def checked_table(
+    table: pa.Table, columns: LossColumns, text_ids: bool, said: Mapping[str, Any]
+) -> LossRows:
+    """Return rows of a table of Arrow by our names and types, checked; ``said`` are columns of one
+    value.
+
+    What is as it should be is taken as it is; all else becomes a frame and is looked at closely.
+
+    Raises
+    ------
+    InputError
+        If a column holds something else, or has empty cells.
     """
-    if not columns.numbered or not len(rows):
-        return rows
-    numbers = [piece * _PIECE_ROWS + np.arange(length) for piece, length in pieces]
-    return rows.assign(row=np.concatenate(numbers))
+    plain = len(table) and not said and len(set(table.column_names)) == table.num_columns
+    if plain and all(
+        _is_plain(table.column(theirs), ours, text_ids) for ours, theirs in columns.names.items()
+    ):
+        names = {ours: table.column(theirs) for ours, theirs in columns.names.items()}
+        return LossRows.of_arrow(pa.table(names))
+    frame = table.to_pandas(ignore_metadata=True).assign(**said)
+    return LossRows.of_frame(checked_rows(frame, columns, text_ids))
+
+
+def _is_plain(column: pa.ChunkedArray, ours: str, text_ids: bool) -> bool:
+    """Return whether a column of Arrow needs no closer look."""
+    kind = column.type
+    if ours == "loss":  # an empty cell is NaN
+        return bool(pa.types.is_float32(kind) or pa.types.is_float64(kind))
+    if ours == "subset" or (ours == "id" and text_ids):
+        if pa.types.is_dictionary(kind):
+            whole = not any(chunk.dictionary.null_count for chunk in column.chunks)
+            kind = kind.value_type
+        else:
+            whole = True
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        return bool(text and whole and not column.null_count)
+    whole = pa.types.is_integer(kind) and kind != pa.uint64()
+    return bool(whole and not column.null_count)
+
+
+def row_numbers(pieces: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """Number rows in the order of the table: ``pieces`` says of which piece of the table they are,
+    and how many of each.
+    """
+    return np.concatenate([piece * _PIECE_ROWS + np.arange(length) for piece, length in pieces])
 
 
 def _losses(column: pd.Series[Any], name: str) -> Any:

@@ -29,6 +29,7 @@ from noisydask.dynamics.examples import (
     crossed_at,
 )
 from noisydask.dynamics.loss_parts import LossPart, read_columns, read_losses, write_losses
+from noisydask.dynamics.loss_rows import LossRows
 from noisydask.dynamics.row_problems import no_problems
 from noisydask.dynamics.settings import LossSettings
 from noisydask.dynamics.table import LossColumns
@@ -100,8 +101,11 @@ class Gathering:
         if self.notify is not None:
             self.notify(1, num_bytes)
 
-    def gather_rows(self, rows: pd.DataFrame, number: int) -> GatherState:
+    def gather_rows(self, rows: LossRows | None, number: int) -> GatherState:
         """Take in all rows of some examples, in any order; those without a loss are left out."""
+        if rows is None:
+            self.done(0)
+            return GatherState.zero()
         state = self.gather(*Examples.of_rows(rows, self.settings), f"{number:05d}")
         self.done(0)
         return replace(state, taken=len(rows))

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+
+from noisydask.dynamics.loss_rows import LossRows
+
+Rows = TypeVar("Rows", LossRows, pd.DataFrame)
 
 #: Rows read, of those there are, at most, where a table needs no shuffle.
 _READ_TWICE = 1.5
@@ -43,13 +47,13 @@ class Unit:
     low: Any = None
     high: Any = None
 
-    def rows_of(self, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    def rows_of(self, rows: Rows, column: str) -> Rows:
         """Return the rows that belong to this unit."""
         if self.low is not None:
-            frame = frame[frame[column] >= self.low]
+            rows = rows[rows[column] >= self.low]
         if self.high is not None:
-            frame = frame[frame[column] < self.high]
-        return frame
+            rows = rows[rows[column] < self.high]
+        return rows
 
 
 def units_by_ids(pieces: Sequence[Piece], block_rows: int) -> tuple[Unit, ...] | None:
