@@ -29,10 +29,11 @@ from noisydask.core.union import (
     largest_classes,
     union_slots,
 )
+from noisydask.issues.block_scan import refuse_lost_part, without
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.model_evidence import ModelPayload, ModelState
 from noisydask.issues.passes import IssueData
-from noisydask.issues.scanning import Known, layout_of, refuse_lost_part, without
+from noisydask.issues.scanning import Known, layout_of
 from noisydask.stores.fingerprints import digest
 from noisydask.stores.task_rows import TaskRows
 

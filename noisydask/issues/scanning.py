@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -16,18 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.checkpoint.receipts import Receipt, Why
-from noisydask.core.evidence import Evidence, scan_rows
 from noisydask.core.problems import Problems
-from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
 from noisydask.errors import JobError, Setting
+from noisydask.issues.block_scan import ScannedBlock, scan_blocks
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.evidence import BlockPayload, StoredBlock, refusal
 from noisydask.issues.passes import IssueData
 from noisydask.stores.fingerprints import digest, of_labels
-from noisydask.stores.rows import Ranges, Rows, reads
+from noisydask.stores.rows import Rows
 from noisydask.stores.task_rows import TaskRows
-from noisydask.stores.threads import Behind, ahead
+from noisydask.stores.threads import Behind
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.integer]
@@ -124,39 +122,25 @@ def _scan(
     inputs: Mapping[str, TaskRows],
     data: IssueData,
 ) -> ScanState:
-    """Scan blocks. While rows are worked on, those that follow are read, and the evidence of the
-    block before is written.
-    """
-    probs = inputs["pred_probs"]
-    bounds = [data.grid.bounds(block.number) for block in blocks]
-    pieces = [piece for start, stop in bounds for piece in reads(probs, start, stop)]
-    read = partial(_read, probs=probs, skip=data.skip_unreadable)
+    """Scan blocks; while one is worked on, the evidence of the one before is written."""
     layout = layout_of(inputs["labels"])
-    with closing(ahead(read, pieces)) as rows, Behind[ScanState]() as behind:
-        for block, about in zip(blocks, known, strict=True):
-            scanned = _scan_block(block, rows, probs, about, data)
-            behind.do(partial(_keep, block, scanned, about, layout, data))
+    about: dict[int, Known] = {}
+
+    def begun() -> Iterator[ScannedBlock]:
+        for block, each in zip(blocks, known, strict=True):
+            about[block.number] = each
+            yield ScannedBlock.begin(block, each.labels, each.unread, data)
+
+    with Behind[ScanState]() as behind:
+        for block in scan_blocks(begun(), inputs["pred_probs"], data):
+            behind.do(partial(_keep, block, about.pop(block.source.number), layout, data))
     return reduce(add, behind.results)
 
 
-def _read(piece: tuple[int, int], probs: TaskRows, skip: bool) -> tuple[Array, Ranges]:
-    return probs.read_or_skip(*piece, skip)
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """A block whose rows were worked on: its evidence, totals, and stored bytes read meanwhile."""
-
-    evidence: Evidence
-    totals: ClassTotals
-    bytes_read: int
-
-
-def _keep(
-    source: LabeledSource, scanned: Scanned, known: Known, layout: str, data: IssueData
-) -> ScanState:
+def _keep(scanned: ScannedBlock, known: Known, layout: str, data: IssueData) -> ScanState:
     """Write the evidence of a block, then its receipt."""
-    start, stop = data.grid.bounds(source.number)
+    source = scanned.source
+    start, stop = scanned.bounds
     why = known.refusal or source.why
     problems = Problems.of(scanned.evidence.problems, start).among(cast(Ints, known.labels))
     checksums = data.evidence.write(source.number, scanned.evidence.columns)
@@ -233,62 +217,3 @@ def layout_of(labels: TaskRows) -> str:
     if isinstance(labels, Rows):
         return digest(labels.layout)
     return ""
-
-
-def _scan_block(
-    source: LabeledSource,
-    rows_read: Iterator[tuple[Array, Ranges]],
-    probs: TaskRows,
-    known: Known,
-    data: IssueData,
-) -> Scanned:
-    """Scan a block, of which some rows cannot be read."""
-    start, stop = data.grid.bounds(source.number)
-    labels = without(known.labels, known.unread, start)
-    unread = known.unread
-    evidence = Evidence.empty(stop - start, data.num_classes, data.dtype, data.columns)
-    totals = ClassTotals.zero(data.num_classes)
-    for low, high in reads(probs, start, stop):
-        rows, more = next(rows_read)
-        here = low - start, high - start
-        part = scan_rows(rows, labels[slice(*here)], into=evidence.part(*here))
-        totals += ClassTotals.of(part.counts, part.fixed)
-        unread += more
-        del rows  # others are being read
-    for low, high in unread:
-        evidence.problems[low - start : high - start] = Problem.UNREADABLE
-    for low, high, key in source.partly:
-        problems = evidence.problems[low - start : high - start]
-        refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
-    bytes_read = probs.take_bytes_read()
-    if data.notify:
-        size = (stop - start) * data.num_classes * data.dtype.itemsize
-        data.notify(stop - start, bytes_read or size)
-    return Scanned(evidence, totals, bytes_read)
-
-
-def refuse_lost_part(
-    problems: npt.NDArray[np.uint8], where: str, probs: TaskRows, data: IssueData
-) -> None:
-    """Blame what is wrong with rows on a chunk of them that is not stored, and so was not all 0."""
-    if problems.any() and not data.skip_unreadable:
-        raise JobError(
-            f"pred_probs at {probs.url}: {where} cannot be read: it is not stored, and "
-            "without it"
-            f" {np.count_nonzero(problems):,} of the rows are invalid. Write it again, or leave "
-            "these out",
-            Setting("on_unreadable", "skip"),
-        )
-    problems[problems > 0] = Problem.UNREADABLE
-
-
-def without(labels: Array, unread: Iterable[tuple[int, int]], start: int) -> Array:
-    """Return labels with those of unreadable rows made impossible, so that the scan refuses the
-    rows.
-    """
-    if not unread:
-        return labels
-    marked = labels.astype(np.int64)
-    for low, high in unread:
-        marked[low - start : high - start] = -1
-    return marked

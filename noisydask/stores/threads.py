@@ -6,9 +6,11 @@ is worked on. All calls are made in the task that asked for them: none is left w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -43,32 +45,40 @@ def at_once(call: Callable[[Argument], Result], arguments: Sequence[Argument]) -
 
 
 def ahead(
-    call: Callable[[Argument], Result], arguments: Iterable[Argument]
+    call: Callable[[Argument], Result], arguments: Iterable[Argument], threads: int = 1
 ) -> Generator[Result, None, None]:
-    """Iterate over what a call returns for each argument; the first call begins at once, each
-    further one while what the one before returned is used.
+    """Iterate over what a call returns for each argument, in order; so many calls go on, by threads
+    of their own, while what those before returned is used. The first begin at once; arguments are
+    taken by the caller's thread.
 
     Examples
     --------
-    >>> list(ahead(abs, [-1, 2]))
-    [1, 2]
+    >>> list(ahead(abs, [-1, 2, -3], threads=2))
+    [1, 2, 3]
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="noisydask-ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="noisydask-ahead")
     left = iter(arguments)
+    begun: deque[Future[Result]] = deque()
 
-    def begin() -> Future[Result] | None:
-        return next((pool.submit(call, argument) for argument in left), None)
+    def begin() -> None:
+        begun.extend(pool.submit(call, argument) for argument in islice(left, 1))
 
-    first = begin()
+    try:
+        for _ in range(threads):
+            begin()
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
 
     def results() -> Generator[Result, None, None]:
-        with pool:
-            future = first
-            while future is not None:
-                result = future.result()
-                future = begin()
+        try:
+            while begun:
+                result = begun.popleft().result()
+                begin()
                 yield result
                 del result  # the next one may be large
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     return results()
 
