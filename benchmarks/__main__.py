@@ -11,7 +11,10 @@ from rich.console import Console
 
 from benchmarks import measure
 from benchmarks.datumaro import measure_datumaro
-from benchmarks.table import measure_table
+from benchmarks.objects import SHAPES as OBJECTS
+from benchmarks.objects import measure_objects, objects_table
+from benchmarks.requests import requests_table
+from benchmarks.tables import measure_tables, tables_table
 from noisydask.errors import NoisydaskError
 
 OUT, ERR = Console(), Console(stderr=True)
@@ -33,8 +36,14 @@ def bench(
     client: Annotated[
         bool, typer.Option(help="Measure the client's memory from 10^6 to 10^8 examples.")
     ] = False,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(help="Examples x classes on an S3 server of this machine; repeatable."),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each worker, on S3.", min=1)] = 1,
     table_rows: Annotated[
-        list[int] | None, typer.Option(help="Rows of a table of losses to rank; repeatable.")
+        list[int] | None,
+        typer.Option(help="Losses of a table to rank, beside DuckDB; repeatable."),
     ] = None,
     datumaro: Annotated[
         bool, typer.Option("--datumaro", help="Measure small losses beside Datumaro.")
@@ -44,17 +53,28 @@ def bench(
     ] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Measure the read floor, the job and cleanlab side by side, interleaved."""
+    """Measure jobs beside reading, raw requests, cleanlab and DuckDB, interleaved."""
     datumaro = datumaro or datumaro_python is not None
-    shapes = tuple(shape or (() if dynamics or table_rows or datumaro else measure.SHAPES))
+    if not (shape or dynamics or objects or table_rows or datumaro):
+        shape, dynamics, objects = [*measure.SHAPES], [*measure.DYNAMICS], [*OBJECTS]
+        table_rows = [20_000_000]
+    shapes = tuple(shape or ())
     plan = measure.Plan(shapes, tuple(dynamics or ()), folder, rounds, workers, cleanlab, client)
     figures = measure.measure(plan, ERR)
     if figures["shapes"] or figures["dynamics"]:
         OUT.print(measure.table(figures))
     if datumaro:
         figures["datumaro"] = measure_datumaro(folder, datumaro_python, rounds, OUT)
+    if objects:
+        figures["objects"] = [
+            measure_objects(each, folder, rounds, (workers, threads), ERR) for each in objects
+        ]
+        OUT.print(objects_table(figures["objects"]))
+        OUT.print(requests_table(figures["objects"][0]["requests"]))
     if table_rows:
-        figures["tables"] = [measure_table(folder, rows, workers, ERR) for rows in table_rows]
+        found = [measure_tables(folder, rows, rounds, workers) for rows in table_rows]
+        figures["tables"] = [each for tables in found for each in tables]
+        OUT.print(tables_table(figures["tables"]))
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 

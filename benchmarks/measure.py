@@ -39,6 +39,7 @@ from noisydask.stores.arrays import Rows, open_rows
 from noisydask.stores.rows import reads
 
 SHAPES = ("1000000x1000", "5000000x100", "20000000x10")
+DYNAMICS = ("10000000x100",)
 #: Candidates of a measured ranking of losses.
 TOP_K = 1000
 

@@ -7,7 +7,7 @@ over obstore, by Zarr over s3fs, and by noisydask's own reader; the job.
 
 from __future__ import annotations
 
-import shutil
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +29,7 @@ from zarr.storage import FsspecStore
 from benchmarks.data import make_data
 from benchmarks.measure import read_all
 from benchmarks.memory import forget_peak, peak
+from benchmarks.requests import count_requests
 from noisydask.core.blocks import plan_blocks
 from noisydask.engine.cluster import connect
 from noisydask.engine.config import ClusterConfig
@@ -39,7 +40,6 @@ from noisydask.stores.zarr_stores import zarr_store
 
 SHAPES = ("117432x1000", "1971321x100", "1000000x1000", "5000000x100")
 WAYS = ("raw", "obstore", "s3fs", "own", "job")
-_UPLOAD_BYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ def upload(source: Path, to: Location) -> None:
 
 
 def measure_objects(
-    shape: str, folder: Path, rounds: int, workers: int, threads: int, console: Console
+    shape: str, folder: Path, rounds: int, cluster: tuple[int, int], console: Console
 ) -> dict[str, Any]:
-    """Measure one shape; the figures."""
+    """Measure one shape, on so many workers of so many threads; the figures."""
+    workers, threads = cluster
     rows, classes = map(int, shape.split("x"))
     make_data(folder, rows, classes, npy=False)
     stem = f"{rows}x{classes}"
@@ -91,15 +92,32 @@ def measure_objects(
             upload(folder / f"{stem}-{name}.zarr", there.place(f"{stem}-{name}.zarr"))
         config = ClusterConfig(workers=workers, threads_per_worker=threads)
         with connect(config) as client:
-            return _interleaved(there, stem, rounds, client, console)
+            figure = _interleaved(there, stem, rounds, client, console)
+        return figure | {"requests": fixed_requests(there, stem)}
+
+
+def fixed_requests(there: Bucket, stem: str) -> dict[str, tuple[int, float]]:
+    """Count what the job asks of the store. The output is a new one: of folders that are gone this
+    server lists the names.
+    """
+    out = f"out-{secrets.token_hex(4)}"
+    counts = count_requests(partial(_job, there, stem, out))
+    there.place(f"{stem}-{out}").remove_all()
+    return counts
+
+
+def _job(there: Bucket, stem: str, out_name: str = "out") -> Any:
+    probs, labels, out = (
+        there.place(f"{stem}-{name}").url for name in ("pred_probs.zarr", "labels.zarr", out_name)
+    )
+    options = dict.fromkeys(("labels", "pred_probs", "out"), there.options)
+    return find_label_issues(labels, probs, out=out, storage_options=options)
 
 
 def _interleaved(
     there: Bucket, stem: str, rounds: int, client: Client, console: Console
 ) -> dict[str, Any]:
-    probs, labels, out = (
-        there.place(f"{stem}-{name}") for name in ("pred_probs.zarr", "labels.zarr", "out")
-    )
+    probs, out = there.place(f"{stem}-pred_probs.zarr"), there.place(f"{stem}-out")
     source = cast(Rows, open_rows(probs.url, "pred_probs", probs.options))
     grid = plan_blocks(source.shape[0], source.shape[1] * source.dtype.itemsize, source.chunk_rows)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -107,8 +125,7 @@ def _interleaved(
     found: list[Any] = []
 
     def job() -> None:
-        options = dict.fromkeys(("labels", "pred_probs", "out"), there.options)
-        found[:] = [find_label_issues(labels.url, probs.url, out=out.url, storage_options=options)]
+        found[:] = [_job(there, stem)]
 
     ways: dict[str, Callable[[], Any]] = {
         "raw": partial(_get_all, client, probs),
@@ -120,7 +137,7 @@ def _interleaved(
     for number in range(rounds + 1):  # the first compiles, and is not counted
         for way, call in ways.items():
             if way == "job":
-                out.fs.rm(out.path, recursive=True)
+                out.remove_all()
                 idle = max(client.run(forget_peak).values())
             begun = time.perf_counter()
             call()
@@ -196,7 +213,7 @@ def _zarr(place: Location, by: str) -> Any:
     return _OPENED[key]
 
 
-def table(figures: Sequence[dict[str, Any]]) -> Table:
+def objects_table(figures: Sequence[dict[str, Any]]) -> Table:
     """The figures as a table; ``blocks`` is a worker's peak memory over idle."""
     shown = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
     for name in ("shape", *WAYS, "job / raw", "job / best", "blocks"):
@@ -209,8 +226,3 @@ def table(figures: Sequence[dict[str, Any]]) -> Table:
             f"{each['blocks']:.1f}",
         )
     return shown
-
-
-def clean(folder: Path) -> None:
-    """Remove the server's data."""
-    shutil.rmtree(folder / "s3", ignore_errors=True)

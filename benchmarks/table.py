@@ -5,21 +5,13 @@ ranked.
 from __future__ import annotations
 
 import shutil
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-
-from benchmarks.memory import forget_peak, peak
-from noisydask.dynamics.analyze import analyze_loss_dynamics
-from noisydask.engine.cluster import connect
-from noisydask.engine.config import ClusterConfig
 
 _ITERATIONS = 50
 _FILE_ROWS = 1 << 20
@@ -60,30 +52,3 @@ def _write_epoch(epoch: tuple[str, int, int]) -> None:
         pq.write_table(
             pa.table(columns), f"{table}/{number:03d}-{low:09d}.parquet", compression="zstd"
         )
-
-
-def measure_table(folder: Path, rows: int, workers: int, console: Console) -> dict[str, Any]:
-    """Time the job, and the most memory that its workers had."""
-    console.print(f"table of {rows:,} rows", highlight=False)
-    table, out = make_table(folder, rows), folder / "out-table"
-    shutil.rmtree(out, ignore_errors=True)
-    with connect(ClusterConfig(workers=workers)) as client:
-        idle = client.run(forget_peak)
-        started = time.monotonic()
-        found = analyze_loss_dynamics(table=str(table), out=str(out))
-        seconds = time.monotonic() - started
-        most = client.run(peak)
-    figure = {
-        "rows": rows,
-        "examples": found.manifest["counts"]["examples"],
-        "seconds": round(seconds, 2),
-        "phases": found.manifest["seconds"],
-        "worker_idle_bytes": max(idle.values()),
-        "worker_peak_bytes": max(most.values()),
-        "workers": workers,
-    }
-    console.print(
-        f"  {seconds:.1f} s, at most {figure['worker_peak_bytes'] / 1e9:.1f} GB a worker",
-        highlight=False,
-    )
-    return figure

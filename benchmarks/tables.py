@@ -28,7 +28,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from benchmarks.memory import forget_peak, peak
 from noisydask.dynamics.analyze import analyze_loss_dynamics
@@ -171,6 +173,34 @@ def _tables(folder: Path, rows: int) -> Iterator[Path]:
     yield make_recorded(folder, rows)
 
 
+def measure_tables(
+    folder: Path, rows: int, rounds: int, workers: int, ways: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Measure tables of so many losses, on workers of their own each."""
+    figures = []
+    for table in _tables(folder, rows):
+        ERR.print(f"{table.name}, {os.cpu_count()} cores", highlight=False)
+        with connect(ClusterConfig(workers=workers)) as client:
+            figures.append(measure(client, table, folder, rounds, workers, ways or list(WAYS)))
+    return figures
+
+
+def tables_table(figures: list[dict[str, Any]]) -> Table:
+    """The figures as a table."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    for name in ("table of losses", "job", "DuckDB", "job / DuckDB", "worker memory"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for each in figures:
+        shown.add_row(
+            each["table"],
+            f"{each['job_seconds']:.2f} s",
+            f"{min(each['duckdb_seconds'].values()):.2f} s",
+            f"{each['ratio_to_best']:.2f}x",
+            f"{each['worker_peak_bytes'] / 1e9:.1f} GB",
+        )
+    return shown
+
+
 def bench(
     folder: Annotated[Path, typer.Argument(help="Where the data are made and kept.")],
     rows: Annotated[list[int] | None, typer.Option(help="Rows of a table; repeatable.")] = None,
@@ -180,10 +210,7 @@ def bench(
 ) -> None:
     """Measure the job on tables of losses beside DuckDB, interleaved."""
     for number in rows or [20_000_000, 100_000_000]:
-        for table in _tables(folder, number):
-            ERR.print(f"{table.name}, {os.cpu_count()} cores", highlight=False)
-            with connect(ClusterConfig(workers=workers)) as client:
-                figure = measure(client, table, folder, rounds, workers, way or list(WAYS))
+        for figure in measure_tables(folder, number, rounds, workers, way):
             OUT.print_json(json.dumps(figure))
 
 
