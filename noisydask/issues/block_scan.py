@@ -93,12 +93,19 @@ def scan_blocks(
     pieces = ((block, low, high) for block in blocks for low, high in reads(probs, *block.bounds))
     scan = partial(_scan_piece, probs=probs, skip=data.skip_unreadable)
     with closing(ahead(scan, pieces, _PIECES)) as done:
+        _compile(probs, data)
         for (block, _, high), totals, unread in done:
             block.totals += totals
             block.unread += unread
             if high == block.bounds[1]:
                 block.finish(probs, data)
                 yield block
+
+
+def _compile(probs: TaskRows, data: IssueData) -> None:
+    """Have the kernel compiled, or loaded, while the first rows are fetched."""
+    nothing = Evidence.empty(0, data.num_classes, data.dtype, data.columns)
+    scan_rows(np.empty((0, data.num_classes), probs.dtype), np.empty(0, np.int64), into=nothing)
 
 
 def _scan_piece(piece: _Piece, probs: TaskRows, skip: bool) -> tuple[_Piece, ClassTotals, Ranges]:
