@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from rig.cases import CHUNK, Case, ordinary
 from rig.jobs import Ended, published
-from rig.plans import LEASE, THREADS, Trial
+from rig.plans import IN_FLIGHT, LEASE, Trial
 from rig.server import BUCKET, KEY, SECRET, free_ports
 
 pytestmark = pytest.mark.slow
@@ -225,4 +225,4 @@ def test_a_chunk_that_kills_every_worker_is_named(
     trial.way.clear()
     trial.check_again()
     if reads == "pred_probs":  # candidates by their losses are looked at once more
-        assert trial.chunks_read() <= trial.case.blocks - len(kept) + THREADS
+        assert trial.chunks_read() <= trial.case.blocks - len(kept) + IN_FLIGHT

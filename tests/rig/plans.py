@@ -24,8 +24,10 @@ from rig.server import BUCKET, Server, s3_server, until_it_works
 
 #: Seconds of a lease: the lock of a run that was stopped is soon taken over.
 LEASE = 2.0
-#: Threads of a job: so many blocks are in flight.
+#: Threads of a job, and blocks that are in flight of each: two are read, one waits for the one that
+#: is written.
 THREADS = 2
+IN_FLIGHT = THREADS * 4
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Trial:
         those with open rows.
         """
         again = 0 if self.reads == "pred_probs" else self.case.blocks * (1 + kills)
-        assert self.chunks_read() <= self.case.blocks + again + kills * THREADS, self.chunks_read()
+        assert self.chunks_read() <= self.case.blocks + again + kills * IN_FLIGHT
 
 
 def killed_after_a_request(trial: Trial) -> None:
