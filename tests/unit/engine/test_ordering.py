@@ -77,7 +77,9 @@ def test_groups_take_their_first_rows(
     seconds = rng.integers(0, rng.choice([1, 3, 1 << 16]), size).astype(np.uint16)
     rows = Rows(groups, keys.astype(dtype), seconds, block_rows)
     with patch.object(group_cuts, "_MOST_BINS", most_bins):
-        (cuts, sizes), (again, _) = find_cuts([(rows, takes), (rows, takes // 2)])
+        (cuts, sizes), (again, _) = find_cuts(
+            [(rows, takes), (rows, takes // 2)], range(rows.num_blocks)
+        )
     found = cuts.taken(groups, rows.keys, rows.seconds, rows.positions)
     half = again.taken(groups, rows.keys, rows.seconds, rows.positions)
     np.testing.assert_array_equal(half, sorted_whole(rows, takes // 2))

@@ -1,0 +1,281 @@
+"""``python -m benchmarks.simulation``: a job of more blocks and workers than this machine could
+take, to see what its client and its scheduler cost.
+
+The client is the job as it is: it plans, builds every graph, takes the results, writes the
+manifest, publishes. The scheduler is Dask's own, in a process of its own. The workers are Dask's
+too, many in one process; what they read and keep of rows costs nothing
+(:mod:`benchmarks.simulated_workers`). In the client one thing is replaced: the store's answer to
+the listing of the two inputs, of which only the metadata exist.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import psutil
+import typer
+import zarr
+from distributed import Client
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from zarr.storage import LocalStore
+
+from benchmarks.memory import forget_peak, peak
+from benchmarks.simulated_workers import BLOCK_ROWS, CLASSES
+from noisydask.engine import graph
+from noisydask.issues.find import find_label_issues
+from noisydask.stores import zarr_rows
+from noisydask.stores.listing import Listing
+
+#: Rows of a chunk of the labels.
+_LABEL_ROWS = 1_000_000
+OUT, ERR = Console(), Console(stderr=True)
+
+
+@dataclass
+class Pass:
+    """What a pass took.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    tasks : int
+        Tasks that the scheduler saw done.
+    plan : float
+        CPU seconds of the client since the pass before, until its graph was sent.
+    client : float
+        CPU seconds of the client since the pass before, until it had the result.
+    scheduler : float
+        CPU seconds of the scheduler in this time.
+    seconds : float
+        The time itself.
+    sent : int
+        Bytes that the client sent to the scheduler.
+    """
+
+    name: str
+    tasks: int = 0
+    plan: float = 0.0
+    client: float = 0.0
+    scheduler: float = 0.0
+    seconds: float = 0.0
+    sent: int = 0
+
+
+@dataclass
+class Meter:
+    """Measures each pass of a job from outside: where a graph is computed."""
+
+    client: Client
+    scheduler: psutil.Process
+    passes: list[Pass] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._compute = graph.compute_all
+        self._send = self.client._graph_to_futures
+        self._tasks = self._tasks_done()
+        self._planned = 0.0
+        self._last = self._now()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Measure all passes of the context, and what comes after the last."""
+        with (
+            patch.object(graph, "compute_all", self._measured),
+            patch.object(self.client, "_graph_to_futures", self._sent),
+        ):
+            yield
+            self._take("end", time.process_time())
+
+    def _sent(self, *args: Any, **kwargs: Any) -> Any:
+        futures = self._send(*args, **kwargs)
+        self._planned = time.process_time()
+        return futures
+
+    def _measured(self, collections: Any) -> tuple[Any, ...]:
+        collections = list(collections)
+        name = str(collections[0].__dask_keys__())
+        result = self._compute(collections)
+        self._take(name.partition("noisydask-")[2].partition("-")[0], self._planned)
+        return result
+
+    def _take(self, name: str, planned: float) -> None:
+        now = self._now()
+        tasks = self._tasks_done()
+        last = self._last
+        spent = [round(after - before, 3) for before, after in zip(last, now, strict=True)]
+        plan = round(planned - last[0], 3)
+        took = Pass(name, tasks - self._tasks, plan, *spent[:3], sent=int(spent[3]))
+        ERR.print(f"  {took}", highlight=False)
+        self.passes.append(took)
+        self._last = now
+        self._tasks = tasks
+
+    def _now(self) -> tuple[float, ...]:
+        used = self.scheduler.cpu_times()
+        sent = self.client.scheduler_comm.byte_count
+        return time.process_time(), used.user + used.system, time.monotonic(), sent
+
+    def _tasks_done(self) -> int:
+        return int(self.client.run_on_scheduler(_tasks_done))
+
+
+def _tasks_done(dask_scheduler: Any) -> int:
+    prefixes = dask_scheduler.task_prefixes.values()
+    return sum(prefix.state_counts["memory"] for prefix in prefixes)
+
+
+def simulate(blocks: int, workers: int, chunks: int, processes: int, folder: Path) -> dict[str, Any]:
+    """Run a job over so many blocks on so many workers, in a folder of its own.
+
+    Parameters
+    ----------
+    blocks, workers : int
+        Blocks of the data, and workers of one thread.
+    chunks : int
+        Objects that a block lies in.
+    processes : int
+        Processes that the workers share.
+    folder : Path
+        An empty folder.
+    """
+    labels, pred_probs = _arrays(folder, blocks * BLOCK_ROWS, chunks)
+    with cluster(workers, processes, folder) as (client, scheduler):
+        idle = _idle(scheduler)
+        forget_peak()
+        before = scheduler.cpu_times()
+        meter = Meter(client, scheduler)
+        with patch.object(zarr_rows, "list_array", _listed), meter.measuring():
+            found = find_label_issues(
+                labels, pred_probs, out=folder / "out", block_bytes=BLOCK_ROWS * (4 * CLASSES + 41)
+            )
+        after = scheduler.cpu_times()
+        busy = after.user + after.system - before.user - before.system
+        memory = scheduler.memory_info().rss
+    return {
+        "blocks": found.manifest["counts"]["blocks"],
+        "workers": workers,
+        "issues": found.num_issues,
+        "passes": [asdict(each) for each in meter.passes],
+        "scheduler_seconds": busy,
+        "scheduler_idle_share": idle,
+        "scheduler_mb": memory / 1e6,
+        "client_mb": peak() / 1e6,
+    }
+
+
+def _arrays(folder: Path, rows: int, chunks: int) -> tuple[str, str]:
+    """Make the metadata of the two inputs, without a chunk."""
+    shapes = {
+        "labels": ((rows,), (_LABEL_ROWS,), "i4"),
+        "pred_probs": ((rows, CLASSES), (BLOCK_ROWS // chunks, CLASSES), "f4"),
+    }
+    for name, (shape, chunk, dtype) in shapes.items():
+        store = LocalStore(folder / f"{name}.zarr")
+        zarr.create_array(store, shape=shape, chunks=chunk, dtype=dtype)
+    return str(folder / "labels.zarr"), str(folder / "pred_probs.zarr")
+
+
+def _listed(store: Any, path: str) -> Listing:
+    """Answer as a store does that holds every chunk, each with an ETag."""
+    array = zarr.open_array(store, path=path, mode="r")
+    rows = -(-array.shape[0] // array.chunks[0])
+    key = array.metadata.encode_chunk_key
+    rest = (0,) * (len(array.shape) - 1)
+    keys = (key((number, *rest)) for number in range(rows))
+    versions = {key: f'"{number:032x}"' for number, key in enumerate(keys)}
+    return {"zarr.json": '"0"', **versions}
+
+
+def _idle(scheduler: psutil.Process, seconds: float = 5.0) -> float:
+    """Return which share of a core the scheduler takes for workers that do nothing."""
+    before = scheduler.cpu_times()
+    time.sleep(seconds)
+    after = scheduler.cpu_times()
+    return (after.user + after.system - before.user - before.system) / seconds
+
+
+@contextmanager
+def cluster(workers: int, processes: int, folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
+    """Run a scheduler in one process, workers in others; yield a client, and the scheduler."""
+    where = folder / "scheduler.json"
+    command = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    command += ["--no-dashboard", "--scheduler-file", str(where)]
+    with ExitStack() as stack:
+        scheduler = stack.enter_context(_process(command))
+        while not where.exists() or not where.read_text():
+            time.sleep(0.1)
+        address = json.loads(where.read_text())["address"]
+        for number in range(processes):
+            some = len(range(number, workers, processes))
+            serve = ["benchmarks.simulated_workers", address, str(some), str(folder / "spill")]
+            stack.enter_context(_process(serve))
+        client = stack.enter_context(Client(address))
+        client.wait_for_workers(workers, timeout=120)
+        yield client, scheduler
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[psutil.Process]:
+    """Run a module as a process, which ends with the context."""
+    with subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """Return the figures of the passes as a table."""
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in ("pass", "tasks", "plan s", "client s", "scheduler s", "time s", "sent MB"):
+        shown.add_column(name, justify="left" if name == "pass" else "right")
+    columns = ("tasks", "plan", "client", "scheduler", "seconds", "sent")
+    sums = dict.fromkeys(columns, 0)
+    for each in figures["passes"]:
+        sums = {name: sums[name] + each[name] for name in columns}
+        shown.add_row(each["name"], *_cells(each))
+    shown.add_row("all", *_cells(sums))
+    return shown
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    seconds = [f"{row[name]:.1f}" for name in ("plan", "client", "scheduler", "seconds")]
+    return [f"{row['tasks']:,}", *seconds, f"{row['sent'] / 1e6:.1f}"]
+
+
+def main(
+    blocks: Annotated[int, typer.Option(help="Blocks of 16,000 x 1,000 float32.")] = 62_500,
+    workers: Annotated[int, typer.Option(help="Simulated workers.")] = 100,
+    chunks: Annotated[int, typer.Option(help="Objects that a block lies in.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes that the workers share.")] = 1,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Simulate a job, and print what it costs its client and its scheduler."""
+    with TemporaryDirectory() as folder:
+        figures = simulate(blocks, workers, chunks, processes, Path(folder))
+    OUT.print(table(figures))
+    OUT.print(
+        f"{figures['issues']:,} issues; scheduler {figures['scheduler_seconds']:.1f} s and "
+        f"{figures['scheduler_mb']:,.0f} MB, idle {figures['scheduler_idle_share']:.1%} of a core; "
+        f"client at most {figures['client_mb']:,.0f} MB",
+        highlight=False,
+    )
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
