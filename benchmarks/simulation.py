@@ -11,6 +11,7 @@ the listing of the two inputs, of which only the metadata exist.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 from unittest.mock import patch
 
-import psutil
 import typer
 import zarr
 from distributed import Client
@@ -79,7 +79,7 @@ class Meter:
     """Measures each pass of a job from outside: where a graph is computed."""
 
     client: Client
-    scheduler: psutil.Process
+    scheduler: int
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -115,18 +115,19 @@ class Meter:
         now = self._now()
         tasks = self._tasks_done()
         last = self._last
-        spent = [round(after - before, 3) for before, after in zip(last, now, strict=True)]
+        client, scheduler, seconds, sent = (
+            round(after - before, 3) for before, after in zip(last, now, strict=True)
+        )
         plan = round(planned - last[0], 3)
-        took = Pass(name, tasks - self._tasks, plan, *spent[:3], sent=int(spent[3]))
+        took = Pass(name, tasks - self._tasks, plan, client, scheduler, seconds, int(sent))
         ERR.print(f"  {took}", highlight=False)
         self.passes.append(took)
         self._last = now
         self._tasks = tasks
 
     def _now(self) -> tuple[float, ...]:
-        used = self.scheduler.cpu_times()
         sent = self.client.scheduler_comm.byte_count
-        return time.process_time(), used.user + used.system, time.monotonic(), sent
+        return time.process_time(), _cpu_seconds(self.scheduler), time.monotonic(), sent
 
     def _tasks_done(self) -> int:
         return int(self.client.run_on_scheduler(_tasks_done))
@@ -137,7 +138,9 @@ def _tasks_done(dask_scheduler: Any) -> int:
     return sum(prefix.state_counts["memory"] for prefix in prefixes)
 
 
-def simulate(blocks: int, workers: int, chunks: int, processes: int, folder: Path) -> dict[str, Any]:
+def simulate(
+    blocks: int, workers: int, chunks: int, processes: int, folder: Path
+) -> dict[str, Any]:
     """Run a job over so many blocks on so many workers, in a folder of its own.
 
     Parameters
@@ -155,15 +158,14 @@ def simulate(blocks: int, workers: int, chunks: int, processes: int, folder: Pat
     with cluster(workers, processes, folder) as (client, scheduler):
         idle = _idle(scheduler)
         forget_peak()
-        before = scheduler.cpu_times()
+        before = _cpu_seconds(scheduler)
         meter = Meter(client, scheduler)
         with patch.object(zarr_rows, "list_array", _listed), meter.measuring():
             found = find_label_issues(
                 labels, pred_probs, out=folder / "out", block_bytes=BLOCK_ROWS * (4 * CLASSES + 41)
             )
-        after = scheduler.cpu_times()
-        busy = after.user + after.system - before.user - before.system
-        memory = scheduler.memory_info().rss
+        busy = _cpu_seconds(scheduler) - before
+        memory = peak(scheduler)
     return {
         "blocks": found.manifest["counts"]["blocks"],
         "workers": workers,
@@ -199,17 +201,24 @@ def _listed(store: Any, path: str) -> Listing:
     return {"zarr.json": '"0"', **versions}
 
 
-def _idle(scheduler: psutil.Process, seconds: float = 5.0) -> float:
+def _idle(scheduler: int, seconds: float = 5.0) -> float:
     """Return which share of a core the scheduler takes for workers that do nothing."""
-    before = scheduler.cpu_times()
+    before = _cpu_seconds(scheduler)
     time.sleep(seconds)
-    after = scheduler.cpu_times()
-    return (after.user + after.system - before.user - before.system) / seconds
+    return (_cpu_seconds(scheduler) - before) / seconds
+
+
+def _cpu_seconds(process: int) -> float:
+    """Return the CPU time that a process has taken, on Linux."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def cluster(workers: int, processes: int, folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
-    """Run a scheduler in one process, workers in others; yield a client, and the scheduler."""
+def cluster(workers: int, processes: int, folder: Path) -> Iterator[tuple[Client, int]]:
+    """Run a scheduler in one process, workers in others; yield a client, and the number of the
+    scheduler's process.
+    """
     where = folder / "scheduler.json"
     command = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     command += ["--no-dashboard", "--scheduler-file", str(where)]
@@ -228,11 +237,11 @@ def cluster(workers: int, processes: int, folder: Path) -> Iterator[tuple[Client
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[psutil.Process]:
-    """Run a module as a process, which ends with the context."""
+def _process(command: list[str]) -> Iterator[int]:
+    """Run a module as a process, which ends with the context; yield its number."""
     with subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL) as process:
         try:
-            yield psutil.Process(process.pid)
+            yield process.pid
         finally:
             process.terminate()
 
