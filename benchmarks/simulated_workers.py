@@ -4,7 +4,7 @@ them next to nothing, everything else is the job as it is.
 Run as ``python -m benchmarks.simulated_workers ADDRESS WORKERS FOLDER`` by
 :mod:`benchmarks.simulation`. Replaced are, and only in these processes: reading rows of a Zarr
 array, the kernel that turns rows into evidence, and the objects of evidence and scores, which are
-not stored but made up again where they are read. A receipt is stored as an empty object.
+not stored but made up again where they are read. Of a receipt only the fingerprints are stored.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+import dask
 import numpy as np
 import numpy.typing as npt
 from distributed import Worker
 
+from noisydask.checkpoint.checkpoint import RECEIPTS, Checkpoint
+from noisydask.checkpoint.receipts import Receipt
 from noisydask.core.evidence import Evidence
+from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import FIXED_POINT
+from noisydask.core.thresholds import ClassTotals
 from noisydask.issues import scanning
-from noisydask.stores.chunks import ChunkedArray
+from noisydask.issues.evidence import BlockPayload
+from noisydask.stores.chunks import ChunkedArray, checksum
 from noisydask.stores.locations import Location
 from noisydask.stores.zarr_rows import ZarrRows
 
@@ -38,18 +44,20 @@ _SAME = {"label_quality.zarr": "p_given", "given_labels.zarr": "given"}
 
 @lru_cache(maxsize=1)
 def _block() -> dict[str, Array]:
-    """Make up the evidence of a block, of a good model: no row is open."""
+    """Make up the evidence of a block, of a good model: no row is open, and half of the wrong
+    labels have a probability of exactly 0, so that many rows share one score.
+    """
     rng = np.random.default_rng(0)
     given = rng.integers(0, CLASSES, BLOCK_ROWS)
     wrong = rng.random(BLOCK_ROWS) < WRONG
     sure = rng.uniform(0.5, 1, BLOCK_ROWS).astype(np.float32)
     sure[wrong] = 0.99
-    given_probability = np.where(wrong, rng.uniform(0, 0.005, BLOCK_ROWS), sure)
+    low = rng.uniform(0, 0.005, BLOCK_ROWS) * (rng.random(BLOCK_ROWS) < 0.5)
     return {
         "given": given,
         "top1": (given + wrong * rng.integers(1, CLASSES, BLOCK_ROWS)) % CLASSES,
         "top2": (given + 1) % CLASSES,
-        "p_given": given_probability.astype(np.float32),
+        "p_given": np.where(wrong, low, sure).astype(np.float32),
         "p_top1": sure,
         "p_top2": (1 - sure) / 2,
         "p_rest": (1 - sure) / 4,
@@ -102,10 +110,39 @@ _write = Location.write
 
 def _write_object(place: Location, content: Any) -> None:
     """Stand for ``Location.write``."""
-    if "/receipts/" in place.path:
-        _write(place, b"")
-    elif not any(name in place.path for name in _OF_ROWS):
+    if not any(name in place.path for name in _OF_ROWS):
         _write(place, content)
+
+
+def _vouch(checkpoint: Checkpoint[Any], block: int, receipt: Receipt[Any]) -> None:
+    """Stand for ``Checkpoint.vouch``."""
+    fingerprints = f"{receipt.source} {receipt.labels} {receipt.payload.labels_layout}"
+    _write(_receipt(checkpoint, block), fingerprints.encode())
+
+
+def _recall(checkpoint: Checkpoint[Any], block: int) -> Receipt[Any] | None:
+    """Stand for ``Checkpoint.recall``: the receipt of what the block was made from."""
+    try:
+        source, labels, layout = _receipt(checkpoint, block).read().decode().split(" ")
+    except FileNotFoundError:
+        return None
+    checksums, payload = _told(block % CLASSES)
+    payload = payload.model_copy(update={"labels_layout": layout})
+    return Receipt[BlockPayload].model_construct(
+        source=source, labels=labels, rows=BLOCK_ROWS, checksums=checksums, payload=payload
+    )
+
+
+def _receipt(checkpoint: Checkpoint[Any], block: int) -> Location:
+    return checkpoint.root / RECEIPTS / f"{block:08d}.json"
+
+
+@lru_cache(maxsize=CLASSES)
+def _told(shift: int) -> tuple[dict[str, str], BlockPayload]:
+    """Return what the receipt of a block tells of its evidence."""
+    none = Problems.of(np.zeros(0, np.uint8), 0)
+    checksums = {name: checksum(column) for name, column in evidence_of(shift).items()}
+    return checksums, BlockPayload.of(ClassTotals.of(*_totals(shift)), none, (), "")
 
 
 def make_rows_free() -> None:
@@ -115,6 +152,8 @@ def make_rows_free() -> None:
         (scanning, "scan_rows", _scan_rows),
         (ChunkedArray, "_read_whole", _read_chunk),
         (Location, "write", _write_object),
+        (Checkpoint, "vouch", _vouch),
+        (Checkpoint, "recall", _recall),
     ]
     for owner, name, stand_in in replaced:
         if not hasattr(owner, name):
@@ -122,7 +161,16 @@ def make_rows_free() -> None:
         setattr(owner, name, stand_in)
 
 
+#: What each worker asks of its whole process, hundreds of which share one here.
+_QUIET = {
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.profile.enabled": False,
+}
+
+
 async def _serve(address: str, workers: int, folder: str) -> None:
+    dask.config.set(_QUIET)
     started = [
         Worker(address, nthreads=1, memory_limit=0, dashboard=False, local_directory=folder)
         for _ in range(workers)
