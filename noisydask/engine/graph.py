@@ -87,16 +87,11 @@ def over_blocks(
     Inputs that are arrays have one chunk a block, and then so have the numbers; None is passed as
     it is.
     """
-
-    def call(blocks: Any, *parts: Any) -> Any:
-        # Blockwise hands the one chunk along a contracted axis as a list.
-        return task(blocks, *(part[0] if isinstance(part, list) else part for part in parts))
-
     arguments: list[Any] = []
     for array in inputs:
         arguments += [array, None if array is None else ("i", "k")[: array.ndim]]
     return da.blockwise(
-        call,
+        partial(_call, task),
         "i",
         numbers,
         "i",
@@ -106,6 +101,13 @@ def over_blocks(
         meta=_OBJECT,
         align_arrays=False,
     )
+
+
+# Functions of the module, not of a call: the scheduler pickles one with each task, and by name that
+# takes a third of the time.
+def _call(task: Callable[..., Any], blocks: Any, *parts: Any) -> Any:
+    # Blockwise hands the one chunk along a contracted axis as a list.
+    return task(blocks, *(part[0] if isinstance(part, list) else part for part in parts))
 
 
 def rows_of_blocks(
@@ -142,21 +144,11 @@ class _Total:
 
 def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) -> da.Array:
     """Add all states up in a tree; return the sum as an array of one."""
-
-    def itself(state: Any, axis: Any = None, keepdims: Any = None) -> Any:
-        return state
-
-    def subtotal(states: list[Any], axis: Any = None, keepdims: Any = None) -> Any:
-        return reduce(combine, states)
-
-    def total(states: list[Any], axis: Any = None, keepdims: Any = None) -> _Total:
-        return _Total(reduce(combine, states))
-
     return da.reduction(
         states,
-        chunk=itself,
-        combine=subtotal,
-        aggregate=total,
+        chunk=_itself,
+        combine=partial(_combined, combine),
+        aggregate=partial(_whole, combine),
         axis=0,
         keepdims=False,
         concatenate=False,
@@ -165,6 +157,22 @@ def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) 
         split_every=_SPLIT_EVERY,
         name=token(name),
     )
+
+
+def _itself(state: Any, axis: Any = None, keepdims: Any = None) -> Any:
+    return state
+
+
+def _combined(
+    combine: Callable[[Any, Any], Any], states: list[Any], axis: Any = None, keepdims: Any = None
+) -> Any:
+    return reduce(combine, states)
+
+
+def _whole(
+    combine: Callable[[Any, Any], Any], states: list[Any], axis: Any = None, keepdims: Any = None
+) -> _Total:
+    return _Total(reduce(combine, states))
 
 
 def run_pass(
