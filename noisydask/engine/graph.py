@@ -40,6 +40,9 @@ else:
 Frames = LazyArray = da.Array
 
 _SPLIT_EVERY = 8
+#: Frames that are shuffled at most, where the parts are few: Dask takes seven tasks for each. For
+#: many parts, so many frames of each: a frame is then much smaller than a part.
+_FRAMES, _FRAMES_PER_PART = 512, 8
 #: How often a failed task is tried again, for a store that fails for longer than its client
 #: retries.
 _RETRIES = 2
@@ -242,11 +245,28 @@ def shuffle_frames(
     The frames have a column ``part``, 0 to ``num_parts - 1``.
     """
     with dask.config.set({"dataframe.convert-string": False}):
-        table = dd.from_delayed(list(frames.to_delayed()), meta=meta, verify_meta=False)
+        most = max(_FRAMES, _FRAMES_PER_PART * num_parts)
+        table = dd.from_delayed(_joined(frames, most), meta=meta, verify_meta=False)
         parts = table.set_index("part", divisions=tuple(range(num_parts + 1)))
         return parts.map_partitions(
             _Unhashed(finish), meta=pd.DataFrame({"written": pd.Series(dtype=object)})
         )
+
+
+def _joined(frames: da.Array, at_most: int) -> list[Delayed]:
+    """Bring frames together in the order in which they are, until there are at most so many."""
+    parts = list(frames.to_delayed())
+    each = -(-len(parts) // at_most)
+    if each <= 1:
+        return parts
+    layer = token("joined")
+    groups = (parts[low : low + each] for low in range(0, len(parts), each))
+    tasks: dict[Any, Any] = {
+        (layer, number): (stacked, [part.key for part in group])
+        for number, group in enumerate(groups)
+    }
+    joined = HighLevelGraph.from_collections(layer, tasks, dependencies=parts)
+    return [Delayed(key, joined, layer=layer) for key in tasks]
 
 
 @dataclass(frozen=True)
