@@ -142,5 +142,5 @@ def test_frames_that_are_joined_are_shuffled_as_they_are(
     blocks = graph.over_blocks("frames", _frame, numbers)
     with dask.config.set(scheduler="threads"):
         table = graph.compute(graph.shuffle_frames(blocks, _frame((0,)).iloc[:0], 3, _rows))
-    parts = dict(table["written"])
+    parts = dict(list(table["written"]))
     assert parts == {part: list(range(part, 20, 3)) for part in range(3)}
