@@ -1,4 +1,5 @@
-"""The only page that builds graphs: passes over blocks as Dask collections, reduced in a tree.
+"""The page that builds graphs: passes over blocks as Dask collections, reduced in a tree. (What a
+shuffle takes beside is in :mod:`noisydask.engine.shuffling`.)
 
 A pass is an array of block numbers, chunked by task; a task turns its blocks into a state, states
 are added in a tree. Building computes nothing. The names of the graph's keys come from the pass and
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate, pairwise
 from operator import add
@@ -40,9 +41,6 @@ else:
 Frames = LazyArray = da.Array
 
 _SPLIT_EVERY = 8
-#: Frames that are shuffled at most, where the parts are few: Dask takes seven tasks for each. For
-#: many parts, so many frames of each: a frame is then much smaller than a part.
-_FRAMES, _FRAMES_PER_PART = 512, 8
 #: How often a failed task is tried again, for a store that fails for longer than its client
 #: retries.
 _RETRIES = 2
@@ -231,58 +229,6 @@ def gather_frames(name: str, frames: da.Array, finish: Callable[[pd.DataFrame], 
         return finish(stacked(parts))
 
     return delayed(together, pure=False)(list(frames.to_delayed()), dask_key_name=token(name))
-
-
-def shuffle_frames(
-    frames: da.Array,
-    meta: pd.DataFrame,
-    num_parts: int,
-    finish: Callable[[pd.DataFrame], pd.DataFrame],
-) -> dd.DataFrame:
-    """Bring the rows of each part together by Dask's shuffle; ``finish`` makes one row of objects
-    of a part.
-
-    The frames have a column ``part``, 0 to ``num_parts - 1``.
-    """
-    with dask.config.set({"dataframe.convert-string": False}):
-        most = max(_FRAMES, _FRAMES_PER_PART * num_parts)
-        table = dd.from_delayed(_joined(frames, most), meta=meta, verify_meta=False)
-        parts = table.set_index("part", divisions=tuple(range(num_parts + 1)))
-        return parts.map_partitions(
-            _Unhashed(finish), meta=pd.DataFrame({"written": pd.Series(dtype=object)})
-        )
-
-
-def _joined(frames: da.Array, at_most: int) -> list[Delayed]:
-    """Bring frames together in the order in which they are, until there are at most so many."""
-    parts = list(frames.to_delayed())
-    each = -(-len(parts) // at_most)
-    if each <= 1:
-        return parts
-    layer = token("joined")
-    groups = (parts[low : low + each] for low in range(0, len(parts), each))
-    tasks: dict[Any, Any] = {
-        (layer, number): (stacked, [part.key for part in group])
-        for number, group in enumerate(groups)
-    }
-    joined = HighLevelGraph.from_collections(layer, tasks, dependencies=parts)
-    return [Delayed(key, joined, layer=layer) for key in tasks]
-
-
-@dataclass(frozen=True)
-class _Unhashed:
-    """A function of which Dask does not hash what it holds: arrays that are open have no hash, and
-    secrets need none.
-    """
-
-    call: Callable[[pd.DataFrame], pd.DataFrame]
-    name: str = field(default_factory=partial(token, "finish"))
-
-    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return self.call(frame)
-
-    def __dask_tokenize__(self) -> str:
-        return self.name
 
 
 def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:

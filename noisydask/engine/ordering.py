@@ -25,6 +25,7 @@ from noisydask.core.ranking import Bin, Ints, Keys
 from noisydask.core.sparse_counts import SparseCounts
 from noisydask.engine import graph
 from noisydask.engine.parts import Parts, TieCuts, TieSample
+from noisydask.engine.shuffling import shuffle_frames
 from noisydask.engine.tasks import run_over_all
 
 Array = npt.NDArray[Any]
@@ -254,7 +255,7 @@ def shuffle(
     """Bring the rows of each part together by Dask's shuffle; return ``finish(rows, number)`` of
     the parts that have rows, in order.
     """
-    table = graph.shuffle_frames(frames, meta, num_parts, partial(_finish_shuffled, finish=finish))
+    table = shuffle_frames(frames, meta, num_parts, partial(_finish_shuffled, finish=finish))
     written = graph.compute(table)["written"]
     return [result for _, result in sorted(written, key=_number) if result is not None]
 

@@ -121,26 +121,3 @@ def test_a_tree_of_shuffled_parts_is_soon_built_and_does_each_part_once(
     assert (
         time.process_time() - start < 2
     )  # where each task copies the graph, it takes more than three times as long
-
-
-def _frame(blocks: Sequence[int]) -> pd.DataFrame:
-    return pd.DataFrame({"part": np.array(blocks) % 3, "row": blocks})
-
-
-def _rows(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = [(int(frame.index[0]), sorted(frame["row"]))] if len(frame) else []
-    return pd.DataFrame({"written": pd.Series(rows, dtype=object)})
-
-
-@pytest.mark.parametrize("frames", [1, 2, 5, 50])
-def test_frames_that_are_joined_are_shuffled_as_they_are(
-    frames: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(graph, "_FRAMES", frames)
-    monkeypatch.setattr(graph, "_FRAMES_PER_PART", 0)
-    numbers = graph.block_numbers(range(20), (1,) * 20)
-    blocks = graph.over_blocks("frames", _frame, numbers)
-    with dask.config.set(scheduler="threads"):
-        table = graph.compute(graph.shuffle_frames(blocks, _frame((0,)).iloc[:0], 3, _rows))
-    parts = dict(list(table["written"]))
-    assert parts == {part: list(range(part, 20, 3)) for part in range(3)}
