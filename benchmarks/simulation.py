@@ -107,9 +107,9 @@ class Meter:
 
     def _measured(self, collections: Any) -> tuple[Any, ...]:
         collections = list(collections)
-        name = str(collections[0].__dask_keys__())
+        name = str(collections[0].__dask_keys__()).partition("noisydask-")[2].partition("-")[0]
         result = self._compute(collections)
-        self._take(name.partition("noisydask-")[2].partition("-")[0], self._planned)
+        self._take(name or "shuffle", self._planned)
         return result
 
     def _take(self, name: str, planned: float) -> None:
@@ -259,8 +259,10 @@ def _process(command: list[str]) -> Iterator[int]:
             process.terminate()
 
 
-def table(name: str, job: dict[str, Any]) -> Table:
-    """Return the figures of a job's passes as a table."""
+def table(name: str, job: dict[str, Any], idle_share: float) -> Table:
+    """Return the figures of a job's passes as a table; what an idle scheduler takes of a core is
+    the word of its workers that they live.
+    """
     shown = Table(title=f"{name} night", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("pass", "tasks", "plan s", "client s", "scheduler s", "time s", "sent MB"):
         shown.add_column(name, justify="left" if name == "pass" else "right")
@@ -270,6 +272,8 @@ def table(name: str, job: dict[str, Any]) -> Table:
         sums = {name: sums[name] + each[name] for name in columns}
         shown.add_row(each["name"], *_cells(each))
     shown.add_row("all", *_cells(sums))
+    idle = {"scheduler": idle_share * sums["seconds"]}
+    shown.add_row("of it idle", *_cells(dict.fromkeys(columns, 0) | idle))
     return shown
 
 
@@ -289,11 +293,11 @@ def main(
     with TemporaryDirectory() as folder:
         figures = simulate(blocks, workers, chunks, processes, Path(folder))
     for name, job in figures["jobs"].items():
-        OUT.print(table(name, job))
+        OUT.print(table(name, job, figures["scheduler_idle_share"]))
         told = f"{job['issues']:,} issues, {job['blocks']['scanned']:,} blocks read"
         OUT.print(f"{told}; client at most {job['client_mb']:,.0f} MB", highlight=False)
-    idle = f"idle {figures['scheduler_idle_share']:.1%} of a core"
-    OUT.print(f"scheduler at most {figures['scheduler_mb']:,.0f} MB, {idle}", highlight=False)
+    idle = f"{figures['scheduler_idle_share']:.1%} of a core while nothing is to be done"
+    OUT.print(f"scheduler at most {figures['scheduler_mb']:,.0f} MB; {idle}", highlight=False)
     if output is not None:
         output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
