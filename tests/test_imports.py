@@ -131,7 +131,12 @@ def test_passes_know_no_dask() -> None:
 def test_only_graph_builds_graphs() -> None:
     # The others turn arrays of the caller, and those of a run, into Dask arrays, and run no pass.
     builders = {module for module in every_module() if imported(module) & GRAPH_BUILDERS}
-    assert builders == {"stores.arrays", "engine.graph", "engine.lazy_results"}
+    assert builders == {
+        "stores.arrays",
+        "engine.graph",
+        "engine.shuffling",
+        "engine.lazy_results",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The only page that builds graphs: passes over blocks as Dask collections, reduced in a tree.
+"""The page that builds graphs: passes over blocks as Dask collections, reduced in a tree. (What a
+shuffle takes beside is in :mod:`noisydask.engine.shuffling`.)
 
 A pass is an array of block numbers, chunked by task; a task turns its blocks into a state, states
 are added in a tree. Building computes nothing. The names of the graph's keys come from the pass and
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate, pairwise
 from operator import add
@@ -87,16 +88,11 @@ def over_blocks(
     Inputs that are arrays have one chunk a block, and then so have the numbers; None is passed as
     it is.
     """
-
-    def call(blocks: Any, *parts: Any) -> Any:
-        # Blockwise hands the one chunk along a contracted axis as a list.
-        return task(blocks, *(part[0] if isinstance(part, list) else part for part in parts))
-
     arguments: list[Any] = []
     for array in inputs:
         arguments += [array, None if array is None else ("i", "k")[: array.ndim]]
     return da.blockwise(
-        call,
+        partial(_call, task),
         "i",
         numbers,
         "i",
@@ -106,6 +102,13 @@ def over_blocks(
         meta=_OBJECT,
         align_arrays=False,
     )
+
+
+# Functions of the module, not of a call: the scheduler pickles one with each task, and by name that
+# takes a third of the time.
+def _call(task: Callable[..., Any], blocks: Any, *parts: Any) -> Any:
+    # Blockwise hands the one chunk along a contracted axis as a list.
+    return task(blocks, *(part[0] if isinstance(part, list) else part for part in parts))
 
 
 def rows_of_blocks(
@@ -142,21 +145,11 @@ class _Total:
 
 def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) -> da.Array:
     """Add all states up in a tree; return the sum as an array of one."""
-
-    def itself(state: Any, axis: Any = None, keepdims: Any = None) -> Any:
-        return state
-
-    def subtotal(states: list[Any], axis: Any = None, keepdims: Any = None) -> Any:
-        return reduce(combine, states)
-
-    def total(states: list[Any], axis: Any = None, keepdims: Any = None) -> _Total:
-        return _Total(reduce(combine, states))
-
     return da.reduction(
         states,
-        chunk=itself,
-        combine=subtotal,
-        aggregate=total,
+        chunk=_itself,
+        combine=partial(_combined, combine),
+        aggregate=partial(_whole, combine),
         axis=0,
         keepdims=False,
         concatenate=False,
@@ -165,6 +158,22 @@ def tree(name: str, states: da.Array, combine: Callable[[Any, Any], Any] = add) 
         split_every=_SPLIT_EVERY,
         name=token(name),
     )
+
+
+def _itself(state: Any, axis: Any = None, keepdims: Any = None) -> Any:
+    return state
+
+
+def _combined(
+    combine: Callable[[Any, Any], Any], states: list[Any], axis: Any = None, keepdims: Any = None
+) -> Any:
+    return reduce(combine, states)
+
+
+def _whole(
+    combine: Callable[[Any, Any], Any], states: list[Any], axis: Any = None, keepdims: Any = None
+) -> _Total:
+    return _Total(reduce(combine, states))
 
 
 def run_pass(
@@ -220,41 +229,6 @@ def gather_frames(name: str, frames: da.Array, finish: Callable[[pd.DataFrame], 
         return finish(stacked(parts))
 
     return delayed(together, pure=False)(list(frames.to_delayed()), dask_key_name=token(name))
-
-
-def shuffle_frames(
-    frames: da.Array,
-    meta: pd.DataFrame,
-    num_parts: int,
-    finish: Callable[[pd.DataFrame], pd.DataFrame],
-) -> dd.DataFrame:
-    """Bring the rows of each part together by Dask's shuffle; ``finish`` makes one row of objects
-    of a part.
-
-    The frames have a column ``part``, 0 to ``num_parts - 1``.
-    """
-    with dask.config.set({"dataframe.convert-string": False}):
-        table = dd.from_delayed(list(frames.to_delayed()), meta=meta, verify_meta=False)
-        parts = table.set_index("part", divisions=tuple(range(num_parts + 1)))
-        return parts.map_partitions(
-            _Unhashed(finish), meta=pd.DataFrame({"written": pd.Series(dtype=object)})
-        )
-
-
-@dataclass(frozen=True)
-class _Unhashed:
-    """A function of which Dask does not hash what it holds: arrays that are open have no hash, and
-    secrets need none.
-    """
-
-    call: Callable[[pd.DataFrame], pd.DataFrame]
-    name: str = field(default_factory=partial(token, "finish"))
-
-    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return self.call(frame)
-
-    def __dask_tokenize__(self) -> str:
-        return self.name
 
 
 def frame_parts(frame: dd.DataFrame | pd.DataFrame, rows: int) -> list[Delayed]:

@@ -25,6 +25,7 @@ from noisydask.core.ranking import Bin, Ints, Keys
 from noisydask.core.sparse_counts import SparseCounts
 from noisydask.engine import graph
 from noisydask.engine.parts import Parts, TieCuts, TieSample
+from noisydask.engine.shuffling import shuffle_frames
 from noisydask.engine.tasks import run_over_all
 
 Array = npt.NDArray[Any]
@@ -34,7 +35,11 @@ Finish = Callable[..., Any]
 
 
 class OrderedRows(Protocol):
-    """Rows in blocks that are ordered by a key, and those of the same key by a last key."""
+    """Rows in blocks that are ordered by a key, and those of the same key by a last key.
+
+    They go to every task. What only the task of a block needs to know of it is not theirs: a
+    sequence of that is given beside them, of which each task gets its part.
+    """
 
     @property
     def num_blocks(self) -> int:
@@ -48,52 +53,57 @@ class OrderedRows(Protocol):
     def itemsize(self) -> int:
         """Bytes of a key."""
 
-    def keys(self, block: int) -> Keys:
+    def keys(self, block: Any) -> Keys:
         """Return the keys of a block."""
 
-    def last(self, block: int) -> Array:
+    def last(self, block: Any) -> Array:
         """Return what comes last in the order of a block's rows: positions or ids."""
 
 
 def count(rows: OrderedRows) -> Ints:
     """Return the histogram of all keys."""
-    return _count(rows, (ranking.whole_range(rows.itemsize),))
+    return _count(rows, range(rows.num_blocks), (ranking.whole_range(rows.itemsize),))
 
 
-def _count(rows: OrderedRows, bins: Sequence[Bin]) -> Ints:
-    counts: Ints = _over(rows, "count", partial(_histogram, rows=rows, bins=bins))
+def _count(rows: OrderedRows, blocks: Sequence[Any], bins: Sequence[Bin]) -> Ints:
+    counts: Ints = run_over_all("count", partial(_histogram, rows=rows, bins=bins), blocks)
     return counts
 
 
-def find_parts(rows: OrderedRows, take: int, histogram: Ints) -> Parts:
-    """Find the parts of the first ``take`` rows, from the histogram of all keys."""
+def find_parts(
+    rows: OrderedRows, take: int, histogram: Ints, blocks: Sequence[Any] | None = None
+) -> Parts:
+    """Find the parts of the first ``take`` rows, from the histogram of all keys.
+
+    ``blocks`` are what the rows know their blocks by, where that is not the numbers.
+    """
+    if blocks is None:
+        blocks = range(rows.num_blocks)
     cut_off = ranking.CutOff(take, rows.itemsize, ranking.ROWS_PER_PART)
     cut_off.add([ranking.whole_range(rows.itemsize)], histogram)
     while bins := cut_off.too_large:
-        cut_off.add(bins, _count(rows, bins))
+        cut_off.add(bins, _count(rows, blocks, bins))
     cuts = TieCuts()
     if ties := cut_off.tied:
-        cuts = _over(rows, "sample", partial(_sample, rows=rows, ties=ties)).cuts(ties)
-        cut_off.add_ties(ties, _over(rows, "tie", partial(_count_ties, rows=rows, cuts=cuts)))
+        sample: TieSample = run_over_all("sample", partial(_sample, rows=rows, ties=ties), blocks)
+        cuts = sample.cuts(ties)
+        counts = run_over_all("tie", partial(_count_ties, rows=rows, cuts=cuts), blocks)
+        cut_off.add_ties(ties, counts)
     return Parts(tuple(cut_off.parts()), cuts)
 
 
-def _over(rows: OrderedRows | GroupedRows, name: str, task: Any) -> Any:
-    return run_over_all(name, task, range(rows.num_blocks))
-
-
-def _histogram(blocks: Sequence[int], rows: OrderedRows, bins: Sequence[Bin]) -> Ints:
+def _histogram(blocks: Sequence[Any], rows: OrderedRows, bins: Sequence[Bin]) -> Ints:
     return reduce(add, (ranking.histogram(rows.keys(block), bins) for block in blocks))
 
 
-def _sample(blocks: Sequence[int], rows: OrderedRows, ties: Sequence[int]) -> TieSample:
+def _sample(blocks: Sequence[Any], rows: OrderedRows, ties: Sequence[int]) -> TieSample:
     samples = (
         TieSample.of(rows.keys(block), rows.last(block), ties, rows.num_rows) for block in blocks
     )
     return reduce(add, samples)
 
 
-def _count_ties(blocks: Sequence[int], rows: OrderedRows, cuts: TieCuts) -> Ints:
+def _count_ties(blocks: Sequence[Any], rows: OrderedRows, cuts: TieCuts) -> Ints:
     counts = (
         cuts.counts(rows.keys(block), partial(rows.last, block), rows.num_rows) for block in blocks
     )
@@ -102,12 +112,8 @@ def _count_ties(blocks: Sequence[int], rows: OrderedRows, cuts: TieCuts) -> Ints
 
 class GroupedRows(Protocol):
     """Rows in blocks that belong to groups, each of which is ordered by one or more keys, the last
-    of which no two rows of a group share.
+    of which no two rows of a group share. They go to every task, as :class:`OrderedRows` do.
     """
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
 
     @property
     def num_rows(self) -> int:
@@ -117,13 +123,15 @@ class GroupedRows(Protocol):
     def bits(self) -> tuple[int, ...]:
         """Bits of each key."""
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: Any, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group (-1 for none) and the first ``levels`` keys of each row of a block."""
 
 
-def find_cuts(wanted: Sequence[tuple[GroupedRows, Ints]]) -> list[tuple[GroupCuts, Ints]]:
+def find_cuts(
+    wanted: Sequence[tuple[GroupedRows, Ints]], blocks: Sequence[Any]
+) -> list[tuple[GroupCuts, Ints]]:
     """Find where the first ``takes[g]`` rows of each group g end, for one or more (rows, takes) of
-    the same blocks, in a few passes over keys.
+    the same blocks, in a few passes over keys; ``blocks`` are what the rows know these by.
 
     Returns
     -------
@@ -133,7 +141,7 @@ def find_cuts(wanted: Sequence[tuple[GroupedRows, Ints]]) -> list[tuple[GroupCut
     searches = [_CutSearch.of(rows, takes) for rows, takes in wanted]
     while unfinished := [number for number, each in enumerate(searches) if not each.done]:
         some = [searches[number] for number in unfinished]
-        counts = _over(some[0].rows, "groups", partial(_count_grouped, some))
+        counts = run_over_all("groups", partial(_count_grouped, some), blocks)
         for number, each in zip(unfinished, counts.each, strict=True):
             searches[number] = searches[number].narrowed(each)
     return [(GroupCuts.of(each.levels), each.levels[0].rows) for each in searches]
@@ -168,7 +176,7 @@ class _CutSearch:
         more = last.among_ties(self.rows.bits[len(self.levels)])
         return replace(self, levels=(*self.levels, more))._next()
 
-    def count(self, blocks: Sequence[int]) -> SparseCounts:
+    def count(self, blocks: Sequence[Any]) -> SparseCounts:
         """Count the rows of blocks for the last search."""
         before = self.levels[:-1]
         number = len(self.levels)
@@ -186,7 +194,7 @@ class _Counts:
         return _Counts(tuple(map(add, self.each, other.each)))
 
 
-def _count_grouped(searches: Sequence[_CutSearch], blocks: Sequence[int]) -> _Counts:
+def _count_grouped(searches: Sequence[_CutSearch], blocks: Sequence[Any]) -> _Counts:
     return _Counts(tuple(search.count(blocks) for search in searches))
 
 
@@ -247,7 +255,7 @@ def shuffle(
     """Bring the rows of each part together by Dask's shuffle; return ``finish(rows, number)`` of
     the parts that have rows, in order.
     """
-    table = graph.shuffle_frames(frames, meta, num_parts, partial(_finish_shuffled, finish=finish))
+    table = shuffle_frames(frames, meta, num_parts, partial(_finish_shuffled, finish=finish))
     written = graph.compute(table)["written"]
     return [result for _, result in sorted(written, key=_number) if result is not None]
 

@@ -55,7 +55,7 @@ class ByMargin(GroupedEvidence):
         """Bits of the margin: rows of the same need no order."""
         return (64,)
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group and key of each row of a block: there is one key."""
         columns = self.read(block, *self.data.columns)
         groups, keys = typical_keys(columns, self.levels)

@@ -6,7 +6,7 @@ task does; storage is handed in, Dask is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from noisydask.core.label_quality import label_quality
 from noisydask.issues.aligned import model_name
-from noisydask.issues.evidence import StoredBlock
+from noisydask.issues.mean import MeanBlock
 from noisydask.issues.passes import IssueData, evidence_of
 from noisydask.stores.task_rows import TaskRows
 
@@ -30,8 +30,6 @@ class Ensemble:
     ----------
     models : tuple of IssueData
         Where the evidence of each is kept.
-    stored : tuple of sequence of StoredBlock
-        The blocks of each, by number.
     thresholds : tuple of ndarray of float64, (K,)
         The confident thresholds of each.
     weights : ndarray of float64, (M,)
@@ -39,13 +37,12 @@ class Ensemble:
     """
 
     models: tuple[IssueData, ...]
-    stored: tuple[Sequence[StoredBlock], ...] = field(repr=False)
     thresholds: tuple[Floats, ...] = field(repr=False)
     weights: Floats = field(repr=False)
 
     def scores(
         self,
-        block: int,
+        block: MeanBlock,
         quality_score: str,
         adjust_pred_probs: bool,
         inputs: Mapping[str, TaskRows] | None,
@@ -62,12 +59,13 @@ class Ensemble:
         total: Any = 0.0
         unresolved: Any = False
         chosen = quality_score, adjust_pred_probs
-        for number, (data, stored) in enumerate(zip(self.models, self.stored, strict=True)):
-            columns = _wide(evidence_of(stored[block], data.columns, data))
+        for number, (data, stored) in enumerate(zip(self.models, block.models, strict=True)):
+            columns = _wide(evidence_of(stored, data.columns, data))
             limits = self.thresholds[number]
             scores, open_rows = label_quality(columns, limits, *chosen)
             if inputs is not None and open_rows.any():
-                rows = inputs[model_name(number)].read(*data.grid.bounds(block)).astype(np.float64)
+                bounds = data.grid.bounds(block.number)
+                rows = inputs[model_name(number)].read(*bounds).astype(np.float64)
                 scores, _ = label_quality(columns, limits, *chosen, rows)
                 open_rows = np.zeros_like(open_rows)
             total = total + self.weights[number] * scores
@@ -75,12 +73,14 @@ class Ensemble:
         return total, unresolved
 
     def agreement(
-        self, block: int, rows: npt.NDArray[np.intp], suggested: npt.NDArray[Any]
+        self, block: Any, rows: npt.NDArray[np.intp], suggested: npt.NDArray[Any]
     ) -> npt.NDArray[np.float32]:
-        """Return the share of the models that predict the suggested class of some rows."""
+        """Return the share of the models that predict the suggested class of some rows of a
+        MeanBlock.
+        """
         votes = np.zeros(len(rows), np.float32)
-        for data, stored in zip(self.models, self.stored, strict=True):
-            top1 = evidence_of(stored[block], ("top1",), data)["top1"]
+        for data, stored in zip(self.models, block.models, strict=True):
+            top1 = evidence_of(stored, ("top1",), data)["top1"]
             votes += top1[rows] == suggested
         return votes / np.float32(len(self.models))
 

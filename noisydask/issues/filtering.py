@@ -167,13 +167,13 @@ class Filtering:
             needs.add("auto")
         wanted: dict[str, tuple[GroupedEvidence, Ints]] = {}
         for score in sorted(needs - {"class", "pair", "auto", "likely"}):
-            rows: ByScore | ByQuality = ByScore(self.data, self.stored, score)
+            rows: ByScore | ByQuality = ByScore(self.data, score)
             if score == "quality":
-                rows = ByQuality(self.data, self.stored, self.scoring.scores)
+                rows = ByQuality(self.data, self.scoring.scores)
             wanted[score] = rows, np.array([takes[score != "quality"]])
         if joint is not None and needs & {"class", "pair"}:
             wanted |= self._pruning(settings, joint, needs)
-        found = find_cuts(list(wanted.values())) if wanted else []
+        found = find_cuts(list(wanted.values()), self.stored) if wanted else []
         ends = {
             name: Ends(rows, *each)
             for (name, (rows, _)), each in zip(wanted.items(), found, strict=True)
@@ -196,10 +196,10 @@ class Filtering:
         wanted: dict[str, tuple[GroupedEvidence, Ints]] = {}
         if "class" in needs:
             takes = np.where(prunable, counts - pruned.diagonal(), 0).astype(np.int64)
-            wanted["class"] = ByClass(self.data, self.stored), takes
+            wanted["class"] = ByClass(self.data), takes
         if "pair" in needs:
             pairs = PrunedPairs.of(pruned, prunable)
-            rows = ByPair(self.data, self.stored, pairs=pairs, run=self.run)
+            rows = ByPair(self.data, pairs=pairs, run=self.run)
             wanted["pair"] = rows, pairs.takes
         return wanted
 
@@ -235,7 +235,7 @@ class Filtering:
     def _with(self, rows: Any, blocks: Sequence[int]) -> Ends:
         """Find the cut-offs of pairs with margins of open rows of more blocks."""
         more = opened(rows, blocks)
-        return Ends(more, *find_cuts([(more, more.pairs.takes)])[0])
+        return Ends(more, *find_cuts([(more, more.pairs.takes)], self.stored)[0])
 
     def _doubted(self, ends: Ends) -> Bools:
         """Return the classes of which open rows may change what is flagged, whatever their
@@ -280,7 +280,7 @@ class Filtering:
         np.maximum.at(takes, pairs.given[low], pairs.takes[low])
         if not low.any():
             return np.ones(pairs.num_classes, margins.dtype)
-        ((cuts, _),) = find_cuts([(ByClass(self.data, self.stored), takes)])
+        ((cuts, _),) = find_cuts([(ByClass(self.data), takes)], self.stored)
         # A class with fewer examples than that: they are all taken.
         enough = cuts.takes & (takes <= self.totals.counts)
         return np.where(enough, scores_of(cuts.lasts[0], margins.dtype), margins.dtype.type(2))
@@ -293,8 +293,8 @@ class Filtering:
         number = int(counts.disagreements.counts.sum())
         median = None
         if number:
-            rows = ByMargin(data, self.stored, levels=levels)
-            ((cuts, _),) = find_cuts([(rows, np.array([(number + 1) // 2]))])
+            rows = ByMargin(data, levels=levels)
+            ((cuts, _),) = find_cuts([(rows, np.array([(number + 1) // 2]))], self.stored)
             median = int(cuts.lasts[0][0])
         return AutoRule.of(counts, levels, predicted, median)
 

@@ -119,13 +119,13 @@ class BlockFacts:
     def pruned_by_pair(self) -> Bools:
         """Examples that are pruned from their class in favour of another class."""
         ends = self.decisions.ends["pair"]
-        margins, keys = ends.rows.margins(self.stored.number, ends.cuts.levels)
+        margins, keys = ends.rows.margins(self.stored, ends.cuts.levels)
         pruned = np.zeros(len(self.valid), bool)
         pruned[margins.rows[ends.cuts.taken(margins.groups, *keys)]] = True
         return pruned
 
     def _taken(self, ends: Ends) -> Bools:
-        groups, keys = ends.rows.grouped(self.stored.number, ends.cuts.levels)
+        groups, keys = ends.rows.grouped(self.stored, ends.cuts.levels)
         return ends.cuts.taken(groups, *keys)
 
     @cached_property

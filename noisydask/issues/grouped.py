@@ -8,7 +8,6 @@ then the position.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -35,12 +34,6 @@ class GroupedEvidence(ABC):
     """Rows of the evidence of all blocks, each in one group or in none."""
 
     data: IssueData
-    stored: Sequence[StoredBlock] = field(repr=False)
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
-        return len(self.stored)
 
     @property
     def num_rows(self) -> int:
@@ -59,15 +52,15 @@ class GroupedEvidence(ABC):
         return self.data.evidence.columns["p_top1"].dtype.itemsize
 
     @abstractmethod
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group and first keys of each row of a block."""
 
-    def read(self, block: int, *names: str) -> dict[str, Array]:
+    def read(self, block: StoredBlock, *names: str) -> dict[str, Array]:
         """Read columns of a block."""
-        return evidence_of(self.stored[block], names, self.data)
+        return evidence_of(block, names, self.data)
 
     def keys(
-        self, block: int, score_keys: Keys, levels: int, rows: Ints | None = None
+        self, block: StoredBlock, score_keys: Keys, levels: int, rows: Ints | None = None
     ) -> tuple[Keys, ...]:
         """Return the first keys of a block's rows, or of some."""
         keys: list[Keys] = [score_keys]
@@ -76,7 +69,7 @@ class GroupedEvidence(ABC):
             p_top1: Any = self.read(block, "p_top1")["p_top1"]
             keys.append(sort_keys(-p_top1)[every])
         if levels > 2:
-            keys.append(np.arange(*self.data.grid.bounds(block)).astype(np.uint64)[every])
+            keys.append(np.arange(*self.data.grid.bounds(block.number)).astype(np.uint64)[every])
         return tuple(keys)
 
 
@@ -86,7 +79,7 @@ class ByScore(GroupedEvidence):
 
     score: str = "self_confidence"
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group and first keys of each row of a block."""
         names = {"given", "top1", "p_given", "p_top1", *SCORES[self.score].columns}
         columns = self.read(block, *names)
@@ -106,10 +99,10 @@ class ByQuality(GroupedEvidence):
         """Bytes of a label quality."""
         return cast(ChunkedArray, self.quality).dtype.itemsize
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group and first keys of each row of a block."""
         columns = self.read(block, "given")
-        scores: Any = cast(ChunkedArray, self.quality).read(block)
+        scores: Any = cast(ChunkedArray, self.quality).read(block.number)
         return _valid(columns, self.data), self.keys(block, sort_keys(scores), levels)
 
 
@@ -122,7 +115,7 @@ def _valid(columns: dict[str, Array], data: IssueData) -> Ints:
 class ByClass(GroupedEvidence):
     """The rows of each given class, by the probability of it."""
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return group and first keys of each row of a block."""
         columns = self.read(block, "given", "p_given")
         given = columns["given"].astype(np.int64)
@@ -154,15 +147,15 @@ class ByPair(GroupedEvidence):
         """Number of rows, of which each may be in some pairs."""
         return 2 * self.data.grid.rows
 
-    def margins(self, block: int, levels: int) -> tuple[PairMargins, tuple[Keys, ...]]:
+    def margins(self, block: StoredBlock, levels: int) -> tuple[PairMargins, tuple[Keys, ...]]:
         """Return the margins of a block's rows, and their first keys."""
         columns = self.read(block, "given", "top1", "top2", "p_given", "p_top1", "p_top2")
         margins = known_margins(columns, self.pairs)
-        if block in self.opened:
-            margins += read_margins(self.run, block)
+        if block.number in self.opened:
+            margins += read_margins(self.run, block.number)
         return margins, self.keys(block, margins.keys, levels, margins.rows)
 
-    def grouped(self, block: int, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
+    def grouped(self, block: StoredBlock, levels: int) -> tuple[Ints, tuple[Keys, ...]]:
         """Return pair and first keys of each margin of a block."""
         margins, keys = self.margins(block, levels)
         return margins.groups, keys

@@ -62,6 +62,13 @@ class MeanData:
 
 
 @dataclass(frozen=True)
+class MeanBlock(StoredBlock):
+    """A block of the evidence of the mean, and that of each model."""
+
+    models: tuple[ModelBlock, ...] = ()
+
+
+@dataclass(frozen=True)
 class MeanState:
     """Of the mean: class totals, rows refused of any model, what is stored, blocks with rows that
     are open still, blocks whose evidence of a model is damaged, bytes read.
@@ -69,7 +76,7 @@ class MeanState:
 
     totals: ClassTotals
     refused: int
-    stored: tuple[StoredBlock, ...] = ()
+    stored: tuple[MeanBlock, ...] = ()
     unread: tuple[int, ...] = ()
     damaged: tuple[int, ...] = ()
     bytes_read: int = 0
@@ -185,7 +192,7 @@ def _kept_mean(block: MeanSource, columns: Mapping[str, Array], data: MeanData) 
             payload=BlockPayload.of(totals, none, (), ""),
         )
         data.mean.evidence.vouch(block.number, receipt)
-    stored = StoredBlock(block.number, checksums, refused, source)
+    stored = MeanBlock(block.number, checksums, refused, source, block.models)
     return MeanState(totals, refused, (stored,))
 
 

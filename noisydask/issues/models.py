@@ -98,8 +98,7 @@ class ModelsScan:
         self._shares = model_weights.shares(custom)
         found = self._mean(self._mean_sources())
         thresholds = tuple(confident_thresholds(model.totals) for model in state.models)
-        blocks = tuple(_by_number(model.stored) for model in self._states)
-        self.ensemble = Ensemble(self.models, blocks, thresholds, custom)
+        self.ensemble = Ensemble(self.models, thresholds, custom)
         problems = [model.problems for model in state.models]
         return Scanned(found.totals, problems, found.stored, found.refused)
 

@@ -65,7 +65,7 @@ def doubted(
     counts = np.zeros(len(limits.least), np.int64)
     for stored in blocks:
         columns = evidence_of(stored, rows.data.columns, rows.data)
-        margins, keys = rows.margins(stored.number, cuts.levels)
+        margins, keys = rows.margins(stored, cuts.levels)
         taken = cuts.taken(margins.groups, *keys)
         certain = taken & (margins.margins > highest[columns["given"][margins.rows]])
         doubt = limits.open_rows(columns)

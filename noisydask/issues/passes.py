@@ -76,7 +76,7 @@ class EnsembleScores(Protocol):
 
     def scores(
         self,
-        block: int,
+        block: Any,
         quality_score: str,
         adjust_pred_probs: bool,
         inputs: Mapping[str, TaskRows] | None,
@@ -153,7 +153,7 @@ def _count_block(
     counts, open_rows = count_issues(
         columns, scoring.thresholds, scoring.joint, into=joint, likely=likely
     )
-    scores, open_scores = _scores(block, columns, scoring, None, None)
+    scores, open_scores = _scores(stored, columns, scoring, None, None)
     if open_rows.any() or open_scores.any():
         kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.num_classes, data.dtype)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
@@ -198,7 +198,7 @@ def _resolve_block(
         if whole:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
             keep_rows(data.evidence, OPEN_ROWS, stored, KeptRows.of(near, rows))
-    scores, _ = _scores(stored.number, columns, scoring, rows, inputs)
+    scores, _ = _scores(stored, columns, scoring, rows, inputs)
     state = _scored(stored.number, counts, scores, likely, columns, data, scoring)
     return replace(state, bytes_read=probs.take_bytes_read())
 
@@ -220,7 +220,7 @@ def read_again(
 
 
 def _scores(
-    block: int,
+    stored: StoredBlock,
     columns: Mapping[str, Array],
     scoring: Scoring,
     rows: npt.NDArray[np.floating] | None,
@@ -229,7 +229,7 @@ def _scores(
     """Score the labels of a block; return also which rows are unresolved."""
     chosen = scoring.quality_score, scoring.adjust_pred_probs
     if scoring.ensemble is not None:
-        return scoring.ensemble.scores(block, *chosen, inputs)
+        return scoring.ensemble.scores(stored, *chosen, inputs)
     return label_quality(columns, scoring.thresholds, *chosen, rows)
 
 

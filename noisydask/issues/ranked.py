@@ -20,7 +20,7 @@ from noisydask.core.auto_rule import AutoRule
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.evidence import probability_dtype
 from noisydask.core.label_quality import agrees
-from noisydask.core.ranking import Ints, order_of, score_of, sort_keys
+from noisydask.core.ranking import Ints, Keys, order_of, score_of, sort_keys
 from noisydask.engine.parts import Parts, ScoredRows, WrittenPart, part_name
 from noisydask.issues.ensemble import Ensemble
 from noisydask.issues.evidence import StoredBlock
@@ -51,12 +51,15 @@ class RankedRows(ScoredRows):
     """
 
     data: IssueData
-    stored: Sequence[StoredBlock] = field(repr=False)
 
-    def last(self, block: int) -> npt.NDArray[np.void]:
-        """Return what orders a block's examples of the same score."""
-        top1 = evidence_of(self.stored[block], ("p_top1",), self.data)["p_top1"]
-        return last_keys(top1, np.arange(*self.scores.bounds(block)))
+    def keys(self, block: Any) -> Keys:
+        """Return the keys of a StoredBlock."""
+        return super().keys(block.number)
+
+    def last(self, block: Any) -> npt.NDArray[np.void]:
+        """Return what orders the examples of the same score of a StoredBlock."""
+        top1 = evidence_of(block, ("p_top1",), self.data)["p_top1"]
+        return last_keys(top1, np.arange(*self.scores.bounds(block.number)))
 
 
 def last_keys(p_top1: npt.NDArray[Any], index: Ints) -> npt.NDArray[np.void]:
@@ -136,7 +139,7 @@ def _select_block(stored: StoredBlock, data: IssueData, selection: Selection) ->
     suggested = suggestions(columns, selection.rule)
     frame = candidates(part, start + rows, ids, scores, columns, suggested, keep)
     if selection.ensemble is not None:
-        frame["agreement"] = selection.ensemble.agreement(block, rows, suggested[0])
+        frame["agreement"] = selection.ensemble.agreement(stored, rows, suggested[0])
     return frame
 
 

@@ -62,8 +62,8 @@ class IssueRanking:
 
     def write(self, histogram: Ints, total: int, run: NewRun) -> list[WrittenPart]:
         """Sort and write the ``total`` lowest; ``histogram`` is that of the keys of all scores."""
-        rows = ranked.RankedRows(self.order, self.data, self.stored)
-        parts = find_parts(rows, total, histogram)
+        rows = ranked.RankedRows(self.order, self.data)
+        parts = find_parts(rows, total, histogram, self.stored)
         run.store.make_folder(ranked.FOLDER)
         selection = ranked.Selection(
             parts,

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.engine import graph
+from noisydask.engine.shuffling import shuffle_frames
 from noisydask.errors import InputError
 from noisydask.runs.changed_rows import (
     ChangeState,
@@ -83,7 +84,7 @@ def compare(comparison: Comparison, top: int, write_to: RunStore | None = None) 
     frames = graph.over_blocks("changes", partial(read_parts, comparison=comparison), numbers)
     meta = read_parts((0,), comparison).iloc[:0]
     table = graph.compute(
-        graph.shuffle_frames(frames, meta, comparison.buckets, partial(finish_row, finish=finish))
+        shuffle_frames(frames, meta, comparison.buckets, partial(finish_row, finish=finish))
     )
     return _added(list(table["written"]), top)
 

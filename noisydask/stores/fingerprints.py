@@ -113,6 +113,8 @@ class Snapshot:
         if self.objects is None:
             return []
         now = listed(self.rows) or {}
+        if now == self.objects:  # as mostly: seen at once, however many there are
+            return []
         return sorted(
             key
             for key in self.objects.keys() | now.keys()

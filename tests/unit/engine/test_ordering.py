@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisydask.core import group_cuts
-from noisydask.engine.ordering import find_cuts
+from noisydask.core import group_cuts, ranking
+from noisydask.engine.ordering import find_cuts, find_parts
 
 Array = np.ndarray[Any, Any]
 
@@ -77,10 +77,46 @@ def test_groups_take_their_first_rows(
     seconds = rng.integers(0, rng.choice([1, 3, 1 << 16]), size).astype(np.uint16)
     rows = Rows(groups, keys.astype(dtype), seconds, block_rows)
     with patch.object(group_cuts, "_MOST_BINS", most_bins):
-        (cuts, sizes), (again, _) = find_cuts([(rows, takes), (rows, takes // 2)])
+        (cuts, sizes), (again, _) = find_cuts(
+            [(rows, takes), (rows, takes // 2)], range(rows.num_blocks)
+        )
     found = cuts.taken(groups, rows.keys, rows.seconds, rows.positions)
     half = again.taken(groups, rows.keys, rows.seconds, rows.positions)
     np.testing.assert_array_equal(half, sorted_whole(rows, takes // 2))
     known = np.bincount(groups[groups >= 0], minlength=num_groups)
     np.testing.assert_array_equal(sizes, np.where(takes > 0, known, 0))
     np.testing.assert_array_equal(found, sorted_whole(rows, takes))
+
+
+@dataclass(frozen=True)
+class Named:
+    """What only the tasks of a block are to know of it."""
+
+    scores: Array
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows that know their blocks by what they are given."""
+
+    num_blocks: int = 0
+    num_rows: int = 0
+    itemsize: int = 4
+
+    def keys(self, block: Named) -> Array:
+        return ranking.sort_keys(block.scores)
+
+    def last(self, block: Named) -> Array:
+        return np.arange(len(block.scores))
+
+
+def test_parts_are_found_from_what_tasks_are_given_of_their_blocks() -> None:
+    rng = np.random.default_rng(0)
+    blocks = [Named(rng.random(100).astype(np.float32)) for _ in range(7)]
+    keys = ranking.sort_keys(np.concatenate([block.scores for block in blocks]))
+    histogram = ranking.histogram(keys, [ranking.whole_range(4)])
+    with patch.object(ranking, "ROWS_PER_PART", 10):
+        parts = find_parts(NamedRows(), 300, histogram, blocks)
+    assert len(parts) > 30
+    assert sum(parts.takes) == 300
+    assert parts.last_key >= np.sort(keys)[299]
