@@ -142,18 +142,8 @@ def _tasks_done(dask_scheduler: Any) -> int:
 def simulate(
     blocks: int, workers: int, chunks: int, processes: int, folder: Path
 ) -> dict[str, Any]:
-    """Run a job over so many blocks on so many workers, in a folder of its own.
-
-    Parameters
-    ----------
-    blocks, workers : int
-        Blocks of the data, and workers of one thread.
-    chunks : int
-        Objects that a block lies in.
-    processes : int
-        Processes that the workers share.
-    folder : Path
-        An empty folder.
+    """Run two nights over so many blocks, of so many chunks each, on workers of one thread that
+    share processes, in an empty folder.
     """
     inputs = _arrays(folder, blocks * BLOCK_ROWS, chunks)
     with cluster(workers, processes, folder) as (client, scheduler):
