@@ -26,7 +26,7 @@ from noisydask.core.evidence import Evidence
 from noisydask.core.problems import Problems
 from noisydask.core.row_kernel import FIXED_POINT
 from noisydask.core.thresholds import ClassTotals
-from noisydask.issues import scanning
+from noisydask.issues import block_scan
 from noisydask.issues.evidence import BlockPayload
 from noisydask.stores.chunks import ChunkedArray, checksum
 from noisydask.stores.locations import Location
@@ -91,6 +91,8 @@ def _read_rows(rows: ZarrRows, start: int, stop: int) -> Array:
 
 def _scan_rows(pred_probs: Array, labels: Array, into: Evidence) -> Evidence:
     """Stand for ``scan_rows``: the evidence of these labels."""
+    if not len(labels):  # asked for to compile the kernel
+        return into
     shift = int(labels[0] - _block()["given"][0]) % CLASSES
     for name, column in evidence_of(shift).items():
         into.columns[name][:] = column
@@ -149,7 +151,7 @@ def make_rows_free() -> None:
     """Replace what touches rows, in this process."""
     replaced: list[tuple[Any, str, Any]] = [
         (ZarrRows, "_read", _read_rows),
-        (scanning, "scan_rows", _scan_rows),
+        (block_scan, "scan_rows", _scan_rows),
         (ChunkedArray, "_read_whole", _read_chunk),
         (Location, "write", _write_object),
         (Checkpoint, "vouch", _vouch),
