@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import zarr
 from zarr.abc.store import Store
@@ -16,8 +16,13 @@ from noisydask.stores.object_errors import told
 
 _PATIENCE_SECONDS = 10.0
 
+if TYPE_CHECKING:
+    _ObjectStore = ObjectStore[Any]
+else:  # which older versions of Zarr do not have with a type
+    _ObjectStore = ObjectStore
 
-class BucketStore(ObjectStore[Any]):
+
+class BucketStore(_ObjectStore):
     """A place in a bucket of a cloud as Zarr's store. It uses the connections of its process, and
     those of another one where it travels to.
     """
