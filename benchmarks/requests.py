@@ -1,4 +1,4 @@
-"""What a job asks of an object store, beside its data: requests and seconds by what they are for.
+"""Requests of a job to an object store, counted and timed by what they are for.
 
 The job runs in this process, on one thread of Dask, so that every request is seen.
 """

@@ -46,7 +46,7 @@ OUT, ERR = Console(), Console(stderr=True)
 
 @dataclass
 class Pass:
-    """What a pass took.
+    """Tasks, seconds and bytes of a pass.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is wrong with losses that lie example after example, in one walk over them. Pure."""
+"""Find what is wrong with losses that lie example after example, in one walk. Pure."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ class FileSource:
 
     @property
     def columns(self) -> LossColumns:
-        """What its columns are called."""
+        """Return the names of its columns."""
         return self.files.columns
 
     @property
     def text_ids(self) -> bool:
-        """Whether ids are text."""
+        """Return whether ids are text."""
         return self.files.text_ids
 
     @property
@@ -49,7 +49,7 @@ class FileSource:
 
     @property
     def packages(self) -> frozenset[str]:
-        """What the place of the files needs."""
+        """Return the packages that the place of the files needs."""
         return self.files.place.packages
 
     def gather(self, gathering: Gathering) -> GatherState:

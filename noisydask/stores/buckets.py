@@ -4,7 +4,6 @@ those of fsspec.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,7 @@ CLOUDS = {
 }
 #: Stores that are open, by cloud, bucket and options: they hold connections, which tasks
 #: that follow one another use again.
-_OPEN: dict[tuple[str, str, bytes], tuple[Any, Mapping[str, Any]]] = {}
+_OPEN: dict[tuple[str, str, str], tuple[Any, Mapping[str, Any]]] = {}
 _OPENING = Lock()
 
 
@@ -83,13 +82,9 @@ def open_bucket(cloud: str, bucket: str, options: Mapping[str, Any]) -> Any:
     ImportError
         If obstore is not installed.
     """
-    try:
-        packed = pickle.dumps(sorted(options.items()))
-    except Exception:  # credentials of others may not be copied: they are who they are
-        packed = str(id(options)).encode()
-    key = (cloud, bucket, packed)
+    key = (cloud, bucket, repr(sorted(options.items())))
     with _OPENING:
-        if key not in _OPEN:  # with the options, whose identity may be in the key
+        if key not in _OPEN:  # with the options: objects among them are known by their address
             _OPEN[key] = _opened(cloud, bucket, options), options
         return _OPEN[key][0]
 

@@ -335,15 +335,10 @@ class Document:
             try:
                 self._objects.put(held.content, tag)
             except Exception as error:
-                if not _refused(error):
+                if not isinstance(error, FileExistsError):  # that a condition does not hold
                     raise
             else:
                 raise IgnoredConditionError(f"it ignores {condition} as a condition")
-
-
-def _refused(error: Exception) -> bool:
-    """Return whether a store says that a condition does not hold."""
-    return isinstance(error, FileExistsError)
 
 
 def knows_no_conditions(error: Exception) -> bool:

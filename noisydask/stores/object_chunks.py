@@ -78,7 +78,7 @@ class ObjectChunks:
         try:
             content = self.place.fs.cat_file(f"{self.place.path}/{chunk.key}")
         except FileNotFoundError:
-            part[...] = self.fill
+            part[...] = 0 if self.fill is None else self.fill  # as Zarr reads it
             return
         self.fetched.add(len(content))
         decoded = self.codec.decode(content, out if whole else None)
