@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisydask.lazily import Lazy
 from noisydask.stores.locations import Location
-from noisydask.stores.object_errors import told
+from noisydask.stores.object_errors import translated_errors
 
 if TYPE_CHECKING:
     import obstore
@@ -151,7 +151,7 @@ async def _fsspec(store: storage.FsspecStore, path: str) -> Listing:
 def _objects(store: storage.ObjectStore[Any], path: str) -> Listing:
     """List by obstore, of which the store may be one of its user's own."""
     prefix = getattr(store, "prefix", "") + (f"{path}/" if path else "")
-    with told():
+    with translated_errors():
         found = obstore.list(store.store, prefix or None).collect()
     return {
         meta["path"].removeprefix(prefix): version({"size": meta["size"], "ETag": meta["e_tag"]})

@@ -26,14 +26,14 @@ _MEANINGS: tuple[tuple[tuple[str, ...], Callable[[str], Exception], str], ...] =
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Raise errors of obstore as those of Python; the text of the first is left out, as it may hold
     the signature of a request.
 
     Examples
     --------
     >>> from obstore.exceptions import PermissionDeniedError
-    >>> with told():
+    >>> with translated_errors():
     ...     raise PermissionDeniedError("403")
     Traceback (most recent call last):
     PermissionError: AccessDenied
@@ -43,10 +43,10 @@ def told() -> Iterator[None]:
     except Exception as error:
         if not _is_of_obstore(error):
             raise
-        meant = meaning(error)
+        found = translated(error)
     else:
         return
-    raise meant
+    raise found
 
 
 def _is_of_obstore(error: Exception) -> bool:
@@ -54,7 +54,7 @@ def _is_of_obstore(error: Exception) -> bool:
     return foreign or isinstance(error, FileNotFoundError)
 
 
-def meaning(error: Exception) -> Exception:
+def translated(error: Exception) -> Exception:
     """Return the error of Python that means what one of obstore does."""
     said = f"{type(error).__name__} {error}"
     for words, kind, text in _MEANINGS:

@@ -15,7 +15,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from noisydask.lazily import Lazy
 from noisydask.stores.buckets import CLOUDS, open_bucket
-from noisydask.stores.object_errors import told
+from noisydask.stores.object_errors import translated_errors
 
 if TYPE_CHECKING:
     import obstore
@@ -62,7 +62,7 @@ class ObjectFiles(AbstractFileSystem):
         """Return what is known of an object, or of a folder that holds any."""
         store, key = self.bucket(path)
         if key:
-            with suppress(FileNotFoundError), told():
+            with suppress(FileNotFoundError), translated_errors():
                 return self._info(path, obstore.head(store, key))
         if next(iter(self._listed(path)), None) is None and key:
             raise FileNotFoundError(path)
@@ -79,7 +79,7 @@ class ObjectFiles(AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """List what lies directly in a folder."""
         store, key = self.bucket(path)
-        with told():
+        with translated_errors():
             found = obstore.list_with_delimiter(store, f"{key}/" if key else None)
         bucket = path.strip("/").partition("/")[0]
         infos = [
@@ -117,7 +117,7 @@ class ObjectFiles(AbstractFileSystem):
         if end is not None and end <= (start or 0):
             return b""
         store, key = self.bucket(path)
-        with told():
+        with translated_errors():
             if start is None and end is None:
                 return obstore.get(store, key).bytes()
             if end is None:
@@ -128,7 +128,7 @@ class ObjectFiles(AbstractFileSystem):
     def read_version(self, path: str) -> tuple[bytes, Version, datetime]:
         """Read an object with its version, and when it was written."""
         store, key = self.bucket(path)
-        with told():
+        with translated_errors():
             answer = obstore.get(store, key)
             meta = answer.meta
             content = bytes(answer.bytes())
@@ -146,12 +146,12 @@ class ObjectFiles(AbstractFileSystem):
         FileExistsError
             If another version is there, or none.
         """
-        told_ones = {name: value for name, value in seen._asdict().items() if value is not None}
-        return self._put(path, content, told_ones)
+        known = {name: value for name, value in seen._asdict().items() if value is not None}
+        return self._put(path, content, known)
 
     def _put(self, path: str, value: Any, mode: Any) -> Version:
         store, key = self.bucket(path)
-        with told():
+        with translated_errors():
             # In one request: of an object in parts the conditions are not kept everywhere.
             answer = obstore.put(
                 store, key, memoryview(value).cast("B"), mode=mode, use_multipart=False
@@ -161,7 +161,7 @@ class ObjectFiles(AbstractFileSystem):
     def rm_file(self, path: str) -> None:
         """Remove an object; of some stores FileNotFoundError where there is none."""
         store, key = self.bucket(path)
-        with told():
+        with translated_errors():
             obstore.delete(store, key)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
@@ -174,7 +174,7 @@ class ObjectFiles(AbstractFileSystem):
         store, _ = self.bucket(paths[0])
         keys = [self.bucket(one)[1] for one in paths]
         try:
-            with told():
+            with translated_errors():
                 obstore.delete(store, keys)
         except FileNotFoundError:  # one is gone: some stores leave the others then
             for one in paths:
@@ -192,7 +192,7 @@ class ObjectFiles(AbstractFileSystem):
         store, key = self.bucket(path)
         pages = iter(obstore.list(store, f"{key}/" if key else None, chunk_size=1000))
         while True:
-            with told():
+            with translated_errors():
                 page = next(pages, None)
             if page is None:
                 return

@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from noisydask.stores.locations import Location
-from noisydask.stores.object_errors import told
+from noisydask.stores.object_errors import translated_errors
 
 _PATIENCE_SECONDS = 10.0
 
@@ -51,38 +51,38 @@ class BucketStore(_ObjectStore):
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         """Fetch a value."""
-        with told():
+        with translated_errors():
             return await super().get(self.prefix + key, *args, **kwargs)
 
     async def get_partial_values(self, prototype: Any, key_ranges: Any) -> list[Any]:
         """Fetch ranges of values."""
         ranges = [(self.prefix + key, part) for key, part in key_ranges]
-        with told():
+        with translated_errors():
             return await super().get_partial_values(prototype, ranges)
 
     async def set(self, key: str, value: Any) -> None:
         """Write a value."""
-        with told():
+        with translated_errors():
             await super().set(self.prefix + key, value)
 
     async def set_if_not_exists(self, key: str, value: Any) -> None:
         """Write a value where there is none."""
-        with told():
+        with translated_errors():
             await super().set_if_not_exists(self.prefix + key, value)
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a value."""
-        with told():
+        with translated_errors():
             return await super().exists(self.prefix + key)
 
     async def getsize(self, key: str) -> int:
         """Return the bytes of a value."""
-        with told():
+        with translated_errors():
             return await super().getsize(self.prefix + key)
 
     async def delete(self, key: str) -> None:
         """Remove a value."""
-        with told():
+        with translated_errors():
             await super().delete(self.prefix + key)
 
     async def delete_dir(self, prefix: str) -> None:
@@ -92,12 +92,12 @@ class BucketStore(_ObjectStore):
 
     async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
         length = len(self.prefix)
-        with told():
+        with translated_errors():
             async for meta in super()._list(f"{self.prefix}{prefix or ''}" or None):
                 yield {**meta, "path": meta["path"][length:]}
 
     async def _list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
-        with told():
+        with translated_errors():
             async for name in super().list_dir(f"{self.prefix}{prefix}".rstrip("/")):
                 yield name
 
