@@ -2,12 +2,14 @@
 
 The server (SeaweedFS, from the package registry) runs on the loopback interface of this machine and
 shares its cores. Rounds are interleaved: the stored bytes by plain GETs; read and decoded by Zarr
-over obstore, by Zarr over s3fs, and by noisydask's own reader; the job.
+over obstore, by Zarr over s3fs, and by noisydask's own reader; the job; and the job with its output
+on the local disk, which tells what the server's own work for what is written costs.
 """
 
 from __future__ import annotations
 
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +41,7 @@ from noisydask.stores.locations import Location
 from noisydask.stores.zarr_stores import zarr_store
 
 SHAPES = ("117432x1000", "1971321x100", "1000000x1000", "5000000x100")
-WAYS = ("raw", "obstore", "s3fs", "own", "job")
+WAYS = ("raw", "obstore", "s3fs", "own", "job", "apart")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def measure_objects(
             upload(folder / f"{stem}-{name}.zarr", there.place(f"{stem}-{name}.zarr"))
         config = ClusterConfig(workers=workers, threads_per_worker=threads)
         with connect(config) as client:
-            figure = _interleaved(there, stem, rounds, client, console)
+            disk = folder / "out-apart"
+            figure = _interleaved(there, stem, disk, rounds, client, console)
         return figure | {"requests": fixed_requests(there, stem)}
 
 
@@ -107,15 +110,20 @@ def fixed_requests(there: Bucket, stem: str) -> dict[str, tuple[int, float]]:
 
 
 def _job(there: Bucket, stem: str, out_name: str = "out") -> Any:
-    probs, labels, out = (
-        there.place(f"{stem}-{name}").url for name in ("pred_probs.zarr", "labels.zarr", out_name)
+    out = there.place(f"{stem}-{out_name}")
+    return _job_to(out.url, {"out": there.options}, there, stem)
+
+
+def _job_to(out: str, of_out: dict[str, Any], there: Bucket, stem: str) -> Any:
+    probs, labels = (
+        there.place(f"{stem}-{name}").url for name in ("pred_probs.zarr", "labels.zarr")
     )
-    options = dict.fromkeys(("labels", "pred_probs", "out"), there.options)
+    options = dict.fromkeys(("labels", "pred_probs"), there.options) | of_out
     return find_label_issues(labels, probs, out=out, storage_options=options)
 
 
 def _interleaved(
-    there: Bucket, stem: str, rounds: int, client: Client, console: Console
+    there: Bucket, stem: str, disk: Path, rounds: int, client: Client, console: Console
 ) -> dict[str, Any]:
     probs, out = there.place(f"{stem}-pred_probs.zarr"), there.place(f"{stem}-out")
     source = cast(Rows, open_rows(probs.url, "pred_probs", probs.options))
@@ -133,11 +141,13 @@ def _interleaved(
         "s3fs": partial(_read_by_zarr, client, probs, "s3fs"),
         "own": lambda: read_all(source, grid),
         "job": job,
+        "apart": lambda: _job_to(str(disk), {}, there, stem),
     }
     for number in range(rounds + 1):  # the first compiles, and is not counted
         for way, call in ways.items():
             if way == "job":
                 out.remove_all()
+                shutil.rmtree(disk, ignore_errors=True)
                 idle = max(client.run(forget_peak).values())
             begun = time.perf_counter()
             call()
@@ -151,6 +161,7 @@ def _interleaved(
         **{way: median(seconds[way]) for way in WAYS},
         "to_raw": median(a / b for a, b in zip(seconds["job"], seconds["raw"], strict=True)),
         "to_best": median(a / b for a, b in zip(seconds["job"], best, strict=True)),
+        "apart_to_best": median(a / b for a, b in zip(seconds["apart"], best, strict=True)),
         "phases": found[0].manifest["seconds"],
         "blocks": max(blocks[1:]),
     }
@@ -216,13 +227,13 @@ def _zarr(place: Location, by: str) -> Any:
 def objects_table(figures: Sequence[dict[str, Any]]) -> Table:
     """The figures as a table; ``blocks`` is a worker's peak memory over idle."""
     shown = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
-    for name in ("shape", *WAYS, "job / raw", "job / best", "blocks"):
+    for name in ("shape", *WAYS, "job / raw", "job / best", "apart / best", "blocks"):
         shown.add_column(name, justify="right", no_wrap=True)
     for each in figures:
         shown.add_row(
             each["shape"],
             *(f"{each[way]:.2f} s" for way in WAYS),
-            *(f"{each[name]:.2f}x" for name in ("to_raw", "to_best")),
+            *(f"{each[name]:.2f}x" for name in ("to_raw", "to_best", "apart_to_best")),
             f"{each['blocks']:.1f}",
         )
     return shown
