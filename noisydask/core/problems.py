@@ -51,6 +51,13 @@ ROW_KINDS = ProblemKinds(
 )
 
 
+#: The same where labels are names of classes.
+NAMED_KINDS = replace(
+    ROW_KINDS,
+    words={**ROW_KINDS.words, Problem.LABEL: "labels that are missing or no class"},
+)
+
+
 @dataclass(frozen=True)
 class Problems:
     """What is refused: how many of each kind, and the first of all.

@@ -22,6 +22,7 @@ from noisydask.issues.inputs import IssueInputs
 from noisydask.issues.job import IssueJob
 from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
+from noisydask.issues.table_choice import TableChoice
 from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
@@ -30,9 +31,13 @@ from noisydask.text import percent
 
 
 def find_label_issues(
-    labels: Any,
-    pred_probs: Any,
+    labels: Any = None,
+    pred_probs: Any = None,
     *,
+    table: Any = None,
+    label_column: str = "label",
+    id_column: str | None = None,
+    class_columns: str | Sequence[str] | None = None,
     quality_score: QualityScore = "self_confidence",
     adjust_pred_probs: bool = False,
     filter_by: FilterBy = "batched",
@@ -72,15 +77,26 @@ def find_label_issues(
 
     Parameters
     ----------
-    labels : str, Path or array-like, (N,), any integer type
-        Given labels 0 to K-1: Zarr (2, 3, sharded), ``.npy`` or Parquet column
-        (``file.parquet#column``) by path or URL; or a Zarr array, NumPy array, memmap, list,
-        tensor, pandas series, or a Dask array or series, which stays lazy.
+    labels : str, Path or array-like, (N,), any integer type, text or booleans
+        Given labels: 0 to K-1, or names of classes where these have names. Zarr (2, 3, sharded),
+        ``.npy``, or a column of a table (``file.parquet#column``; Parquet, CSV, Arrow) by path or
+        URL; or a Zarr array, NumPy array, memmap, list, tensor, pandas series, or a Dask array or
+        series, which stays lazy.
     pred_probs : str, Path or array-like, (N, K), float16, float32 or float64
-        Out-of-sample predicted probabilities, given in the same ways, or as a frame with a column
-        a class. Several models are a list, whose members are paths or have two dimensions: the
-        label quality is then the weighted sum of theirs, flags and suggestions are those of the
-        weighted mean of their rows.
+        Out-of-sample predicted probabilities, given in the same ways, as a table or frame with a
+        column a class, or as a column of lists (``file.parquet#probs``). Several models are a
+        list, whose members are paths or have two dimensions: the label quality is then the weighted
+        sum of theirs, flags and suggestions are those of the weighted mean of their rows.
+    table : str, Path or frame, optional
+        A table of which labels, probabilities and ids are columns, as far as they are not given:
+        files (Parquet, CSV, Arrow; one or a folder), or a frame (pandas, Dask, Arrow, Polars,
+        Hugging Face ``datasets``).
+    label_column, id_column : str
+        Its columns of labels and of ids.
+    class_columns : str or sequence of str, optional
+        Columns of the classes: a pattern such as ``"p_*"``, of which what ``*`` matches is the name
+        of the class; or their names; or a column of lists. Otherwise those that ``class_names``
+        names, or all of floating-point numbers.
     quality_score : {"self_confidence", "normalized_margin", "confidence_weighted_entropy", \
             "log_margin", "threshold_margin", "threshold_ratio"}
         How a label is scored; low is likely wrong. The first three are cleanlab's, from 0 to 1.
@@ -116,7 +132,8 @@ def find_label_issues(
     ids : optional
         A name for each example, given as ``labels`` is; integers or text.
     class_names : sequence of str, optional
-        K names.
+        K names, in the order of the columns of ``pred_probs``; where these have names, they are
+        taken by them. Without it, classes are called as the columns of a table or frame are.
     on_invalid : {"raise", "skip"}
         Stop at rows that are not probabilities or have an impossible label, or leave them out.
     on_unreadable : {"raise", "skip"}
@@ -132,7 +149,8 @@ def find_label_issues(
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
         and go with the returned object, also where that is pickled.
     storage_options : mapping of name to mapping, optional
-        fsspec options for ``labels``, ``pred_probs``, ``ids`` and ``out``, by these names.
+        fsspec options for ``table``, ``labels``, ``pred_probs``, ``ids`` and ``out``, by these
+        names.
     reporter : ProgressBar or ProgressLog, optional
         Shows progress and warnings; without one, warnings are issued as
         :class:`noisydask.LabelWarning` when the run is published. Any object with their methods
@@ -183,8 +201,10 @@ def find_label_issues(
     arguments = locals()
     settings = IssueSettings.of(arguments)
     publish = GateSettings.of(arguments)
-    options = options_by_name(storage_options, "labels", "pred_probs", "ids", "out")
-    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options)
+    places = "labels", "pred_probs", "ids", "out", "table"
+    options = options_by_name(storage_options, *places)
+    columns = TableChoice.of(table, label_column, id_column, class_columns)
+    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, columns)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from noisydask.errors import InputError
 from noisydask.issues.aligned import model_name
+from noisydask.issues.label_inputs import CodedLabels, coded_labels
+from noisydask.issues.table_choice import TableChoice
 from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
+from noisydask.stores.tables.class_columns import ClassColumns
+from noisydask.stores.tables.table_column import TableColumn
+from noisydask.stores.tables.table_matrix import TableMatrix
 
 
 @dataclass(frozen=True)
 class IssueInputs:
-    """What a job reads; ``more_models`` are the rows of other models of the same examples."""
+    """What a job reads; ``more_models`` are the rows of other models of the same examples,
+    ``coded`` the labels as they were before they became codes.
+    """
 
     labels: Rows | DaskRows
     pred_probs: Rows | DaskRows
@@ -26,6 +32,7 @@ class IssueInputs:
     class_names: tuple[str, ...] | None
     warnings: tuple[str, ...] = ()
     more_models: tuple[Rows | DaskRows, ...] = ()
+    coded: CodedLabels | None = None
 
     def __post_init__(self) -> None:
         probs = self.pred_probs
@@ -33,6 +40,8 @@ class IssueInputs:
         if len(probs.shape) != 2 or probs.shape[1] < 1:
             if len(labels.shape) == 2:
                 swapped = "; are labels and pred_probs swapped?"
+            elif isinstance(probs, TableColumn):
+                swapped = "; name all class columns by a pattern, such as '#p_*', or none"
             else:
                 swapped = ""
             raise InputError(
@@ -41,6 +50,12 @@ class IssueInputs:
             )
         if len(labels.shape) != 1:
             one_hot = "; of one-hot rows take labels.argmax(axis=1)"
+            if isinstance(labels, TableMatrix):
+                names = ", ".join(labels.files.names[:20])
+                raise InputError(
+                    f"labels at {labels.url}: name the column after a #, such as "
+                    f"{labels.url}#label; it has: {names}"
+                )
             raise InputError(
                 f"labels must have one dimension, not shape {labels.shape}"
                 f"{one_hot if labels.shape == probs.shape else ''}"
@@ -49,7 +64,7 @@ class IssueInputs:
             raise InputError("pred_probs and labels are empty: there is nothing to look at")
         if probs.dtype not in (np.float16, np.float32, np.float64):
             raise InputError(f"pred_probs must be float16, float32 or float64, not {probs.dtype}")
-        if labels.dtype.kind not in "iu":
+        if labels.dtype.kind not in "iu" and labels.shape[0]:
             raise InputError(f"labels must be integers 0 to K-1, not {_as_integers(labels.dtype)}")
         if labels.shape[0] != probs.shape[0]:
             transposed = "; is pred_probs transposed? It has a row for each example"
@@ -101,31 +116,36 @@ class IssueInputs:
         ids: Any,
         class_names: Sequence[str] | None,
         storage_options: Mapping[str, Mapping[str, Any]],
+        table: TableChoice | None = None,
     ) -> IssueInputs:
-        """Open all inputs."""
-        for name, source in (("labels", labels), ("pred_probs", pred_probs)):
-            if source is None:
-                raise InputError(f"{name} is missing: give an array, a path or a URL")
-        first, *others = several_models(pred_probs)
-        names = ["pred_probs", *(model_name(number + 1) for number in range(len(others)))]
-        if others:
-            names[0] = model_name(0)
-        own = dict(zip(names, (first, *others), strict=True))
-        sources = {"labels": labels, **own, "ids": ids}
-        opened = {
-            name: open_rows(
-                source, name, storage_options.get(name, storage_options.get(name.partition("[")[0]))
-            )
-            for name, source in sources.items()
-            if source is not None
-        }
+        """Open all inputs; those that are not given may be columns of a table."""
         called = None
         if class_names is not None:
             called = checked_names(class_names)
-        warnings = differing_indexes(sources) + _shuffled_columns(first, called)
+        sources = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
+        classes = ClassColumns(None, called)
+        if table is not None:
+            classes = table.classes(called)
+            sources = table.fill(sources, classes, storage_options)
+        for name in ("labels", "pred_probs"):
+            if sources[name] is None:
+                raise InputError(f"{name} is missing: give an array, a path or a URL")
+        first, *others = several_models(sources.pop("pred_probs"))
+        names = ["pred_probs", *(model_name(number + 1) for number in range(len(others)))]
+        if others:
+            names[0] = model_name(0)
+        sources |= dict(zip(names, (first, *others), strict=True))
+        opened = {
+            name: _open(source, name, storage_options, classes)
+            for name, source in sources.items()
+            if source is not None
+        }
         rows = [opened[name] for name in names]
-        known = opened["labels"], rows[0], opened.get("ids"), called
-        return cls(*known, warnings, tuple(rows[1:]))
+        own = class_names_of(rows)
+        told = called if called is not None else own
+        given, coded = coded_labels(opened["labels"], told, own is not None, rows[0].shape)
+        warnings = differing_indexes(sources)
+        return cls(given, rows[0], opened.get("ids"), told, warnings, tuple(rows[1:]), coded)
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
@@ -164,21 +184,38 @@ def _as_integers(dtype: np.dtype[Any]) -> str:
     """Return the type of labels that are not integers, and how to make them some."""
     if dtype.kind in "bf":
         return f"{dtype}; if each is a whole number, give labels.astype(int)"
-    if dtype.kind in "OSTU":
-        return (
-            "text; number the classes as the columns of pred_probs are ordered: give "
-            "pandas.Index(classes).get_indexer(labels), where classes[k] is the class of column k "
-            "(such as model.classes_ of scikit-learn)"
-        )
     return str(dtype)
 
 
-def _shuffled_columns(pred_probs: Any, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Warn of a frame whose columns are named as the classes are, or 0 to K-1, in another order."""
-    if not isinstance(pred_probs, pd.DataFrame):
-        return ()
-    columns = [str(column) for column in pred_probs.columns]
-    classes = [str(name) for name in names or range(len(columns))]
-    if columns == classes or sorted(columns) != sorted(classes):
-        return ()
-    return ("the columns of pred_probs have the names of the classes, in another order",)
+def _open(
+    source: Any,
+    name: str,
+    storage_options: Mapping[str, Mapping[str, Any]],
+    classes: ClassColumns,
+) -> Rows | DaskRows:
+    """Open an input, unless it is a column of a table that was opened."""
+    if isinstance(source, Rows):
+        return replace(source, name=name)
+    options = storage_options.get(name, storage_options.get(name.partition("[")[0]))
+    if name.startswith("pred_probs"):
+        return open_rows(source, name, options, classes)
+    return open_rows(source, name, options, may_lack=name == "labels")
+
+
+def class_names_of(models: Sequence[Rows | DaskRows]) -> tuple[str, ...] | None:
+    """Return what the columns of all models are called, if they have names.
+
+    Raises
+    ------
+    InputError
+        If they are not the same, in the same order.
+    """
+    first, *others = (getattr(rows, "class_names", None) for rows in models)
+    for number, names in enumerate(others, 1):
+        if first is not None and names is not None and names != first:
+            raise InputError(
+                f"the columns of pred_probs[{number}] are not called as those of pred_probs[0], in "
+                "the same order: give class_names, by which columns are taken"
+            )
+    found: tuple[str, ...] | None = next((n for n in (first, *others) if n is not None), None)
+    return found

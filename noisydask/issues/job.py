@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import IssueCounts, likely_dtype
 from noisydask.core.model_weights import custom_weights
 from noisydask.core.noise import SparseMatrix
-from noisydask.core.problems import FROM_ONE, ROW_KINDS
+from noisydask.core.problems import FROM_ONE, NAMED_KINDS, ROW_KINDS
 from noisydask.core.prune_counts import check_numbers
+from noisydask.core.row_kernel import Problem
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 from noisydask.engine.parts import WrittenPart, part_name
@@ -126,7 +128,7 @@ class IssueJob(Job[LabelIssues]):
         check = partial(self._check_blocks, listed, scan)
         self._timed("start")
         scanned = scan.all()
-        self._refuse_invalid(scanned, scan.data.grid.rows, check)
+        self._refuse_invalid(scanned, scan.data.grid, check)
         self._timed("scan")
         scoring = replace(self._scoring(run, scan.data, scanned.totals), ensemble=scan.ensemble)
         counted = count(scan, scoring, scanned)
@@ -239,18 +241,26 @@ class IssueJob(Job[LabelIssues]):
         return parts
 
     def _refuse_invalid(
-        self, scanned: Scanned, rows: int, check_unchanged: Callable[[], None]
+        self, scanned: Scanned, grid: BlockGrid, check_unchanged: Callable[[], None]
     ) -> None:
-        class_counts = scanned.totals.counts
+        coded = self.inputs.coded
+        rows = grid.rows
+        first = scanned.problems[0]
+        wrong_labels = bool(first.counts[Problem.LABEL])
         for name, problems in zip(self.inputs.named_models, scanned.problems, strict=True):
             invalid = problems.total - problems.unreadable
             if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
                 check_unchanged()  # a chunk that is deleted under the run reads as fill value
                 where = f" of {name}" if len(scanned.problems) > 1 else ""
                 refused = f"{problems.total:,} of {rows:,} rows{where} are invalid"
-                hint = problems.labels_hint(class_counts)
-                raise problems.error(refused, ROW_KINDS, hint=hint)
-        if scanned.problems[0].from_one(class_counts):
+                if coded is None:
+                    hint = problems.labels_hint(scanned.totals.counts)
+                    raise problems.error(refused, ROW_KINDS, hint=hint)
+                hint = coded.told(grid) if wrong_labels else ""
+                raise problems.error(refused, NAMED_KINDS, hint=hint)
+        if coded is not None and wrong_labels:
+            self.reporter.warning(f"Labels are left out.{coded.told(grid)}")
+        elif first.from_one(scanned.totals.counts):
             self.reporter.warning(FROM_ONE)
 
     def _row_arrays(self, run: NewRun, data: passes.IssueData) -> tuple[ChunkedArray, ChunkedArray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.choices import (
@@ -60,9 +61,14 @@ def _as_weights(value: Any) -> Any:
         raise ValueError("must be a word or a number for each model") from None
 
 
+def _as_pattern(value: Any) -> Any:
+    """Split names, but not a pattern or the name of one column."""
+    return _as_list(value) if isinstance(value, str) and "," in value else value
+
+
 def _as_places(value: Any) -> Any:
     """Take one place for a list of one."""
-    if isinstance(value, list | tuple):
+    if value is None or isinstance(value, list | tuple):
         return value
     return [value]
 
@@ -75,6 +81,8 @@ _Weights = Annotated[WeighBy | tuple[float, ...], BeforeValidator(_as_weights)]
 _Places = Annotated[
     tuple[AnyPlace, ...], BeforeValidator(_as_places), Field(min_length=1, max_length=MOST_MODELS)
 ]
+#: A pattern of columns, or their names; as text with commas, names.
+_Pattern = Annotated[str | tuple[str, ...], BeforeValidator(_as_pattern)]
 #: Columns of evidence; as text, separated by commas.
 _Columns = Annotated[tuple[KeptColumn, ...], BeforeValidator(_as_list)]
 
@@ -161,13 +169,32 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
     """All options of the main job."""
 
     job: Literal["issues"] = "issues"
-    labels: AnyPlace = option(
-        help="Labels: path or URL (.zarr, .npy, file.parquet#column).", panel=DATA
+    table: AnyPlace | None = option(
+        None, help="Labels and predictions in one table (Parquet, CSV, Arrow).", panel=DATA
     )
-    pred_probs: _Places = option(
-        help="Predicted probabilities: path or URL (.zarr, .npy); once for each model.", panel=DATA
+    labels: AnyPlace | None = option(
+        None, help="Labels: path or URL (.zarr, .npy, file.parquet#column).", panel=DATA
+    )
+    pred_probs: _Places | None = option(
+        None,
+        help="Predicted probabilities: path or URL (.zarr, .npy, table); once for each model.",
+        panel=DATA,
+    )
+    label_column: str = option("label", help="Column of the table: given labels.", panel=DATA)
+    id_column: str | None = option(None, help="Column of the table: ids.", panel=DATA)
+    class_columns: _Pattern | None = option(
+        None,
+        help="Columns of the classes: a pattern ('p_*'), a,b,c, or one of lists [all of floats].",
+        panel=DATA,
     )
     ids: AnyPlace | None = option(
         None, help="A name for each example: path or URL, as for labels.", panel=DATA
     )
     cluster: ClusterConfig = Field(default=ClusterConfig())
+
+    @field_validator("labels", "pred_probs", mode="before")
+    @classmethod
+    def _given(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("table") is None:
+            raise PydanticCustomError("missing", "is missing")
+        return value

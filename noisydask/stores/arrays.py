@@ -30,9 +30,15 @@ from noisydask.lazily import Lazy
 from noisydask.stores.conversion import as_array, as_rows, native
 from noisydask.stores.declared import check_rows
 from noisydask.stores.failures import blame, explain
-from noisydask.stores.file_rows import NpyRows, ParquetColumn
+from noisydask.stores.frame_columns import columns_of, with_classes
 from noisydask.stores.locations import Location
+from noisydask.stores.npy_rows import NpyRows
+from noisydask.stores.npz_rows import open_npz
 from noisydask.stores.rows import Rows
+from noisydask.stores.tables.class_columns import ClassColumns
+from noisydask.stores.tables.formats import PACKED, format_of
+from noisydask.stores.tables.open_table import holds_table, table_rows
+from noisydask.stores.tables.table_files import TableFiles
 from noisydask.stores.urls import split_column
 from noisydask.stores.zarr_rows import ZarrRows
 from noisydask.stores.zarr_stores import zarr_store
@@ -54,10 +60,13 @@ _UNLIKE = "the blocks of a Dask collection must have the shapes and the type tha
 
 @dataclass
 class DaskRows:
-    """Rows of an array in memory or in a Dask graph; tasks receive its blocks."""
+    """Rows of an array in memory or in a Dask graph; tasks receive its blocks. Columns of a frame
+    have names.
+    """
 
     array: da.Array | npt.NDArray[Any]
     chunk_rows: int = 1
+    class_names: tuple[str, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,21 +103,29 @@ def all_packages(opened: Iterable[Rows | DaskRows]) -> frozenset[str]:
 
 
 def open_rows(
-    source: Any, name: str, storage_options: Mapping[str, Any] | None = None
+    source: Any,
+    name: str,
+    storage_options: Mapping[str, Any] | None = None,
+    classes: ClassColumns | None = None,
+    may_lack: bool = False,
 ) -> Rows | DaskRows:
     """Open an input.
 
     Parameters
     ----------
     source : str, Path, zarr.Array, Dask array, series or frame, or array-like
-        A path or URL ends in ``.npy``, or names a Parquet file and column
-        (``data.parquet#column``), or is a Zarr array. The rows of a Dask series or frame are
-        counted once. For what else is array-like see
+        A path or URL is a Zarr array, ends in ``.npy`` or ``.npz``, or is a table (Parquet, CSV,
+        Arrow), of which one column may be named (``data.parquet#column``). The rows of a Dask
+        series or frame are counted once. For what else is array-like see
         :func:`noisydask.stores.conversion.as_array`.
     name : str
         What errors call it.
     storage_options : mapping, optional
         Passed to fsspec.
+    classes : ClassColumns, optional
+        What is said of the columns of a table or frame that are classes.
+    may_lack : bool
+        Whether text may have empty cells, which are None then.
 
     Raises
     ------
@@ -121,7 +138,7 @@ def open_rows(
     (3,)
     """
     if isinstance(source, str | Path):
-        return _open_url(str(source), name, storage_options)
+        return _open_url(str(source), name, storage_options, classes or ClassColumns())
     if isinstance(source, zarr.Array):  # as it is now: it may have been resized since
         kind = source.metadata.zarr_format
         source = zarr.open_array(source.store_path, mode="r", zarr_format=kind)
@@ -129,17 +146,20 @@ def open_rows(
         if isinstance(source.store, LocalStore):  # whose root counts from the working directory
             url = str(source.store.root.absolute() / source.path)
         return replace(ZarrRows.of(source, url), name=name)
+    names = None
+    if columns_of(source) is not None:
+        source, names = with_classes(source, classes or ClassColumns(), name)
     if is_dask_collection(source):  # Dask's packages are imported for no other input
-        return DaskRows(_lazy_rows(source, name))
+        return DaskRows(_lazy_rows(source, name, may_lack), class_names=names)
     if isinstance(source, np.memmap) and _is_its_file(source):
         place = Location.of(str(source.filename), None, name)
         return replace(NpyRows.at(place, source.shape, source.dtype, source.offset), name=name)
-    return DaskRows(as_rows(source, name))
+    return DaskRows(as_rows(source, name, may_lack), class_names=names)
 
 
 def kept_ids(run: Location) -> Rows:
     """Return the ids of all examples that lie in the run at a place."""
-    return _open_url(f"{(run / IDS).url}#id", "ids", run.options)
+    return _open_url(f"{(run / IDS).url}#id", "ids", run.options, ClassColumns())
 
 
 def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,7 +178,7 @@ def differing_indexes(sources: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _lazy_rows(source: Any, name: str) -> da.Array:
+def _lazy_rows(source: Any, name: str, may_lack: bool) -> da.Array:
     """Return a Dask collection as an array whose blocks are compared with what it declares."""
     if isinstance(source, dd.DataFrame | dd.Series):
         source = _counted(source, name)
@@ -170,7 +190,7 @@ def _lazy_rows(source: Any, name: str) -> da.Array:
         raise InputError(
             f"{name} has an unknown number of rows; call compute_chunk_sizes() on it first"
         )
-    return _compared(source, name)
+    return _compared(source, name, may_lack)
 
 
 def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
@@ -185,20 +205,20 @@ def _counted(frame: dd.DataFrame | dd.Series, name: str) -> da.Array:
     return da.Array(rows.dask, rows.name, chunks, like.dtype)
 
 
-def _compared(array: da.Array, name: str) -> da.Array:
+def _compared(array: da.Array, name: str, may_lack: bool) -> da.Array:
     """Return an array of which each block is compared with what the array declares of it."""
     text = array.dtype.kind in "UT"  # blocks may differ in length: Dask would cut the longer ones
     kind = np.dtype(object) if text else native(array.dtype)
-    check = partial(_checked_block, kind=kind, name=name)
+    check = partial(_checked_block, kind=kind, name=name, may_lack=may_lack)
     like = np.empty((0,) * array.ndim, kind)
     return array.map_blocks(check, dtype=kind, meta=like)
 
 
 def _checked_block(
-    block: Any, kind: np.dtype[Any], name: str, block_info: Any = None
+    block: Any, kind: np.dtype[Any], name: str, may_lack: bool, block_info: Any = None
 ) -> npt.NDArray[Any]:
     """Return a block as an array, if it is what was declared."""
-    rows = as_rows(block, name)
+    rows = as_rows(block, name, may_lack)
     place = block_info[0]["array-location"]
     shape = tuple(stop - start for start, stop in place)
     where = f"{name}, rows {place[0][0]:,} to {place[0][1] - 1:,}"
@@ -218,21 +238,60 @@ def _is_its_file(array: np.memmap[Any, Any]) -> bool:
     return whole and array.mode in ("r", "r+") and array.ndim > 0 and not array.dtype.hasobject
 
 
-def _open_url(url: str, name: str, storage_options: Mapping[str, Any] | None) -> Rows:
+def _open_url(
+    url: str, name: str, storage_options: Mapping[str, Any] | None, classes: ClassColumns
+) -> Rows:
     url, column = split_column(url)
     place = Location.of(url, storage_options, name)
     with _opening(place, name):
-        rows: Rows
-        if place.path.endswith(".npy") or _is_npy(place):
-            if column:
-                raise InputError(f"{name} at {place.shown} has no columns: leave out #{column}")
-            rows = NpyRows.open(place)
-        elif column:
-            rows = ParquetColumn.open(place, column)
-        else:
-            array = zarr.open_array(zarr_store(place, read_only=True), mode="r")
-            rows = ZarrRows.of(array, place.shown)
-    return replace(rows, name=name)
+        return replace(_open_place(place, column, name, classes), name=name)
+
+
+def open_table(url: str, name: str, storage_options: Mapping[str, Any] | None = None) -> TableFiles:
+    """Open a table in files (Parquet, CSV, Arrow), of which several inputs are columns.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    place = Location.of(url, storage_options, name)
+    with _opening(place, name, what="table"):
+        _refuse_packed(place, name)
+        if place.path.lower().endswith(".npz"):
+            raise InputError(
+                f"{name} at {place.shown} holds arrays, not a table; name them one by one: "
+                f"labels {place.shown}#labels, pred_probs {place.shown}#pred_probs"
+            )
+        return TableFiles.open(place)
+
+
+def _open_place(place: Location, column: str, name: str, classes: ClassColumns) -> Rows:
+    path = place.path.lower()
+    _refuse_packed(place, name)
+    if path.endswith(".npz"):
+        return open_npz(place, column)
+    if path.endswith(".npy") or _is_npy(place):
+        if column:
+            raise InputError(f"{name} at {place.shown} has no columns: leave out #{column}")
+        return NpyRows.open(place)
+    if column or format_of(path):
+        return table_rows(TableFiles.open(place), column, classes)
+    try:
+        array = zarr.open_array(zarr_store(place, read_only=True), mode="r")
+    except Exception:
+        if holds_table(place):
+            return table_rows(TableFiles.open(place), column, classes)
+        raise
+    return ZarrRows.of(array, place.shown)
+
+
+def _refuse_packed(place: Location, name: str) -> None:
+    if place.path.lower().endswith(PACKED):
+        raise InputError(
+            f"{name} at {place.shown} is packed as a whole, so that no part of it can be read "
+            "alone: unpack it, or write it as Parquet"
+        )
 
 
 def _is_npy(place: Location) -> bool:
@@ -244,11 +303,11 @@ def _is_npy(place: Location) -> bool:
 
 
 @contextmanager
-def _opening(place: Location, name: str) -> Iterator[None]:
+def _opening(place: Location, name: str, what: str = "array") -> Iterator[None]:
     """Turn what storage and formats raise into one sentence."""
     try:
         yield
     except NoisydaskError:
         raise
     except Exception as error:
-        raise blame(error)(explain(error, place, name)) from error
+        raise blame(error)(explain(error, place, name, what=what)) from error

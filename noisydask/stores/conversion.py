@@ -88,15 +88,20 @@ def _unwrapped(values: Any) -> Any:
     return values
 
 
-def as_rows(values: Any, name: str) -> Array:
-    """Do the same as :func:`as_array` for numbers or of text that can be stored.
+def as_rows(values: Any, name: str, may_lack: bool = False) -> Array:
+    """Do the same as :func:`as_array` for numbers or of text that can be stored; where text
+    ``may_lack``, empty cells are None.
 
     Raises
     ------
     InputError
         If there is anything else in it.
     """
-    array = as_array(values, name)
+    array = _texts(values, name) if may_lack else as_array(values, name)
+    if may_lack and array.dtype.hasobject:
+        there = np.array([value is not None for value in array.flat], bool)
+        as_rows(array[there], name)
+        return array
     if array.dtype.hasobject and not all(isinstance(value, str) for value in array.flat):
         raise InputError(
             f"{name} holds Python objects or empty cells; give an array of numbers or of text"
@@ -106,6 +111,18 @@ def as_rows(values: Any, name: str) -> Array:
             f"{name} holds text that no file can: names of files that were not decoded; encode "
             "them otherwise"
         )
+    return array
+
+
+def _texts(values: Any, name: str) -> Array:
+    """Return values as an array, of which those that are missing are None where others are text."""
+    is_series = isinstance(values, pd.Series)
+    if is_series and not pd.api.types.is_numeric_dtype(values.dtype) and values.isna().any():
+        return values.astype(object).where(values.notna(), None).to_numpy()
+    array = as_array(values, name)
+    if array.dtype.hasobject and array.ndim == 1:
+        array = array.copy()
+        array[pd.isna(array)] = None
     return array
 
 

@@ -75,10 +75,15 @@ class Snapshot:
         for start, stop in map(grid.bounds, range(grid.num_blocks)):
             yield digest(common, start, stop, *self.of(self.rows.chunks(start, stop)))
 
-    def of(self, chunks: Iterable[Chunk]) -> list[tuple[str, str | None]]:
-        """Return keys and versions of the objects of chunks."""
+    def of(self, chunks: Iterable[Chunk]) -> list[tuple[Any, ...]]:
+        """Return keys and versions of the objects of chunks; also which of their rows, where that
+        does not follow.
+        """
         objects = self.objects or {}
-        return [(chunk.key, objects.get(chunk.key)) for chunk in chunks]
+        return [
+            (chunk.key, objects.get(chunk.key), *((chunk.within,) if chunk.within else ()))
+            for chunk in chunks
+        ]
 
     @cached_property
     def absent(self) -> tuple[list[Chunk], list[Chunk]]:

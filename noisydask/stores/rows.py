@@ -44,12 +44,15 @@ class Chunk(NamedTuple):
         Rows in it that were asked for.
     rest : tuple of slice
         Its part of the other axes.
+    within : tuple of int, optional
+        Which rows of the object these are, where that does not follow from its key.
     """
 
     key: str
     start: int
     stop: int
     rest: tuple[slice, ...] = ()
+    within: tuple[int, int] | None = None
 
 
 #: What may be the cause where rows are not what was declared.
@@ -70,6 +73,12 @@ class SizedRows(Protocol):
     @property
     def chunk_rows(self) -> int:
         """Rows that are kept together."""
+
+    @property
+    def edges(self) -> npt.NDArray[np.int64] | None:
+        """Where pieces of unequal length begin, and the number of rows; None where all are of
+        ``chunk_rows``.
+        """
 
 
 class UnreadableError(JobError):
@@ -206,6 +215,13 @@ class Rows(ABC):
         """
 
     @property
+    def edges(self) -> npt.NDArray[np.int64] | None:
+        """Where pieces of unequal length begin, and the number of rows; None where all are of
+        :attr:`chunk_rows`.
+        """
+        return None
+
+    @property
     def fill(self) -> Any:
         """What rows read as whose chunk is not stored, where that may be."""
         return None
@@ -243,8 +259,29 @@ class Rows(ABC):
 
 
 def reads(rows: SizedRows, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Return ranges of whole chunks in which rows ``start`` to ``stop`` are read."""
-    chunk = rows.chunk_rows
+    """Return ranges of whole chunks or pieces in which rows ``start`` to ``stop`` are read."""
     fitting = READ_BYTES // (rows.shape[1] * rows.dtype.itemsize)
+    if rows.edges is not None:
+        return _by_edges(rows.edges, start, stop, max(1, fitting))
+    chunk = rows.chunk_rows
     step = min(MAX_ROWS, max(chunk, fitting // chunk * chunk))
     return ((low, min(low + step, stop)) for low in range(start, stop, step))
+
+
+def _by_edges(
+    edges: npt.NDArray[np.int64], start: int, stop: int, fitting: int
+) -> Iterator[tuple[int, int]]:
+    """Iterate over ranges of as many whole pieces as fit, but at least one.
+
+    Examples
+    --------
+    >>> list(_by_edges(np.array([0, 4, 6, 9, 30]), 1, 20, 6))
+    [(1, 6), (6, 9), (9, 20)]
+    """
+    low = start
+    while low < stop:
+        behind = int(np.searchsorted(edges, low, "right"))
+        last = max(behind, int(np.searchsorted(edges, low + fitting, "right")) - 1)
+        high = min(int(edges[last]), stop, low + MAX_ROWS)
+        yield low, high
+        low = high

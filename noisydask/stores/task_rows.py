@@ -32,6 +32,10 @@ class TaskRows(Protocol):
     def chunk_rows(self) -> int:
         """Rows that are read together at no cost."""
 
+    @property
+    def edges(self) -> npt.NDArray[np.int64] | None:
+        """Where pieces of unequal length begin; None where there are none."""
+
     def read(self, start: int, stop: int) -> Array:
         """Read rows ``start`` to ``stop``."""
 
@@ -74,6 +78,10 @@ class HandedRows:
     def chunk_rows(self) -> int:
         """All rows: they are there."""
         return max(1, len(self.values))
+
+    @property
+    def edges(self) -> None:
+        """None: all rows are there."""
 
     def read(self, start: int, stop: int) -> Array:
         """Return rows ``start`` to ``stop``."""

@@ -22,11 +22,13 @@ BUCKET_PACKAGES = {
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
-#: How names of Parquet files end; such a file, and the name of a column after it.
+#: How names of Parquet files end.
 PARQUET = (".parquet", ".parq", ".pq")
+#: How names of files end of which a column or array is named after a ``#``.
+NAMED = (*PARQUET, ".csv", ".tsv", ".arrow", ".feather", ".ipc", ".npz")
 
 
-_COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, PARQUET))}))#(.+)", re.DOTALL)
+_COLUMN = re.compile(rf"(.*(?:{'|'.join(map(re.escape, NAMED))}))#(.+)", re.DOTALL | re.IGNORECASE)
 
 
 # A secret may hold a slash, so a user with a password reaches to the @, one without only to the
@@ -48,12 +50,11 @@ def shown(url: str) -> str:
 
 
 def split_column(url: str) -> tuple[str, str]:
-    """Return a path or URL of an input, and the Parquet column that it names after a ``#``, if it
-    does.
+    """Return a path or URL of an input, and the column that it names after a ``#``, if it does.
 
     A ``#`` may also be part of a path. On local disk what is there tells; elsewhere what ends in
-    ``.zarr`` or ``.npy`` has no column, and after other names than those of Parquet files a column
-    has no slash.
+    ``.zarr`` or ``.npy`` has no column, and after other names than those of tables a column has no
+    slash.
 
     Examples
     --------

@@ -26,8 +26,9 @@ from noisydask.errors import InputError, JobError
 from noisydask.stores import zarr_arrays
 from noisydask.stores.arrays import DaskRows, open_rows, zarr_store
 from noisydask.stores.counting import CountingStore
-from noisydask.stores.file_rows import NpyRows, ParquetColumn
 from noisydask.stores.locations import Location
+from noisydask.stores.npy_rows import NpyRows
+from noisydask.stores.tables.table_column import TableColumn
 from noisydask.stores.urls import split_column
 from noisydask.stores.zarr_rows import ZarrRows
 
@@ -237,7 +238,7 @@ def test_parquet_folders_leave_out_what_is_hidden(place: Place) -> None:
         place.write(f"t/{name}", buffer.getvalue())
     rows = open_rows(f"{place.url}/t#value", "values", place.options)
     check_reads(rows, np.arange(27))
-    assert isinstance(rows, ParquetColumn)
+    assert isinstance(rows, TableColumn)
     assert len(rows.objects()) == 3
 
 

@@ -1,0 +1,161 @@
+"""Given labels of any kind as codes, and what is said of those that are no class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+
+from noisydask.core.blocks import BlockGrid
+from noisydask.engine.inputs import plan_pass
+from noisydask.engine.tasks import EVIDENCE_TASKS
+from noisydask.errors import InputError
+from noisydask.stores.arrays import DaskRows, Rows
+from noisydask.stores.encoded_labels import EncodedLabels
+from noisydask.stores.label_codes import LabelCodes, UnknownLabels, numbers_as_names
+from noisydask.stores.rows import UnreadableError
+from noisydask.stores.tables.table_column import TableColumn
+from noisydask.text import counted
+
+_NAMES_WANTED = (
+    "labels are text: say what the columns of pred_probs are called, by class_names (in the order "
+    "of the columns, such as model.classes_ of scikit-learn), or give pred_probs as a table or "
+    "frame whose columns have the names of the classes"
+)
+
+
+def codes_of(
+    labels: Rows | DaskRows, names: Sequence[str] | None, own_names: bool, num_classes: int
+) -> LabelCodes | None:
+    """Return how labels become codes; None where they are codes.
+
+    Parameters
+    ----------
+    labels : Rows or DaskRows
+        The labels, opened.
+    names : sequence of str, optional
+        Names of the classes.
+    own_names : bool
+        Whether these are names of columns: numbers among them are then labels.
+    num_classes : int
+        Number of classes.
+
+    Raises
+    ------
+    InputError
+        If labels are text, and classes have no names.
+    """
+    kind = labels.dtype.kind
+    if kind in "OUT" and labels.shape[0]:
+        if names is None:
+            raise InputError(_NAMES_WANTED)
+        _refuse_twice(names)
+        return LabelCodes("text", tuple(names))
+    if kind == "b":
+        if num_classes != 2:
+            raise InputError(
+                f"labels are true or false, but pred_probs has {num_classes:,} classes, not 2"
+            )
+        return LabelCodes("bool", tuple(names or ()))
+    if kind not in "iu":
+        return None
+    if own_names and numbers_as_names(names):
+        return LabelCodes("number", tuple(names or ()))
+    if isinstance(labels, TableColumn):  # of which cells may be empty
+        return LabelCodes("code")
+    return None
+
+
+@dataclass(frozen=True)
+class CodedLabels:
+    """Labels as they were given, and how they became codes.
+
+    Attributes
+    ----------
+    rows : Rows or DaskRows
+        The labels.
+    codes : LabelCodes
+        How they become codes.
+    own_names : bool
+        Whether names of classes are those of columns.
+    """
+
+    rows: Rows | DaskRows
+    codes: LabelCodes
+    own_names: bool
+
+    def unknown(self, grid: BlockGrid) -> UnknownLabels:
+        """Count the labels that are no class, by a pass over all labels as they are."""
+        task = partial(_unknown, codes=self.codes, grid=grid)
+        planned = plan_pass({"labels": self.rows}, grid, range(grid.num_blocks), EVIDENCE_TASKS)
+        found: UnknownLabels = planned.run("labels", task)
+        return found
+
+    def told(self, grid: BlockGrid) -> str:
+        """Say which labels are no class, of all."""
+        unknown = self.unknown(grid)
+        missing = f" {counted(unknown.missing, 'label')} missing." if unknown.missing else ""
+        if not unknown.values:
+            return missing
+        pattern = unknown.prefix(self.codes.names) if self.own_names else None
+        hint = f" Are the classes class_columns={pattern!r}?" if pattern else ""
+        return f"{missing} No class is called {unknown.told(self.codes.names)}.{hint}"
+
+
+def coded_labels(
+    labels: Rows | DaskRows,
+    names: Sequence[str] | None,
+    own_names: bool,
+    shape: tuple[int, ...],
+) -> tuple[Rows | DaskRows, CodedLabels | None]:
+    """Return labels as codes, and what they were before, where they were none.
+
+    Parameters
+    ----------
+    labels, names, own_names
+        As :func:`codes_of` takes them.
+    shape : tuple of int
+        Of the probabilities.
+    """
+    if len(labels.shape) != 1 or len(shape) != 2:  # refused elsewhere
+        return labels, None
+    codes = codes_of(labels, names, own_names, shape[1])
+    if codes is None:
+        return labels, None
+    return _encoded(labels, codes), CodedLabels(labels, codes, own_names)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1][:1]
+    if twice:
+        raise InputError(f"two classes have the name {twice[0]!r}, so that labels of it are both")
+
+
+def _encoded(labels: Rows | DaskRows, codes: LabelCodes) -> Rows | DaskRows:
+    if isinstance(labels, Rows):
+        return EncodedLabels.of(labels, codes)
+    if isinstance(labels.array, np.ndarray):
+        return DaskRows(codes.encode(labels.array), labels.chunk_rows)
+    array = labels.array.map_blocks(codes.encode, dtype=np.int64)
+    return DaskRows(array, labels.chunk_rows)
+
+
+def _unknown(
+    blocks: Sequence[int], inputs: Any, codes: LabelCodes, grid: BlockGrid
+) -> UnknownLabels:
+    labels = inputs["labels"]
+    found = UnknownLabels()
+    for start, stop in map(grid.bounds, blocks):
+        try:
+            if isinstance(labels, TableColumn):
+                parts = [*labels.values(start, stop)]
+            else:
+                parts = [labels.read(start, stop)]
+        except UnreadableError:  # left out, as the scan did
+            continue
+        found = reduce(add, map(codes.unknown, parts), found)
+    return found

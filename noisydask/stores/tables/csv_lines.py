@@ -1,0 +1,130 @@
+"""Where rows of CSV begin: lines are counted range by range of bytes, without being parsed.
+
+A line break inside quotes ends no row, and whether a byte lies inside quotes depends on all before
+it. So a range is counted for both cases, and the ranges are put together in order. Empty lines are
+no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+
+
+class Lines(NamedTuple):
+    """Line breaks of a range of bytes that begins outside of quotes, or inside.
+
+    Attributes
+    ----------
+    first, last : int
+        Places of the first and the last line break in the file; -1 where there is none.
+    after_return : bool
+        Whether the first follows a carriage return.
+    rows : int
+        Lines that end after the first line break and are not empty.
+    """
+
+    first: int
+    last: int
+    after_return: bool
+    rows: int
+
+
+class Range(NamedTuple):
+    """A range of bytes, counted.
+
+    Attributes
+    ----------
+    start, stop : int
+        The range.
+    outside, inside : Lines
+        Its line breaks where it begins outside of quotes, and inside.
+    quotes : int
+        How many quotes it has.
+    last_byte : int
+        Its last byte.
+    """
+
+    start: int
+    stop: int
+    outside: Lines
+    inside: Lines
+    quotes: int
+    last_byte: int
+
+
+def count_lines(content: bytes, start: int) -> Range:
+    r"""Count the lines of a range of bytes that begins at a place of its file.
+
+    Examples
+    --------
+    >>> count_lines(b"a,b\n1,2\n", 0).outside
+    Lines(first=3, last=7, after_return=False, rows=1)
+    """
+    values = np.frombuffer(content, np.uint8)
+    breaks = np.flatnonzero(values == _NEWLINE)
+    quotes = np.count_nonzero(values == _QUOTE)
+    if quotes:
+        before = np.cumsum(values == _QUOTE, dtype=np.uint32)[breaks] & 1
+        outside, inside = breaks[before == 0], breaks[before == 1]
+    else:
+        outside, inside = breaks, breaks[:0]
+    lines = _lines(values, outside, start), _lines(values, inside, start)
+    return Range(start, start + len(values), *lines, int(quotes), int(values[-1]))
+
+
+def _lines(values: npt.NDArray[np.uint8], breaks: npt.NDArray[np.int64], start: int) -> Lines:
+    if not breaks.size:
+        return Lines(-1, -1, False, 0)
+    first = int(breaks[0])
+    gaps = np.diff(breaks)
+    empty = np.count_nonzero(gaps == 1)
+    short = breaks[1:][gaps == 2]
+    empty += np.count_nonzero(values[short - 1] == _RETURN)
+    after_return = first > 0 and values[first - 1] == _RETURN
+    return Lines(start + first, start + int(breaks[-1]), bool(after_return), len(gaps) - int(empty))
+
+
+class Rows(NamedTuple):
+    """Whole rows of a file: their range of bytes, how many, and whether any is quoted."""
+
+    start: int
+    stop: int
+    rows: int
+    quoted: bool
+
+
+def whole_rows(ranges: Iterable[Range], size: int) -> Iterator[Rows]:
+    r"""Put counted ranges together, in order: yield ranges of bytes of whole rows, the first with
+    the header among its rows.
+
+    Examples
+    --------
+    >>> parts = [count_lines(b"a,b\n1,", 0), count_lines(b"2\n\n3,4", 6)]
+    >>> list(whole_rows(parts, 12))
+    [Rows(start=0, stop=4, rows=1, quoted=False), Rows(start=4, stop=12, rows=2, quoted=False)]
+    """
+    begin, rows, last_break, odd, quoted, byte = 0, 0, -1, False, False, 0
+    for each in ranges:
+        lines = each.inside if odd else each.outside
+        if lines.first >= 0:
+            gap = lines.first - last_break
+            after_return = lines.after_return or (lines.first == each.start and byte == _RETURN)
+            rows += gap > 1 and not (gap == 2 and after_return)
+            if each.start > begin:  # what was before this range is whole now
+                yield Rows(begin, lines.first + 1, rows, quoted or bool(each.quotes))
+                begin, rows, quoted = lines.first + 1, 0, False
+            rows += lines.rows
+            last_break = lines.last
+        odd ^= bool(each.quotes & 1)
+        quoted |= bool(each.quotes)
+        byte = each.last_byte
+    rest = size - last_break - 1
+    rows += rest > 1 or (rest == 1 and byte != _RETURN)
+    if rows:
+        yield Rows(begin, size, rows, quoted)

@@ -1,0 +1,234 @@
+"""Columns of a table as rows of numbers: a column a class, or one column of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
+from noisydask.core.transpose import turn
+from noisydask.errors import InputError
+from noisydask.stores.listing import Listing
+from noisydask.stores.rows import Chunk, Rows
+from noisydask.stores.tables.class_columns import ClassColumns
+from noisydask.stores.tables.table_files import Part, TableFiles, value_type
+
+Array = npt.NDArray[Any]
+
+_LISTS = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+#: Pieces of which rows are still wanted, that stay decoded.
+_PIECES_KEPT = 2
+
+
+@dataclass(kw_only=True)
+class TableMatrix(Rows):
+    """Numbers of a table in files, a row of the table a row.
+
+    Attributes
+    ----------
+    files : TableFiles
+        The table.
+    columns : tuple of str
+        A column a class, or the one of lists.
+    listed : bool
+        Whether it is one of lists.
+    class_names : tuple of str, optional
+        What the classes are called.
+    """
+
+    files: TableFiles
+    columns: tuple[str, ...]
+    listed: bool
+    class_names: tuple[str, ...] | None
+    _kept: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
+    _changing: Any = field(default_factory=Lock, init=False, repr=False)
+
+    @classmethod
+    def of(cls, files: TableFiles, column: str, classes: ClassColumns) -> TableMatrix:
+        """Take the columns of the classes.
+
+        Parameters
+        ----------
+        files : TableFiles
+            The table.
+        column : str
+            A column of lists, or a pattern of class columns; empty where they follow from
+            ``classes``.
+        classes : ClassColumns
+            What is said of the columns.
+
+        Raises
+        ------
+        InputError
+            If there are no such columns, or they do not hold numbers.
+        """
+        where = files.place.shown
+        if not column and isinstance(classes.chosen, str) and "*" not in classes.chosen:
+            column = classes.chosen
+        if column and "*" not in column:
+            return cls._of_lists(files, column, classes)
+        if column:
+            classes = ClassColumns(column, classes.class_names)
+        columns, names = classes.among(files.schema, where)
+        kinds = {name: files.kind_of(name) for name in columns}
+        for name, kind in kinds.items():
+            if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+                hint = f"; name the column by {where}#{name}" if is_list(kind) else ""
+                raise InputError(f"{where} holds {name!r} as {kind}: numbers are needed{hint}")
+        return cls._made(files, columns, [*kinds.values()], len(columns), names)
+
+    @classmethod
+    def _of_lists(cls, files: TableFiles, column: str, classes: ClassColumns) -> TableMatrix:
+        kind = files.kind_of(column)
+        if not is_list(kind) or not (
+            pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+        ):
+            raise InputError(
+                f"{files.place.shown} holds {column!r} as {kind}, one value a row: name a column "
+                "of lists of numbers after the #, or the columns of all classes by a pattern such "
+                "as '#p_*'"
+            )
+        if pa.types.is_fixed_size_list(kind):
+            num_classes = kind.list_size
+        elif files.rows:
+            num_classes = len(files.first_row(column)[0].as_py() or ())
+        else:
+            num_classes = 0
+        return cls._made(files, (column,), [kind.value_type], num_classes, classes.class_names)
+
+    @classmethod
+    def _made(
+        cls,
+        files: TableFiles,
+        columns: tuple[str, ...],
+        kinds: list[pa.DataType],
+        num_classes: int,
+        names: tuple[str, ...] | None,
+    ) -> TableMatrix:
+        dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in kinds))
+        largest = files.largest_piece
+        fits = largest * num_classes * dtype.itemsize <= DEFAULT_BLOCK_BYTES // 4
+        listed = len(columns) == 1 and is_list(files.kind_of(columns[0]))
+        return cls(
+            url=files.place.shown + (f"#{columns[0]}" if listed else ""),
+            shape=(files.rows, num_classes),
+            dtype=dtype,
+            chunk_rows=1 if fits else largest,
+            files=files,
+            columns=columns,
+            listed=listed,
+            class_names=names,
+        )
+
+    def reopened(self) -> TableMatrix:
+        """Look at the files again."""
+        files = TableFiles.open(self.files.place)
+        if self.listed:
+            return TableMatrix.of(files, self.columns[0], ClassColumns(None, self.class_names))
+        return TableMatrix.of(files, "", ClassColumns(self.columns, self.class_names))
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The package that the file system is of."""
+        return self.files.place.packages
+
+    @property
+    def layout(self) -> str:
+        """Where the numbers lie: the columns by name and order."""
+        return f"{self.files.place.path} {self.files.format} {self.columns!r}"
+
+    @property
+    def edges(self) -> npt.NDArray[np.int64]:
+        """The first row of each piece, and the number of rows."""
+        return self.files.first_rows
+
+    def objects(self) -> Listing:
+        """List the files."""
+        return self.files.objects()
+
+    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
+        """Iterate over the files that rows lie in, with where in them."""
+        return self.files.chunks(start, stop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}, "_changing": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_changing": Lock()})
+
+    def _read(self, start: int, stop: int) -> Array:
+        parts = [*self.files.parts(start, stop)]
+        if len(parts) == 1:
+            return self._part(parts[0])
+        out = np.empty((stop - start, self.shape[1]), self.dtype)
+        for part in parts:
+            out[part.start - start : part.stop - start] = self._part(part)
+        return out
+
+    def _part(self, part: Part) -> Array:
+        """Return rows of a piece, which stays decoded where more of it will be wanted."""
+        first, last = map(int, self.files.first_rows[part.piece : part.piece + 2])
+        with self._changing:
+            matrix = self._kept.pop(part.piece, None)
+        if matrix is None:
+            matrix = self._decode(part.piece)
+        if part.stop < last:
+            with self._changing:
+                self._kept[part.piece] = matrix
+                while len(self._kept) > _PIECES_KEPT:
+                    del self._kept[min(self._kept)]
+        return matrix[part.start - first : part.stop - first]
+
+    def _decode(self, piece: int) -> Array:
+        table, stored = self.files.read(piece, self.columns)
+        self.fetched.add(stored)
+        if self.listed:
+            return self._of_list(table.column(self.columns[0]), int(self.files.first_rows[piece]))
+        return self._of_columns(table)
+
+    def _of_columns(self, table: pa.Table) -> Array:
+        """Turn columns into rows."""
+        stacked = np.empty((len(self.columns), table.num_rows), self.dtype)
+        for number, name in enumerate(self.columns):
+            column = table.column(name)
+            if column.null_count and self.dtype.kind != "f":
+                raise InputError(f"{self.url} has {column.null_count:,} empty cells in {name!r}")
+            stacked[number] = column.to_numpy()
+        rows = np.empty(stacked.shape[::-1], self.dtype)
+        bits = np.dtype(f"u{self.dtype.itemsize}")
+        order = np.arange(len(self.columns))
+        turn(stacked.view(bits), order, 0, table.num_rows, rows.view(bits))
+        return rows
+
+    def _of_list(self, column: pa.ChunkedArray, first: int) -> Array:
+        """Return lists as rows; a row that is empty becomes NaN."""
+        values = column.combine_chunks()
+        if isinstance(values, pa.ChunkedArray):  # of no chunk, or of more than one can hold
+            values = pa.concat_arrays(values.chunks)
+        num_classes = self.shape[1]
+        there = values.is_valid().to_numpy(zero_copy_only=False)
+        lengths = pa.compute.list_value_length(values).fill_null(num_classes)
+        wrong = np.flatnonzero(lengths.to_numpy() != num_classes)
+        if wrong.size:
+            raise InputError(
+                f"{self.url}: {wrong.size:,} rows of a piece do not have {num_classes:,} numbers "
+                f"as the first row does; the first is row {first + int(wrong[0]):,} with "
+                f"{lengths[int(wrong[0])].as_py():,}"
+            )
+        numbers = values.flatten().to_numpy(zero_copy_only=False).astype(self.dtype, copy=False)
+        if there.all():
+            return numbers.reshape(-1, num_classes)
+        rows = np.full((len(values), num_classes), np.nan, self.dtype)
+        rows[there] = numbers.reshape(-1, num_classes)
+        return rows
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether values of a type are lists."""
+    return any(test(value_type(kind)) for test in _LISTS)
