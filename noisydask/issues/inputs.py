@@ -182,7 +182,7 @@ def _dimensions(source: Any) -> int:
 
 def _as_integers(dtype: np.dtype[Any]) -> str:
     """Return the type of labels that are not integers, and how to make them some."""
-    if dtype.kind in "bf":
+    if dtype.kind == "f":
         return f"{dtype}; if each is a whole number, give labels.astype(int)"
     return str(dtype)
 

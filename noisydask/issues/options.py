@@ -173,12 +173,16 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
         None, help="Labels and predictions in one table (Parquet, CSV, Arrow).", panel=DATA
     )
     labels: AnyPlace | None = option(
-        None, help="Labels: path or URL (.zarr, .npy, file.parquet#column).", panel=DATA
+        None,
+        help="Labels: path or URL (.zarr, .npy, file.parquet#column).",
+        panel=DATA,
+        validate_default=True,
     )
     pred_probs: _Places | None = option(
         None,
         help="Predicted probabilities: path or URL (.zarr, .npy, table); once for each model.",
         panel=DATA,
+        validate_default=True,
     )
     label_column: str = option("label", help="Column of the table: given labels.", panel=DATA)
     id_column: str | None = option(None, help="Column of the table: ids.", panel=DATA)

@@ -93,7 +93,7 @@ def explain(
     """
     why = reason(error) or (_what_ails_output(error, place, verb) if name == "out" else None)
     if why is None and (isinstance(error, IsADirectoryError) or "NodeType" in type(error).__name__):
-        why = not_an_array(place.path, folder=True)
+        why = not_an_array(folder=True)
     if why is None and (
         isinstance(error, FileNotFoundError | NotADirectoryError)
         or "NotFound" in type(error).__name__
@@ -125,7 +125,7 @@ def _what_is_missing(place: Location, what: str) -> str:
     """Return which part of a place does not exist."""
     try:
         if place.fs.exists(place.path):
-            return not_an_array(place.path, place.fs.isdir(place.path))
+            return not_an_array(place.fs.isdir(place.path))
         bucket = place.path.split("/", 1)[0]
         if place.url.partition("://")[0] in BUCKET_PACKAGES and not place.fs.exists(bucket):
             return f"the bucket {bucket!r} does not exist"

@@ -5,20 +5,15 @@ that are classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from dask.base import is_dask_collection
 
 from noisydask.errors import InputError
-from noisydask.lazily import Lazy
 from noisydask.stores.tables.class_columns import ClassColumns
-
-if TYPE_CHECKING:
-    import dask.dataframe as dd
-else:
-    dd = Lazy("dask.dataframe")
 
 
 def columns_of(source: Any) -> list[Any] | None:
@@ -118,4 +113,4 @@ def _schema(source: Any, columns: Sequence[Any]) -> pa.Schema:
 
 
 def _is_lazy(source: Any) -> bool:
-    return type(source).__module__.startswith("dask") and isinstance(source, dd.DataFrame)
+    return is_dask_collection(source) and hasattr(source, "columns")

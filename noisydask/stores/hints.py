@@ -19,12 +19,6 @@ _CLIENTS = (
     "obstore",
     "requests",
 )
-#: What ends the name of a file that is often taken for an array, and what to give instead.
-_INSTEAD = {
-    ".npz": "give one array of it, saved as .npy by numpy.save",
-    ".parquet": "name one of its columns after a #, such as file.parquet#label",
-    ".csv": "save its numbers as .npy by numpy.save, or one column as file.parquet#column",
-}
 
 
 def cannot_be_read(error: BaseException, opening: bool = False) -> str:
@@ -71,18 +65,20 @@ def not_of_data(error: BaseException) -> bool:
     )
 
 
-def not_an_array(path: str, folder: bool) -> str:
+def not_an_array(folder: bool) -> str:
     """Return what to give instead of a file or folder that is not an array.
 
     Examples
     --------
-    >>> not_an_array("a/probs.npz", folder=False)
-    'that is not an array; give one array of it, saved as .npy by numpy.save'
+    >>> not_an_array(folder=False)
+    'that is not an array; give a Zarr array, a .npy or .npz file, or a table (Parquet, CSV, Arrow)'
     """
     if folder:
         return (
-            "that is not an array, but a folder; name the array inside it, or after a # the column "
-            "of a Parquet folder"
+            "that is not an array, but a folder without a table in it; name the array inside it, "
+            "or the folder that holds Parquet, CSV or Arrow files"
         )
-    other = "give a Zarr array, a .npy file, or file.parquet#column"
-    return f"that is not an array; {_INSTEAD.get(os.path.splitext(path)[1], other)}"
+    return (
+        "that is not an array; give a Zarr array, a .npy or .npz file, or a table (Parquet, CSV, "
+        "Arrow)"
+    )

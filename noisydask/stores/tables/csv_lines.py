@@ -107,7 +107,7 @@ def whole_rows(ranges: Iterable[Range], size: int) -> Iterator[Rows]:
     --------
     >>> parts = [count_lines(b"a,b\n1,", 0), count_lines(b"2\n\n3,4", 6)]
     >>> list(whole_rows(parts, 12))
-    [Rows(start=0, stop=4, rows=1, quoted=False), Rows(start=4, stop=12, rows=2, quoted=False)]
+    [Rows(start=0, stop=8, rows=2, quoted=False), Rows(start=8, stop=12, rows=1, quoted=False)]
     """
     begin, rows, last_break, odd, quoted, byte = 0, 0, -1, False, False, 0
     for each in ranges:

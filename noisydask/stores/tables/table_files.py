@@ -124,7 +124,7 @@ class TableFiles:
         InputError
             If a file lacks it, has it twice, or has another type.
         """
-        kinds: dict[pa.DataType, str] = {}
+        kinds: dict[str, tuple[pa.DataType, str]] = {}
         for number in np.unique(self.file_of) if len(self.file_of) else [0]:
             schema, file = self.schemas[self.schema_of[number]], self.files[number]
             times = schema.names.count(column)
@@ -133,11 +133,12 @@ class TableFiles:
                 if times:
                     raise InputError(f"{where} has {times} columns {column!r}: give each a name")
                 raise InputError(f"{where} has no column {column!r}; it has: {_told(schema.names)}")
-            kinds.setdefault(value_type(schema.field(column).type), file)
+            kind = value_type(schema.field(column).type)
+            kinds.setdefault(_alike(kind), (kind, _at(self.place, file).shown))
         if len(kinds) > 1:
-            told = ", ".join(f"{kind} in {file}" for kind, file in kinds.items())
+            told = ", ".join(f"{kind} in {file}" for kind, file in kinds.values())
             raise InputError(f"the files of {self.place.shown} hold {column!r} as {told}")
-        return next(iter(kinds))
+        return next(iter(kinds.values()))[0]
 
     def parts(self, start: int, stop: int) -> Iterator[Part]:
         """Iterate over the pieces that rows lie in."""
@@ -187,6 +188,11 @@ class TableFiles:
 def value_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of a column's values, also of a categorical column."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _alike(kind: pa.DataType) -> str:
+    """Return what a type becomes in memory: text is the same whatever Arrow's type of it is."""
+    return str(kind) if pa.types.is_nested(kind) else str(np.dtype(kind.to_pandas_dtype()))
 
 
 def table_files(place: Location) -> Mapping[str, Mapping[str, Any]]:

@@ -180,7 +180,7 @@ def test_the_shell_completes_commands_options_and_choices(tmp_path: Path) -> Non
 JOBS_OF = {name: (kind.load("function"), kind.load("options")) for name, kind in JOBS.items()}
 #: Parameters of functions that are not options of a job, and what files call otherwise.
 NOT_OPTIONS = {"reporter"}
-SEQUENCES = {"class_names", "num_to_remove_per_class", "keep_columns"}
+SEQUENCES = {"class_names", "class_columns", "num_to_remove_per_class", "keep_columns"}
 CALLED = {"issues_out": "issues", "dynamics_out": "dynamics"}
 
 

@@ -271,7 +271,7 @@ def test_parquet_that_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has empty cells, 1 of them"):
         open_rows(f"{tmp_path}/t.parquet#a", "labels").read(0, 3)
     pq.write_table(pa.table({"a": ["x"]}), tmp_path / "u.parquet")
-    with pytest.raises(InputError, match="as int64, object"):
+    with pytest.raises(InputError, match=r"as int64 in .*t\.parquet, string in .*u\.parquet"):
         open_rows(f"{tmp_path}#a", "labels")
 
 
@@ -293,7 +293,7 @@ def test_masked_arrays_are_refused() -> None:
         open_rows(np.ma.array([1.0, 9.0], mask=[False, True]), "losses")
 
 
-@pytest.mark.parametrize("values", [pa.array([b"a"]), pa.array([5], pa.date32()), pa.array([[1]])])
+@pytest.mark.parametrize("values", [pa.array([b"a"]), pa.array([5], pa.date32())])
 def test_parquet_of_neither_numbers_nor_text(values: Any, tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": values}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match="integers or text are needed"):
