@@ -125,7 +125,7 @@ class IssueInputs:
         sources = {"labels": labels, "pred_probs": pred_probs, "ids": ids}
         classes = ClassColumns(None, called)
         if table is not None:
-            classes = table.classes(called)
+            classes = table.classes(called, sources)
             sources = table.fill(sources, classes, storage_options)
         for name in ("labels", "pred_probs"):
             if sources[name] is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from noisydask.stores.frame_columns import column_of, columns_of
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.table_column import TableColumn
 from noisydask.stores.tables.table_matrix import TableMatrix
+from noisydask.stores.urls import split_column
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ class TableChoice:
             class_columns = tuple(map(str, class_columns))
         return cls(table, label_column, id_column, class_columns)
 
-    def classes(self, class_names: Sequence[str] | None) -> ClassColumns:
-        """Return what is said of the columns of classes."""
-        others = tuple(name for name in (self.label_column, self.id_column) if name is not None)
-        names = None if class_names is None else tuple(class_names)
-        return ClassColumns(self.class_columns, names, others)
+    def classes(
+        self, class_names: tuple[str, ...] | None, sources: Mapping[str, Any]
+    ) -> ClassColumns:
+        """Return what is said of the columns of classes: columns of labels and ids are none."""
+        if self.table is not None:
+            named = [self.label_column, self.id_column]
+        else:
+            urls = (sources[name] for name in ("labels", "ids"))
+            named = [split_column(str(url))[1] for url in urls if isinstance(url, str | Path)]
+        return ClassColumns(self.class_columns, class_names, tuple(name for name in named if name))
 
     def fill(
         self,

@@ -291,7 +291,7 @@ def test_version_and_help() -> None:
         job: CliRunner().invoke(app, [job, "-h"]).output.count("[required]")
         for job in ("issues", "dynamics", "run")
     }
-    assert shown == {"issues": 3, "dynamics": 1, "run": 1}  # the config of run
+    assert shown == {"issues": 1, "dynamics": 1, "run": 1}  # the config of run
     assert CliRunner().invoke(app, ["--version"]).output.split()[0] == "noisydask"
     assert CliRunner().invoke(app, ["issues", "--help"]).exit_code == 0
 

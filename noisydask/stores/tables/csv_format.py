@@ -15,13 +15,17 @@ import pyarrow.csv as pc
 
 from noisydask.errors import InputError
 from noisydask.stores.locations import Location
-from noisydask.stores.tables.csv_lines import Range, count_lines, whole_rows
+from noisydask.stores.tables.csv_lines import Range, count_lines, header_bytes, whole_rows
 from noisydask.stores.tables.formats import Columns, Look, Piece
 
 #: Bytes of a piece, about.
 PIECE_BYTES = 16 * 1024**2
 #: Bytes by which the types of columns are found.
 _HEAD_BYTES = 1 << 20
+#: Bytes that are parsed at once: they stay in the cache.
+_PARSED_BYTES = 1 << 20
+#: Bytes of which lines are counted at once.
+_COUNTED_BYTES = 1 << 18
 _THREADS = 4
 _TABS = (".tsv",)
 #: How an empty cell may be written.
@@ -35,12 +39,11 @@ class Csv:
 
     def look(self, place: Location) -> Look:
         """Count the rows of a file, by reading it once."""
-        schema = _schema(place)
-        pieces = []
-        for number, found in enumerate(whole_rows(_counted(place), place.fs.size(place.path))):
-            rows = found.rows - (number == 0)  # the header
-            pieces.append(Piece(found.start, found.stop, rows))
-        return Look(schema, [piece for piece in pieces if piece.rows])
+        size = place.fs.size(place.path)
+        schema, begin = _header(place, size)
+        ranges = _counted(place, begin, size)
+        found = whole_rows(ranges, begin, size, PIECE_BYTES)
+        return Look(schema, [Piece(rows.start, rows.stop, rows.rows) for rows in found])
 
     def read(
         self,
@@ -59,14 +62,18 @@ class Csv:
             return "skip"
 
         parse = _parsing(place, b'"' in content, refuse)
+        convert = _converting({name: schema.field(name).type for name in columns}, columns)
         read = pc.ReadOptions(
             column_names=schema.names,
-            skip_rows=0 if piece.start else 1,
             use_threads=False,
-            block_size=len(content) + 1,
+            block_size=max(_PARSED_BYTES, 8 * len(content) // piece.rows),
         )
-        convert = _converting({name: schema.field(name).type for name in columns}, columns)
-        table = pc.read_csv(pa.BufferReader(content), read, parse, convert)
+        try:
+            table = pc.read_csv(pa.BufferReader(content), read, parse, convert)
+        except pa.ArrowInvalid:  # where one row is far longer than the others, for one
+            wrong.clear()
+            read.block_size = len(content) + 1
+            table = pc.read_csv(pa.BufferReader(content), read, parse, convert)
         if wrong:
             raise InputError(
                 f"{place.shown}: {len(wrong):,} rows do not have the {len(schema):,} cells of the "
@@ -79,9 +86,8 @@ class Csv:
         return self.read(place, piece, [column], schema, {}).table.column(0).chunk(0)[:1]
 
 
-def _schema(place: Location) -> pa.Schema:
-    """Return the columns, with the types that the first rows have."""
-    size = place.fs.size(place.path)
+def _header(place: Location, size: int) -> tuple[pa.Schema, int]:
+    """Return the columns, with the types that the first rows have, and where these begin."""
     head = place.read(0, min(size, _HEAD_BYTES)) if size else b""
     if not head.strip():
         raise InputError(f"{place.shown} is empty: the first line of CSV names its columns")
@@ -92,7 +98,7 @@ def _schema(place: Location) -> pa.Schema:
     found = pc.read_csv(BytesIO(head), read, parse, _converting({})).schema
     texts = {field.name: pa.string() for field in found if pa.types.is_integer(field.type)}
     whole = pc.read_csv(BytesIO(head), read, parse, _converting(texts, [*texts])) if texts else {}
-    return pa.schema([_as_read(field, whole) for field in found])
+    return pa.schema([_as_read(field, whole) for field in found]), header_bytes(head)
 
 
 def _as_read(field: pa.Field, whole: Any) -> pa.Field:
@@ -130,18 +136,20 @@ def _converting(
     )
 
 
-def _counted(place: Location) -> Iterator[Range]:
-    """Count the lines of a file, range by range, a few of them at once."""
-    size = place.fs.size(place.path)
-    starts = iter(range(0, size, PIECE_BYTES))
+def _counted(place: Location, begin: int, size: int) -> Iterator[Range]:
+    """Count the lines of the rows of a file, range by range, a few of them at once."""
+    starts = iter(range(begin, size, PIECE_BYTES))
     count = partial(_count, place, size)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="noisydask-lines") as pool:
         begun = [pool.submit(count, start) for start in islice(starts, _THREADS)]
         while begun:
             done = begun.pop(0).result()
             begun.extend(pool.submit(count, start) for start in islice(starts, 1))
-            yield done
+            yield from done
 
 
-def _count(place: Location, size: int, start: int) -> Range:
-    return count_lines(place.read(start, min(start + PIECE_BYTES, size)), start)
+def _count(place: Location, size: int, start: int) -> list[Range]:
+    """Count the lines of a piece, in ranges that stay in the cache."""
+    content = memoryview(place.read(start, min(start + PIECE_BYTES, size)))
+    lows = range(0, len(content), _COUNTED_BYTES)
+    return [count_lines(content[low : low + _COUNTED_BYTES], start + low) for low in lows]

@@ -58,7 +58,7 @@ class Range(NamedTuple):
     last_byte: int
 
 
-def count_lines(content: bytes, start: int) -> Range:
+def count_lines(content: bytes | memoryview, start: int) -> Range:
     r"""Count the lines of a range of bytes that begins at a place of its file.
 
     Examples
@@ -99,24 +99,43 @@ class Rows(NamedTuple):
     quoted: bool
 
 
-def whole_rows(ranges: Iterable[Range], size: int) -> Iterator[Rows]:
-    r"""Put counted ranges together, in order: yield ranges of bytes of whole rows, the first with
-    the header among its rows.
+def header_bytes(head: bytes) -> int:
+    r"""Return where the first row ends that is not empty, which names the columns.
 
     Examples
     --------
-    >>> parts = [count_lines(b"a,b\n1,", 0), count_lines(b"2\n\n3,4", 6)]
-    >>> list(whole_rows(parts, 12))
-    [Rows(start=0, stop=8, rows=2, quoted=False), Rows(start=8, stop=12, rows=1, quoted=False)]
+    >>> header_bytes(b'\na,"b\n"\n1,2\n')
+    8
     """
-    begin, rows, last_break, odd, quoted, byte = 0, 0, -1, False, False, 0
+    end = start = 0
+    while 0 <= end < len(head):
+        end = head.find(b"\n", end) + 1 or len(head)
+        line = head[start:end]
+        if not line.strip(b"\r\n"):
+            start = end
+        elif line.count(b'"') % 2 == 0:
+            break
+    return end
+
+
+def whole_rows(ranges: Iterable[Range], begin: int, size: int, least: int) -> Iterator[Rows]:
+    r"""Put counted ranges together, in order, of which the first begins with a row: yield ranges of
+    at least so many bytes of whole rows.
+
+    Examples
+    --------
+    >>> parts = [count_lines(b"0,0\n1,", 4), count_lines(b"2\n\n3,4", 10)]
+    >>> list(whole_rows(parts, 4, 16, 1))
+    [Rows(start=4, stop=12, rows=2, quoted=False), Rows(start=12, stop=16, rows=1, quoted=False)]
+    """
+    rows, last_break, odd, quoted, byte = 0, begin - 1, False, False, 0
     for each in ranges:
         lines = each.inside if odd else each.outside
         if lines.first >= 0:
             gap = lines.first - last_break
             after_return = lines.after_return or (lines.first == each.start and byte == _RETURN)
             rows += gap > 1 and not (gap == 2 and after_return)
-            if each.start > begin:  # what was before this range is whole now
+            if lines.first + 1 - begin >= least and each.start > begin:
                 yield Rows(begin, lines.first + 1, rows, quoted or bool(each.quotes))
                 begin, rows, quoted = lines.first + 1, 0, False
             rows += lines.rows

@@ -22,6 +22,8 @@ from noisydask.stores.tables.table_files import Part, TableFiles, value_type
 Array = npt.NDArray[Any]
 
 _LISTS = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+#: Bytes of a tile of columns that are turned into rows together, and its rows at least.
+_TILE_BYTES, _LEAST_TILE = 1 << 20, 64
 #: Pieces of which rows are still wanted, that stay decoded.
 _PIECES_KEPT = 2
 
@@ -193,17 +195,23 @@ class TableMatrix(Rows):
         return self._of_columns(table)
 
     def _of_columns(self, table: pa.Table) -> Array:
-        """Turn columns into rows."""
-        stacked = np.empty((len(self.columns), table.num_rows), self.dtype)
-        for number, name in enumerate(self.columns):
+        """Turn columns into rows, by tiles that stay in the cache."""
+        columns = []
+        for name in self.columns:
             column = table.column(name)
             if column.null_count and self.dtype.kind != "f":
                 raise InputError(f"{self.url} has {column.null_count:,} empty cells in {name!r}")
-            stacked[number] = column.to_numpy()
-        rows = np.empty(stacked.shape[::-1], self.dtype)
+            columns.append(column.to_numpy())
+        rows = np.empty((table.num_rows, len(columns)), self.dtype)
+        step = max(_LEAST_TILE, _TILE_BYTES // rows.strides[0])
+        tile = np.empty((len(columns), step), self.dtype)
         bits = np.dtype(f"u{self.dtype.itemsize}")
-        order = np.arange(len(self.columns))
-        turn(stacked.view(bits), order, 0, table.num_rows, rows.view(bits))
+        order = np.arange(len(columns))
+        for low in range(0, len(rows), step):
+            part = rows[low : low + step]
+            for number, column in enumerate(columns):
+                tile[number, : len(part)] = column[low : low + step]
+            turn(tile.view(bits), order, 0, len(part), part.view(bits))
         return rows
 
     def _of_list(self, column: pa.ChunkedArray, first: int) -> Array:
