@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,6 +108,24 @@ class Problems:
             return f" {FROM_ONE}"
         return f" Labels from {self.labels[0]:,} to {self.labels[1]:,} are among them."
 
+    def values_hint(self, rows: int) -> tuple[str, tuple[Setting, ...]]:
+        """Return what is said of values of which most are no probabilities, and the options that
+        would take them.
+
+        Examples
+        --------
+        >>> problems = Problems.of(np.array([2, 2, 2, 0], np.uint8), 0)
+        >>> problems.values_hint(4)[0]
+        ' If they are logits, say so.'
+        """
+        if 2 * self.counts[Problem.OUT_OF_RANGE] > rows:
+            return " If they are logits, say so.", (Setting("logits", True),)
+        if 2 * self.counts[Problem.ROW_SUM] > rows:
+            return " If they are votes, have them divided by their sums.", (
+                Setting("normalize", True),
+            )
+        return "", ()
+
     @property
     def total(self) -> int:
         """Number of all; one may count for two kinds."""
@@ -132,6 +150,7 @@ class Problems:
         names: str = "rows ",
         each: str = "{0}",
         hint: str = "",
+        more: Sequence[Setting] = (),
     ) -> InputError:
         """Return the error that says what is refused, and what may be done.
 
@@ -145,6 +164,8 @@ class Problems:
             Said before the first, and the format of each.
         hint : str
             Said of all.
+        more : sequence of Setting
+            Further options that may help.
         """
         there = [kind for kind in kinds.words if self.counts[kind]]
         kinds_told = "; ".join(f"{self.counts[kind]:,} with {kinds.words[kind]}" for kind in there)
@@ -155,4 +176,4 @@ class Problems:
             ways = "Correct them, or leave them out"
         else:
             ways = "Correct them"
-        return InputError(f"{what}: {kinds_told}{named}.{hint} {ways}", *settings)
+        return InputError(f"{what}: {kinds_told}{named}.{hint} {ways}", *settings, *more)

@@ -1,7 +1,7 @@
 """Rows of blocks become evidence, piece by piece: while one piece is worked on, the next is read.
 
-A piece is read, decoded and worked on by one thread, so that its rows are still in the cache. Of
-two pieces in flight one usually waits for the store, or for the other to leave the core.
+A piece is read, decoded and worked on by one thread, so that its rows are still in the cache. Where
+two pieces are in flight, one usually waits for the store, or for the other to leave the core.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from noisydask.stores.task_rows import TaskRows
 from noisydask.stores.threads import ahead
 
 Array = npt.NDArray[np.generic]
-
-#: Pieces that a task works on at a time.
-_PIECES = 2
 
 
 @dataclass
@@ -92,7 +89,7 @@ def scan_blocks(
     """Iterate over blocks when their rows were worked on, in order."""
     pieces = ((block, low, high) for block in blocks for low, high in reads(probs, *block.bounds))
     scan = partial(_scan_piece, probs=probs, skip=data.skip_unreadable)
-    with closing(ahead(scan, pieces, _PIECES)) as done:
+    with closing(ahead(scan, pieces, probs.pieces_at_once)) as done:
         _compile(probs, data)
         for (block, _, high), totals, unread in done:
             block.totals += totals

@@ -26,6 +26,7 @@ from noisydask.issues.table_choice import TableChoice
 from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
+from noisydask.stores.converted_rows import RowValues
 from noisydask.stores.locations import options_by_name
 from noisydask.text import percent
 
@@ -51,6 +52,10 @@ def find_label_issues(
     weights: WeighBy | Sequence[float] = "uniform",
     ids: Any = None,
     class_names: Sequence[str] | None = None,
+    logits: bool = False,
+    temperature: float = 1.0,
+    scale: float | None = None,
+    normalize: bool = False,
     on_invalid: RaiseOrSkip = "raise",
     on_unreadable: RaiseOrSkip = "raise",
     full: bool = False,
@@ -134,6 +139,14 @@ def find_label_issues(
     class_names : sequence of str, optional
         K names, in the order of the columns of ``pred_probs``; where these have names, they are
         taken by them. Without it, classes are called as the columns of a table or frame are.
+    logits : bool
+        ``pred_probs`` are logits: their softmax is taken, of each row alone.
+    temperature : float
+        What logits are divided by before.
+    scale : float, optional
+        ``pred_probs`` are quantised (uint8, uint16): they are multiplied by this.
+    normalize : bool
+        ``pred_probs`` are votes, or other numbers of at least 0: each row is divided by its sum.
     on_invalid : {"raise", "skip"}
         Stop at rows that are not probabilities or have an impossible label, or leave them out.
     on_unreadable : {"raise", "skip"}
@@ -204,7 +217,8 @@ def find_label_issues(
     places = "labels", "pred_probs", "ids", "out", "table"
     options = options_by_name(storage_options, *places)
     columns = TableChoice.of(table, label_column, id_column, class_columns)
-    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, columns)
+    values = RowValues(settings.logits, settings.temperature, settings.scale, settings.normalize)
+    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, columns, values)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from noisydask.errors import InputError
+from noisydask.errors import InputError, Setting
 from noisydask.issues.aligned import model_name
 from noisydask.issues.label_inputs import CodedLabels, coded_labels
 from noisydask.issues.table_choice import TableChoice
 from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
+from noisydask.stores.converted_rows import PROBABILITIES, RowValues
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.table_column import TableColumn
 from noisydask.stores.tables.table_matrix import TableMatrix
@@ -63,7 +64,7 @@ class IssueInputs:
         if labels.shape[0] == probs.shape[0] == 0:
             raise InputError("pred_probs and labels are empty: there is nothing to look at")
         if probs.dtype not in (np.float16, np.float32, np.float64):
-            raise InputError(f"pred_probs must be float16, float32 or float64, not {probs.dtype}")
+            raise InputError(_not_floats("pred_probs", probs.dtype), *_of_integers(probs.dtype))
         if labels.dtype.kind not in "iu" and labels.shape[0]:
             raise InputError(f"labels must be integers 0 to K-1, not {_as_integers(labels.dtype)}")
         if labels.shape[0] != probs.shape[0]:
@@ -87,9 +88,8 @@ class IssueInputs:
     def _refuse_other_models(self) -> None:
         for number, other in enumerate(self.more_models, 1):
             if other.dtype not in (np.float16, np.float32, np.float64):
-                raise InputError(
-                    f"pred_probs[{number}] must be float16, float32 or float64, not {other.dtype}"
-                )
+                name = f"pred_probs[{number}]"
+                raise InputError(_not_floats(name, other.dtype), *_of_integers(other.dtype))
             if other.shape != self.pred_probs.shape:
                 raise InputError(
                     f"pred_probs[{number}] has shape {other.shape}, pred_probs[0] "
@@ -117,8 +117,11 @@ class IssueInputs:
         class_names: Sequence[str] | None,
         storage_options: Mapping[str, Mapping[str, Any]],
         table: TableChoice | None = None,
+        values: RowValues = PROBABILITIES,
     ) -> IssueInputs:
-        """Open all inputs; those that are not given may be columns of a table."""
+        """Open all inputs; those that are not given may be columns of a table, and probabilities
+        may be other values still.
+        """
         called = None
         if class_names is not None:
             called = checked_names(class_names)
@@ -142,6 +145,7 @@ class IssueInputs:
         }
         rows = [opened[name] for name in names]
         own = class_names_of(rows)
+        rows = [values.of(each) for each in rows]
         told = called if called is not None else own
         given, coded = coded_labels(opened["labels"], told, own is not None, rows[0].shape)
         warnings = differing_indexes(sources)
@@ -178,6 +182,20 @@ def _dimensions(source: Any) -> int:
     if isinstance(source, list | tuple):
         return 1 + max((_dimensions(each) for each in source[:1]), default=0)
     return 0
+
+
+def _not_floats(name: str, dtype: np.dtype[Any]) -> str:
+    """Return what is said of probabilities of a type that is none of floats."""
+    hint = "; if they are quantised, say by what scale, if they are votes, normalize them"
+    integers = hint if dtype.kind in "iu" else ""
+    return f"{name} must be float16, float32 or float64, not {dtype}{integers}"
+
+
+def _of_integers(dtype: np.dtype[Any]) -> tuple[Setting, ...]:
+    """Return the options that take integers for probabilities."""
+    if dtype.kind not in "iu":
+        return ()
+    return Setting("scale", 1 / np.iinfo(dtype).max), Setting("normalize", True)
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:

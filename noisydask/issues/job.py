@@ -253,11 +253,12 @@ class IssueJob(Job[LabelIssues]):
                 check_unchanged()  # a chunk that is deleted under the run reads as fill value
                 where = f" of {name}" if len(scanned.problems) > 1 else ""
                 refused = f"{problems.total:,} of {rows:,} rows{where} are invalid"
+                hint, more = problems.values_hint(rows)
                 if coded is None:
-                    hint = problems.labels_hint(scanned.totals.counts)
-                    raise problems.error(refused, ROW_KINDS, hint=hint)
-                hint = coded.told(grid) if wrong_labels else ""
-                raise problems.error(refused, NAMED_KINDS, hint=hint)
+                    hint += problems.labels_hint(scanned.totals.counts)
+                    raise problems.error(refused, ROW_KINDS, hint=hint, more=more)
+                hint += coded.told(grid) if wrong_labels else ""
+                raise problems.error(refused, NAMED_KINDS, hint=hint, more=more)
         if coded is not None and wrong_labels:
             self.reporter.warning(f"Labels are left out.{coded.told(grid)}")
         elif first.from_one(scanned.totals.counts):

@@ -140,8 +140,7 @@ def _encoded(labels: Rows | DaskRows, codes: LabelCodes) -> Rows | DaskRows:
         return EncodedLabels.of(labels, codes)
     if isinstance(labels.array, np.ndarray):
         return DaskRows(codes.encode(labels.array), labels.chunk_rows)
-    array = labels.array.map_blocks(codes.encode, dtype=np.int64)
-    return DaskRows(array, labels.chunk_rows)
+    return labels.map(codes.encode, np.dtype(np.int64))
 
 
 def _unknown(

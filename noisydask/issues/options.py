@@ -117,6 +117,12 @@ class IssueSettings(Options):
     weights: _Weights = option(
         "uniform", help="How several models are weighed; or a number for each: 0.5,0.3,0.2."
     )
+    logits: bool = option(False, help="pred_probs are logits: take their softmax.")
+    temperature: Number = option(1.0, help="What logits are divided by.", gt=0)
+    scale: Number | None = option(
+        None, help="pred_probs are quantised: multiply them by this, such as 0.00392156863.", gt=0
+    )
+    normalize: bool = option(False, help="pred_probs are votes: divide each row by its sum.")
     on_invalid: RaiseOrSkip = option(
         "raise", help="Invalid rows: stop (raise) or leave them out (skip)."
     )
@@ -138,6 +144,10 @@ class IssueSettings(Options):
             raise ValueError(
                 f"estimation_method belongs to filter_by batched, not to {self.filter_by}"
             )
+        if self.logits + self.normalize + (self.scale is not None) > 1:
+            raise ValueError("give one of logits, scale and normalize")
+        if self.temperature != 1 and not self.logits:
+            raise ValueError("temperature belongs to logits")
         defaults = {name: type(self).model_fields[name].default for name in _OF_PRUNING}
         given = [name for name in _OF_PRUNING if getattr(self, name) != defaults[name]]
         prunes = [name for name, each in filters.FILTERS.items() if each.prunes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from noisydask.stores.frame_columns import columns_of, with_classes
 from noisydask.stores.locations import Location
 from noisydask.stores.npy_rows import NpyRows
 from noisydask.stores.npz_rows import open_npz
-from noisydask.stores.rows import Rows
+from noisydask.stores.rows import READ_BYTES, Rows
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.formats import PACKED, format_of
 from noisydask.stores.tables.open_table import holds_table, table_rows
@@ -91,6 +91,19 @@ class DaskRows:
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Compute rows ``start`` to ``stop`` on the active client or scheduler."""
         return np.asarray(self.array[start:stop])
+
+    def map(
+        self, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], dtype: np.dtype[Any]
+    ) -> DaskRows:
+        """Return the rows converted, as whole rows of a block at a time: of what is in memory there
+        is no second copy.
+        """
+        array = self.array
+        if isinstance(array, np.ndarray):
+            step = max(1, READ_BYTES // max(1, prod(array.shape[1:]) * array.itemsize))
+            array = da.from_array(array, chunks=(step, *array.shape[1:]))
+        whole = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+        return replace(self, array=whole.map_blocks(convert, dtype=dtype))
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input."""

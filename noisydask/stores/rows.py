@@ -222,6 +222,11 @@ class Rows(ABC):
         return None
 
     @property
+    def pieces_at_once(self) -> int:
+        """Pieces that a task best reads at a time: while one is decoded, another is fetched."""
+        return 2
+
+    @property
     def fill(self) -> Any:
         """What rows read as whose chunk is not stored, where that may be."""
         return None

@@ -36,6 +36,10 @@ class TaskRows(Protocol):
     def edges(self) -> npt.NDArray[np.int64] | None:
         """Where pieces of unequal length begin; None where there are none."""
 
+    @property
+    def pieces_at_once(self) -> int:
+        """Pieces that a task best reads at a time."""
+
     def read(self, start: int, stop: int) -> Array:
         """Read rows ``start`` to ``stop``."""
 
@@ -82,6 +86,11 @@ class HandedRows:
     @property
     def edges(self) -> None:
         """None: all rows are there."""
+
+    @property
+    def pieces_at_once(self) -> int:
+        """One: nothing is fetched."""
+        return 1
 
     def read(self, start: int, stop: int) -> Array:
         """Return rows ``start`` to ``stop``."""

@@ -150,6 +150,11 @@ class TableMatrix(Rows):
         """The first row of each piece, and the number of rows."""
         return self.files.first_rows
 
+    @property
+    def pieces_at_once(self) -> int:
+        """One on a disk: the memory of one piece is used again for the next."""
+        return 1 if self.files.place.is_local else 2
+
     def objects(self) -> Listing:
         """List the files."""
         return self.files.objects()
