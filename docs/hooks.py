@@ -14,7 +14,7 @@ import typer
 from noisydask.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
-_TABLE = re.compile(r"^<!-- options of noisydask (\w+) -->$", re.M)
+_TABLE = re.compile(r"^<!-- options of noisydask ([\w-]+) -->$", re.M)
 _PAGE = re.compile(r"^<!-- page (\S+) -->$", re.M)
 _ROLE = re.compile(r":(?:attr|class|func|meth|mod|data):`[~.]?([^`]+)`")
 

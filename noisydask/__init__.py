@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from noisydask.engine.progress import ProgressBar, ProgressLog
     from noisydask.issues.find import find_label_issues
     from noisydask.issues.results import LabelIssues
+    from noisydask.predictions.convert import convert
     from noisydask.runs.opening import list_runs, open_run
 
     __version__: str
@@ -47,6 +48,7 @@ _MODULES = {
     "dynamics.recorder": ["LossRecorder"],
     "dynamics.results": ["LossDynamics"],
     "engine.progress": ["ProgressBar", "ProgressLog"],
+    "predictions.convert": ["convert"],
     "runs.opening": ["list_runs", "open_run"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -70,6 +72,7 @@ __all__ = [
     "ProgressLog",
     "analyze_loss_dynamics",
     "combine",
+    "convert",
     "find_label_issues",
     "find_label_issues_batched",
     "list_runs",

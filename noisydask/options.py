@@ -65,7 +65,7 @@ _SIZE = TypeAdapter(ByteSize)
 #: Numbers of any kind that Python and NumPy have, and sizes as people write them.
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
-Size = Annotated[int, BeforeValidator(_in_bytes)]
+Size = Annotated[int, BeforeValidator(_in_bytes, json_schema_input_type=int | str)]
 
 
 class Options(BaseModel):
@@ -118,7 +118,27 @@ def _as_place(value: Any) -> Any:
 
 
 #: A place as files and the command line give it.
-AnyPlace = Annotated[PlaceOptions, BeforeValidator(_as_place)]
+AnyPlace = Annotated[
+    PlaceOptions, BeforeValidator(_as_place, json_schema_input_type=str | PlaceOptions)
+]
+
+
+def as_list(value: Any) -> Any:
+    """Split what the command line gives as text, separated by commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _as_pattern(value: Any) -> Any:
+    """Split names, but not a pattern or the name of one column."""
+    return as_list(value) if isinstance(value, str) and "," in value else value
+
+
+#: A pattern of columns, or their names; as text with commas, names.
+Pattern = Annotated[str | tuple[str, ...], BeforeValidator(_as_pattern)]
 
 
 @contextmanager

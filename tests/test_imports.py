@@ -19,6 +19,7 @@ ROOMS = (
     "stores",
     "checkpoint",
     "engine",
+    "predictions",
     "runs",
     "issues",
     "dynamics",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import noisydask
-from noisydask.cli import nightly, overrides
+from noisydask.cli import data_commands, nightly, overrides
 from noisydask.cli.nightly_config import Night
 from noisydask.cli.options import AsJson, Quiet, StorageOptions, options_of, takes
+from noisydask.cli.reporting import connected, reporter_for
 from noisydask.consensus.options import CombineConfig
 from noisydask.dynamics.options import DynamicsConfig
-from noisydask.engine.config import ClusterConfig
 from noisydask.errors import GateError
 from noisydask.issues.options import IssuesConfig
 from noisydask.lazily import Lazy
@@ -39,8 +35,7 @@ if TYPE_CHECKING:
     import dask
 
     from noisydask.cli import files
-    from noisydask.engine import beginning, progress
-    from noisydask.engine.progress import Reporter
+    from noisydask.engine import beginning
     from noisydask.issues import opened_health
     from noisydask.report import changes as console_changes
     from noisydask.report import health as console_health
@@ -55,7 +50,6 @@ else:
     opened_health = Lazy("noisydask.issues.opened_health")
     beginning = Lazy("noisydask.engine.beginning")
     changes = Lazy("noisydask.runs.changes")
-    progress = Lazy("noisydask.engine.progress")
     store = Lazy("noisydask.runs.store")
 
 app = typer.Typer(
@@ -157,7 +151,7 @@ def show(
     """Show a run of an output: summary and worst labels, or first candidates."""
     run_shown = noisydask.open_run(out, storage_options, run=run)
     for text in () if as_machine else run_shown.warnings:
-        _reporter(quiet=False).warning(text)
+        reporter_for(quiet=False).warning(text)
     show_run(run_shown, top, Form(as_json=as_machine))
 
 
@@ -179,6 +173,9 @@ def health(
         console_health.show_health(out_console, found, before, top)
 
 
+data_commands.add_to(app)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo's data and results go.")] = Path(
@@ -198,7 +195,7 @@ def demo(
     config = overrides.checked(digits.options(folder))
     issues = _run_and_show(config, Form())
     out_console.print(digits.verdict(folder, issues), highlight=False, soft_wrap=True)
-    with _connected(config.cluster, Form()) as reporter:
+    with connected(config.cluster, Form()) as reporter:
         ranked = noisydask.analyze_loss_dynamics(**losses.options(folder), reporter=reporter)
         both = noisydask.combine(issues, ranked, out=folder / "both", reporter=reporter)
     show_run(ranked, 5, Form())
@@ -208,7 +205,7 @@ def demo(
 
 def _run_and_show(config: Any, form: Form) -> Any:
     """Run the job of a configuration and print what it found."""
-    with _connected(config.cluster, form) as reporter:
+    with connected(config.cluster, form) as reporter:
         try:
             results = JOBS[config.job].call(**config.arguments(), reporter=reporter)
         except GateError as error:  # what was published is shown all the same
@@ -236,7 +233,7 @@ def _run_night(config: Night, form: Form) -> None:
         if gate is not None:
             raise gate
 
-    with _connected(config.cluster, form) as reporter:
+    with connected(config.cluster, form) as reporter:
         steps = [
             nightly.Step(name, partial(run_step, name, section), config.needs(name))
             for name, section in config.sections()
@@ -253,28 +250,6 @@ def _run_night(config: Night, form: Form) -> None:
             )
     if status := nightly.worst(outcomes):
         raise typer.Exit(status)
-
-
-@contextmanager
-def _connected(cluster: ClusterConfig, form: Form) -> Iterator[Reporter]:
-    """Hold workers for the jobs that are run meanwhile, and yield what shows their progress."""
-    reporter = _reporter(form.quiet)
-    with beginning.workers_of(cluster, reporter.phase):
-        yield reporter
-
-
-def _reporter(quiet: bool) -> Reporter:
-    """Return a bar on a terminal, plain lines elsewhere; nothing for who wants errors only."""
-    if quiet:
-        progress.logger.setLevel(logging.ERROR)
-        return progress.Silent()
-    if err_console.is_terminal:
-        return progress.ProgressBar(err_console)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    progress.logger.handlers[:] = [handler]
-    progress.logger.setLevel(logging.INFO)
-    return progress.ProgressLog()
 
 
 def _version(wanted: bool) -> None:

@@ -228,7 +228,7 @@ def class_names_of(models: Sequence[Rows | DaskRows]) -> tuple[str, ...] | None:
     InputError
         If they are not the same, in the same order.
     """
-    first, *others = (getattr(rows, "class_names", None) for rows in models)
+    first, *others = (rows.class_names for rows in models)
     for number, names in enumerate(others, 1):
         if first is not None and names is not None and names != first:
             raise InputError(

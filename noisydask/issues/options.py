@@ -19,7 +19,19 @@ from noisydask.core.choices import (
 )
 from noisydask.engine.config import ClusterConfig
 from noisydask.lazily import Lazy
-from noisydask.options import DATA, RUNS, AnyPlace, Number, Options, Size, Whole, option
+from noisydask.options import (
+    DATA,
+    RUNS,
+    AnyPlace,
+    Number,
+    Options,
+    Pattern,
+    PlaceOptions,
+    Size,
+    Whole,
+    as_list,
+    option,
+)
 from noisydask.runs.options import NamedConfig, PublishSettings
 
 #: Models of one run at most.
@@ -32,17 +44,8 @@ else:
     scores = Lazy("noisydask.core.scores")
 
 
-def _as_list(value: Any) -> Any:
-    """Split what the command line gives as text, separated by commas."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
-
-
 def _as_numbers(value: Any) -> Any:
-    parts = _as_list(value)
+    parts = as_list(value)
     if not isinstance(value, str):
         return parts
     if all(part.isdecimal() for part in parts):
@@ -54,16 +57,11 @@ def _as_weights(value: Any) -> Any:
     """Return a word as it is, and numbers as numbers, of text too."""
     if value in get_args(WeighBy):
         return value
-    parts = _as_list(value)
+    parts = as_list(value)
     try:
         return tuple(float(part) for part in parts)
     except (TypeError, ValueError):
         raise ValueError("must be a word or a number for each model") from None
-
-
-def _as_pattern(value: Any) -> Any:
-    """Split names, but not a pattern or the name of one column."""
-    return _as_list(value) if isinstance(value, str) and "," in value else value
 
 
 def _as_places(value: Any) -> Any:
@@ -74,17 +72,27 @@ def _as_places(value: Any) -> Any:
 
 
 #: Several whole numbers of at least 0; as text, separated by commas.
-_Numbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], BeforeValidator(_as_numbers)]
+_Numbers = Annotated[
+    tuple[Annotated[Whole, Field(ge=0)], ...],
+    BeforeValidator(_as_numbers, json_schema_input_type=str | list[int]),
+]
 #: How models are weighed: a word, or a number for each.
-_Weights = Annotated[WeighBy | tuple[float, ...], BeforeValidator(_as_weights)]
+_Weights = Annotated[
+    WeighBy | tuple[float, ...],
+    BeforeValidator(_as_weights, json_schema_input_type=str | list[float]),
+]
 #: One place or several.
 _Places = Annotated[
-    tuple[AnyPlace, ...], BeforeValidator(_as_places), Field(min_length=1, max_length=MOST_MODELS)
+    tuple[AnyPlace, ...],
+    BeforeValidator(
+        _as_places, json_schema_input_type=str | PlaceOptions | list[str | PlaceOptions]
+    ),
+    Field(min_length=1, max_length=MOST_MODELS),
 ]
-#: A pattern of columns, or their names; as text with commas, names.
-_Pattern = Annotated[str | tuple[str, ...], BeforeValidator(_as_pattern)]
 #: Columns of evidence; as text, separated by commas.
-_Columns = Annotated[tuple[KeptColumn, ...], BeforeValidator(_as_list)]
+_Columns = Annotated[
+    tuple[KeptColumn, ...], BeforeValidator(as_list, json_schema_input_type=str | list[KeptColumn])
+]
 
 
 class IssueSettings(Options):
@@ -196,7 +204,7 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
     )
     label_column: str = option("label", help="Column of the table: given labels.", panel=DATA)
     id_column: str | None = option(None, help="Column of the table: ids.", panel=DATA)
-    class_columns: _Pattern | None = option(
+    class_columns: Pattern | None = option(
         None,
         help="Columns of the classes: a pattern ('p_*'), a,b,c, or one of lists [all of floats].",
         panel=DATA,

@@ -91,6 +91,7 @@ class ConvertedRows(Rows):
             chunk_rows=rows.chunk_rows,
             chunk_columns=rows.chunk_columns,
             name=rows.name,
+            class_names=rows.class_names,
             fetched=rows.fetched,
             rows=rows,
             values=values,

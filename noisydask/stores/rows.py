@@ -103,6 +103,8 @@ class Rows(ABC):
         Columns that it keeps together; 0 where rows are always whole.
     name : str
         What errors call the input.
+    class_names : tuple of str, optional
+        What columns are called that are classes.
     """
 
     url: str
@@ -111,6 +113,7 @@ class Rows(ABC):
     chunk_rows: int = 1
     chunk_columns: int = 0
     name: str = ""
+    class_names: tuple[str, ...] | None = None
     fetched: ByteCount = field(default_factory=ByteCount, repr=False)
 
     def read(self, start: int, stop: int) -> Array:

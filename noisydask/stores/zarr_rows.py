@@ -24,6 +24,9 @@ from noisydask.stores.rows import Array, Chunk, Rows
 from noisydask.stores.zarr_arrays import OpenArray
 from noisydask.stores.zarr_stores import BucketStore
 
+#: Attribute of an array that holds what its columns are called.
+CLASS_NAMES = "class_names"
+
 
 @dataclass(kw_only=True)
 class ZarrRows(Rows):
@@ -48,6 +51,7 @@ class ZarrRows(Rows):
             dtype=native(array.dtype),
             chunk_rows=(array.shards or array.chunks)[0],
             chunk_columns=(array.shards or array.chunks)[1] if array.ndim > 1 else 0,
+            class_names=_class_names(array),
             fetched=fetched,
             source=source,
         )
@@ -168,3 +172,11 @@ class ZarrRows(Rows):
                 self.fetched.add(os.stat(root / chunk.key).st_size)
             except FileNotFoundError:
                 continue  # a chunk that is all fill value has no object
+
+
+def _class_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+    """Return what an array says that its columns are called, if it says so of all."""
+    names = array.attrs.get(CLASS_NAMES)
+    if not isinstance(names, list) or array.ndim != 2 or len(names) != array.shape[1]:
+        return None
+    return tuple(map(str, names))

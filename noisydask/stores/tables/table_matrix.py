@@ -40,14 +40,11 @@ class TableMatrix(Rows):
         A column a class, or the one of lists.
     listed : bool
         Whether it is one of lists.
-    class_names : tuple of str, optional
-        What the classes are called.
     """
 
     files: TableFiles
     columns: tuple[str, ...]
     listed: bool
-    class_names: tuple[str, ...] | None
     _kept: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
     _changing: Any = field(default_factory=Lock, init=False, repr=False)
 

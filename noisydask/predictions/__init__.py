@@ -1,0 +1,1 @@
+"""Predictions written as arrays that suit the job: converted from what there is."""
