@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from noisydask.issues.find import find_label_issues
     from noisydask.issues.results import LabelIssues
     from noisydask.predictions.convert import convert
+    from noisydask.predictions.finishing import FinishedPredictions, finish_predictions
+    from noisydask.predictions.writer import PredictionWriter
     from noisydask.runs.opening import list_runs, open_run
 
     __version__: str
@@ -49,6 +51,8 @@ _MODULES = {
     "dynamics.results": ["LossDynamics"],
     "engine.progress": ["ProgressBar", "ProgressLog"],
     "predictions.convert": ["convert"],
+    "predictions.finishing": ["FinishedPredictions", "finish_predictions"],
+    "predictions.writer": ["PredictionWriter"],
     "runs.opening": ["list_runs", "open_run"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -56,6 +60,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "Consensus",
     "DatasetError",
+    "FinishedPredictions",
     "GateError",
     "InputError",
     "JobError",
@@ -68,6 +73,7 @@ __all__ = [
     "LossRecorder",
     "NoisyLabelCandidate",
     "NoisydaskError",
+    "PredictionWriter",
     "ProgressBar",
     "ProgressLog",
     "analyze_loss_dynamics",
@@ -75,6 +81,7 @@ __all__ = [
     "convert",
     "find_label_issues",
     "find_label_issues_batched",
+    "finish_predictions",
     "list_runs",
     "open_run",
 ]

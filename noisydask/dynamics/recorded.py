@@ -5,7 +5,6 @@ whole or not at all.
 from __future__ import annotations
 
 import operator
-import os
 import time
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -19,7 +18,6 @@ import pyarrow.parquet as pq
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.stores.conversion import as_array
-from noisydask.stores.locations import Location
 
 Array = npt.NDArray[Any]
 
@@ -124,18 +122,3 @@ def _storable(ids: Array) -> Array:
             "otherwise"
         ) from error
     return ids.astype(object)
-
-
-def write_batch(place: Location, batch: Batch) -> None:
-    """Write a file in one step: a PUT is one; a local file is written beside it and renamed."""
-    target = place / batch.name
-    content = batch.content()
-    if not place.is_local:
-        target.write(content)
-        return
-    beside = (place / f".{batch.name}.part").path
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, target.path)

@@ -12,22 +12,21 @@ import atexit
 import concurrent.futures.thread  # noqa: F401  has its end registered, which must come after ours
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.dynamics.recorded import Batch, columns_of, iteration_of, write_batch
+from noisydask.dynamics.recorded import Batch, columns_of, iteration_of
 from noisydask.errors import InputError, JobError
 from noisydask.stores.failures import blame, reason
 from noisydask.stores.locations import Location
+from noisydask.stores.whole_files import own_prefix, write_whole
 
 Array = npt.NDArray[Any]
 
@@ -103,7 +102,7 @@ class LossRecorder:
         """Begin anew in this process."""
         self._process = os.getpid()
         self._place = replace(self._place)  # its connections belong to the process that made them
-        self._prefix = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
+        self._prefix = own_prefix()
         self._files = 0
         self._batch: Batch | None = None
         self._waiting: list[Batch] = []
@@ -255,7 +254,7 @@ class LossRecorder:
             error: BaseException | None = None
             for batch in batches:
                 try:
-                    write_batch(self._place, batch)
+                    write_whole(self._place, batch.name, batch.content())
                 except BaseException as failed:
                     error = failed
                     break

@@ -1,1 +1,1 @@
-"""Predictions written as arrays that suit the job: converted from what there is."""
+"""Predictions as arrays that suit the job: converted, or written as a model makes them."""
