@@ -147,6 +147,8 @@ class IssueInputs:
         own = class_names_of(rows)
         rows = [values.of(each) for each in rows]
         told = called if called is not None else own
+        if told is None and isinstance(opened["labels"], TableColumn):
+            told = opened["labels"].called
         given, coded = coded_labels(opened["labels"], told, own is not None, rows[0].shape)
         warnings = differing_indexes(sources)
         return cls(given, rows[0], opened.get("ids"), told, warnings, tuple(rows[1:]), coded)

@@ -112,7 +112,9 @@ class IssueJob(Job[LabelIssues]):
         }
 
     def _more(self) -> tuple[Any, ...]:
-        return self.inputs.class_names, self.absent, self.joint
+        coded = self.inputs.coded
+        labels = None if coded is None else coded.codes.kind
+        return self.inputs.class_names, self.absent, self.joint, labels
 
     def _list_inputs(self) -> Listed:
         # Their number is within bounds, before chunks are walked.
@@ -257,10 +259,12 @@ class IssueJob(Job[LabelIssues]):
                 if coded is None:
                     hint += problems.labels_hint(scanned.totals.counts)
                     raise problems.error(refused, ROW_KINDS, hint=hint, more=more)
-                hint += coded.told(grid) if wrong_labels else ""
+                hint += coded.told(coded.unknown(grid)) if wrong_labels else ""
                 raise problems.error(refused, NAMED_KINDS, hint=hint, more=more)
         if coded is not None and wrong_labels:
-            self.reporter.warning(f"Labels are left out.{coded.told(grid)}")
+            unknown = coded.unknown(grid)
+            if unknown.values:
+                self.reporter.warning(f"labels are left out.{coded.told(unknown)}")
         elif first.from_one(scanned.totals.counts):
             self.reporter.warning(FROM_ONE)
 

@@ -95,9 +95,8 @@ class CodedLabels:
         found: UnknownLabels = planned.run("labels", task)
         return found
 
-    def told(self, grid: BlockGrid) -> str:
-        """Say which labels are no class, of all."""
-        unknown = self.unknown(grid)
+    def told(self, unknown: UnknownLabels) -> str:
+        """Say which labels are missing, or no class."""
         missing = f" {counted(unknown.missing, 'label')} missing." if unknown.missing else ""
         if not unknown.values:
             return missing

@@ -72,6 +72,8 @@ def _unwrapped(values: Any) -> Any:
             return values.numpy()
         except TypeError:
             return values.float().numpy()
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+        return np.from_dlpack(values)
     if isinstance(values, pd.DataFrame | pd.Series | pd.Index):
         if isinstance(values, pd.DataFrame):
             kinds = set(values.dtypes)

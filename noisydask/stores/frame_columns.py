@@ -14,6 +14,7 @@ from dask.base import is_dask_collection
 
 from noisydask.errors import InputError
 from noisydask.stores.tables.class_columns import ClassColumns
+from noisydask.stores.tables.table_matrix import lists_as_rows
 
 
 def columns_of(source: Any) -> list[Any] | None:
@@ -95,7 +96,10 @@ def _of_lists(source: Any, column: str, columns: Sequence[Any], name: str) -> An
     if _is_lazy(source):
         raise InputError(f"{name}: a column of lists of a Dask frame cannot be read; store it")
     lists = column_of(source, column)
-    return lists.to_pylist() if isinstance(lists, pa.ChunkedArray) else list(lists)
+    if not isinstance(lists, pa.ChunkedArray):
+        return list(lists)
+    length = len(lists[0].as_py() or ()) if len(lists) else 0
+    return lists_as_rows(lists, length, f"{name}, column {column!r}")
 
 
 def as_matrix(table: pa.Table) -> np.ndarray[Any, np.dtype[Any]]:

@@ -5,6 +5,7 @@ bit for bit.
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,42 @@ def test_columns_of_all_files_are_taken_by_name(kind: str, tmp_path: Path) -> No
         check_same(noisydask.find_label_issues(**given, block_bytes=block_bytes))
 
 
+class Capsule:
+    """A frame of a library that is not known, which hands out Arrow."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.columns = table.column_names
+
+    def __arrow_c_stream__(self, schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(schema)
+
+
+@pytest.mark.parametrize("kind", ["columns", "list"])
+def test_numbers_that_a_table_has_names_for(kind: str, tmp_path: Path) -> None:
+    """As Hugging Face writes it: its ClassLabel counts in another order than the columns."""
+    names = sorted(CLASSES) if kind == "columns" else CLASSES
+    codes = np.array([names.index(CLASSES[label]) for label in DATA.labels])
+    codes[3] = -1  # of no class
+    table = pa.Table.from_pandas(frame().assign(label=codes), preserve_index=False)
+    if kind == "list":
+        table = table.append_column("probs", pa.array(list(DATA.pred_probs)))
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    columns = "p_*" if kind == "columns" else "probs"
+    found = noisydask.find_label_issues(
+        table=tmp_path / "t.parquet", class_columns=columns, on_invalid="skip"
+    )
+    labels = DATA.labels.copy()
+    labels[3] = -1
+    wanted = noisydask.find_label_issues(labels, DATA.pred_probs, on_invalid="skip")
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    assert list(found.class_names) == CLASSES
+
+
 def frames() -> dict[str, Any]:
     """The table as frames of all kinds."""
     return {
@@ -118,6 +155,7 @@ def frames() -> dict[str, Any]:
         "dask": dd.from_pandas(frame(), npartitions=3),
         "arrow": pa.Table.from_pandas(frame()),
         "batch": pa.RecordBatch.from_pandas(frame()),
+        "capsule": Capsule(pa.Table.from_pandas(frame())),
     }
 
 
@@ -126,6 +164,16 @@ def test_frames_give_the_answer_of_the_arrays(kind: str) -> None:
     check_same(
         noisydask.find_label_issues(table=frames()[kind], id_column="id", class_columns="p_*")
     )
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_frames_with_a_column_of_lists(kind: str) -> None:
+    columns = {"label": frame()["label"], "id": IDS, "p": list(DATA.pred_probs)}
+    table: Any = pd.DataFrame(columns) if kind == "pandas" else pa.table(columns)
+    how: dict[str, Any] = {"class_columns": "p", "class_names": CLASSES, "id_column": "id"}
+    check_same(noisydask.find_label_issues(table=table, **how))
+    with pytest.raises(InputError, match="has no column 'q'"):
+        noisydask.find_label_issues(table=table, **{**how, "class_columns": "q"})
 
 
 def test_columns_of_frames_are_classes() -> None:

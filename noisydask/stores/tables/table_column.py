@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from noisydask.errors import InputError
 from noisydask.stores.declared import check_rows
@@ -30,10 +32,22 @@ _TESTS = (
 
 @dataclass(kw_only=True)
 class TableColumn(Rows):
-    """One column of a table in files."""
+    """One column of a table in files.
+
+    Attributes
+    ----------
+    files : TableFiles
+        The table.
+    column : str
+        Its name.
+    called : tuple of str, optional
+        What its numbers stand for, where the table says so, as Hugging Face's ``ClassLabel`` does:
+        values are these names then.
+    """
 
     files: TableFiles
     column: str
+    called: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, files: TableFiles, column: str) -> TableColumn:
@@ -49,12 +63,15 @@ class TableColumn(Rows):
             raise InputError(
                 f"{files.place.shown} holds {column!r} as {kind}: integers or text are needed"
             )
+        called = class_label(files.schema, column) if pa.types.is_integer(kind) else None
+        text = called is not None or not files.rows
         return cls(
             url=f"{files.place.shown}#{column}",
             shape=(files.rows,),
-            dtype=np.dtype(kind.to_pandas_dtype()) if files.rows else np.dtype(object),
+            dtype=np.dtype(object if text else kind.to_pandas_dtype()),
             files=files,
             column=column,
+            called=called,
         )
 
     def reopened(self) -> TableColumn:
@@ -86,6 +103,8 @@ class TableColumn(Rows):
             column = self.files.read(part.piece, [self.column]).table.column(self.column)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(value_type(column.type))
+            if self.called is not None:
+                column = _named(column, self.called)
             kind = np.dtype(column.type.to_pandas_dtype())
             declared = (last - first,), self.dtype
             check_rows(((len(column),), kind), declared, self.where(first, last), CHANGED)
@@ -101,3 +120,21 @@ class TableColumn(Rows):
                 )
             parts.append(values.to_numpy())
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+
+
+def class_label(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """Return the names that numbers of a column stand for, as Hugging Face's ``datasets`` keeps
+    them in a schema.
+    """
+    try:
+        kept = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = kept["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _named(codes: pa.ChunkedArray, names: tuple[str, ...]) -> pa.ChunkedArray:
+    """Return the names of numbers; null of those that have none."""
+    known = pc.and_(pc.greater_equal(codes, 0), pc.less(codes, len(names)))
+    return pa.array(names, pa.string()).take(pc.if_else(known, codes.cast(pa.int64()), None))

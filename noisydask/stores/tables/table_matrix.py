@@ -18,6 +18,7 @@ from noisydask.stores.listing import Listing
 from noisydask.stores.rows import Chunk, Rows
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.table_files import Part, TableFiles, value_type
+from noisydask.text import counted
 
 Array = npt.NDArray[Any]
 
@@ -218,25 +219,42 @@ class TableMatrix(Rows):
 
     def _of_list(self, column: pa.ChunkedArray, first: int) -> Array:
         """Return lists as rows; a row that is empty becomes NaN."""
-        values = column.combine_chunks()
-        if isinstance(values, pa.ChunkedArray):  # of no chunk, or of more than one can hold
-            values = pa.concat_arrays(values.chunks)
-        num_classes = self.shape[1]
-        there = values.is_valid().to_numpy(zero_copy_only=False)
-        lengths = pa.compute.list_value_length(values).fill_null(num_classes)
-        wrong = np.flatnonzero(lengths.to_numpy() != num_classes)
-        if wrong.size:
-            raise InputError(
-                f"{self.url}: {wrong.size:,} rows of a piece do not have {num_classes:,} numbers "
-                f"as the first row does; the first is row {first + int(wrong[0]):,} with "
-                f"{lengths[int(wrong[0])].as_py():,}"
-            )
-        numbers = values.flatten().to_numpy(zero_copy_only=False).astype(self.dtype, copy=False)
-        if there.all():
-            return numbers.reshape(-1, num_classes)
-        rows = np.full((len(values), num_classes), np.nan, self.dtype)
-        rows[there] = numbers.reshape(-1, num_classes)
-        return rows
+        rows = lists_as_rows(column, self.shape[1], self.url, first)
+        return rows.astype(self.dtype, copy=False)
+
+
+def lists_as_rows(column: pa.ChunkedArray, length: int, where: str, first: int = 0) -> Array:
+    """Return lists of one length as rows, of the same memory where all are there; a row that is
+    null becomes NaN.
+
+    Raises
+    ------
+    InputError
+        If a list has another length; ``first`` is the number of the first row.
+
+    Examples
+    --------
+    >>> lists_as_rows(pa.chunked_array([[[0.5, 0.25], None]]), 2, "the column").tolist()
+    [[0.5, 0.25], [nan, nan]]
+    """
+    values = column.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):  # of no chunk, or of more than one can hold
+        values = pa.concat_arrays(values.chunks)
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    lengths = pa.compute.list_value_length(values).fill_null(length)
+    wrong = np.flatnonzero(lengths.to_numpy() != length)
+    if wrong.size:
+        raise InputError(
+            f"{where}: {counted(wrong.size, 'row')} of a piece do not have {length:,} numbers as "
+            f"the first row does; the first is row {first + int(wrong[0]):,} with "
+            f"{lengths[int(wrong[0])].as_py():,}"
+        )
+    numbers = values.flatten().to_numpy(zero_copy_only=False)
+    if there.all():
+        return numbers.reshape(-1, length)
+    rows = np.full((len(values), length), np.nan, np.result_type(numbers, np.float16))
+    rows[there] = numbers.reshape(-1, length)
+    return rows
 
 
 def is_list(kind: pa.DataType) -> bool:
