@@ -51,6 +51,7 @@ def find_label_issues(
     keep_columns: Sequence[KeptColumn] = (),
     weights: WeighBy | Sequence[float] = "uniform",
     ids: Any = None,
+    label_ids: Any = None,
     class_names: Sequence[str] | None = None,
     logits: bool = False,
     temperature: float = 1.0,
@@ -136,6 +137,9 @@ def find_label_issues(
         by its log loss; or a number for each.
     ids : optional
         A name for each example, given as ``labels`` is; integers or text.
+    label_ids : optional
+        Names of the labels, given as ``ids`` are: labels may then be in another order than the
+        predictions, and more of them. Each prediction gets the label whose id is its own.
     class_names : sequence of str, optional
         K names, in the order of the columns of ``pred_probs``; where these have names, they are
         taken by them. Without it, classes are called as the columns of a table or frame are.
@@ -162,8 +166,8 @@ def find_label_issues(
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
         and go with the returned object, also where that is pickled.
     storage_options : mapping of name to mapping, optional
-        fsspec options for ``table``, ``labels``, ``pred_probs``, ``ids`` and ``out``, by these
-        names.
+        fsspec options for ``table``, ``labels``, ``pred_probs``, ``ids``, ``label_ids`` and
+        ``out``, by these names.
     reporter : ProgressBar or ProgressLog, optional
         Shows progress and warnings; without one, warnings are issued as
         :class:`noisydask.LabelWarning` when the run is published. Any object with their methods
@@ -214,11 +218,12 @@ def find_label_issues(
     arguments = locals()
     settings = IssueSettings.of(arguments)
     publish = GateSettings.of(arguments)
-    places = "labels", "pred_probs", "ids", "out", "table"
+    places = "labels", "pred_probs", "ids", "out", "table", "label_ids"
     options = options_by_name(storage_options, *places)
     columns = TableChoice.of(table, label_column, id_column, class_columns)
     values = RowValues(settings.logits, settings.temperature, settings.scale, settings.normalize)
-    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, columns, values)
+    more = columns, values, label_ids
+    inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, *more)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())
     job = IssueJob(

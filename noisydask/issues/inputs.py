@@ -11,7 +11,7 @@ import numpy as np
 
 from noisydask.errors import InputError, Setting
 from noisydask.issues.aligned import model_name
-from noisydask.issues.label_inputs import CodedLabels, coded_labels
+from noisydask.issues.label_inputs import CodedLabels, coded_labels, refuse_unlike_ids
 from noisydask.issues.table_choice import TableChoice
 from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
@@ -24,7 +24,8 @@ from noisydask.stores.tables.table_matrix import TableMatrix
 @dataclass(frozen=True)
 class IssueInputs:
     """What a job reads; ``more_models`` are the rows of other models of the same examples,
-    ``coded`` the labels as they were before they became codes.
+    ``coded`` the labels as they were before they became codes; with ``label_ids`` labels have an
+    order and a number of their own.
     """
 
     labels: Rows | DaskRows
@@ -34,6 +35,7 @@ class IssueInputs:
     warnings: tuple[str, ...] = ()
     more_models: tuple[Rows | DaskRows, ...] = ()
     coded: CodedLabels | None = None
+    label_ids: Rows | DaskRows | None = None
 
     def __post_init__(self) -> None:
         probs = self.pred_probs
@@ -67,7 +69,9 @@ class IssueInputs:
             raise InputError(_not_floats("pred_probs", probs.dtype), *_of_integers(probs.dtype))
         if labels.dtype.kind not in "iu" and labels.shape[0]:
             raise InputError(f"labels must be integers 0 to K-1, not {_as_integers(labels.dtype)}")
-        if labels.shape[0] != probs.shape[0]:
+        if self.label_ids is not None:
+            refuse_unlike_ids(self.ids, self.label_ids, labels.shape)
+        elif labels.shape[0] != probs.shape[0]:
             transposed = "; is pred_probs transposed? It has a row for each example"
             raise InputError(
                 f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they "
@@ -76,9 +80,9 @@ class IssueInputs:
         self._refuse_other_models()
         if self.ids is not None and self.ids.dtype.kind not in "iuUO":
             raise InputError(f"ids must be integers or text, not {self.ids.dtype}")
-        if self.ids is not None and self.ids.shape != labels.shape:
+        if self.ids is not None and self.ids.shape != probs.shape[:1]:
             raise InputError(
-                f"ids has shape {self.ids.shape}, labels {labels.shape}: they must match"
+                f"ids has shape {self.ids.shape}, labels {probs.shape[:1]}: they must match"
             )
         if self.class_names is not None and len(self.class_names) != probs.shape[1]:
             raise InputError(
@@ -118,6 +122,7 @@ class IssueInputs:
         storage_options: Mapping[str, Mapping[str, Any]],
         table: TableChoice | None = None,
         values: RowValues = PROBABILITIES,
+        label_ids: Any = None,
     ) -> IssueInputs:
         """Open all inputs; those that are not given may be columns of a table, and probabilities
         may be other values still.
@@ -138,6 +143,7 @@ class IssueInputs:
         if others:
             names[0] = model_name(0)
         sources |= dict(zip(names, (first, *others), strict=True))
+        sources["label_ids"] = label_ids
         opened = {
             name: _open(source, name, storage_options, classes)
             for name, source in sources.items()
@@ -150,13 +156,16 @@ class IssueInputs:
         if told is None and isinstance(opened["labels"], TableColumn):
             told = opened["labels"].called
         given, coded = coded_labels(opened["labels"], told, own is not None, rows[0].shape)
-        warnings = differing_indexes(sources)
-        return cls(given, rows[0], opened.get("ids"), told, warnings, tuple(rows[1:]), coded)
+        by_id = opened.get("label_ids")
+        warnings = differing_indexes(sources) if by_id is None else ()
+        known = given, rows[0], opened.get("ids"), told, warnings, tuple(rows[1:])
+        return cls(*known, coded, by_id)
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
         """Labels, probabilities, and ids where these are known, by name."""
-        inputs = {"labels": self.labels, **self.named_models, "ids": self.ids}
+        more = {"ids": self.ids, "label_ids": self.label_ids}
+        inputs = {"labels": self.labels, **self.named_models, **more}
         return {name: rows for name, rows in inputs.items() if rows is not None}
 
     def urls(self) -> dict[str, str]:

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.core.blocks import BlockGrid
 from noisydask.core.confident import IssueCounts, likely_dtype
 from noisydask.core.model_weights import custom_weights
 from noisydask.core.noise import SparseMatrix
-from noisydask.core.problems import FROM_ONE, NAMED_KINDS, ROW_KINDS
 from noisydask.core.prune_counts import check_numbers
-from noisydask.core.row_kernel import Problem
 from noisydask.core.suspicion import suspicion
 from noisydask.core.thresholds import LOWER_BOUND, NEVER, ClassTotals, confident_thresholds
 from noisydask.engine.parts import WrittenPart, part_name
@@ -35,6 +32,9 @@ from noisydask.issues.filtering import (
 )
 from noisydask.issues.grouped import SCRATCH
 from noisydask.issues.inputs import IssueInputs
+from noisydask.issues.joining import FOLDER as JOINED
+from noisydask.issues.joining import join_labels
+from noisydask.issues.label_inputs import doubt_of_labels, told_of_labels
 from noisydask.issues.latent import Latent
 from noisydask.issues.models import ModelsScan
 from noisydask.issues.options import IssueSettings
@@ -50,6 +50,10 @@ from noisydask.runs.store import NewRun, RunStore
 from noisydask.stores.arrays import IDS, DaskRows, Rows, all_packages
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.fingerprints import check_blocks_unchanged, snapshots
+from noisydask.stores.unstored import refuse_lost, unstored
+
+#: Inputs that are joined by their ids.
+_BY_ID = ("labels", "label_ids")
 
 
 @dataclass
@@ -125,12 +129,16 @@ class IssueJob(Job[LabelIssues]):
         for text in self.inputs.warnings:
             self.reporter.warning(text)
         run = publication.run
-        how = publication.output, listed, self.keep, self.joint, self.reporter
-        scan = plan_scan(self.inputs, self.settings, *how)
+        inputs, unmatched = self._joined(run, listed)
+        kept: Listed = listed
+        if unmatched is not None:  # labels are no longer where they were listed
+            kept = {name: listed[name] for name in listed if name not in _BY_ID}
+        how = publication.output, kept, self.keep, self.joint, self.reporter
+        scan = plan_scan(inputs, self.settings, *how)
         check = partial(self._check_blocks, listed, scan)
         self._timed("start")
         scanned = scan.all()
-        self._refuse_invalid(scanned, scan.data.grid, check)
+        self._refuse_invalid(scanned, scan.data.grid.rows, check)
         self._timed("scan")
         scoring = replace(self._scoring(run, scan.data, scanned.totals), ensemble=scan.ensemble)
         counted = count(scan, scoring, scanned)
@@ -154,6 +162,7 @@ class IssueJob(Job[LabelIssues]):
         self._timed("rank")
         write_refused(counted.stored, scan.data, run)
         counts = {
+            **({} if unmatched is None else {"labels_without_prediction": unmatched}),
             "examples": scan.data.grid.rows,
             "invalid": scanned.refused - scanned.unreadable,
             "unreadable": scanned.unreadable,
@@ -181,6 +190,20 @@ class IssueJob(Job[LabelIssues]):
         if scan.ensemble is not None:
             fields["model_weights"] = scan.ensemble.weights.tolist()
         return Outcome(fields, check, ids)
+
+    def _joined(self, run: NewRun, listed: Listed) -> tuple[IssueInputs, int | None]:
+        """Return the inputs with labels in the order of the predictions, and how many labels have
+        no prediction, where they had an order of their own.
+        """
+        if self.inputs.label_ids is None:
+            return self.inputs, None
+        for name in _BY_ID:
+            if name in listed:
+                lost, _ = unstored(listed[name], filled=name == "labels")
+                refuse_lost(name, listed[name], lost, skip=False)
+        grid = plan_grid(self.inputs, self.settings.block_bytes)
+        skip = self.settings.on_invalid == "skip"
+        return join_labels(self.inputs, run.store, grid, skip, self.reporter)
 
     def _check_blocks(self, listed: Listed, scan: Scan | ModelsScan) -> None:
         """List the inputs again; receipts of blocks that changed are forgotten."""
@@ -240,15 +263,13 @@ class IssueJob(Job[LabelIssues]):
         parts = ranking.write(chosen.histogram, chosen.total, run)
         if needs_scratch(self.settings):
             run.store.remove_folder(SCRATCH)
+        if self.inputs.label_ids is not None:
+            run.store.remove_folder(JOINED)
         return parts
 
     def _refuse_invalid(
-        self, scanned: Scanned, grid: BlockGrid, check_unchanged: Callable[[], None]
+        self, scanned: Scanned, rows: int, check_unchanged: Callable[[], None]
     ) -> None:
-        coded = self.inputs.coded
-        rows = grid.rows
-        first = scanned.problems[0]
-        wrong_labels = bool(first.counts[Problem.LABEL])
         for name, problems in zip(self.inputs.named_models, scanned.problems, strict=True):
             invalid = problems.total - problems.unreadable
             if (invalid and self.settings.on_invalid == "raise") or problems.total == rows:
@@ -256,17 +277,11 @@ class IssueJob(Job[LabelIssues]):
                 where = f" of {name}" if len(scanned.problems) > 1 else ""
                 refused = f"{problems.total:,} of {rows:,} rows{where} are invalid"
                 hint, more = problems.values_hint(rows)
-                if coded is None:
-                    hint += problems.labels_hint(scanned.totals.counts)
-                    raise problems.error(refused, ROW_KINDS, hint=hint, more=more)
-                hint += coded.told(coded.unknown(grid)) if wrong_labels else ""
-                raise problems.error(refused, NAMED_KINDS, hint=hint, more=more)
-        if coded is not None and wrong_labels:
-            unknown = coded.unknown(grid)
-            if unknown.values:
-                self.reporter.warning(f"labels are left out.{coded.told(unknown)}")
-        elif first.from_one(scanned.totals.counts):
-            self.reporter.warning(FROM_ONE)
+                kinds, said = told_of_labels(self.inputs.coded, problems, scanned.totals)
+                raise problems.error(refused, kinds, hint=hint + said, more=more)
+        doubt = doubt_of_labels(self.inputs.coded, scanned.problems[0], scanned.totals)
+        if doubt:
+            self.reporter.warning(doubt)
 
     def _row_arrays(self, run: NewRun, data: passes.IssueData) -> tuple[ChunkedArray, ChunkedArray]:
         """Return scores and given labels of all examples: the labels let a later run tell what was

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from noisydask.core.blocks import BlockGrid
+from noisydask.core.blocks import BlockGrid, plan_blocks
+from noisydask.core.problems import FROM_ONE, NAMED_KINDS, ROW_KINDS, ProblemKinds, Problems
+from noisydask.core.row_kernel import Problem
+from noisydask.core.thresholds import ClassTotals
 from noisydask.engine.inputs import plan_pass
 from noisydask.engine.tasks import EVIDENCE_TASKS
 from noisydask.errors import InputError
@@ -21,6 +24,8 @@ from noisydask.stores.rows import UnreadableError
 from noisydask.stores.tables.table_column import TableColumn
 from noisydask.text import counted
 
+#: Bytes of a label in memory, about.
+_LABEL_BYTES = 64
 _NAMES_WANTED = (
     "labels are text: say what the columns of pred_probs are called, by class_names (in the order "
     "of the columns, such as model.classes_ of scikit-learn), or give pred_probs as a table or "
@@ -88,8 +93,9 @@ class CodedLabels:
     codes: LabelCodes
     own_names: bool
 
-    def unknown(self, grid: BlockGrid) -> UnknownLabels:
+    def unknown(self) -> UnknownLabels:
         """Count the labels that are no class, by a pass over all labels as they are."""
+        grid = plan_blocks(self.rows.shape[0], _LABEL_BYTES, max(1, self.rows.chunk_rows))
         task = partial(_unknown, codes=self.codes, grid=grid)
         planned = plan_pass({"labels": self.rows}, grid, range(grid.num_blocks), EVIDENCE_TASKS)
         found: UnknownLabels = planned.run("labels", task)
@@ -128,6 +134,19 @@ def coded_labels(
     return _encoded(labels, codes), CodedLabels(labels, codes, own_names)
 
 
+def refuse_unlike_ids(
+    ids: Rows | DaskRows | None, label_ids: Rows | DaskRows, labels: tuple[int, ...]
+) -> None:
+    """Refuse ids by which labels and predictions cannot be joined."""
+    if ids is None:
+        raise InputError("label_ids are joined with ids, the names of the predictions: give both")
+    if label_ids.shape != labels:
+        raise InputError(f"label_ids has shape {label_ids.shape}, labels {labels}: they must match")
+    kinds = ["integers" if each.dtype.kind in "iu" else "text" for each in (ids, label_ids)]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"ids are {kinds[0]} and label_ids {kinds[1]}: give both in one way")
+
+
 def _refuse_twice(names: Sequence[str]) -> None:
     twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1][:1]
     if twice:
@@ -157,3 +176,27 @@ def _unknown(
             continue
         found = reduce(add, map(codes.unknown, parts), found)
     return found
+
+
+def told_of_labels(
+    coded: CodedLabels | None, problems: Problems, totals: ClassTotals
+) -> tuple[ProblemKinds, str]:
+    """Return how kinds of invalid rows are named, and what is said of labels among them."""
+    hint = problems.labels_hint(totals.counts)
+    if coded is None:
+        return ROW_KINDS, hint
+    wrong = bool(problems.counts[Problem.LABEL])
+    told = coded.told(coded.unknown()) if wrong else ""
+    if coded.codes.kind == "code":
+        return ROW_KINDS, hint + told
+    return NAMED_KINDS, told
+
+
+def doubt_of_labels(coded: CodedLabels | None, problems: Problems, totals: ClassTotals) -> str:
+    """Return what is to be warned of where rows are left out for their labels."""
+    if coded is None or coded.codes.kind == "code":
+        return FROM_ONE if problems.from_one(totals.counts) else ""
+    if not problems.counts[Problem.LABEL]:
+        return ""
+    unknown = coded.unknown()
+    return f"labels are left out.{coded.told(unknown)}" if unknown.values else ""

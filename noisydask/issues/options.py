@@ -212,6 +212,9 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
     ids: AnyPlace | None = option(
         None, help="A name for each example: path or URL, as for labels.", panel=DATA
     )
+    label_ids: AnyPlace | None = option(
+        None, help="Names of the labels, where these are in another order.", panel=DATA
+    )
     cluster: ClusterConfig = Field(default=ClusterConfig())
 
     @field_validator("labels", "pred_probs", mode="before")
