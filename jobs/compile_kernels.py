@@ -26,6 +26,8 @@ def main() -> None:
             for score in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
                 noisydask.find_label_issues(labels, probs, quality_score=score)
     for kind in (np.float32, np.float64):
+        noisydask.find_label_issues(labels, mostly_sure.astype(kind), normalize=True)
+        noisydask.find_label_issues(labels, np.log(mostly_sure + 1e-9).astype(kind), logits=True)
         losses = rng.random((ROWS, 20)).astype(kind)
         noisydask.analyze_loss_dynamics(losses, labels=labels)
     print(f"kernels compiled in {time.monotonic() - begun:.0f} s", file=sys.stderr)
