@@ -110,9 +110,7 @@ def cannot_write(error: BaseException, place: Location, name: str = "out") -> No
     return blame(error)(explain(error, place, name, "written"))
 
 
-def _what_ails_output(
-    error: BaseException, place: Location, name: str, verb: str
-) -> str | None:
+def _what_ails_output(error: BaseException, place: Location, name: str, verb: str) -> str | None:
     """Return why a place cannot be an output; None where it is not for the lack of a folder."""
     if isinstance(error, OSError) and place.is_local:
         for path in (place.path, *map(str, PurePath(place.path).parents)):
