@@ -21,6 +21,7 @@ from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.unstored import refuse_lost, unstored
 from noisydask.stores.urls import is_inside, split_column
 from noisydask.stores.zarr_rows import CLASS_NAMES
+from noisydask.text import counted
 
 
 def convert(
@@ -154,8 +155,9 @@ def _refuse_lost(snapshot: Snapshot, reporter: Reporter) -> None:
     partly = {chunk.key for chunk in snapshot.partly_missing()}
     refuse_lost("source", snapshot, [each for each in lost if each.key not in partly], skip=False)
     if filled:
+        verb = "is" if len(filled) == 1 else "are"
         reporter.warning(
-            f"{len(filled):,} chunks of the source are not stored, the first of rows "
+            f"{counted(len(filled), 'chunk')} of the source {verb} not stored, the first of rows "
             f"{filled[0].start:,} to {filled[0].stop - 1:,}: they are written as {rows.fill}"
         )
 
