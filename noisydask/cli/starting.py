@@ -118,10 +118,10 @@ def _refusal(
 ) -> str | None:
     """Return the error of the job where inputs do not fit each other."""
     table = TableChoice.of(inputs.get("table"), "label", None, class_columns)
-    sources = [inputs.get(name) for name in ("labels", "pred_probs", "ids")]
+    labels, probs, ids = (inputs.get(name) for name in ("labels", "pred_probs", "ids"))
     options = dict.fromkeys(("table", "labels", "pred_probs", "ids"), storage_options or {})
     try:
-        IssueInputs.open(*sources, None, options, table)
+        IssueInputs.open(labels, probs, ids, None, options, table)
     except InputError as error:
         return " ".join(str(error).split())
     return None
