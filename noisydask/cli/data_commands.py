@@ -77,6 +77,10 @@ def init(
     pred_probs: Annotated[str | None, typer.Option(help="Probabilities: path or URL.")] = None,
     table: Annotated[str | None, typer.Option(help="Both, in one table: path or URL.")] = None,
     class_columns: Annotated[str | None, typer.Option(help=_COLUMNS)] = None,
+    ids: Annotated[str | None, typer.Option(help="A name for each example.")] = None,
+    losses: Annotated[
+        str | None, typer.Option(help="Training losses, for a night of both jobs.")
+    ] = None,
     out: Annotated[str, typer.Option(help="Where results go: path or URL.")] = "noisydask-out",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is there.")
@@ -86,15 +90,27 @@ def init(
     """Look at data and write a config for them, with comments."""
     if file.exists() and not overwrite:
         raise InputError(f"{file} is there already: have it replaced", Setting("overwrite", True))
-    inputs = {"table": table, "labels": labels, "pred_probs": pred_probs}
+    inputs = {"table": table, "labels": labels, "pred_probs": pred_probs, "ids": ids}
+    inputs["losses"] = losses
     given = {name: value for name, value in inputs.items() if value is not None}
     text = starting.config_for(given, class_columns, out, storage_options)
-    file.write_text(text, encoding="utf-8")
-    out_console.print(
-        f"{file} is ready: look at it, then run noisydask run {file}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _write(file, text, private=bool(storage_options))
+    if "# WRONG: " in text:
+        told = f"{file} is there, but the job would not run: see what it calls WRONG"
+    else:
+        told = f"{file} is ready: look at it, then run noisydask run {file}"
+    out_console.print(told, highlight=False, soft_wrap=True)
+
+
+def _write(file: Path, text: str, private: bool) -> None:
+    """Write a file; what may hold credentials, for nobody else to read."""
+    try:
+        if private:
+            file.touch(mode=0o600)
+            file.chmod(0o600)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def config_schema() -> None:

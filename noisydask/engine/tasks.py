@@ -32,8 +32,13 @@ def run_over_all(name: str, task: Any, blocks: Sequence[Any]) -> Any:
     )
 
 
-def check_memory(block_bytes: int) -> None:
-    """Refuse a plan that does not fit the workers, before the first task."""
+def check_memory(
+    block_bytes: int,
+    advice: str = "lower block_bytes, rewrite the array with smaller chunks, or use larger workers",
+) -> None:
+    """Refuse a plan that does not fit the workers, before the first task; ``advice`` is what would
+    help.
+    """
     client = graph.active_client()
     if client is None:
         # What the usual block needs any machine has; to ask takes importing all of distributed.
@@ -52,6 +57,5 @@ def check_memory(block_bytes: int) -> None:
             raise InputError(
                 f"blocks of {block_bytes:,} bytes need {need:,} bytes on a worker of {threads} "
                 f"threads and {limit:,} bytes;"
-                f" at most {fits:,} fit: lower block_bytes, rewrite the array with smaller "
-                "chunks, or use larger workers"
+                f" at most {fits:,} fit: {advice}"
             )

@@ -4,17 +4,19 @@ reads its first rows only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from noisydask.core.blocks import BLOCKS_IN_MEMORY, BlockGrid, plan_blocks
 from noisydask.core.evidence import scan_rows
 from noisydask.core.problems import ROW_KINDS
 from noisydask.core.row_kernel import Problem
+from noisydask.engine.tasks import SCAN_TASKS, tasks_of
 from noisydask.stores.arrays import Rows, open_rows
 from noisydask.stores.fingerprints import snapshots
 from noisydask.stores.locations import Location
@@ -23,10 +25,12 @@ from noisydask.stores.tables.table_column import TableColumn
 from noisydask.stores.tables.table_matrix import TableMatrix
 from noisydask.stores.urls import split_column
 from noisydask.stores.zarr_rows import ZarrRows
-from noisydask.text import counted
+from noisydask.text import counted, shortened
 
-#: Rows that are shown, and read to see what they hold.
-_SHOWN, _LOOKED_AT = 5, 10_000
+#: Rows that are shown; rows, and bytes of them, that are read to see what they hold.
+_SHOWN, _LOOKED_AT, _LOOKED_AT_BYTES = 5, 10_000, 1 << 25
+#: Values of a column that are named.
+_NAMED = 10
 #: Bytes of chunks below and above which the job is slow, or takes much memory.
 _SMALL, _LARGE = 1 << 18, 1 << 30
 #: Bytes of data of which it matters.
@@ -72,6 +76,20 @@ class Inspection:
         return min(self.grid.block_rows, self.grid.rows) * self.grid.row_bytes
 
     @property
+    def chunks(self) -> str:
+        """How rows are kept together, in words; empty where each is by itself."""
+        if isinstance(self.rows, ZarrRows):
+            array = self.rows.array
+            shards = f" in shards of {by(array.shards)}" if array.shards else ""
+            return f"{by(array.chunks)}{shards}"
+        return f"{self.rows.chunk_rows:,} rows" if self.rows.chunk_rows > 1 else ""
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of a pass over all blocks, on the active client or scheduler."""
+        return 0 if self.grid is None else len(tasks_of(self.grid.num_blocks, SCAN_TASKS))
+
+    @property
     def worker_bytes(self) -> int:
         """Bytes that a thread of a worker holds at most, about."""
         return BLOCKS_IN_MEMORY * self.block_bytes
@@ -108,17 +126,37 @@ def inspect(
     """
     rows = cast(Rows, open_rows(url, "the input", storage_options, ClassColumns(class_columns)))
     place = Location.of(split_column(url)[0], storage_options, "the input")
-    found = Inspection(
-        rows.url,
-        _kind(rows),
-        rows,
-        _stored_bytes(place),
-        rows.read(0, min(_SHOWN, rows.shape[0])),
-        _grid(rows),
-    )
+    looked = _read(rows, _rows_to_look_at(rows))
+    first = looked[:_SHOWN].copy()
+    found = Inspection(rows.url, _kind(rows), rows, _stored_bytes(place), first, _grid(rows))
     _look_at_chunks(found)
-    _look_at_rows(found)
+    _look_at_values(found, looked)
     return found
+
+
+def _read(rows: Rows, stop: int) -> npt.NDArray[Any]:
+    """Read the first rows; of a column None where a cell is empty, which labels may be."""
+    if not isinstance(rows, TableColumn):
+        return rows.read(0, stop)
+    parts = [np.asarray(part.to_pandas()) for part in rows.values(0, stop)]
+    return np.concatenate(parts) if parts else rows.read(0, 0)
+
+
+def _rows_to_look_at(rows: Rows) -> int:
+    """Return a number of rows of which few bytes are read, however wide they are."""
+    row_bytes = max(1, rows.num_bytes // max(1, rows.shape[0]))
+    return min(rows.shape[0], _LOOKED_AT, max(_SHOWN, _LOOKED_AT_BYTES // row_bytes))
+
+
+def by(sizes: tuple[int, ...]) -> str:
+    """Return a shape for people.
+
+    Examples
+    --------
+    >>> by((1000, 10))
+    '1,000 x 10'
+    """
+    return " x ".join(f"{size:,}" for size in sizes)
 
 
 def _kind(rows: Rows) -> str:
@@ -158,9 +196,10 @@ def _look_at_chunks(found: Inspection) -> None:
     missing, empty = snapshot.absent
     if missing or empty:
         first = (missing + empty)[0]
+        number = len(missing) + len(empty)
         found.wrong.append(
-            f"{len(missing) + len(empty):,} chunks are not stored, or empty; the first is "
-            f"{first.key}, rows {first.start:,} to {first.stop - 1:,}"
+            f"{counted(number, 'chunk')} {'is' if number == 1 else 'are'} not stored, or empty; "
+            f"the first is {first.key}, rows {first.start:,} to {first.stop - 1:,}"
         )
     if found.grid is None:
         return
@@ -173,30 +212,54 @@ def _look_at_chunks(found: Inspection) -> None:
         found.notes.append("chunks are large, and a worker holds three: convert it")
 
 
-def _look_at_rows(found: Inspection) -> None:
+def _look_at_values(found: Inspection, looked: npt.NDArray[Any]) -> None:
     """Check the first rows as the job does."""
-    rows = found.rows
-    looked = rows.read(0, min(_LOOKED_AT, rows.shape[0]))
-    if len(rows.shape) == 2 and rows.dtype.kind == "f" and all(rows.shape):
-        evidence = scan_rows(looked, np.zeros(len(looked), np.int64))
-        for kind in (Problem.NOT_FINITE, Problem.OUT_OF_RANGE, Problem.ROW_SUM):
-            count = int(np.count_nonzero(evidence.problems == kind))
-            if count:
-                words = ROW_KINDS.words[kind]
-                found.wrong.append(f"{count:,} of the first {len(looked):,} rows with {words}")
-    elif len(rows.shape) == 2:
-        found.wrong.append(
-            f"pred_probs of {rows.dtype} must be said to be quantised (--scale) or votes "
+    shape = found.rows.shape
+    if not all(shape):
+        found.wrong.append("it is empty: there is nothing to look at")
+    elif len(shape) == 2:
+        found.wrong.extend(_ails_probabilities(looked))
+    elif len(shape) == 1:
+        found.notes.append(_values_told(looked))
+        found.wrong.extend(_ails_labels(looked))
+    else:
+        found.wrong.append(f"it has {len(shape)} dimensions, not one or two")
+
+
+def _ails_probabilities(looked: npt.NDArray[Any]) -> Iterator[str]:
+    if looked.dtype.kind in "iu":
+        yield (
+            f"pred_probs of {looked.dtype} must be said to be quantised (--scale) or votes "
             "(--normalize)"
         )
-    elif len(rows.shape) == 1:
-        values, counts = np.unique(looked, return_counts=True)
-        told = ", ".join(
-            f"{value} ({count:,})" for value, count in zip(values[:10], counts[:10], strict=True)
-        )
-        more = f", and {len(values) - 10:,} more" if len(values) > 10 else ""
-        found.notes.append(
-            f"{len(values):,} values in the first {len(looked):,} rows: {told}{more}"
-        )
+    elif looked.dtype not in (np.float16, np.float32, np.float64):
+        yield f"pred_probs must be float16, float32 or float64, not {looked.dtype}"
     else:
-        found.wrong.append(f"it has {len(rows.shape)} dimensions, not one or two")
+        problems = scan_rows(looked, np.zeros(len(looked), np.int64)).problems
+        for kind in (Problem.NOT_FINITE, Problem.OUT_OF_RANGE, Problem.ROW_SUM):
+            count = int(np.count_nonzero(problems == kind))
+            if count:
+                yield f"{count:,} of the first {len(looked):,} rows with {ROW_KINDS.words[kind]}"
+
+
+def _ails_labels(looked: npt.NDArray[Any]) -> Iterator[str]:
+    empty = int(pd.isna(looked).sum())
+    values = looked[~pd.isna(looked)]
+    if empty:
+        yield f"{counted(empty, 'empty cell')} in the first {len(looked):,} rows"
+    elif looked.dtype.kind not in "iubOUT":
+        yield f"neither labels nor ids: these are integers or text, not {looked.dtype}"
+    if values.dtype.kind in "if" and (values < 0).any():
+        count = int(np.count_nonzero(values < 0))
+        yield f"labels below 0 are no classes: {count:,} of the first {len(looked):,} values"
+
+
+def _values_told(looked: npt.NDArray[Any]) -> str:
+    values, counts = np.unique(looked[~pd.isna(looked)], return_counts=True)
+    where = f"in the first {len(looked):,} rows"
+    if len(values) == len(looked) > _NAMED:
+        return f"{len(values):,} values {where}, each once"
+    named = zip(values[:_NAMED], counts[:_NAMED], strict=True)
+    told = ", ".join(f"{shortened(str(value), 24)} ({count:,})" for value, count in named)
+    more = f", and {len(values) - _NAMED:,} more" if len(values) > _NAMED else ""
+    return f"{counted(len(values), 'value')} {where}: {told}{more}"

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
@@ -71,6 +78,12 @@ def _as_places(value: Any) -> Any:
     return [value]
 
 
+def _not_too_many(places: tuple[PlaceOptions, ...]) -> tuple[PlaceOptions, ...]:
+    if not 1 <= len(places) <= MOST_MODELS:
+        raise ValueError(f"must be 1 to {MOST_MODELS} places, not {len(places)}")
+    return places
+
+
 #: Several whole numbers of at least 0; as text, separated by commas.
 _Numbers = Annotated[
     tuple[Annotated[Whole, Field(ge=0)], ...],
@@ -85,9 +98,12 @@ _Weights = Annotated[
 _Places = Annotated[
     tuple[AnyPlace, ...],
     BeforeValidator(
-        _as_places, json_schema_input_type=str | PlaceOptions | list[str | PlaceOptions]
+        _as_places,
+        json_schema_input_type=str
+        | PlaceOptions
+        | Annotated[list[str | PlaceOptions], Field(min_length=1, max_length=MOST_MODELS)],
     ),
-    Field(min_length=1, max_length=MOST_MODELS),
+    AfterValidator(_not_too_many),  # as a Field the schema would hold it for lengths of a URL
 ]
 #: Columns of evidence; as text, separated by commas.
 _Columns = Annotated[

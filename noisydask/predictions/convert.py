@@ -8,18 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from noisydask.core.blocks import BlockGrid, plan_blocks
+from noisydask.core.blocks import DEFAULT_BLOCK_BYTES, ROW_OVERHEAD, BlockGrid, plan_blocks
 from noisydask.engine.inputs import plan_pass
 from noisydask.engine.progress import Reporter, Silent, listening
 from noisydask.engine.tasks import SCAN_TASKS, check_memory
 from noisydask.errors import InputError
 from noisydask.stores.array_draft import ArrayDraft, suitable_chunk
 from noisydask.stores.arrays import DaskRows, Rows, open_rows
-from noisydask.stores.fingerprints import check_unchanged, snapshots
+from noisydask.stores.fingerprints import Snapshot, check_unchanged, snapshots
 from noisydask.stores.locations import Location, options_by_name
 from noisydask.stores.tables.class_columns import ClassColumns
+from noisydask.stores.unstored import refuse_lost, unstored
 from noisydask.stores.urls import is_inside, split_column
 from noisydask.stores.zarr_rows import CLASS_NAMES
+from noisydask.text import counted
 
 
 def convert(
@@ -65,7 +67,8 @@ def convert(
     InputError
         If the source cannot be read, or something else lies at ``url``.
     JobError
-        If the source changes while it is read.
+        If a chunk of the source is not stored, or it changes while it is read, or the array cannot
+        be written.
 
     Examples
     --------
@@ -92,15 +95,21 @@ def convert(
 def _draft(
     rows: Rows | DaskRows, place: Location, names: tuple[str, ...] | None, shard_bytes: int
 ) -> ArrayDraft:
-    if rows.dtype.kind not in "iufb" or not rows.shape[0]:
-        what = "has no rows" if not rows.shape[0] else f"holds {rows.dtype}, not numbers"
-        raise InputError(f"source {what}: there is nothing to convert")
+    if not rows.shape[0]:
+        raise InputError("source has no rows: there is nothing to convert")
+    if rows.dtype.kind in "OUT":
+        raise InputError(
+            "source holds text, not numbers: jobs read labels and ids that are text where they are"
+        )
+    if rows.dtype.kind not in "iufb":
+        raise InputError(f"source holds {rows.dtype}, not numbers: there is nothing to convert")
     names = names or rows.class_names
     if names is not None and (len(rows.shape) != 2 or len(names) != rows.shape[1]):
         raise InputError(f"{len(names):,} class names for an array of shape {rows.shape}")
     chunk = suitable_chunk(rows.shape, rows.dtype)
     row_bytes = max(1, rows.num_bytes // rows.shape[0])
-    shard = max(1, shard_bytes // (chunk * row_bytes)) * chunk if shard_bytes else 0
+    chunks = min(max(1, shard_bytes // (chunk * row_bytes)), -(-rows.shape[0] // chunk))
+    shard = chunks * chunk if shard_bytes else 0
     attributes = {} if names is None else {CLASS_NAMES: list(names)}
     return ArrayDraft(place, rows.shape, rows.dtype, chunk, shard, attributes)
 
@@ -114,9 +123,10 @@ def _refuse_overlap(rows: Rows, place: Location) -> None:
 def _write(rows: Rows | DaskRows, draft: ArrayDraft, reporter: Reporter) -> None:
     """Write all blocks; then, if the source is what it was, the metadata."""
     listed = snapshots({"source": rows})
-    row_bytes = max(1, rows.num_bytes // rows.shape[0])
-    grid = plan_blocks(rows.shape[0], row_bytes, draft.object_rows)
-    check_memory(grid.block_bytes)
+    for snapshot in listed.values():
+        _refuse_lost(snapshot, reporter)
+    grid = _blocks(rows, draft.object_rows)
+    check_memory(grid.block_bytes, "lower shard_bytes, or use fewer threads or larger workers")
     reporter.phase(f"writing {rows.shape[0]:,} rows to {draft.place.shown}")
     planned = plan_pass({"source": rows}, grid, range(grid.num_blocks), SCAN_TASKS)
     with reporter.reading(rows.shape[0], rows.num_bytes, "rows") as told, listening(told) as notify:
@@ -124,6 +134,32 @@ def _write(rows: Rows | DaskRows, draft: ArrayDraft, reporter: Reporter) -> None
         planned.run("convert", partial(task.run))
     check_unchanged(listed)
     draft.publish()
+
+
+def _blocks(rows: Rows | DaskRows, object_rows: int) -> BlockGrid:
+    """Cut rows into blocks of whole objects. One is no smaller than a chunk of the source, which
+    would be decoded again for each block that has rows of it.
+    """
+    row_bytes = max(1, rows.num_bytes // rows.shape[0])
+    chunk_bytes = min(rows.chunk_rows, rows.shape[0]) * (row_bytes + ROW_OVERHEAD)
+    wanted = max(DEFAULT_BLOCK_BYTES, chunk_bytes)
+    return plan_blocks(rows.shape[0], row_bytes, object_rows, wanted)
+
+
+def _refuse_lost(snapshot: Snapshot, reporter: Reporter) -> None:
+    """Refuse a source with chunks that are not stored, which would be written as its fill value as
+    if somebody had said so; labels may well be that.
+    """
+    rows = snapshot.rows
+    lost, filled = unstored(snapshot, filled=len(rows.shape) == 1)
+    partly = {chunk.key for chunk in snapshot.partly_missing()}
+    refuse_lost("source", snapshot, [each for each in lost if each.key not in partly], skip=False)
+    if filled:
+        verb = "is" if len(filled) == 1 else "are"
+        reporter.warning(
+            f"{counted(len(filled), 'chunk')} of the source {verb} not stored, the first of rows "
+            f"{filled[0].start:,} to {filled[0].stop - 1:,}: they are written as {rows.fill}"
+        )
 
 
 @dataclass(frozen=True)
@@ -135,13 +171,14 @@ class _WriteBlocks:
     notify: Any
 
     def run(self, blocks: Sequence[int], inputs: Mapping[str, Any]) -> int:
-        """Write blocks, an object at a time; return how many rows."""
+        """Write blocks, each read at once, an object at a time; return how many rows."""
         source = inputs["source"]
         done = 0
         for start, stop in map(self.grid.bounds, blocks):
-            for low in range(start, stop, self.draft.object_rows):
-                values = source.read(low, min(low + self.draft.object_rows, stop))
-                self.draft.write(low, values)
+            block = source.read(start, stop)
+            for first in range(0, len(block), self.draft.object_rows):
+                values = block[first : first + self.draft.object_rows]
+                self.draft.write(start + first, values)
                 done += len(values)
                 if self.notify:
                     self.notify(len(values), values.nbytes)

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from noisydask.issues.inspecting import Inspection
+from noisydask.issues.inspecting import Inspection, by
 from noisydask.report.printing import Printer, printable
 from noisydask.text import counted, plain, shortened
 
@@ -26,6 +26,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "shape": list(rows.shape),
         "dtype": str(rows.dtype),
         "chunk_rows": rows.chunk_rows,
+        "chunks": found.chunks or None,
         "stored_bytes": found.stored_bytes,
         "class_names": None if rows.class_names is None else list(rows.class_names),
         "notes": found.notes,
@@ -34,6 +35,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
     if grid is not None:
         document["job"] = {
             "blocks": grid.num_blocks,
+            "tasks": found.num_tasks,
             "block_rows": grid.block_rows,
             "block_bytes": found.block_bytes,
             "worker_thread_bytes": found.worker_bytes,
@@ -44,25 +46,22 @@ def as_json(found: Inspection) -> dict[str, Any]:
 def show(console: Printer, found: Inspection) -> None:
     """Print it for people."""
     rows, grid = found.rows, found.grid
-    shape = " x ".join(f"{size:,}" for size in rows.shape)
     lines = [
         ("what", found.kind),
-        ("shape", f"{shape} {'text' if rows.dtype.kind in 'OUT' else rows.dtype}"),
+        ("shape", f"{by(rows.shape)} {'text' if rows.dtype.kind in 'OUT' else rows.dtype}"),
         ("stored", decimal(found.stored_bytes)),
     ]
-    if rows.chunk_rows > 1:
-        lines.append(("chunks", f"{rows.chunk_rows:,} rows"))
+    if found.chunks:
+        lines.append(("chunks", found.chunks))
     if rows.class_names is not None:
         names = ", ".join(rows.class_names[:8]) + (", ..." if len(rows.class_names) > 8 else "")
         lines.append(("classes", names))
     if grid is not None:
-        lines.append(
-            (
-                "the job",
-                f"{counted(grid.num_blocks, 'block')} of {min(grid.block_rows, grid.rows):,} rows "
-                f"({decimal(found.block_bytes)}), {decimal(found.worker_bytes)} a worker thread",
-            )
-        )
+        blocks = f"{counted(grid.num_blocks, 'block')} of {min(grid.block_rows, grid.rows):,} rows"
+        lines += [
+            ("the job", f"{blocks} ({decimal(found.block_bytes)}), {_reading(found)}"),
+            ("memory", f"{decimal(found.worker_bytes)} a worker thread"),
+        ]
     lines += [("note", note) for note in found.notes] + [("WRONG", each) for each in found.wrong]
     summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     summary.add_column(style="bold", no_wrap=True)
@@ -71,9 +70,14 @@ def show(console: Printer, found: Inspection) -> None:
         summary.add_row(name, printable(plain(text)))
     console.print(printable(plain(found.url)), style="bold", highlight=False, soft_wrap=True)
     console.print(summary, highlight=False)
-    console.print(_first_rows(found), highlight=False)
+    if found.first.size:
+        console.print(_first_rows(found), highlight=False)
     if not found.wrong:
         console.print("nothing wrong in what was looked at", style="green", highlight=False)
+
+
+def _reading(found: Inspection) -> str:
+    return f"{counted(found.num_tasks, 'task')}; reads {decimal(found.stored_bytes)}"
 
 
 def _first_rows(found: Inspection) -> Table:

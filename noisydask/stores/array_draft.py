@@ -7,8 +7,9 @@ chunks would read as its fill value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -19,14 +20,19 @@ from zarr.core.array_spec import ArrayConfig
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
-from noisydask.errors import InputError, Setting
+from noisydask.errors import InputError, JobError, NoisydaskError, Setting
+from noisydask.stores.failures import cannot_write, reason
 from noisydask.stores.locations import Location
 from noisydask.stores.zarr_metadata import METADATA
 from noisydask.stores.zarr_stores import zarr_store
 
 #: Bytes of a chunk, decoded: large enough for a store, small enough for the cache of a machine.
 CHUNK_BYTES = 16 * 1024**2
-_CHUNK = re.compile(r"c(/\d+)+")
+#: Names of chunks of a draft, and of any array, in the words of all formats.
+_CHUNK, _ANY_CHUNK = re.compile(r"c(/\d+)+"), re.compile(r"(c/)?\d+([./]\d+)*")
+#: Objects by which something is an array, and what else describes one.
+_SIGNS = (METADATA, ".zarray")
+_KNOWN = {*_SIGNS, ".zattrs"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class ArrayDraft:
         Rows of a chunk, and of a shard, a multiple of that; 0 where there are none.
     attributes : mapping
         Attributes of the array.
+    name : str
+        What errors call the place.
     """
 
     place: Location
@@ -53,6 +61,7 @@ class ArrayDraft:
     chunk_rows: int
     shard_rows: int = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "url"
 
     @property
     def object_rows(self) -> int:
@@ -79,8 +88,7 @@ class ArrayDraft:
         return zarr.Array(zarr.AsyncArray(self._metadata, store, config=config))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("place", "shape", "dtype", "chunk_rows", "shard_rows", "attributes")
-        return {name: self.__dict__[name] for name in own}
+        return {each.name: self.__dict__[each.name] for each in fields(self)}
 
     def begin(self, overwrite: bool) -> None:
         """Make room: remove what an unfinished draft left, and with ``overwrite`` an array.
@@ -88,32 +96,66 @@ class ArrayDraft:
         Raises
         ------
         InputError
-            If there is anything else.
+            If there is anything else, or nothing can be written there.
+        JobError
+            If the store cannot be reached.
         """
+        try:
+            self._make_room(overwrite)
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            raise cannot_write(error, self.place, self.name) from error
+
+    def _make_room(self, overwrite: bool) -> None:
         names = self.place.list()
-        known = {METADATA, ".zarray", ".zattrs"}
-        foreign = [name for name in names if name not in known and not _CHUNK.fullmatch(name)]
+        is_array = not _KNOWN.isdisjoint(names)
+        chunk = _ANY_CHUNK if is_array else _CHUNK
+        foreign = [name for name in names if name not in _KNOWN and not chunk.fullmatch(name)]
         if foreign:
             raise InputError(
                 f"{self.place.shown} holds {foreign[0]!r}, which is no part of an array; give "
                 "another place"
             )
-        if known & set(names) and not overwrite:
+        if is_array and not overwrite:
             raise InputError(
                 f"there is an array at {self.place.shown}: have it replaced",
                 Setting("overwrite", True),
             )
+        # First what makes it an array: one whose chunks are gone in part would read as whole.
+        for sign in _SIGNS:
+            if sign in names:
+                (self.place / sign).remove()
         self.place.remove_all()
         self.place.make_folder()
 
     def write(self, start: int, values: npt.NDArray[Any]) -> None:
-        """Write whole objects; doing it twice leaves what doing it once does."""
-        self._array[start : start + len(values)] = values
+        """Write whole objects; doing it twice leaves what doing it once does.
+
+        Raises
+        ------
+        JobError
+            If they cannot be written.
+        """
+        with self._told():
+            self._array[start : start + len(values)] = values
 
     def publish(self) -> None:
         """Write the metadata: the array is whole."""
         content = self._metadata.to_buffer_dict(default_buffer_prototype())[METADATA]
-        (self.place / METADATA).write(content.to_bytes())
+        with self._told():
+            (self.place / METADATA).write(content.to_bytes())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say where it was that something could not be written."""
+        try:
+            yield
+        except NoisydaskError:
+            raise
+        except Exception as error:
+            why = reason(error) or getattr(error, "strerror", None) or type(error).__name__
+            raise JobError(f"{self.place.shown} cannot be written: {why}") from error
 
 
 def suitable_chunk(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

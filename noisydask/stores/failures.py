@@ -91,7 +91,8 @@ def explain(
     what : str
         What should lie there.
     """
-    why = reason(error) or (_what_ails_output(error, place, verb) if name == "out" else None)
+    output = name == "out" or verb == "written"
+    why = reason(error) or (_what_ails_output(error, place, name, verb) if output else None)
     if why is None and (isinstance(error, IsADirectoryError) or "NodeType" in type(error).__name__):
         why = not_an_array(folder=True)
     if why is None and (
@@ -104,17 +105,17 @@ def explain(
     return f"{name} at {place.shown}: {why}"
 
 
-def cannot_write(error: BaseException, place: Location) -> NoisydaskError:
-    """Return the error of an output that cannot be begun."""
-    return blame(error)(explain(error, place, "out", "written"))
+def cannot_write(error: BaseException, place: Location, name: str = "out") -> NoisydaskError:
+    """Return the error of an output that cannot be begun; ``name`` is what the user calls it."""
+    return blame(error)(explain(error, place, name, "written"))
 
 
-def _what_ails_output(error: BaseException, place: Location, verb: str) -> str | None:
+def _what_ails_output(error: BaseException, place: Location, name: str, verb: str) -> str | None:
     """Return why a place cannot be an output; None where it is not for the lack of a folder."""
     if isinstance(error, OSError) and place.is_local:
         for path in (place.path, *map(str, PurePath(place.path).parents)):
             if os.path.isfile(path):
-                return f"{path} is a file, and out must be a folder"
+                return f"{path} is a file, and {name} must be a folder"
     if isinstance(error, FileNotFoundError) and place.url.partition("://")[0] in BUCKET_PACKAGES:
         return None
     system = isinstance(error, OSError) and error.strerror
