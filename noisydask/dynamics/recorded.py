@@ -5,8 +5,7 @@ whole or not at all.
 from __future__ import annotations
 
 import operator
-import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -24,34 +23,20 @@ Array = npt.NDArray[Any]
 _LARGEST = 2**63 - 1
 
 
-@dataclass
-class Batch:
-    """Rows that become one file."""
-
-    name: str
-    rows: int = 0
-    parts: list[tuple[int, dict[str, Array]]] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
-
-    def add(self, iteration: int, columns: dict[str, Array]) -> None:
-        """Take in what was recorded at an iteration."""
-        self.parts.append((iteration, columns))  # at once: a signal may end a training loop here
-        self.rows += len(columns["id"])
-
-    def content(self) -> bytes:
-        """Return the file."""
-        iterations, columns = zip(*self.parts, strict=True)
-        arrays = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
-        counts = [len(part["id"]) for part in columns]
-        arrays["iteration"] = np.repeat(np.array(iterations, np.int64), counts)
-        order = ("id", "iteration", "loss", "label")
-        buffer = BytesIO()
-        pq.write_table(
-            pa.table({name: arrays[name] for name in order if name in arrays}),
-            buffer,
-            compression="zstd",
-        )
-        return buffer.getvalue()
+def content_of(parts: Sequence[tuple[int, dict[str, Array]]]) -> bytes:
+    """Return a file of what was recorded: iterations, each with its columns."""
+    iterations, columns = zip(*parts, strict=True)
+    arrays = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    counts = [len(part["id"]) for part in columns]
+    arrays["iteration"] = np.repeat(np.array(iterations, np.int64), counts)
+    order = ("id", "iteration", "loss", "label")
+    buffer = BytesIO()
+    pq.write_table(
+        pa.table({name: arrays[name] for name in order if name in arrays}),
+        buffer,
+        compression="zstd",
+    )
+    return buffer.getvalue()
 
 
 def iteration_of(iteration: Any) -> int:

@@ -8,29 +8,19 @@ number of processes record to one URL.
 
 from __future__ import annotations
 
-import atexit
-import concurrent.futures.thread  # noqa: F401  has its end registered, which must come after ours
-import logging
-import os
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from noisydask.dynamics.recorded import Batch, columns_of, iteration_of
-from noisydask.errors import InputError, JobError
-from noisydask.stores.failures import blame, reason
+from noisydask.dynamics.recorded import columns_of, content_of, iteration_of
+from noisydask.errors import InputError
+from noisydask.stores.file_buffer import FileBuffer, Filing
 from noisydask.stores.locations import Location
-from noisydask.stores.whole_files import own_prefix, write_whole
 
 Array = npt.NDArray[Any]
-
-logger = logging.getLogger("noisydask")
 
 #: Buffers that may wait to be written before :meth:`LossRecorder.record` waits for the store.
 _WAITING = 4
@@ -89,40 +79,18 @@ class LossRecorder:
         if flush_rows < 1 or flush_seconds <= 0:
             raise InputError("flush_rows and flush_seconds must be above 0")
         self._place = Location.of(str(url), storage_options, "the recorder's url")
-        self._flush_rows = int(flush_rows)
-        self._flush_seconds = float(flush_seconds)
-        try:
-            self._place.make_folder()
-        except Exception as error:
-            raise blame(error)(_explain(error, self._place)) from error
-        self._kinds: dict[str, np.dtype[Any]] = {}
-        self._start()
-
-    def _start(self) -> None:
-        """Begin anew in this process."""
-        self._process = os.getpid()
-        self._place = replace(self._place)  # its connections belong to the process that made them
-        self._prefix = own_prefix()
-        self._files = 0
-        self._batch: Batch | None = None
-        self._waiting: list[Batch] = []
-        self._error: BaseException | None = None
-        self._asked = self._closed = False
-        # Its own `with` is what a signal cannot cut in two, as that of a condition can be.
-        self._alone = threading.RLock()
-        self._changed = threading.Condition(self._alone)
-        self._thread = threading.Thread(
-            target=self._write_waiting, name="noisydask-recorder", daemon=True
+        self._filing = Filing(
+            "losses", ".parquet", content_of, int(flush_rows), float(flush_seconds), _WAITING
         )
-        self._thread.start()
-        _OPEN.add(self)
+        self._buffer = FileBuffer(self._place, self._filing)
+        self._kinds: dict[str, np.dtype[Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (
             self._place.url,
             dict(self._place.options),
-            self._flush_rows,
-            self._flush_seconds,
+            self._filing.full,
+            self._filing.seconds,
         )
 
     def __enter__(self) -> LossRecorder:
@@ -156,28 +124,13 @@ class LossRecorder:
         """
         number = iteration_of(iteration)
         columns = columns_of(ids, losses, labels)
-        if os.getpid() != self._process:
-            self._start()
-        with self._alone:
-            self._raise_error()
-            if self._closed:
-                raise JobError("this recorder is closed")
+        self._buffer.begin()
+        with self._buffer.alone:
+            self._buffer.check()
             if not len(columns["id"]):
                 return
             self._check_kinds(columns)
-            while len(self._waiting) >= _WAITING:  # the store is slower than the training
-                self._changed.wait()
-                self._raise_error()
-            batch = self._batch
-            if batch is None:
-                batch = Batch(f"{self._prefix}-{self._files:06d}.parquet")
-                self._files += 1
-            batch.add(number, columns)
-            self._batch = batch  # now that it holds rows, whenever a signal ends this call
-            if self._batch.rows >= self._flush_rows:
-                self._waiting.append(self._batch)
-                self._batch = None
-            self._changed.notify_all()
+            self._buffer.add((number, columns), len(columns["id"]))
 
     def flush(self) -> None:
         """Write all that was recorded, and wait until it is written.
@@ -187,14 +140,7 @@ class LossRecorder:
         JobError
             If it could not be written.
         """
-        if os.getpid() != self._process or self._closed:
-            return  # nothing is left to be written here
-        with self._changed:
-            self._asked = True
-            self._changed.notify_all()
-            while self._asked:
-                self._changed.wait()
-            self._raise_error()
+        self._buffer.flush()
 
     def close(self) -> None:
         """Write all that was recorded; the recorder takes no more.
@@ -204,26 +150,7 @@ class LossRecorder:
         JobError
             If it could not be written.
         """
-        if os.getpid() != self._process or self._closed:
-            return
-        try:
-            self.flush()
-        finally:
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
-            self._thread.join()
-            _OPEN.discard(self)
-
-    def close_at_exit(self) -> None:
-        """Write what a program left behind that did not close its recorder, or log that it could
-        not be written.
-        """
-        try:
-            self.close()
-        except JobError as error:
-            left = sum(batch.rows for batch in self._waiting)
-            logger.error("%d recorded losses are lost: %s", left, error)
+        self._buffer.close()
 
     def _check_kinds(self, columns: Mapping[str, Array]) -> None:
         """Refuse what would not fit into one table."""
@@ -234,71 +161,6 @@ class LossRecorder:
                 f"columns {_said(kinds)} after {_said(self._kinds)}: one recorder writes one "
                 "kind of table"
             )
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            error = self._error
-            self._error = None
-            raise JobError(_explain(error, self._place)) from error
-
-    def _write_waiting(self) -> None:
-        """Wait until there is something to write, and write it: the work of the thread."""
-        while True:
-            with self._changed:
-                while not self._take_due():
-                    if self._closed:
-                        return
-                    self._changed.wait(self._seconds_left())
-                batches = list(self._waiting)
-                flush_wanted = self._asked
-            error: BaseException | None = None
-            for batch in batches:
-                try:
-                    write_whole(self._place, batch.name, batch.content())
-                except BaseException as failed:
-                    error = failed
-                    break
-                with self._changed:
-                    self._waiting.remove(batch)
-                    self._changed.notify_all()
-            with self._changed:
-                self._error = error
-                self._asked = self._asked and not flush_wanted
-                self._changed.notify_all()
-                if error is not None:
-                    if self._closed:
-                        return
-                    self._changed.wait(1.0)  # not at once again
-
-    def _take_due(self) -> bool:
-        """Return whether there is something to do; a buffer that is due waits to be written from
-        now on.
-        """
-        due = self._batch is not None and (self._asked or self._seconds_left() == 0)
-        if due and self._batch is not None:
-            self._waiting.append(self._batch)
-            self._batch = None
-        return bool(self._waiting) or self._asked
-
-    def _seconds_left(self) -> float | None:
-        """Return seconds until the buffer is due; None where it is empty."""
-        if self._batch is None:
-            return None
-        return max(0.0, self._batch.begun + self._flush_seconds - time.monotonic())
-
-
-#: Recorders that were not closed yet.
-_OPEN: set[LossRecorder] = set()
-
-
-def _close_all() -> None:
-    for recorder in list(_OPEN):
-        recorder.close_at_exit()
-
-
-# Functions of atexit run when no thread can be given work any more, and clients of object stores
-# need some.
-getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 def _again(
@@ -312,7 +174,3 @@ def _said(kinds: Mapping[str, np.dtype[Any]]) -> str:
     return ", ".join(
         f"{name} ({'text' if kind.hasobject else kind})" for name, kind in kinds.items()
     )
-
-
-def _explain(error: BaseException, place: Location) -> str:
-    return f"losses cannot be written to {place.shown}: {reason(error) or type(error).__name__}"

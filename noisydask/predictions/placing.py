@@ -1,87 +1,101 @@
-"""The pass that puts rows in place: a task owns whole chunks, and takes from every file the rows
+"""The pass that puts rows in place: a task owns whole chunks, and takes from the files the rows
 that belong there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from noisydask.core.blocks import BlockGrid
-from noisydask.predictions.written_files import Int64s, WrittenFile, read_range, read_rows
+from noisydask.predictions.written_files import (
+    Int64s,
+    Name,
+    Range,
+    batches_between,
+    names_between,
+)
 from noisydask.stores.array_draft import ArrayDraft
 from noisydask.stores.locations import Location
 
 Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
 #: Rows that are named in an error.
 FIRST = 5
-#: Target of a row that is left out.
-NOWHERE = -1
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Where the rows of each file belong.
+class Block(NamedTuple):
+    """Rows of the arrays that a task puts in place.
 
     Attributes
     ----------
-    files : sequence of WrittenFile
-        The files.
-    offsets : ndarray of int64, (F + 1,), optional
-        Of files with ids: where the first row of each belongs; None where files have positions.
-    dropped : mapping of int to ndarray of int64
-        Rows of files that are left out, as they are there twice.
+    start, stop : int
+        The first row, and the row after the last.
+    files : tuple of str
+        Files of which rows may belong there.
+    ranges : tuple of Range
+        Ranges that hold the ids of the rows; none where rows have positions.
+    offset : int
+        Row of the first id of the ranges.
     """
 
-    files: Sequence[WrittenFile]
-    offsets: Int64s | None = None
-    dropped: Mapping[int, Int64s] = field(default_factory=dict)
+    start: int
+    stop: int
+    files: tuple[str, ...]
+    ranges: tuple[Range, ...] = ()
+    offset: int = 0
 
-    def among(self, start: int, stop: int) -> Iterator[int]:
-        """Iterate over files of which rows may belong into a range."""
-        for number, file in enumerate(self.files):
-            low, high = file.low, file.high
-            if self.offsets is not None:
-                low, high = int(self.offsets[number]), int(self.offsets[number + 1]) - 1
-            if low < stop and high >= start:
-                yield number
 
-    def of(self, folder: Location, number: int) -> Int64s:
-        """Return where each row of a file belongs, ascending; :data:`NOWHERE` where it is left
-        out.
-        """
-        file = self.files[number]
-        if self.offsets is None:
-            return np.asarray(read_rows(folder, file.name), np.int64)
-        kept = np.ones(file.rows, bool)
-        kept[self.dropped.get(number, np.zeros(0, np.int64))] = False
-        return np.where(kept, self.offsets[number] + np.cumsum(kept) - 1, NOWHERE)
+@dataclass(frozen=True)
+class Some:
+    """How many rows there are of a kind, and the first of them by position or id."""
+
+    count: int = 0
+    first: tuple[Name, ...] = ()
+
+    def __add__(self, other: Some) -> Some:
+        first: list[Any] = [*self.first, *other.first]
+        return Some(self.count + other.count, tuple(sorted(first)[:FIRST]))
 
 
 @dataclass(frozen=True)
 class Placed:
-    """What was found while rows were put in place: how many rows are missing, how many are there
-    twice and differ, and the first of both.
+    """What was found while rows were put in place: rows that nobody wrote, and those that were
+    written several times with different probabilities, or labels.
     """
 
-    missing: int = 0
-    first_missing: tuple[int, ...] = ()
-    differing: int = 0
-    first_differing: tuple[int, ...] = ()
+    missing: Some = Some()
+    differing: Some = Some()
+    relabeled: Some = Some()
 
     def __add__(self, other: Placed) -> Placed:
         return Placed(
             self.missing + other.missing,
-            tuple(sorted(self.first_missing + other.first_missing)[:FIRST]),
             self.differing + other.differing,
-            tuple(sorted(self.first_differing + other.first_differing)[:FIRST]),
+            self.relabeled + other.relabeled,
+        )
+
+
+@dataclass(frozen=True)
+class CountIds:
+    """The pass that counts distinct ids of ranges, given with their number and their files."""
+
+    folder: Location
+
+    def run(
+        self, ranges: Sequence[tuple[int, Range, tuple[str, ...]]]
+    ) -> tuple[tuple[int, int], ...]:
+        """Return the numbers of ranges, each with its count."""
+        return tuple(
+            (number, len(names_between(self.folder, files, ids))) for number, ids, files in ranges
         )
 
 
@@ -93,126 +107,129 @@ class Placing:
     ----------
     folder : Location
         Where the files lie.
-    targets : Targets
-        Where their rows belong.
-    grid : BlockGrid
-        The blocks of the arrays.
     probs : ArrayDraft
         The probabilities.
     labels, ids : ArrayDraft, optional
-        Labels, and ids that are numbers, where there are such.
-    take_last : bool
-        Of rows that are there twice and differ, take the one that was written last.
+        Labels and ids, where there are such.
     """
 
     folder: Location
-    targets: Targets
-    grid: BlockGrid
     probs: ArrayDraft
     labels: ArrayDraft | None
     ids: ArrayDraft | None
-    take_last: bool
 
-    def run(self, blocks: Sequence[int]) -> Placed:
-        """Put the rows of blocks in place."""
-        return reduce(add, map(self._block, blocks))
+    def run(self, blocks: Sequence[Block]) -> Placed:
+        """Put the rows of blocks in place; of rows that were written several times the last."""
+        return reduce(add, map(self._place, blocks))
 
-    def _block(self, block: int) -> Placed:
-        start, stop = self.grid.bounds(block)
-        room = _Room.empty(stop - start, self.probs, self.labels, self.ids)
-        differing = []
-        for number in self.targets.among(start, stop):
-            targets = self.targets.of(self.folder, number)
-            inside = np.flatnonzero((targets >= start) & (targets < stop))
-            if not inside.size:
-                continue
-            rows = self._read(number, inside, targets[inside] - start)
-            differing.append(room.take(rows, self.take_last) + start)
-        self._write(start, room)
-        missing = np.flatnonzero(~room.filled) + start
-        twice = np.unique(np.concatenate([np.zeros(0, np.int64), *differing]))
-        return Placed(
-            len(missing), tuple(missing[:FIRST].tolist()), len(twice), tuple(twice[:FIRST].tolist())
-        )
-
-    def _read(self, number: int, inside: Int64s, where: Int64s) -> _Rows:
-        file = self.targets.files[number]
-        low, high = int(inside[0]), int(inside[-1]) + 1
-        probs, labels = read_range(self.folder, file, low, high)
-        ids = read_rows(self.folder, file.name)[inside] if self.ids is not None else None
-        return _Rows(
-            where, probs[inside - low], None if labels is None else labels[inside - low], ids
-        )
-
-    def _write(self, start: int, room: _Room) -> None:
+    def _place(self, block: Block) -> Placed:
+        rows = block.stop - block.start
+        room = _Room.empty(rows, self.probs, self.labels)
+        names = self._ids(block) if block.ranges else None
+        for where, probs, labels in self._rows(block, names):
+            room.take(where, probs, labels)
         step = self.probs.object_rows
-        for low in range(0, len(room.filled), step):
-            self.probs.write(start + low, room.probs[low : low + step])
-        for draft, values in ((self.labels, room.labels), (self.ids, room.ids)):
-            if draft is not None and values is not None:
-                draft.write(start, values)
+        for low in range(0, rows, step):
+            self.probs.write(block.start + low, room.probs[low : low + step])
+        if self.labels is not None and room.labels is not None:
+            self.labels.write(block.start, room.labels)
+        if self.ids is not None and names is not None:
+            ids = np.asarray(names.to_numpy(zero_copy_only=False), self.ids.dtype)
+            self.ids.write(block.start, ids)
+        kinds = (~room.filled, room.differing, room.relabeled)
+        return Placed(*(_some(flags, block.start, names) for flags in kinds))
+
+    def _ids(self, block: Block) -> pa.Array:
+        """Return the ids of a block, ascending."""
+        parts = [names_between(self.folder, block.files, ids) for ids in block.ranges]
+        names = pa.concat_arrays(parts)
+        return names.slice(block.start - block.offset, block.stop - block.start)
+
+    def _rows(
+        self, block: Block, names: pa.Array | None
+    ) -> Iterator[tuple[Int64s, Array, Array | None]]:
+        """Iterate over rows of the block, some at a time, in the order of the files: where they
+        belong in it, ascending, with their probabilities and labels.
+        """
+        low, high = block.start, block.stop - 1
+        if names is not None:
+            low, high = names[0].as_py(), names[-1].as_py()
+        for file in block.files:
+            for batch in batches_between(self.folder, file, low, high):
+                where = _where(batch.column("row"), block, names)
+                inside = np.flatnonzero(where >= 0)
+                if not inside.size:
+                    continue
+                # They lie side by side, as the rows of a file are in order; of ids, all are known.
+                part = slice(int(inside[0]), int(inside[-1]) + 1)
+                probs = batch.column("probs").flatten().to_numpy().reshape(batch.num_rows, -1)
+                labels = None if self.labels is None else batch.column("label").to_numpy()[part]
+                yield where[part], probs[part], labels
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows with where they belong, ascending; one may be there several times."""
+def _where(rows: pa.Array, block: Block, names: pa.Array | None) -> Int64s:
+    """Return where rows belong in a block; -1 where they belong in another."""
+    if names is None:
+        where: Int64s = rows.to_numpy() - block.start
+        return np.where(where < block.stop - block.start, where, -1)
+    found = pc.fill_null(pc.index_in(rows, value_set=names), -1)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
 
-    where: Int64s
-    probs: Array
-    labels: Array | None
-    ids: Array | None
 
-    def of(self, some: Array) -> _Rows:
-        labels = None if self.labels is None else self.labels[some]
-        ids = None if self.ids is None else self.ids[some]
-        return _Rows(self.where[some], self.probs[some], labels, ids)
+def _some(flags: Bools, start: int, names: pa.Array | None) -> Some:
+    rows = np.flatnonzero(flags)
+    first = rows[:FIRST]
+    named = (first + start).tolist() if names is None else names.take(pa.array(first)).to_pylist()
+    return Some(len(rows), tuple(named))
 
 
 @dataclass
 class _Room:
-    """Room for the rows of a block, and which of them are filled."""
+    """Room for the rows of a block: which of them are filled, and which were written several times
+    with different probabilities or labels.
+    """
 
-    filled: npt.NDArray[np.bool_]
     probs: Array
     labels: Array | None
-    ids: Array | None
+    filled: Bools
+    differing: Bools
+    relabeled: Bools
 
     @classmethod
-    def empty(
-        cls, rows: int, probs: ArrayDraft, labels: ArrayDraft | None, ids: ArrayDraft | None
-    ) -> _Room:
-        return cls(
-            np.zeros(rows, bool),
-            np.zeros((rows, *probs.shape[1:]), probs.dtype),
-            None if labels is None else np.zeros(rows, labels.dtype),
-            None if ids is None else np.zeros(rows, ids.dtype),
-        )
+    def empty(cls, rows: int, probs: ArrayDraft, labels: ArrayDraft | None) -> _Room:
+        flags = (np.zeros(rows, bool) for _ in range(3))
+        shape = (rows, *probs.shape[1:])
+        numbers = None if labels is None else np.zeros(rows, labels.dtype)
+        return cls(np.zeros(shape, probs.dtype), numbers, *flags)
 
-    def take(self, rows: _Rows, take_last: bool) -> Int64s:
-        """Take rows; return those that differ from what was there already, unless the last is
-        taken.
-        """
-        again = np.concatenate([[False], np.diff(rows.where) == 0])
-        if again.any():
-            first = self.take(rows.of(~again), take_last)
-            return np.concatenate([first, self.take(rows.of(again), take_last)])
-        there = self.filled[rows.where]
-        old, new = rows.of(there), rows.of(~there)
-        self._put(new)
-        if take_last:
-            self._put(old)
-            return np.zeros(0, np.int64)
-        bits = np.dtype(f"u{self.probs.itemsize}")
-        mine = np.ascontiguousarray(self.probs[old.where]).view(bits)
-        differ = (mine != np.ascontiguousarray(old.probs).view(bits)).any(axis=1)
-        if self.labels is not None and old.labels is not None:
-            differ |= self.labels[old.where] != old.labels
-        return old.where[differ]
-
-    def _put(self, rows: _Rows) -> None:
-        self.filled[rows.where] = True
-        self.probs[rows.where] = rows.probs
+    def take(self, where: Int64s, probs: Array, labels: Array | None) -> None:
+        """Take rows in place of what was there; a row may be among them several times."""
+        there = np.flatnonzero(self.filled[where])
+        before = None if self.labels is None else self.labels[where[there]]
+        self._compare(where, there, probs, self.probs[where[there]], labels, before)
+        again = np.flatnonzero(np.diff(where) == 0) + 1
+        before = None if labels is None else labels[again - 1]
+        self._compare(where, again, probs, probs[again - 1], labels, before)
+        self.filled[where] = True
+        self.probs[where] = probs
         if self.labels is not None:
-            self.labels[rows.where] = rows.labels
-        if self.ids is not None:
-            self.ids[rows.where] = rows.ids
+            self.labels[where] = labels
+
+    def _compare(
+        self,
+        where: Int64s,
+        some: Int64s,
+        probs: Array,
+        probs_before: Array,
+        labels: Array | None,
+        labels_before: Array | None,
+    ) -> None:
+        """Compare some of the rows that are taken with what was there before, bit by bit."""
+        differ = (_bits(probs[some]) != _bits(probs_before)).any(axis=1)
+        self.differing[where[some[differ]]] = True
+        if labels is not None and labels_before is not None:
+            self.relabeled[where[some[labels[some] != labels_before]]] = True
+
+
+def _bits(values: Array) -> Array:
+    return values.view(f"u{values.itemsize}")

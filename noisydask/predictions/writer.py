@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.whole_numbers import whole_numbers
-from noisydask.errors import InputError, JobError
+from noisydask.errors import InputError
 from noisydask.predictions.finishing import FinishedPredictions, finish_predictions
-from noisydask.predictions.written_files import ENDING, FOLDER, packed
+from noisydask.predictions.written_files import ENDING, FOLDER, Kind, Part, packed
 from noisydask.stores.conversion import as_array, as_rows
-from noisydask.stores.failures import blame, reason
+from noisydask.stores.file_buffer import FileBuffer, Filing
 from noisydask.stores.label_codes import LabelCodes
 from noisydask.stores.locations import Location
-from noisydask.stores.whole_files import own_prefix, write_whole
 
 Array = npt.NDArray[Any]
+
+#: Seconds after which a file is written even if it is small.
+_FLUSH_SECONDS = 300.0
+#: Files that may wait to be written before :meth:`PredictionWriter.write` waits for the store: each
+#: holds memory.
+_WAITING = 1
 
 
 class PredictionWriter:
@@ -72,34 +76,31 @@ class PredictionWriter:
         storage_options: Mapping[str, Any] | None = None,
         flush_bytes: int = 64 * 1024**2,
     ) -> None:
+        if num_examples is not None and num_examples < 1:
+            raise InputError(f"num_examples must be above 0, not {num_examples}")
         self._place = Location.of(str(url), storage_options, "the writer's url")
-        self._num_examples = num_examples
+        self._num_examples = None if num_examples is None else int(num_examples)
         self._names = None if class_names is None else tuple(map(str, class_names))
         self._flush_bytes = int(flush_bytes)
-        self._kind: tuple[Any, ...] | None = None
-        try:
-            self._folder.make_folder()
-        except Exception as error:
-            raise blame(error)(self._said(error)) from error
-        self._start()
+        self._kind: Kind | None = None
+        pack = partial(packed, num_examples=self._num_examples, class_names=self._names)
+        filing = Filing("predictions", ENDING, pack, self._flush_bytes, _FLUSH_SECONDS, _WAITING)
+        self._buffer = FileBuffer(self._place / FOLDER, filing)
 
-    @property
-    def _folder(self) -> Location:
-        return self._place / FOLDER
-
-    def _start(self) -> None:
-        """Begin anew in this process."""
-        self._process = os.getpid()
-        self._place = replace(self._place)  # its connections belong to the process that made them
-        self._prefix = own_prefix()
-        self._files = 0
-        self._parts: list[tuple[Array, Array, Array | None]] = []
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (
+            self._place.url,
+            self._num_examples,
+            self._names,
+            dict(self._place.options),
+            self._flush_bytes,
+        )
 
     def __enter__(self) -> PredictionWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.flush()
+        self.close()
 
     def write(self, rows: Any, pred_probs: Any, labels: Any = None) -> None:
         """Take predictions of some examples.
@@ -119,67 +120,63 @@ class PredictionWriter:
         InputError
             If the arrays do not fit each other or what was written before.
         JobError
-            If they cannot be written; they are kept, and tried again.
+            If predictions taken earlier could not be written; these are then not taken.
         """
-        if os.getpid() != self._process:
-            self._start()
         part = self._checked(rows, pred_probs, labels)
-        if not len(part[0]):
-            return
-        kind = part[1].shape[1], part[1].dtype.str, part[0].dtype.kind, part[2] is None
-        self._kind = self._kind or kind
-        if kind != self._kind:
-            raise InputError(
-                "predictions are not like those before: number of classes, type, kind of ids, and "
-                "whether there are labels must be the same for all"
-            )
-        self._parts.append(part)
-        if sum(probs.nbytes for _, probs, _ in self._parts) >= self._flush_bytes:
-            self.flush()
+        self._buffer.begin()
+        with self._buffer.alone:
+            self._buffer.check()
+            if not len(part.rows):
+                return
+            kind = Kind.of(part, self._num_examples, self._names)
+            self._kind = self._kind or kind
+            if kind != self._kind:
+                raise InputError(
+                    f"predictions are not like those before: {kind.told}, after {self._kind.told}"
+                )
+            self._buffer.add(part, part.pred_probs.nbytes)
 
     def flush(self) -> None:
-        """Write what is in the buffer.
+        """Write all that was taken, and wait until it is written.
 
         Raises
         ------
         JobError
-            If it cannot be written; it is kept.
+            If it could not be written; it is kept.
         """
-        if os.getpid() != self._process or not self._parts:
-            return
-        rows, probs, labels = zip(*self._parts, strict=True)
-        given = None if labels[0] is None else np.concatenate(labels)
-        content = packed(np.concatenate(rows), np.concatenate(probs), given)
-        name = f"{self._prefix}-{self._files:06d}{ENDING}"
-        try:
-            write_whole(self._folder, name, content)
-        except Exception as error:
-            raise JobError(self._said(error)) from error
-        self._parts.clear()
-        self._files += 1
+        self._buffer.flush()
+
+    def close(self) -> None:
+        """Write all that was taken; the writer takes no more.
+
+        Raises
+        ------
+        JobError
+            If it could not be written.
+        """
+        self._buffer.close()
 
     def finish(self, on_duplicate: str = "raise") -> FinishedPredictions:
-        """Write what is in the buffer, then put all rows in place that any process wrote; see
-        :func:`noisydask.finish_predictions`.
+        """Write all that was taken, then put all rows in place that any process wrote: see
+        :func:`noisydask.finish_predictions`. To be called by one process, once the others have
+        flushed or closed theirs.
         """
         self.flush()
         return finish_predictions(
             self._place.url,
-            num_examples=self._num_examples,
-            class_names=self._names,
             on_duplicate=on_duplicate,
             storage_options=self._place.options,
         )
 
-    def _checked(
-        self, rows: Any, pred_probs: Any, labels: Any
-    ) -> tuple[Array, Array, Array | None]:
+    def _checked(self, rows: Any, pred_probs: Any, labels: Any) -> Part:
         """Return copies of the arrays, checked."""
         probs = np.array(as_array(pred_probs, "pred_probs"), order="C")
         if probs.dtype not in (np.float16, np.float32, np.float64) or probs.ndim != 2:
             raise InputError(
                 f"pred_probs must be floats of shape (n, K), not {probs.dtype} {probs.shape}"
             )
+        if not probs.shape[1]:
+            raise InputError("pred_probs has no columns")
         if self._names is not None and probs.shape[1] != len(self._names):
             raise InputError(
                 f"pred_probs has {probs.shape[1]:,} columns for {len(self._names):,} class names"
@@ -190,8 +187,8 @@ class PredictionWriter:
         if len(lengths) > 1 or named.ndim != 1:
             raise InputError("rows, pred_probs and labels must have the same length")
         if not len(named):
-            return named, probs, given
-        return self._rows(named), probs, given
+            return Part(named, probs, given)
+        return Part(self._rows(named), probs, given)
 
     def _rows(self, named: Array) -> Array:
         if named.dtype.kind in "iu":
@@ -220,6 +217,19 @@ class PredictionWriter:
             raise InputError(f"no class is called {codes.unknown(labels).told(self._names)}")
         return found
 
-    def _said(self, error: BaseException) -> str:
-        why = reason(error) or type(error).__name__
-        return f"predictions cannot be written to {self._place.shown}: {why}"
+
+def _again(
+    url: str,
+    num_examples: int | None,
+    class_names: Sequence[str] | None,
+    options: Mapping[str, Any],
+    flush_bytes: int,
+) -> PredictionWriter:
+    """Return a writer that came from another process."""
+    return PredictionWriter(
+        url,
+        num_examples=num_examples,
+        class_names=class_names,
+        storage_options=options,
+        flush_bytes=flush_bytes,
+    )

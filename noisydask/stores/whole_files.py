@@ -11,7 +11,7 @@ from noisydask.stores.locations import Location
 
 def own_prefix() -> str:
     """Return how names of files begin that one process writes: by the time at which it began."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(6)}"
 
 
 def write_whole(folder: Location, name: str, content: bytes) -> None:
