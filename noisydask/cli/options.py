@@ -93,13 +93,18 @@ def _option(name: str, field: FieldInfo, mark: bool = True) -> Any:
     elif is_places(field.annotation):
         kind = list[str]
         how = {"metavar": "TEXT"}
-    elif name != "block_bytes" and (int in kinds or float in kinds):
+    elif not _is_size(name) and (int in kinds or float in kinds):
         kind = int if int in kinds else float
     extra: Any = field.json_schema_extra
     text = f"{field.description}{_default(name, field, mark)}"
     return Annotated[
         kind | None, typer.Option(*names, help=text, rich_help_panel=extra["panel"], **how)
     ]
+
+
+def _is_size(name: str) -> bool:
+    """Return whether an option is a number of bytes, which people write as 64MiB."""
+    return name.endswith("_bytes")
 
 
 def _default(name: str, field: FieldInfo, mark: bool) -> str:
@@ -110,8 +115,8 @@ def _default(name: str, field: FieldInfo, mark: bool) -> str:
         return ""
     if field.default is None or field.default is False:
         return ""
-    if name == "block_bytes":
-        return f" [{field.default >> 20}MiB]"
+    if _is_size(name):
+        return f" [{field.default >> 20}MiB]" if field.default else ""
     is_number = isinstance(field.default, float)
     if is_number:
         return f" [{field.default:g}]"

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES, ROW_OVERHEAD, BlockGrid, plan_blocks
 from noisydask.engine.inputs import plan_pass
 from noisydask.engine.progress import Reporter, Silent, listening
@@ -148,10 +150,10 @@ def _blocks(rows: Rows | DaskRows, object_rows: int) -> BlockGrid:
 
 def _refuse_lost(snapshot: Snapshot, reporter: Reporter) -> None:
     """Refuse a source with chunks that are not stored, which would be written as its fill value as
-    if somebody had said so; labels may well be that.
+    if somebody had said so.
     """
     rows = snapshot.rows
-    lost, filled = unstored(snapshot, filled=len(rows.shape) == 1)
+    lost, filled = unstored(snapshot, _may_be_filled(rows))
     partly = {chunk.key for chunk in snapshot.partly_missing()}
     refuse_lost("source", snapshot, [each for each in lost if each.key not in partly], skip=False)
     if filled:
@@ -160,6 +162,16 @@ def _refuse_lost(snapshot: Snapshot, reporter: Reporter) -> None:
             f"{counted(len(filled), 'chunk')} of the source {verb} not stored, the first of rows "
             f"{filled[0].start:,} to {filled[0].stop - 1:,}: they are written as {rows.fill}"
         )
+
+
+def _may_be_filled(rows: Rows) -> bool:
+    """Return whether a chunk that is all fill value is as good as one that is not stored: of
+    labels, where that may be a class; of anything, where it is no value.
+    """
+    fill = rows.fill
+    if rows.dtype.kind == "f":
+        return fill is not None and bool(np.isnan(fill))
+    return len(rows.shape) == 1 and fill is not None and fill >= 0
 
 
 @dataclass(frozen=True)

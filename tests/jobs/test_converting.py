@@ -153,6 +153,33 @@ def test_labels_of_one_class_may_not_be_stored(
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "to.zarr")[...], labels)
 
 
+@pytest.mark.parametrize(
+    ("values", "fill", "told"),
+    [
+        (DATA.labels, -1, "not stored"),
+        (DATA.labels, 0, None),
+        (DATA.pred_probs[:, 0], 0, "not stored"),
+        (DATA.pred_probs, np.nan, None),
+    ],
+    ids=["no-class", "class", "zero", "not-recorded"],
+)
+def test_what_a_chunk_that_is_not_stored_means(
+    values: Any, fill: float, told: str | None, tmp_path: Path
+) -> None:
+    chunks = (1000, *values.shape[1:])
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=chunks, fill_value=fill)
+    key = "/".join(["c", "2", *["0"] * (values.ndim - 1)])
+    (tmp_path / "a.zarr" / key).unlink()
+    if told:
+        with pytest.raises(JobError, match=f"chunk {key}, .*{told}"):
+            noisydask.convert(tmp_path / "a.zarr", tmp_path / "to.zarr")
+        return
+    place = noisydask.convert(tmp_path / "a.zarr", tmp_path / "to.zarr")
+    wanted = values.copy()
+    wanted[2000:3000] = fill
+    np.testing.assert_array_equal(zarr.open_array(place)[...], wanted)
+
+
 def test_places_that_cannot_be_written(
     tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,3 +229,19 @@ def test_blocks_hold_whole_objects_and_chunks(rows: int, chunk: int, objects: in
 def test_shards_are_no_longer_than_the_array(tmp_path: Path, source: str, small: None) -> None:
     place = noisydask.convert(source, tmp_path / "p.zarr", shard_bytes=1 << 40)
     assert zarr.open_array(place).shards == (8_000, 7)
+
+
+@pytest.mark.parametrize(("size", "rows"), [("1344", 48), ("1.5KiB", 48), ("0", None)])
+def test_shards_as_people_write_sizes(
+    size: str, rows: int | None, tmp_path: Path, source: str, small: None
+) -> None:
+    place = str(tmp_path / "p.zarr")
+    assert main(["convert", source, place, "--shard-bytes", size, "--quiet"]) == 0
+    assert zarr.open_array(place).shards == (None if rows is None else (rows, 7))
+
+
+@pytest.mark.parametrize("size", ["much", "-1"])
+def test_shards_of_no_size(size: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", source, "p.zarr", f"--shard-bytes={size}"]) == 2
+    assert "--shard-bytes" in capsys.readouterr().err
+    assert not Path("p.zarr").exists()
