@@ -28,8 +28,11 @@ from noisydask.stores.zarr_stores import zarr_store
 
 #: Bytes of a chunk, decoded: large enough for a store, small enough for the cache of a machine.
 CHUNK_BYTES = 16 * 1024**2
+#: What a process that was killed leaves of a chunk: Zarr writes it beside its place.
+_BEGUN = r"(\.[0-9a-f]{32}\.partial)?"
 #: Names of chunks of a draft, and of any array, in the words of all formats.
-_CHUNK, _ANY_CHUNK = re.compile(r"c(/\d+)+"), re.compile(r"(c/)?\d+([./]\d+)*")
+_CHUNK = re.compile(rf"c(/\d+)+{_BEGUN}")
+_ANY_CHUNK = re.compile(rf"(c/)?\d+([./]\d+)*{_BEGUN}")
 #: Objects by which something is an array, and what else describes one.
 _SIGNS = (METADATA, ".zarray")
 _KNOWN = {*_SIGNS, ".zattrs"}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +242,15 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(done.pred_probs), DATA.pred_probs)
 
 
+def fork() -> int:
+    """Fork although there are threads, of which Python warns from 3.12 on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def test_a_process_that_is_killed_loses_its_buffer(tmp_path: Path) -> None:
-    child = os.fork()
+    child = fork()
     if not child:
         writer = noisydask.PredictionWriter(tmp_path / "w", num_examples=30)
         writer.write(range(20), DATA.pred_probs[:20])
@@ -260,7 +268,7 @@ def test_a_process_that_is_killed_loses_its_buffer(tmp_path: Path) -> None:
 def test_a_forked_process_has_a_buffer_of_its_own(tmp_path: Path) -> None:
     writer = noisydask.PredictionWriter(tmp_path / "w", num_examples=30)
     writer.write(range(10), DATA.pred_probs[:10])
-    child = os.fork()
+    child = fork()
     if not child:
         status = 1
         try:
@@ -335,7 +343,7 @@ FINISH = """
 import sys, noisydask
 from noisydask.stores import array_draft
 from noisydask.predictions import planning
-array_draft.CHUNK_BYTES, planning.BLOCK_BYTES = 28, 68
+array_draft.CHUNK_BYTES, planning.BLOCK_BYTES = 28 * 5, 68 * 5
 noisydask.finish_predictions(sys.argv[1])
 """
 
@@ -358,6 +366,25 @@ def test_finishing_again_after_a_kill_gives_the_same_bytes(tmp_path: Path) -> No
             Place(str(tmp_path / which / "w" / name)).objects() for which in ("killed", "whole")
         )
         assert found == wanted
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_chunk_that_a_kill_left_half_written_is_no_hindrance(
+    finished: bool, tmp_path: Path
+) -> None:
+    """Zarr writes a chunk beside its place, and renames it."""
+    writer = write_all(Place(str(tmp_path)), np.arange(1030), 100)
+    if finished:
+        writer.finish()
+    for number, name in enumerate(("pred_probs.zarr", "labels.zarr")):
+        folder = tmp_path / "w" / name / "c" / "0"[: 1 - number]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"0.{'0123456789abcdef' * 2}.partial").write_bytes(b"half")
+    np.testing.assert_array_equal(read(writer.finish().pred_probs), DATA.pred_probs)
+    assert not list((tmp_path / "w").rglob("*.partial"))
+    (tmp_path / "w/labels.zarr/c/notes.partial").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"holds 'c/notes\.partial', which is no part"):
+        writer.finish()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
