@@ -146,7 +146,9 @@ def test_what_is_refused() -> None:
 def test_joins_are_those_of_pandas(data: st.DataObject) -> None:
     count = data.draw(st.integers(5, 40))
     kind = data.draw(st.sampled_from(["text", "number"]))
-    name = st.text(max_size=3) if kind == "text" else st.integers(-50, 50)
+    letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+    # NumPy's arrays of text end at the last letter that is no NUL.
+    name = st.text(letters, max_size=3) if kind == "text" else st.integers(-50, 50)
     ids = data.draw(st.lists(name, min_size=count, max_size=count, unique=True))
     others = data.draw(st.lists(name, min_size=1, max_size=40, unique=True))
     kept = [*dict.fromkeys([*others, *ids[: count - 1]])]
