@@ -116,10 +116,13 @@ class Problems:
         --------
         >>> problems = Problems.of(np.array([2, 2, 2, 0], np.uint8), 0)
         >>> problems.values_hint(4)[0]
-        ' If they are logits, say so.'
+        ' If they are logits or votes, say so.'
         """
         if 2 * self.counts[Problem.OUT_OF_RANGE] > rows:
-            return " If they are logits, say so.", (Setting("logits", True),)
+            return " If they are logits or votes, say so.", (
+                Setting("logits", True),
+                Setting("normalize", True),
+            )
         if 2 * self.counts[Problem.ROW_SUM] > rows:
             return " If they are votes, have them divided by their sums.", (
                 Setting("normalize", True),

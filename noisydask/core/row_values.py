@@ -2,8 +2,8 @@
 each row by itself.
 
 What becomes of a row depends on that row alone, so that no cut of the data changes a bit. The
-exponential is our own, of additions and multiplications that every processor rounds alike; that of
-a library may differ from one kind of processor to the next.
+exponential of float32 is our own, of additions and multiplications that every processor rounds
+alike; that of a library, which float64 takes, may differ from one kind of processor to the next.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def block_sources(
     probs = inputs.get("pred_probs")
     # Where chunks split the classes, one may well be all 0; the scan sees by the sums of the rows
     # if it was not.
-    partly = probs.partly_missing() if probs is not None else []
+    partly = probs.partly_missing() if probs is not None and probs.rows.adds_up else []
     maybe_zero = {chunk.key for chunk in partly}
     for name, snapshot in inputs.items():
         missing, written = unstored(snapshot, _may_be_filled(name, snapshot, num_classes))

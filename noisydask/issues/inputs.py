@@ -206,7 +206,8 @@ def _of_integers(dtype: np.dtype[Any]) -> tuple[Setting, ...]:
     """Return the options that take integers for probabilities."""
     if dtype.kind not in "iu":
         return ()
-    return Setting("scale", 1 / np.iinfo(dtype).max), Setting("normalize", True)
+    scale = (Setting("scale", 1 / np.iinfo(dtype).max),) if dtype.itemsize < 4 else ()
+    return (*scale, Setting("normalize", True))
 
 
 def _as_integers(dtype: np.dtype[Any]) -> str:

@@ -276,7 +276,8 @@ class IssueJob(Job[LabelIssues]):
                 check_unchanged()  # a chunk that is deleted under the run reads as fill value
                 where = f" of {name}" if len(scanned.problems) > 1 else ""
                 refused = f"{problems.total:,} of {rows:,} rows{where} are invalid"
-                hint, more = problems.values_hint(rows)
+                said_before = self.settings.logits or self.settings.normalize or self.settings.scale
+                hint, more = ("", ()) if said_before else problems.values_hint(rows)
                 kinds, said = told_of_labels(self.inputs.coded, problems, scanned.totals)
                 raise problems.error(refused, kinds, hint=hint + said, more=more)
         doubt = doubt_of_labels(self.inputs.coded, scanned.problems[0], scanned.totals)

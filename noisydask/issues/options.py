@@ -142,7 +142,7 @@ class IssueSettings(Options):
         "uniform", help="How several models are weighed; or a number for each: 0.5,0.3,0.2."
     )
     logits: bool = option(False, help="pred_probs are logits: take their softmax.")
-    temperature: Number = option(1.0, help="What logits are divided by.", gt=0)
+    temperature: Number = option(1.0, help="What logits are divided by.", ge=1e-3, le=1e3)
     scale: Number | None = option(
         None, help="pred_probs are quantised: multiply them by this, such as 0.00392156863.", gt=0
     )

@@ -117,6 +117,11 @@ class ConvertedRows(Rows):
         return self.rows.edges
 
     @property
+    def adds_up(self) -> bool:
+        """Not where they are made to add up to 1."""
+        return self.values.scale is not None
+
+    @property
     def pieces_at_once(self) -> int:
         """As the values are best read."""
         return self.rows.pieces_at_once

@@ -225,6 +225,11 @@ class Rows(ABC):
         return None
 
     @property
+    def adds_up(self) -> bool:
+        """Whether rows of probabilities add up to 1 by themselves: what is lost shows then."""
+        return True
+
+    @property
     def pieces_at_once(self) -> int:
         """Pieces that a task best reads at a time: while one is decoded, another is fetched."""
         return 2

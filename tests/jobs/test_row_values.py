@@ -16,7 +16,7 @@ from layouts import make, write_zarr
 
 import noisydask
 from noisydask.core.row_values import normalized, scaled, softmax
-from noisydask.errors import InputError
+from noisydask.errors import InputError, JobError
 
 DATA = make(rows=1030, classes=7)
 LOGITS = np.log(DATA.pred_probs).astype(np.float32) + 11
@@ -63,6 +63,16 @@ def test_another_temperature_is_another_input(tmp_path: Path) -> None:
     check_same(second, softmax(LOGITS, 2))
 
 
+@pytest.mark.parametrize("how", [{"logits": True}, {"normalize": True}])
+def test_a_lost_chunk_of_some_classes_is_named(how: dict[str, Any], tmp_path: Path) -> None:
+    """Without it the rows would still add up to 1."""
+    values = LOGITS if "logits" in how else VOTES
+    zarr.create_array(tmp_path / "z.zarr", data=values, chunks=(100, 4))
+    (tmp_path / "z.zarr" / "c" / "3" / "1").unlink()
+    with pytest.raises(JobError, match=r"chunk c/3/1, rows 300 to 399 .* is not stored"):
+        noisydask.find_label_issues(DATA.labels, tmp_path / "z.zarr", **how)
+
+
 def test_several_models_of_logits() -> None:
     other = LOGITS + np.random.default_rng(1).normal(0, 1, LOGITS.shape).astype(np.float32)
     found = noisydask.find_label_issues(DATA.labels, [LOGITS, other], logits=True)
@@ -101,7 +111,7 @@ def test_extreme_logits() -> None:
 
 def test_what_is_not_said_names_its_option() -> None:
     for values, said in (
-        (LOGITS, "If they are logits, say so. .*logits=True"),
+        (LOGITS, "If they are logits or votes, say so. .*logits=True, normalize=True"),
         (VOTES.astype(np.float32) / 20, "If they are votes, .*normalize=True"),
         (VOTES, r"uint8; if they are quantised.*scale=0.0039.*normalize=True"),
     ):
