@@ -1,4 +1,4 @@
-"""What a command holds while a job runs: its workers, and what shows the progress."""
+"""Hold workers and show progress while a command runs a job."""
 
 from __future__ import annotations
 

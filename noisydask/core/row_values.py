@@ -73,21 +73,31 @@ def _total(row):
 
 
 @kernel()
+def _shift(row, temperature):
+    """Subtract the largest of a row from all, and divide by the temperature; return False of a row
+    that has no softmax, which becomes NaN.
+    """
+    largest, missing = row[0], False
+    for k in range(row.size):
+        missing |= row[k] != row[k]
+        largest = max(largest, row[k])
+    if missing or not np.isfinite(largest):
+        row[:] = np.nan
+        return False
+    for k in range(row.size):
+        row[k] = (row[k] - largest) / temperature
+    return True
+
+
+@kernel()
 def _softmax32(values, temperature):
     rows, num_classes = values.shape
     powers = np.empty(num_classes, np.int32)
     scales = powers.view(np.float32)
     for i in range(rows):
         row = values[i]
-        largest, missing = row[0], False
-        for k in range(num_classes):
-            missing |= row[k] != row[k]
-            largest = max(largest, row[k])
-        if missing or not np.isfinite(largest):
-            row[:] = np.nan
+        if not _shift(row, temperature):
             continue
-        for k in range(num_classes):
-            row[k] = (row[k] - largest) / temperature
         _exponentials(row, powers, scales)
         share = np.float32(1.0 / _total(row))
         for k in range(num_classes):
@@ -99,15 +109,10 @@ def _softmax64(values, temperature):
     rows, num_classes = values.shape
     for i in range(rows):
         row = values[i]
-        largest, missing = row[0], False
-        for k in range(num_classes):
-            missing |= row[k] != row[k]
-            largest = max(largest, row[k])
-        if missing or not np.isfinite(largest):
-            row[:] = np.nan
+        if not _shift(row, temperature):
             continue
         for k in range(num_classes):
-            row[k] = math.exp((row[k] - largest) / temperature)
+            row[k] = math.exp(row[k])
         total = _total(row)
         for k in range(num_classes):
             row[k] /= total

@@ -24,6 +24,7 @@ import pyarrow as pa
 from noisydask.core.blocks import BlockGrid
 from noisydask.core.ranking import Ints
 from noisydask.core.whole_numbers import whole_numbers
+from noisydask.stores.arrow_sources import open_source
 from noisydask.stores.chunks import ChunkedArray
 from noisydask.stores.label_codes import NO_CLASS
 from noisydask.stores.locations import Location
@@ -38,8 +39,9 @@ _SIDES = ("ids", "labels")
 
 @dataclass(frozen=True)
 class Matched:
-    """What was found of ids: how many are there twice on each side, predictions without a label,
-    labels without a prediction; and the first of each.
+    """Ids that do not match one to one: how many there are of each kind, and the first of each.
+    Kinds are ids that occur twice among the predictions, and among the labels; ids of predictions
+    without a label; ids of labels without a prediction.
     """
 
     counts: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -125,8 +127,7 @@ class IdPieces:
         """Read all rows of a part from the files of a side."""
         batches = []
         for block in range(self.grids[side].num_blocks):
-            place = self.folder / f"{side}-{block:08d}.arrow"
-            with place.open() as handle, pa.PythonFile(handle, mode="r") as source:
+            with open_source(self.folder / f"{side}-{block:08d}.arrow") as source:
                 batches.append(pa.ipc.open_file(source).get_batch(part))
         table = pa.Table.from_batches(batches)
         return table.column("id").to_numpy(), table.column("value").to_numpy()

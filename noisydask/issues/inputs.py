@@ -23,7 +23,7 @@ from noisydask.stores.tables.table_matrix import TableMatrix
 
 @dataclass(frozen=True)
 class IssueInputs:
-    """What a job reads; ``more_models`` are the rows of other models of the same examples,
+    """The inputs of a job; ``more_models`` are the rows of other models of the same examples,
     ``coded`` the labels as they were before they became codes; with ``label_ids`` labels have an
     order and a number of their own.
     """

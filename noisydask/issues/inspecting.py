@@ -1,5 +1,5 @@
-"""What an input is, what the main job would do with it, and what is wrong with it: a look that
-reads its first rows only.
+"""Look at an input: its kind, how the main job would read it, and what is wrong with it. Only its
+first rows are read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MUCH = 1 << 26
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of an input.
+    """An input that was looked at.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Some:
-    """How many rows there are of a kind, and the first of them by position or id."""
+    """Rows of a kind: how many there are, and the first of them by position or id."""
 
     count: int = 0
     first: tuple[Name, ...] = ()
@@ -68,7 +68,7 @@ class Some:
 
 @dataclass(frozen=True)
 class Placed:
-    """What was found while rows were put in place: rows that nobody wrote, and those that were
+    """Rows that are not as they should be: those that nobody wrote, and those that were
     written several times with different probabilities, or labels.
     """
 

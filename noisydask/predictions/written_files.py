@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noisydask.errors import InputError
+from noisydask.stores.arrow_sources import open_source
 from noisydask.stores.locations import Location
 
 Array = npt.NDArray[Any]
@@ -49,7 +50,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """What all files of a folder have alike.
+    """The kind of predictions, which all files of a folder have alike.
 
     Attributes
     ----------
@@ -228,11 +229,7 @@ def _opened(place: Location, fields: list[int] | None = None) -> Iterator[Any]:
     options = pa.ipc.IpcReadOptions(use_threads=False)
     if fields is not None:
         options.included_fields = fields
-    if place.is_local:
-        with pa.memory_map(place.path) as source:
-            yield pa.ipc.open_file(source, options=options)
-        return
-    with place.open() as handle, pa.PythonFile(handle, mode="r") as source:
+    with open_source(place) as source:
         yield pa.ipc.open_file(source, options=options)
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from noisydask.core.row_values import converted_dtype, normalized, scaled, softmax
 from noisydask.stores.arrays import DaskRows
-from noisydask.stores.listing import Listing
-from noisydask.stores.rows import Chunk, Rows
+from noisydask.stores.rows import Rows
+from noisydask.stores.wrapped_rows import WrappedRows
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class RowValues:
-    """What values are, and so how they become probabilities.
+    """The kind of values, by which they become probabilities.
 
     Attributes
     ----------
@@ -67,81 +65,35 @@ PROBABILITIES = RowValues()
 
 
 @dataclass(kw_only=True)
-class ConvertedRows(Rows):
-    """Rows of probabilities that are made of others when they are read.
+class ConvertedRows(WrappedRows):
+    """Rows of probabilities that are made of other values; they are always read whole.
 
     Attributes
     ----------
-    rows : Rows
-        The values as they are stored.
     values : RowValues
-        What they are.
+        The kind of these values.
     """
 
-    rows: Rows
     values: RowValues
 
     @classmethod
     def of(cls, rows: Rows, values: RowValues) -> ConvertedRows:
-        """Take rows that were opened; they are always read whole."""
-        return cls(
-            url=rows.url,
-            shape=rows.shape,
-            dtype=converted_dtype(rows.dtype),
-            chunk_rows=rows.chunk_rows,
-            chunk_columns=rows.chunk_columns,
-            name=rows.name,
-            class_names=rows.class_names,
-            fetched=rows.fetched,
-            rows=rows,
-            values=values,
-        )
+        """Take rows that were opened."""
+        return cls(**cls.alike(rows), dtype=converted_dtype(rows.dtype), values=values)
 
     def reopened(self) -> ConvertedRows:
         """Open what lies there now."""
         return ConvertedRows.of(self.rows.reopened(), self.values)
 
     @property
-    def packages(self) -> frozenset[str]:
-        """Packages that the values need."""
-        return self.rows.packages
-
-    @property
     def layout(self) -> str:
-        """How the values lie, and what they are."""
+        """Where the values lie and how, and of which kind they are."""
         return f"{self.rows.layout} {self.values!r}"
 
     @property
-    def edges(self) -> npt.NDArray[np.int64] | None:
-        """Where pieces of the values begin."""
-        return self.rows.edges
-
-    @property
     def adds_up(self) -> bool:
-        """Not where they are made to add up to 1."""
+        """Whether rows add up to 1 by themselves: not where they are made to."""
         return self.values.scale is not None
-
-    @property
-    def pieces_at_once(self) -> int:
-        """As the values are best read."""
-        return self.rows.pieces_at_once
-
-    @property
-    def fill(self) -> Any:
-        """The fill value of what is stored: a chunk that is not stored holds no values."""
-        return self.rows.fill
-
-    def objects(self) -> Listing | None:
-        """List the objects."""
-        return self.rows.objects()
-
-    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """Iterate over the objects that rows lie in."""
-        return self.rows.chunks(start, stop)
 
     def _read(self, start: int, stop: int) -> Array:
         return self.values.convert(self.rows.read(start, stop))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a manifest says of the values, as they are stored."""
-        return self.rows.describe()

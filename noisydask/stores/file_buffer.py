@@ -26,7 +26,7 @@ logger = logging.getLogger("noisydask")
 
 @dataclass(frozen=True)
 class Filing:
-    """How parts become files.
+    """The making of files from parts.
 
     Attributes
     ----------

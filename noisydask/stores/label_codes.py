@@ -23,7 +23,7 @@ _BOOLS = ("false", "true")
 
 @dataclass(frozen=True)
 class LabelCodes:
-    """How labels become codes.
+    """The way in which labels become codes.
 
     Attributes
     ----------

@@ -4,15 +4,15 @@ Hugging Face's ``datasets`` keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from noisydask.errors import InputError
+from noisydask.stores.arrow_sources import open_source
 from noisydask.stores.locations import Location
-from noisydask.stores.tables.formats import Columns, Look, Piece
+from noisydask.stores.tables.formats import Columns, Look, Piece, TableFile
 
 _FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
 
@@ -24,7 +24,7 @@ class ArrowFiles:
 
     def look(self, place: Location) -> Look:
         """Look at the record batches; of a file one column of each, of a stream its place."""
-        with _opened(place) as source:
+        with open_source(place) as source:
             magic = source.read(6)
             source.seek(0)
             if magic.startswith(_FEATHER_1):
@@ -36,30 +36,23 @@ class ArrowFiles:
                 return _look_at_file(source)
             return _look_at_stream(source, place)
 
-    def read(
-        self,
-        place: Location,
-        piece: Piece,
-        columns: Sequence[str],
-        schema: pa.Schema,
-        kept: dict[str, Any],
-    ) -> Columns:
+    def read(self, file: TableFile, piece: Piece, columns: Sequence[str]) -> Columns:
         """Read columns of a record batch."""
-        with _opened(place) as source:
+        with open_source(file.place) as source:
             if piece.stop > piece.start + 1:  # a range of bytes: of a stream
                 source.seek(piece.start)
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), file.schema)
                 table = pa.Table.from_batches([batch]).select(list(columns))
                 return Columns(table, piece.stop - piece.start)
-            fields = [schema.get_field_index(name) for name in columns]
+            fields = [file.schema.get_field_index(name) for name in columns]
             options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
             batch = pa.ipc.open_file(source, options=options).get_batch(piece.start)
             table = pa.Table.from_batches([batch]).select(list(columns))
             return Columns(table, table.nbytes)
 
-    def first_row(self, place: Location, piece: Piece, column: str, schema: pa.Schema) -> pa.Array:
+    def first_row(self, file: TableFile, piece: Piece, column: str) -> pa.Array:
         """Read the first row of a column of a record batch."""
-        return self.read(place, piece, [column], schema, {}).table.column(0).chunk(0)[:1]
+        return self.read(file, piece, [column]).table.column(0).chunk(0)[:1]
 
 
 def _look_at_file(source: Any) -> Look:
@@ -86,13 +79,3 @@ def _look_at_stream(source: Any, place: Location) -> Look:
         except StopIteration:
             return Look(reader.schema, pieces)
         pieces.append(Piece(start, source.tell(), batch.num_rows))
-
-
-@contextmanager
-def _opened(place: Location) -> Iterator[Any]:
-    if place.is_local:
-        with pa.memory_map(place.path) as source:
-            yield source
-        return
-    with place.open() as handle, pa.PythonFile(handle, mode="r") as source:
-        yield source

@@ -13,7 +13,7 @@ from noisydask.errors import InputError
 
 @dataclass(frozen=True)
 class ClassColumns:
-    """What is said of the columns of probabilities.
+    """The choice of the columns of probabilities.
 
     Attributes
     ----------

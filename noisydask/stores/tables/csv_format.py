@@ -16,7 +16,7 @@ import pyarrow.csv as pc
 from noisydask.errors import InputError
 from noisydask.stores.locations import Location
 from noisydask.stores.tables.csv_lines import Range, count_lines, header_bytes, whole_rows
-from noisydask.stores.tables.formats import Columns, Look, Piece
+from noisydask.stores.tables.formats import Columns, Look, Piece, TableFile
 
 #: Bytes of a piece, about.
 PIECE_BYTES = 16 * 1024**2
@@ -45,15 +45,9 @@ class Csv:
         found = whole_rows(ranges, begin, size, PIECE_BYTES)
         return Look(schema, [Piece(rows.start, rows.stop, rows.rows) for rows in found])
 
-    def read(
-        self,
-        place: Location,
-        piece: Piece,
-        columns: Sequence[str],
-        schema: pa.Schema,
-        kept: dict[str, Any],
-    ) -> Columns:
+    def read(self, file: TableFile, piece: Piece, columns: Sequence[str]) -> Columns:
         """Read columns of whole rows, as the types that the first rows of the file have."""
+        place, schema = file.place, file.schema
         content = place.read(piece.start, piece.stop)
         wrong: list[pc.InvalidRow] = []
 
@@ -81,9 +75,9 @@ class Csv:
             )
         return Columns(table, len(content))
 
-    def first_row(self, place: Location, piece: Piece, column: str, schema: pa.Schema) -> pa.Array:
+    def first_row(self, file: TableFile, piece: Piece, column: str) -> pa.Array:
         """Read the first row of a column."""
-        return self.read(place, piece, [column], schema, {}).table.column(0).chunk(0)[:1]
+        return self.read(file, piece, [column]).table.column(0).chunk(0)[:1]
 
 
 def _header(place: Location, size: int) -> tuple[pa.Schema, int]:

@@ -29,10 +29,28 @@ class Piece(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is known of a file before it is read: its columns, and its pieces in order."""
+    """A file before it is read: its columns, and its pieces in order."""
 
     schema: pa.Schema
     pieces: Sequence[Piece]
+
+
+class TableFile(NamedTuple):
+    """A file that was looked at.
+
+    Attributes
+    ----------
+    place : Location
+        Where it lies.
+    schema : Schema
+        Its columns.
+    kept : dict
+        Where a format may keep what is costly to open, by the file's path.
+    """
+
+    place: Location
+    schema: pa.Schema
+    kept: dict[str, Any]
 
 
 class Columns(NamedTuple):
@@ -50,19 +68,10 @@ class Format(Protocol):
     def look(self, place: Location) -> Look:
         """Look at a file without reading its columns."""
 
-    def read(
-        self,
-        place: Location,
-        piece: Piece,
-        columns: Sequence[str],
-        schema: pa.Schema,
-        kept: dict[str, Any],
-    ) -> Columns:
-        """Read columns of a piece of a file with this schema; in ``kept`` what is costly to open
-        may stay, by the file's path.
-        """
+    def read(self, file: TableFile, piece: Piece, columns: Sequence[str]) -> Columns:
+        """Read columns of a piece."""
 
-    def first_row(self, place: Location, piece: Piece, column: str, schema: pa.Schema) -> pa.Array:
+    def first_row(self, file: TableFile, piece: Piece, column: str) -> pa.Array:
         """Read the first row of a column of a piece."""
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisydask.stores.locations import Location
-from noisydask.stores.tables.formats import Columns, Look, Piece
+from noisydask.stores.tables.formats import Columns, Look, Piece, TableFile
 
 
 class Parquet:
@@ -26,24 +26,18 @@ class Parquet:
             pieces = [Piece(k, k + 1, footer.row_group(k).num_rows) for k in groups]
             return Look(file.schema_arrow, pieces)
 
-    def read(
-        self,
-        place: Location,
-        piece: Piece,
-        columns: Sequence[str],
-        schema: pa.Schema,
-        kept: dict[str, Any],
-    ) -> Columns:
+    def read(self, file: TableFile, piece: Piece, columns: Sequence[str]) -> Columns:
         """Read columns of a row group; the footer is read once."""
-        with _opened(place, kept.get(place.path)) as file:
-            kept[place.path] = file.metadata
-            table = file.read_row_group(piece.start, columns=list(columns), use_threads=False)
-            return Columns(table, _stored(file.metadata.row_group(piece.start), set(columns)))
+        path = file.place.path
+        with _opened(file.place, file.kept.get(path)) as opened:
+            file.kept[path] = opened.metadata
+            table = opened.read_row_group(piece.start, columns=list(columns), use_threads=False)
+            return Columns(table, _stored(opened.metadata.row_group(piece.start), set(columns)))
 
-    def first_row(self, place: Location, piece: Piece, column: str, schema: pa.Schema) -> pa.Array:
+    def first_row(self, file: TableFile, piece: Piece, column: str) -> pa.Array:
         """Read the first row of a column of a row group, not the others."""
-        with _opened(place, None) as file:
-            batches = file.iter_batches(1, [piece.start], [column], use_threads=False)
+        with _opened(file.place, None) as opened:
+            batches = opened.iter_batches(1, [piece.start], [column], use_threads=False)
             return next(batches).column(column)
 
 

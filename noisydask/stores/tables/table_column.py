@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from noisydask.errors import InputError
 from noisydask.stores.declared import check_rows
-from noisydask.stores.listing import Listing
-from noisydask.stores.rows import CHANGED, Chunk, Rows
+from noisydask.stores.rows import CHANGED
 from noisydask.stores.tables.table_files import TableFiles, value_type
+from noisydask.stores.tables.table_rows import TableRows
 
 Array = npt.NDArray[Any]
 
@@ -31,13 +31,11 @@ _TESTS = (
 
 
 @dataclass(kw_only=True)
-class TableColumn(Rows):
+class TableColumn(TableRows):
     """One column of a table in files.
 
     Attributes
     ----------
-    files : TableFiles
-        The table.
     column : str
         Its name.
     called : tuple of str, optional
@@ -45,7 +43,6 @@ class TableColumn(Rows):
         values are these names then.
     """
 
-    files: TableFiles
     column: str
     called: tuple[str, ...] | None = None
 
@@ -79,22 +76,9 @@ class TableColumn(Rows):
         return TableColumn.of(TableFiles.open(self.files.place), self.column)
 
     @property
-    def packages(self) -> frozenset[str]:
-        """The package that the file system is of."""
-        return self.files.place.packages
-
-    @property
     def layout(self) -> str:
         """Where the column lies."""
         return f"{self.files.place.path} {self.column}"
-
-    def objects(self) -> Listing:
-        """List the files: each has one version, whichever rows changed."""
-        return self.files.objects()
-
-    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """Iterate over the files that rows lie in."""
-        return self.files.chunks(start, stop)
 
     def values(self, start: int, stop: int) -> Iterator[pa.ChunkedArray]:
         """Iterate over the values of rows as Arrow has them, a piece at a time."""

@@ -18,7 +18,7 @@ from noisydask.stores.locations import Location
 from noisydask.stores.rows import Chunk
 from noisydask.stores.tables.arrow_format import ArrowFiles
 from noisydask.stores.tables.csv_format import Csv
-from noisydask.stores.tables.formats import Columns, Format, Look, Piece, format_of
+from noisydask.stores.tables.formats import Columns, Format, Look, Piece, TableFile, format_of
 from noisydask.stores.tables.parquet_format import Parquet
 
 Int32s = npt.NDArray[np.int32]
@@ -151,20 +151,19 @@ class TableFiles:
 
     def read(self, piece: int, columns: Sequence[str]) -> Columns:
         """Read columns of a piece."""
-        place, where, schema = self._piece(piece)
-        return FORMATS[self.format].read(place, where, columns, schema, self._kept)
+        return FORMATS[self.format].read(*self._piece(piece), columns)
 
     def first_row(self, column: str) -> pa.Array:
         """Read the first row of a column of a table that has rows."""
-        place, where, schema = self._piece(0)
-        return FORMATS[self.format].first_row(place, where, column, schema)
+        return FORMATS[self.format].first_row(*self._piece(0), column)
 
-    def _piece(self, piece: int) -> tuple[Location, Piece, pa.Schema]:
+    def _piece(self, piece: int) -> tuple[TableFile, Piece]:
+        """Return the file that a piece lies in, and where."""
         number = int(self.file_of[piece])
         low, high = map(int, self.first_rows[piece : piece + 2])
         where = Piece(int(self.starts[piece]), int(self.stops[piece]), high - low)
-        place = _at(self.place, self.files[number])
-        return place, where, self.schemas[self.schema_of[number]]
+        schema = self.schemas[self.schema_of[number]]
+        return TableFile(_at(self.place, self.files[number]), schema, self._kept), where
 
     def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
         """Iterate over the files that rows lie in, with where in them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from noisydask.core.blocks import DEFAULT_BLOCK_BYTES
 from noisydask.core.transpose import turn
 from noisydask.errors import InputError
-from noisydask.stores.listing import Listing
-from noisydask.stores.rows import Chunk, Rows
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.table_files import Part, TableFiles, value_type
+from noisydask.stores.tables.table_rows import TableRows
 from noisydask.text import counted
 
 Array = npt.NDArray[Any]
@@ -30,20 +29,17 @@ _PIECES_KEPT = 2
 
 
 @dataclass(kw_only=True)
-class TableMatrix(Rows):
+class TableMatrix(TableRows):
     """Numbers of a table in files, a row of the table a row.
 
     Attributes
     ----------
-    files : TableFiles
-        The table.
     columns : tuple of str
         A column a class, or the one of lists.
     listed : bool
         Whether it is one of lists.
     """
 
-    files: TableFiles
     columns: tuple[str, ...]
     listed: bool
     _kept: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
@@ -134,11 +130,6 @@ class TableMatrix(Rows):
         return TableMatrix.of(files, "", ClassColumns(self.columns, self.class_names))
 
     @property
-    def packages(self) -> frozenset[str]:
-        """The package that the file system is of."""
-        return self.files.place.packages
-
-    @property
     def layout(self) -> str:
         """Where the numbers lie: the columns by name and order."""
         return f"{self.files.place.path} {self.files.format} {self.columns!r}"
@@ -152,14 +143,6 @@ class TableMatrix(Rows):
     def pieces_at_once(self) -> int:
         """One on a disk: the memory of one piece is used again for the next."""
         return 1 if self.files.place.is_local else 2
-
-    def objects(self) -> Listing:
-        """List the files."""
-        return self.files.objects()
-
-    def chunks(self, start: int, stop: int) -> Iterator[Chunk]:
-        """Iterate over the files that rows lie in, with where in them."""
-        return self.files.chunks(start, stop)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": {}, "_changing": None}
@@ -241,7 +224,7 @@ def lists_as_rows(column: pa.ChunkedArray, length: int, where: str, first: int =
     if isinstance(values, pa.ChunkedArray):  # of no chunk, or of more than one can hold
         values = pa.concat_arrays(values.chunks)
     there = values.is_valid().to_numpy(zero_copy_only=False)
-    lengths = pa.compute.list_value_length(values).fill_null(length)
+    lengths = pc.list_value_length(values).fill_null(length)
     wrong = np.flatnonzero(lengths.to_numpy() != length)
     if wrong.size:
         raise InputError(
