@@ -21,6 +21,7 @@ from noisydask.core.row_kernel import PROBABILITY_TOLERANCE, ROW_SUM_TOLERANCE
 from noisydask.core.shapes import check_columns, check_range, check_shape
 from noisydask.core.sparse_counts import SparseCounts
 from noisydask.core.thresholds import CLIPPING_LOWER_BOUND, FLOATING_POINT_COMPARISON
+from noisydask.core.top_rows import likely_of_top
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
@@ -170,17 +171,26 @@ def resolve_joint(
     thresholds: Floats,
     pred_probs: Floats | KeptRows,
     likely: npt.NDArray[Any] | None = None,
+    undecided: npt.NDArray[np.bool_] | None = None,
 ) -> SparseCounts:
-    """Return the part of the joint that unresolved rows make, from the rows themselves, (n, K);
-    fill in their ``likely`` classes, where these are wanted.
+    """Return the part of the joint that unresolved rows make, from the rows themselves, (n, K), or
+    (n,) where only their most probable classes are known; fill in their ``likely`` classes, and
+    which are ``undecided`` even so, where these are wanted.
     """
     check_columns({"unresolved": unresolved}, len(given))
     if not isinstance(pred_probs, KeptRows):
-        check_shape("pred_probs", pred_probs, (len(given), len(thresholds)))
+        classes = () if pred_probs.dtype.names else (len(thresholds),)
+        check_shape("pred_probs", pred_probs, (len(given), *classes))
     limits = thresholds - FLOATING_POINT_COMPARISON
     counts = SparseCounts.of(np.zeros(0, np.int64))
     for some in slices(unresolved):
-        found = _likely_of_rows(pred_probs[some], limits)
+        rows = pred_probs[some]
+        if rows.dtype.names:
+            found, open_still = likely_of_top(rows, limits.astype(np.float64))
+            if undecided is not None:
+                undecided[some] = open_still
+        else:
+            found = _likely_of_rows(rows, limits)
         counts += SparseCounts.of(_pairs(given[some], found, len(thresholds)))
         if likely is not None:
             likely[some] = found

@@ -29,7 +29,7 @@ class KeptRows:
     ----------
     positions : ndarray of int64, (m,)
         Ascending.
-    pred_probs : ndarray, (m, K)
+    pred_probs : ndarray, (m, K) or (m,)
         The rows, in the type of the input.
 
     Examples
@@ -67,11 +67,13 @@ class KeptRows:
         return some
 
     @classmethod
-    def from_bytes(cls, content: bytes, num_classes: int, dtype: np.dtype[Any]) -> KeptRows:
-        """Read what :meth:`to_bytes` wrote of rows of so many classes and this type."""
-        rows = len(content) // (8 + num_classes * dtype.itemsize)
-        values = np.frombuffer(content, dtype.newbyteorder("<"), offset=8 * rows)
-        return cls(np.frombuffer(content, "<i8", rows), values.reshape(rows, num_classes))
+    def from_bytes(cls, content: bytes, row: np.dtype[Any]) -> KeptRows:
+        """Read what :meth:`to_bytes` wrote of rows of a type: that of an array of K numbers, or of
+        a row of which the most probable classes are known.
+        """
+        rows = len(content) // (8 + row.itemsize)
+        values = np.frombuffer(content, row.newbyteorder("<"), offset=8 * rows)
+        return cls(np.frombuffer(content, "<i8", rows), values)
 
     def to_bytes(self) -> bytes:
         """Return positions, then rows, little-endian."""

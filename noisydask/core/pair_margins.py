@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -212,7 +213,11 @@ class PairLimits:
                 columns[name][some].astype(np.int64) for name in ("given", "top1", "top2")
             )
             own = columns["p_given"][some]
-            whole = np.ascontiguousarray(pred_probs[some], own.dtype)
+            rows_of = pred_probs[some]
+            if rows_of.dtype.names:
+                found.append(self._margins_of_top(rows_of, some, (given, top1, top2), own, pairs))
+                continue
+            whole = np.ascontiguousarray(rows_of, own.dtype)
             room = int((starts[given + 1] - starts[given]).sum())
             places, groups = np.empty((2, room), np.int64)
             margins = np.empty(room, own.dtype)
@@ -220,6 +225,42 @@ class PairLimits:
             count = _margins(*known, places, groups, margins)
             found.append(PairMargins(some[places[:count]], groups[:count], margins[:count]))
         return reduce(add, found)
+
+    def _margins_of_top(
+        self,
+        rows: npt.NDArray[Any],
+        places: Ints,
+        classes: tuple[Ints, Ints, Ints],
+        own: Floats,
+        pairs: PrunedPairs,
+    ) -> PairMargins:
+        """Return margins of rows of which the most probable classes are known, for these."""
+        given, top1, top2 = classes
+        others = rows["classes"].astype(np.int64)
+        margins = rows["probs"].astype(own.dtype) - own[:, None]
+        new = (others != top1[:, None]) & (others != top2[:, None])
+        some, column = np.nonzero(new & (margins >= self.least[given][:, None]))
+        groups = pairs.find(given[some], others[some, column])
+        there = groups >= 0
+        some, column = some[there], column[there]
+        return PairMargins(places[some], groups[there], margins[some, column])
+
+    def undecided(self, rows: Bools, columns: Columns, pairs: PrunedPairs, top_rows: Any) -> Bools:
+        """Return which of some rows, of which the most probable classes are known, may be taken for
+        another class: each is at most as probable as the last that is known.
+        """
+        starts = np.searchsorted(pairs.given, np.arange(pairs.num_classes + 1))
+        undecided = np.zeros_like(rows)
+        for some in slices(rows):
+            kept = top_rows[some]
+            given = columns["given"][some].astype(np.int64)
+            others = kept["classes"].astype(np.int64)
+            every = np.broadcast_to(given[:, None], others.shape)
+            known = (pairs.find(every.ravel(), others.ravel()) >= 0).reshape(others.shape)
+            more = starts[given + 1] - starts[given] > known.sum(axis=1)
+            least = kept["probs"].min(axis=1).astype(self.least.dtype)
+            undecided[some] = more & (least - columns["p_given"][some] >= self.least[given])
+        return undecided
 
 
 @kernel()

@@ -46,6 +46,7 @@ ROW_KINDS = ProblemKinds(
         "coarsely?)",
         Problem.LABEL: "labels outside 0 to K-1",
         Problem.UNREADABLE: "chunks that cannot be read",
+        Problem.CLASSES: "classes that repeat, do not exist, or are not the most probable ones",
     },
     dict.fromkeys(Problem, _SKIP),
 )

@@ -38,11 +38,12 @@ class Problem(IntEnum):
     ROW_SUM = 3
     LABEL = 4
     UNREADABLE = 5
+    CLASSES = 6
 
 
 # The kernel needs plain integers.
 NONE, NOT_FINITE, OUT_OF_RANGE, ROW_SUM, LABEL = (
-    int(problem) for problem in Problem if problem != Problem.UNREADABLE
+    int(problem) for problem in Problem if problem < Problem.UNREADABLE
 )
 
 

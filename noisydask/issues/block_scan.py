@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from noisydask.core.evidence import Evidence, scan_rows
 from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
+from noisydask.core.top_rows import scan_top_rows
 from noisydask.errors import JobError, Setting
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.passes import IssueData
@@ -76,8 +78,7 @@ class ScannedBlock:
             refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
         self.bytes_read = probs.take_bytes_read()
         if data.notify:
-            size = (stop - start) * data.num_classes * data.dtype.itemsize
-            data.notify(stop - start, self.bytes_read or size)
+            data.notify(stop - start, self.bytes_read or (stop - start) * data.row.itemsize)
 
 
 _Piece = tuple[ScannedBlock, int, int]
@@ -102,7 +103,7 @@ def scan_blocks(
 def _compile(probs: TaskRows, data: IssueData) -> None:
     """Have the kernel compiled, or loaded, while the first rows are fetched."""
     nothing = Evidence.empty(0, data.num_classes, data.dtype, data.columns)
-    scan_rows(np.empty((0, data.num_classes), probs.dtype), np.empty(0, np.int64), into=nothing)
+    _take(np.empty((0, *probs.shape[1:]), probs.dtype), np.empty(0, np.int64), nothing)
 
 
 def _scan_piece(piece: _Piece, probs: TaskRows, skip: bool) -> tuple[_Piece, ClassTotals, Ranges]:
@@ -110,8 +111,15 @@ def _scan_piece(piece: _Piece, probs: TaskRows, skip: bool) -> tuple[_Piece, Cla
     block, low, high = piece
     rows, unread = probs.read_or_skip(low, high, skip)
     here = low - block.bounds[0], high - block.bounds[0]
-    part = scan_rows(rows, block.labels[slice(*here)], into=block.evidence.part(*here))
+    part = _take(rows, block.labels[slice(*here)], block.evidence.part(*here))
     return piece, ClassTotals.of(part.counts, part.fixed), unread
+
+
+def _take(rows: npt.NDArray[Any], labels: Array, into: Evidence) -> Evidence:
+    """Fill in evidence of rows, whole ones or such of which the most probable classes are known."""
+    if rows.dtype.names:
+        return scan_top_rows(rows, labels, into)
+    return scan_rows(rows, labels, into=into)
 
 
 def refuse_lost_part(

@@ -16,6 +16,7 @@ from noisydask.core.blocks import BlockGrid
 from noisydask.core.evidence import column_dtypes
 from noisydask.core.kept_rows import KeptRows
 from noisydask.core.problems import Problems
+from noisydask.core.row_kernel import Problem
 from noisydask.core.thresholds import ClassTotals
 from noisydask.core.versions import EVIDENCE_VERSION
 from noisydask.stores.chunks import ChunkedArray
@@ -82,7 +83,9 @@ class BlockPayload(Payload):
     @property
     def problems(self) -> Problems:
         """The refused rows."""
-        return Problems(np.array(self.problem_counts, np.int64), self.first_problems)
+        counts = np.zeros(len(Problem), np.int64)
+        counts[: len(self.problem_counts)] = self.problem_counts  # kinds that are new come last
+        return Problems(counts, self.first_problems)
 
 
 EvidenceCheckpoint = Checkpoint[BlockPayload]
@@ -126,16 +129,17 @@ def kept_rows(
     evidence: Checkpoint[Any],
     folder: str,
     stored: StoredBlock,
-    num_classes: int,
-    dtype: np.dtype[Any],
+    row: np.dtype[Any],
 ) -> KeptRows | None:
-    """Read the rows kept of a block, if there are any of what its evidence was made from."""
+    """Read the rows kept of a block, each of type ``row``, if there are any of what its evidence
+    was made from.
+    """
     if stored.source is None:
         return None
     content = evidence.kept(of_block(folder, stored.number), stored.source)
     if content is None:
         return None
-    return KeptRows.from_bytes(content, num_classes, dtype)
+    return KeptRows.from_bytes(content, row)
 
 
 def evidence_kind(grid: BlockGrid, num_classes: int, dtype: np.dtype[Any]) -> dict[str, Any]:

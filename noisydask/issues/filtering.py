@@ -93,6 +93,8 @@ class Filtering:
         Shows progress.
     keep_agreeing : bool
         Whether filters flag also examples whose label is the prediction.
+    undecided : set of int
+        Blocks with rows whose pairs may be undecided.
     bytes_read, blocks_read : int
         Of ``pred_probs``, read again.
     """
@@ -105,6 +107,7 @@ class Filtering:
     run: RunStore
     reporter: Reporter
     keep_agreeing: bool = False
+    undecided: set[int] = field(default_factory=set, init=False)
     bytes_read: int = field(default=0, init=False)
     blocks_read: int = field(default=0, init=False)
 
@@ -226,6 +229,7 @@ class Filtering:
         task = partial(open_pairs.read, rows=ends.rows, limits=only, every=limits)
         read = self.rereading.run("reopen", task, blocks)
         self.bytes_read += read.bytes_read
+        self.undecided |= set(read.undecided)
         self.blocks_read += len(blocks)
         ends = self._with(ends.rows, read.opened)
         trim = partial(open_pairs.trim, rows=ends.rows, limits=self._limits(ends))
@@ -258,6 +262,7 @@ class Filtering:
     def _look(self, rows: Any, limits: PairLimits) -> OpenedPairs:
         task = partial(open_pairs.look, rows=rows, limits=limits)
         found: OpenedPairs = run_over_all("open", task, self.stored)
+        self.undecided = set(found.undecided)  # by limits that are higher now
         return found
 
     def _cut_offs(self, ends: Ends) -> npt.NDArray[Any]:

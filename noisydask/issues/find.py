@@ -23,12 +23,25 @@ from noisydask.issues.job import IssueJob
 from noisydask.issues.options import GateSettings, IssueSettings
 from noisydask.issues.results import LabelIssues
 from noisydask.issues.table_choice import TableChoice
+from noisydask.issues.top_classes import TopClasses
 from noisydask.runs.overlap import refuse_overlap
 from noisydask.runs.store import Output
 from noisydask.runs.temporary import run_in_temporary_folder
 from noisydask.stores.converted_rows import RowValues
 from noisydask.stores.locations import options_by_name
 from noisydask.text import percent
+
+#: Arguments that may be places, which take storage options.
+_PLACES = (
+    "labels",
+    "pred_probs",
+    "pred_classes",
+    "given_probs",
+    "ids",
+    "label_ids",
+    "table",
+    "out",
+)
 
 
 def find_label_issues(
@@ -52,6 +65,9 @@ def find_label_issues(
     weights: WeighBy | Sequence[float] = "uniform",
     ids: Any = None,
     label_ids: Any = None,
+    pred_classes: Any = None,
+    given_probs: Any = None,
+    num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     logits: bool = False,
     temperature: float = 1.0,
@@ -140,6 +156,17 @@ def find_label_issues(
     label_ids : optional
         Names of the labels, given as ``ids`` are: labels may then be in another order than the
         predictions, and more of them. Each prediction gets the label whose id is its own.
+    pred_classes : str, Path or array-like, (N, k), any integer type, optional
+        Only the k most probable classes of each example are kept, at least two: these are they, in
+        any order, and ``pred_probs`` their probabilities, (N, k). Of equally probable classes the
+        smallest must be kept. What depends on a class that is not kept is left out and counted
+        (:attr:`LabelIssues.num_undecided`); nothing else differs from the result of whole rows.
+    given_probs : str, Path or array-like, (N,), or "bound", optional
+        With ``pred_classes``, the probability of each given label. ``"bound"``: where it is not
+        among the kept ones, the least of these, or what the row leaves to each other class if that
+        is less, stands for it; the result is then an approximation.
+    num_classes : int, optional
+        With ``pred_classes``, K, if there are no ``class_names``.
     class_names : sequence of str, optional
         K names, in the order of the columns of ``pred_probs``; where these have names, they are
         taken by them. Without it, classes are called as the columns of a table or frame are.
@@ -166,8 +193,8 @@ def find_label_issues(
         noisydask made. Without it, results lie in a temporary folder that the workers must share,
         and go with the returned object, also where that is pickled.
     storage_options : mapping of name to mapping, optional
-        fsspec options for ``table``, ``labels``, ``pred_probs``, ``ids``, ``label_ids`` and
-        ``out``, by these names.
+        fsspec options for ``table``, ``labels``, ``pred_probs``, ``pred_classes``,
+        ``given_probs``, ``ids``, ``label_ids`` and ``out``, by these names.
     reporter : ProgressBar or ProgressLog, optional
         Shows progress and warnings; without one, warnings are issued as
         :class:`noisydask.LabelWarning` when the run is published. Any object with their methods
@@ -218,11 +245,11 @@ def find_label_issues(
     arguments = locals()
     settings = IssueSettings.of(arguments)
     publish = GateSettings.of(arguments)
-    places = "labels", "pred_probs", "ids", "out", "table", "label_ids"
-    options = options_by_name(storage_options, *places)
+    options = options_by_name(storage_options, *_PLACES)
     columns = TableChoice.of(table, label_column, id_column, class_columns)
     values = RowValues(settings.logits, settings.temperature, settings.scale, settings.normalize)
-    more = columns, values, label_ids
+    top = TopClasses.of(pred_classes, given_probs, num_classes)
+    more = columns, values, label_ids, top
     inputs = IssueInputs.open(labels, pred_probs, ids, class_names, options, *more)
     if out is not None:
         refuse_overlap(str(out), inputs.urls())

@@ -13,12 +13,14 @@ from noisydask.errors import InputError, Setting
 from noisydask.issues.aligned import model_name
 from noisydask.issues.label_inputs import CodedLabels, coded_labels, refuse_unlike_ids
 from noisydask.issues.table_choice import TableChoice
+from noisydask.issues.top_classes import BOUNDED, TopClasses
 from noisydask.runs.class_names import checked_names
 from noisydask.stores.arrays import DaskRows, Rows, differing_indexes, open_rows
 from noisydask.stores.converted_rows import PROBABILITIES, RowValues
 from noisydask.stores.tables.class_columns import ClassColumns
 from noisydask.stores.tables.table_column import TableColumn
 from noisydask.stores.tables.table_matrix import TableMatrix
+from noisydask.stores.top_rows import TopRows
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,12 @@ class IssueInputs:
     more_models: tuple[Rows | DaskRows, ...] = ()
     coded: CodedLabels | None = None
     label_ids: Rows | DaskRows | None = None
+    top: TopClasses | None = None
 
     def __post_init__(self) -> None:
         probs = self.pred_probs
         labels = self.labels
-        if len(probs.shape) != 2 or probs.shape[1] < 1:
+        if self.top is None and (len(probs.shape) != 2 or probs.shape[1] < 1):
             if len(labels.shape) == 2:
                 swapped = "; are labels and pred_probs swapped?"
             elif isinstance(probs, TableColumn):
@@ -65,7 +68,7 @@ class IssueInputs:
             )
         if labels.shape[0] == probs.shape[0] == 0:
             raise InputError("pred_probs and labels are empty: there is nothing to look at")
-        if probs.dtype not in (np.float16, np.float32, np.float64):
+        if self.dtype not in (np.float16, np.float32, np.float64):
             raise InputError(_not_floats("pred_probs", probs.dtype), *_of_integers(probs.dtype))
         if labels.dtype.kind not in "iu" and labels.shape[0]:
             raise InputError(f"labels must be integers 0 to K-1, not {_as_integers(labels.dtype)}")
@@ -75,7 +78,7 @@ class IssueInputs:
             transposed = "; is pred_probs transposed? It has a row for each example"
             raise InputError(
                 f"labels has {labels.shape[0]:,} examples, pred_probs {probs.shape[0]:,}: they "
-                f"must match{transposed if labels.shape[0] == probs.shape[1] else ''}"
+                f"must match{transposed if labels.shape[:1] == probs.shape[1:] else ''}"
             )
         self._refuse_other_models()
         if self.ids is not None and self.ids.dtype.kind not in "iuUO":
@@ -84,9 +87,10 @@ class IssueInputs:
             raise InputError(
                 f"ids has shape {self.ids.shape}, labels {probs.shape[:1]}: they must match"
             )
-        if self.class_names is not None and len(self.class_names) != probs.shape[1]:
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise InputError(
-                f"{len(self.class_names)} class names for {probs.shape[1]} classes: they must match"
+                f"{len(self.class_names)} class names for {self.num_classes} classes: they must "
+                "match"
             )
 
     def _refuse_other_models(self) -> None:
@@ -99,6 +103,16 @@ class IssueInputs:
                     f"pred_probs[{number}] has shape {other.shape}, pred_probs[0] "
                     f"{self.pred_probs.shape}: all models must be of the same examples and classes"
                 )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return self.pred_probs.shape[1] if self.top is None else self.top.num_classes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the probabilities of the first model."""
+        return self.pred_probs.dtype if self.top is None else self.pred_probs.dtype["probs"].base
 
     @property
     def models(self) -> tuple[Rows | DaskRows, ...]:
@@ -123,9 +137,10 @@ class IssueInputs:
         table: TableChoice | None = None,
         values: RowValues = PROBABILITIES,
         label_ids: Any = None,
+        top: TopClasses | None = None,
     ) -> IssueInputs:
-        """Open all inputs; those that are not given may be columns of a table, and probabilities
-        may be other values still.
+        """Open all inputs; those that are not given may be columns of a table, probabilities may be
+        other values still, or those of the most probable classes alone.
         """
         called = None
         if class_names is not None:
@@ -151,15 +166,24 @@ class IssueInputs:
         }
         rows = [opened[name] for name in names]
         own = class_names_of(rows)
-        rows = [values.of(each) for each in rows]
+        if top is None:
+            rows = [values.of(each) for each in rows]
+        else:
+            own = None
+            top = top.checked(called, len(rows), values)
+            rows = [top.rows(rows[0], storage_options)]
         told = called if called is not None else own
         if told is None and isinstance(opened["labels"], TableColumn):
             told = opened["labels"].called
-        given, coded = coded_labels(opened["labels"], told, own is not None, rows[0].shape)
+        num_classes = rows[0].shape[1:] if top is None else (top.num_classes,)
+        shape = rows[0].shape[0], *num_classes
+        given, coded = coded_labels(opened["labels"], told, own is not None, shape)
         by_id = opened.get("label_ids")
         warnings = differing_indexes(sources) if by_id is None else ()
+        if top is not None and top.bounded:
+            warnings += (BOUNDED,)
         known = given, rows[0], opened.get("ids"), told, warnings, tuple(rows[1:])
-        return cls(*known, coded, by_id)
+        return cls(*known, coded, by_id, top)
 
     @property
     def opened(self) -> dict[str, Rows | DaskRows]:
@@ -170,7 +194,10 @@ class IssueInputs:
 
     def urls(self) -> dict[str, str]:
         """Return where the inputs lie that lie in a store, by name."""
-        return {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
+        urls = {name: rows.url for name, rows in self.opened.items() if isinstance(rows, Rows)}
+        if isinstance(self.pred_probs, TopRows):
+            urls |= {name: rows.url for name, rows in self.pred_probs.parts.items()}
+        return urls
 
 
 def several_models(pred_probs: Any) -> list[Any]:

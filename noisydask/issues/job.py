@@ -38,10 +38,13 @@ from noisydask.issues.label_inputs import doubt_of_labels, told_of_labels
 from noisydask.issues.latent import Latent
 from noisydask.issues.models import ModelsScan
 from noisydask.issues.options import IssueSettings
+from noisydask.issues.passes import CountState
 from noisydask.issues.planning import plan_grid, plan_scan
-from noisydask.issues.ranking import IssueRanking, keep_ids, write_refused
+from noisydask.issues.ranking import IssueRanking, keep_ids, write_refused, write_undecided
 from noisydask.issues.results import LabelIssues
 from noisydask.issues.scan import Scan, Scanned
+from noisydask.issues.top_settings import refuse_of_whole_rows, told_of_undecided
+from noisydask.issues.undecided import UndecidedRows
 from noisydask.runs.job import Job, Listed, Outcome
 from noisydask.runs.manifest import Manifest
 from noisydask.runs.publish import Publication
@@ -79,11 +82,13 @@ class IssueJob(Job[LabelIssues]):
     def __post_init__(self) -> None:
         settings = self.settings
         several = len(self.inputs.models) > 1
-        num_classes = self.inputs.pred_probs.shape[1]
+        num_classes = self.inputs.num_classes
         if not isinstance(settings.weights, str):
             custom_weights(settings.weights, len(self.inputs.models))
         if settings.num_to_remove_per_class is not None:
             check_numbers(settings.num_to_remove_per_class, num_classes)
+        if self.inputs.top is not None:
+            refuse_of_whole_rows(settings)
         if several and order_by(settings) == "confidence_weighted_entropy":
             raise InputError(
                 "rank_by confidence_weighted_entropy works with several models only where it is "
@@ -107,7 +112,7 @@ class IssueJob(Job[LabelIssues]):
         return self.settings.model_dump()
 
     def _inputs(self, listed: Listed) -> dict[str, dict[str, Any]]:
-        classes = self.inputs.pred_probs.shape[1]
+        classes = self.inputs.num_classes
         more = {name: describe(name, snapshot, classes) for name, snapshot in listed.items()}
         if isinstance(self.inputs.ids, DaskRows):
             more["ids"] = {"kept": IDS}
@@ -161,7 +166,11 @@ class IssueJob(Job[LabelIssues]):
         parts = self._rank(run, filtering, chosen, ids, scan.ensemble)
         self._timed("rank")
         write_refused(counted.stored, scan.data, run)
+        undecided = self._write_undecided(run, counted.state, filtering)
+        if self._needs_scratch:
+            run.store.remove_folder(SCRATCH)
         counts = {
+            **undecided,
             **({} if unmatched is None else {"labels_without_prediction": unmatched}),
             "examples": scan.data.grid.rows,
             "invalid": scanned.refused - scanned.unreadable,
@@ -215,7 +224,7 @@ class IssueJob(Job[LabelIssues]):
         """Tell how labels are scored, and make room for what is known of each example."""
         settings = self.settings
         likely = None
-        if needs_scratch(settings):
+        if self._needs_scratch:
             run.store.make_folder(SCRATCH)
         if needs_likely(settings):
             likely = scratch_array(run.store, "likely", data, likely_dtype(data.num_classes))
@@ -229,7 +238,24 @@ class IssueJob(Job[LabelIssues]):
             self.joint,
             *self._row_arrays(run, data),
             likely,
+            undecided=None if data.top is None else UndecidedRows(run.store, "joint"),
         )
+
+    @property
+    def _needs_scratch(self) -> bool:
+        return needs_scratch(self.settings) or self.inputs.top is not None
+
+    def _write_undecided(
+        self, run: NewRun, counted: CountState, filtering: Filtering
+    ) -> dict[str, int]:
+        """Write which rows are undecided, and say so; return their number for the manifest."""
+        if self.inputs.top is None:
+            return {}
+        by_use = {"joint": counted.undecided, "pairs": tuple(filtering.undecided)}
+        found = write_undecided(by_use, filtering.data.grid, run)
+        if text := told_of_undecided(found, self.settings):
+            self.reporter.warning(text)
+        return {"undecided": found["any"]}
 
     def _pruning_joint(self, latent: Latent | None) -> SparseMatrix | None:
         """Return the joint by which filters prune: one that was given is taken as it is."""
@@ -261,8 +287,6 @@ class IssueJob(Job[LabelIssues]):
             ensemble,
         )
         parts = ranking.write(chosen.histogram, chosen.total, run)
-        if needs_scratch(self.settings):
-            run.store.remove_folder(SCRATCH)
         if self.inputs.label_ids is not None:
             run.store.remove_folder(JOINED)
         return parts

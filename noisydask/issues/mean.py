@@ -159,7 +159,7 @@ def _open_rows(
     """
     model = data.models[number]
     stored = block.models[number]
-    kept = kept_rows(model.evidence, UNION_ROWS, stored, model.num_classes, model.dtype)
+    kept = kept_rows(model.evidence, UNION_ROWS, stored, model.row)
     positions = np.flatnonzero(wanted)
     if kept is not None and kept.cover(wanted):
         return kept[positions]

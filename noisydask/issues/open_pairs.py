@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from noisydask.core.ranking import Ints
 from noisydask.issues.evidence import PAIR_ROWS, StoredBlock, keep_rows, kept_rows
 from noisydask.issues.grouped import ByPair, write_margins
 from noisydask.issues.passes import evidence_of, read_again
+from noisydask.issues.undecided import UndecidedRows
 from noisydask.stores.task_rows import TaskRows
 
 
@@ -79,18 +81,20 @@ def doubted(
 @dataclass(frozen=True)
 class OpenedPairs:
     """Blocks of which margins of open rows are written now, blocks that must be read for those that
-    they hold, and bytes read.
+    they hold, bytes read, and blocks of which it is kept which rows are undecided.
     """
 
     opened: tuple[int, ...] = ()
     unread: tuple[int, ...] = ()
     bytes_read: int = 0
+    undecided: tuple[int, ...] = ()
 
     def __add__(self, other: OpenedPairs) -> OpenedPairs:
         return OpenedPairs(
             self.opened + other.opened,
             self.unread + other.unread,
             self.bytes_read + other.bytes_read,
+            self.undecided + other.undecided,
         )
 
 
@@ -105,14 +109,32 @@ def _look(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
     wanted = limits.open_rows(columns)
     if not wanted.any():
         return OpenedPairs()
-    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.num_classes, data.dtype)
+    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.row)
     if kept is None:
         return OpenedPairs(unread=(stored.number,))
     known = kept.among(wanted)
-    write_margins(rows.run, stored.number, limits.margins_of(known, columns, rows.pairs, kept))
-    if known.sum() < wanted.sum():
-        return OpenedPairs((stored.number,), (stored.number,))
-    return OpenedPairs((stored.number,))
+    undecided = _write(stored.number, known, columns, rows, limits, kept)
+    unread = (stored.number,) if known.sum() < wanted.sum() else ()
+    return OpenedPairs((stored.number,), unread, undecided=undecided)
+
+
+def _write(
+    block: int,
+    wanted: npt.NDArray[np.bool_],
+    columns: Mapping[str, npt.NDArray[np.generic]],
+    rows: ByPair,
+    limits: PairLimits,
+    known: Any,
+) -> tuple[int, ...]:
+    """Write the margins of some rows of a block, which are known, and which are undecided; return
+    the block where that may be so.
+    """
+    write_margins(rows.run, block, limits.margins_of(wanted, columns, rows.pairs, known))
+    if rows.data.top is None:
+        return ()
+    undecided = limits.undecided(wanted, columns, rows.pairs, known)
+    UndecidedRows(rows.run, "pairs").write(block, undecided)
+    return (block,)
 
 
 def read(
@@ -137,12 +159,11 @@ def _read(
     columns = evidence_of(stored, data.columns, data)
     pred_probs, whole = read_again(stored, columns, probs, data)
     wanted = limits.open_rows(columns)
-    margins = limits.margins_of(wanted, columns, rows.pairs, pred_probs)
-    write_margins(rows.run, stored.number, margins)
+    undecided = _write(stored.number, wanted, columns, rows, limits, pred_probs)
     if whole:
         near = every.lower.open_rows(columns)
         keep_rows(data.evidence, PAIR_ROWS, stored, KeptRows.all_of(near, pred_probs))
-    return OpenedPairs((stored.number,), bytes_read=probs.take_bytes_read())
+    return OpenedPairs((stored.number,), (), probs.take_bytes_read(), undecided)
 
 
 def trim(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> OpenedPairs:
@@ -152,7 +173,7 @@ def trim(blocks: Sequence[StoredBlock], rows: ByPair, limits: PairLimits) -> Ope
 
 def _trim(stored: StoredBlock, rows: ByPair, limits: PairLimits) -> OpenedPairs:
     data = rows.data
-    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.num_classes, data.dtype)
+    kept = kept_rows(data.evidence, PAIR_ROWS, stored, data.row)
     if kept is not None:
         columns = evidence_of(stored, data.columns, data)
         near = limits.lower.open_rows(columns)

@@ -231,6 +231,15 @@ class IssuesConfig(NamedConfig, GateSettings, IssueSettings):
     label_ids: AnyPlace | None = option(
         None, help="Names of the labels, where these are in another order.", panel=DATA
     )
+    pred_classes: AnyPlace | None = option(
+        None, help="Classes of pred_probs, where only the most probable are kept.", panel=DATA
+    )
+    given_probs: AnyPlace | None = option(
+        None, help="With pred_classes: the given label's probability; or bound.", panel=DATA
+    )
+    num_classes: Whole | None = option(
+        None, help="With pred_classes: how many classes there are [class_names].", panel=DATA, ge=2
+    )
     cluster: ClusterConfig = Field(default=ClusterConfig())
 
     @field_validator("labels", "pred_probs", mode="before")

@@ -46,7 +46,9 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class IssueData:
-    """What the passes know of the data, and where they keep its evidence."""
+    """What the passes know of the data, and where they keep its evidence; ``top`` is the type of
+    rows of which only the most probable classes are known.
+    """
 
     grid: BlockGrid
     num_classes: int
@@ -54,7 +56,15 @@ class IssueData:
     columns: tuple[str, ...]
     evidence: Checkpoint[Any]
     skip_unreadable: bool = False
+    top: np.dtype[Any] | None = None
     notify: Callable[[int, int], None] | None = field(default=None, repr=False)
+
+    @property
+    def row(self) -> np.dtype[Any]:
+        """Type of a row of the input."""
+        if self.top is not None:
+            return self.top
+        return np.dtype((self.dtype, (self.num_classes,)))
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,14 @@ class Scoring:
     given: ChunkedArray = field(repr=False)
     likely: ChunkedArray | None = field(default=None, repr=False)
     ensemble: EnsembleScores | None = field(default=None, repr=False)
+    undecided: UndecidedRows | None = field(default=None, repr=False)
+
+
+class UndecidedRows(Protocol):
+    """Keeps which rows are undecided, of rows of which the most probable classes are known."""
+
+    def write(self, block: int, rows: npt.NDArray[np.bool_]) -> None:
+        """Keep which rows of a block are undecided."""
 
 
 class EnsembleScores(Protocol):
@@ -90,7 +108,8 @@ class EnsembleScores(Protocol):
 class CountState:
     """Of the count: issue counts, histogram of the scores, blocks left unresolved, objects written,
     bytes re-read, damaged blocks, examples whose label is the prediction, and those with a likely
-    class that is another than theirs, so far from it that it is not the prediction either.
+    class that is another than theirs, so far from it that it is not the prediction either; blocks
+    with rows that are undecided.
     """
 
     counts: IssueCounts
@@ -101,6 +120,7 @@ class CountState:
     damaged: tuple[int, ...] = ()
     agreeing: int = 0
     off_diagonal: int = 0
+    undecided: tuple[int, ...] = ()
 
     def __add__(self, other: CountState) -> CountState:
         return CountState(
@@ -112,6 +132,7 @@ class CountState:
             self.damaged + other.damaged,
             self.agreeing + other.agreeing,
             self.off_diagonal + other.off_diagonal,
+            self.undecided + other.undecided,
         )
 
 
@@ -154,13 +175,14 @@ def _count_block(
         columns, scoring.thresholds, scoring.joint, into=joint, likely=likely
     )
     scores, open_scores = _scores(stored, columns, scoring, None, None)
+    undecided = np.zeros_like(open_rows)
     if open_rows.any() or open_scores.any():
-        kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.num_classes, data.dtype)
+        kept = kept_rows(data.evidence, OPEN_ROWS, stored, data.row)
         if kept is None or not kept.cover(open_rows) or open_scores.any():
             return partial(CountState, counts, nothing, (block,))
-        resolved = resolve_joint(open_rows, columns["given"], scoring.thresholds, kept, likely)
-        counts = replace(counts, joint=counts.joint + resolved)
-    return partial(_scored, block, counts, scores, likely, columns, data, scoring)
+        known = columns["given"], scoring.thresholds, kept, likely, undecided
+        counts = replace(counts, joint=counts.joint + resolve_joint(open_rows, *known))
+    return partial(_scored, block, counts, scores, likely, undecided, columns, data, scoring)
 
 
 def _room_for_likely(
@@ -189,17 +211,19 @@ def _resolve_block(
     rows, whole = read_again(stored, columns, probs, data)
     counts = IssueCounts.zero(data.num_classes)
     likely = _room_for_likely(columns, data, scoring)
+    undecided = np.zeros(len(columns["given"]), bool)
     if scoring.joint:
         _, open_rows = count_issues(
             columns, scoring.thresholds, into=dense_joint(data.num_classes), likely=likely
         )
-        joint = resolve_joint(open_rows, columns["given"], scoring.thresholds, rows, likely)
-        counts = replace(counts, joint=joint)
+        known = columns["given"], scoring.thresholds, rows, likely, undecided
+        counts = replace(counts, joint=resolve_joint(open_rows, *known))
         if whole:
             near = nearly_unresolved(columns, scoring.thresholds, MARGIN)
             keep_rows(data.evidence, OPEN_ROWS, stored, KeptRows.of(near, rows))
-    scores, _ = _scores(stored, columns, scoring, rows, inputs)
-    state = _scored(stored.number, counts, scores, likely, columns, data, scoring)
+    whole_rows = rows if data.top is None else None  # no score of others needs any
+    scores, _ = _scores(stored, columns, scoring, whole_rows, inputs)
+    state = _scored(stored.number, counts, scores, likely, undecided, columns, data, scoring)
     return replace(state, bytes_read=probs.take_bytes_read())
 
 
@@ -238,11 +262,16 @@ def _scored(
     counts: IssueCounts,
     scores: npt.NDArray[np.floating],
     likely: npt.NDArray[Any] | None,
+    undecided: npt.NDArray[np.bool_],
     columns: Mapping[str, Array],
     data: IssueData,
     scoring: Scoring,
 ) -> CountState:
     """Keep a block's scores and given labels, and its likely classes where they are asked for."""
+    open_still: tuple[int, ...] = ()
+    if scoring.undecided is not None and undecided.any():
+        scoring.undecided.write(block, undecided)
+        open_still = (block,)
     given = columns["given"]
     pairs = [(scoring.scores, scores), (scoring.given, given)]
     written = tuple(at_once(lambda pair: pair[0].write_recorded(block, pair[1]), pairs))
@@ -255,7 +284,14 @@ def _scored(
         off_diagonal = int(np.count_nonzero(~agrees(few, data.dtype)))
     keys = histogram(sort_keys(scores), [whole_range(scores.itemsize)])
     agreeing = int(np.count_nonzero(given == columns["top1"]))
-    return CountState(counts, keys, objects=written, agreeing=agreeing, off_diagonal=off_diagonal)
+    return CountState(
+        counts,
+        keys,
+        objects=written,
+        agreeing=agreeing,
+        off_diagonal=off_diagonal,
+        undecided=open_still,
+    )
 
 
 def evidence_of(stored: StoredBlock, names: Iterable[str], data: IssueData) -> dict[str, Array]:

@@ -29,8 +29,8 @@ from noisydask.runs.store import Output
 
 def plan_grid(inputs: IssueInputs, block_bytes: int) -> BlockGrid:
     """Plan the blocks: of several models, all rows of a block are held together."""
-    rows, num_classes = inputs.pred_probs.shape
-    row_bytes = sum(num_classes * probs.dtype.itemsize for probs in inputs.models)
+    rows = inputs.pred_probs.shape[0]
+    row_bytes = sum(math.prod(probs.shape[1:]) * probs.dtype.itemsize for probs in inputs.models)
     chunks = {max(1, probs.chunk_rows) for probs in inputs.models}
     together = math.lcm(*chunks)
     if together * row_bytes > block_bytes:
@@ -82,15 +82,17 @@ def _one(
 ) -> Scan:
     grid, keep, joint = planned
     probs = inputs.pred_probs
-    num_classes = probs.shape[1]
+    num_classes = inputs.num_classes
     skip = settings.on_unreadable == "skip"
     sources = block_sources(listed, grid, num_classes, keep, skip)
     fresh = settings.full or sources[0].fingerprint is None
     score = settings.quality_score, settings.adjust_pred_probs
-    columns = columns_for(num_classes, probs.dtype, *score, joint, wanted_columns(settings))
+    columns = columns_for(num_classes, inputs.dtype, *score, joint, wanted_columns(settings))
     root = output.checkpoint("issues")
-    evidence, rebuilt = open_evidence(root, grid, num_classes, probs.dtype, columns, fresh)
-    data = IssueData(grid, num_classes, probs.dtype, columns, evidence, skip_unreadable=skip)
+    evidence, rebuilt = open_evidence(root, grid, num_classes, inputs.dtype, columns, fresh)
+    data = IssueData(grid, num_classes, inputs.dtype, columns, evidence, skip_unreadable=skip)
+    if inputs.top is not None:
+        data = replace(data, top=probs.dtype)
     receipts = set() if fresh else evidence.receipts()
     sources = [replace(source, receipt=source.number in receipts) for source in sources]
     rows = {"labels": inputs.labels, "pred_probs": probs}

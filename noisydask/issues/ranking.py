@@ -4,9 +4,10 @@ all examples, and the rows that were refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from noisydask.engine.inputs import plan_pass
 from noisydask.engine.ordering import find_parts, write_parts
 from noisydask.engine.parts import WrittenPart, written_by
 from noisydask.engine.tasks import EVIDENCE_TASKS, run_over_all, tasks_of
-from noisydask.issues import passes, ranked, result_arrays
+from noisydask.issues import passes, ranked, result_arrays, undecided
 from noisydask.issues.ensemble import Ensemble
 from noisydask.issues.evidence import StoredBlock
 from noisydask.runs.store import NewRun
@@ -126,16 +127,67 @@ def keep_ids(ids: Rows | DaskRows | None, grid: BlockGrid, run: NewRun) -> Rows 
 def write_refused(stored: Sequence[StoredBlock], data: passes.IssueData, run: NewRun) -> None:
     """Write the positions of refused rows, chunk by chunk."""
     blocks = [block for block in stored if block.refused]
-    counts = np.array([block.refused for block in blocks], np.int64)
-    shape = (int(counts.sum()),)
-    array = run.create_array("invalid_indices.zarr", shape, ranked.INDEX_CHUNK, np.int64)
+    counts = [block.refused for block in blocks]
+    _write_positions("invalid", blocks, counts, partial(passes.refused, data=data), run)
+
+
+def write_undecided(
+    by_use: Mapping[str, Collection[int]], grid: BlockGrid, run: NewRun
+) -> dict[str, int]:
+    """Write the positions of rows that are undecided for any use; return how many are of each
+    use, and of any.
+
+    Parameters
+    ----------
+    by_use : mapping of str to collection of int
+        Blocks with rows that are undecided for each use.
+    grid, run
+        All blocks, and the run.
+    """
+    uses = {use: undecided.UndecidedRows(run.store, use) for use in by_use}
+    told = {}
+    for use, numbers in by_use.items():
+        blocks = [undecided.UndecidedBlock(number, (uses[use],)) for number in sorted(numbers)]
+        told[use] = sum(_counted(blocks).values())
+    numbers = sorted(set[int]().union(*by_use.values()))
+    blocks = [
+        undecided.UndecidedBlock(
+            number, tuple(uses[use] for use in by_use if number in by_use[use])
+        )
+        for number in numbers
+    ]
+    counts = _counted(blocks)
+    some = [block for block in blocks if counts[block.number]]
+    task = partial(undecided.positions, grid=grid)
+    _write_positions("undecided", some, [counts[block.number] for block in some], task, run)
+    return told | {"any": sum(counts.values())}
+
+
+def _counted(blocks: Sequence[undecided.UndecidedBlock]) -> dict[int, int]:
+    if not blocks:
+        return {}
+    state: undecided.UndecidedCounts = run_over_all("undecided", undecided.count, blocks)
+    return dict(state.blocks)
+
+
+def _write_positions(
+    name: str,
+    blocks: Sequence[Any],
+    counts: Sequence[int],
+    task: Callable[..., Any],
+    run: NewRun,
+) -> None:
+    """Write positions of rows, of which ``task(blocks)`` returns those of some blocks, chunk by
+    chunk; ``counts`` says how many each block has.
+    """
+    shape = (sum(counts),)
+    array = run.create_array(f"{name}_indices.zarr", shape, ranked.INDEX_CHUNK, np.int64)
     if not blocks:
         return
     tasks = tasks_of(len(blocks), EVIDENCE_TASKS)
-    sizes = np.add.reduceat(counts, np.cumsum((0, *tasks[:-1]))).tolist()
-    task = partial(passes.refused, data=data)
+    sizes = np.add.reduceat(np.array(counts, np.int64), np.cumsum((0, *tasks[:-1]))).tolist()
     numbers = graph.block_numbers(blocks, tasks)
-    rows = graph.rows_of_blocks("refused", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
+    rows = graph.rows_of_blocks(f"{name}-rows", task, numbers, sizes, ranked.INDEX_CHUNK, np.int64)
     chunks = graph.block_numbers(range(rows.numblocks[0]), (1,) * rows.numblocks[0])
     write = partial(result_arrays.write_rows, array=array)
-    run.record(graph.run_pass("invalid", write, chunks, rows))
+    run.record(graph.run_pass(name, write, chunks, rows))

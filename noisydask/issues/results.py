@@ -205,6 +205,20 @@ class LabelIssues(PublishedRun):
         """Positions of the examples left out by ``on_invalid="skip"``, ascending."""
         return cast(npt.NDArray[np.int64], self._array("invalid_indices.zarr"))
 
+    @property
+    def num_undecided(self) -> int:
+        """Number of :attr:`undecided_indices`: 0 where all classes of each example are known."""
+        return self.document.counts.get("undecided", 0)
+
+    @property
+    def undecided_indices(self) -> npt.NDArray[np.int64]:
+        """Positions of examples that the kept classes do not decide, ascending: the confident joint
+        leaves them out, and cut-offs that follow from it.
+        """
+        if not self.document.has("undecided_indices.zarr"):
+            return np.zeros(0, np.int64)
+        return cast(npt.NDArray[np.int64], self._array("undecided_indices.zarr"))
+
     def filter_overlap(self) -> pd.DataFrame:
         """Return how many examples each filter flags, and each two of them both.
 

@@ -151,7 +151,7 @@ class Scan:
         planned = plan_pass(self.inputs, data.grid, sources, SCAN_TASKS)
         bounds = [data.grid.bounds(source.number) for source in sources]
         rows = sum(stop - start for start, stop in bounds)
-        size = rows * data.num_classes * data.dtype.itemsize
+        size = rows * data.row.itemsize
         blocks = counted(len(sources), "block")
         self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {blocks}")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:

@@ -16,6 +16,7 @@ from noisydask.engine.tasks import run_over_all
 from noisydask.errors import InputError, Setting
 from noisydask.predictions.placing import Placed, Placing
 from noisydask.predictions.planning import plan
+from noisydask.predictions.top_draft import TopDraft
 from noisydask.predictions.written_files import (
     FOLDER,
     WrittenFile,
@@ -44,12 +45,20 @@ class FinishedPredictions:
         URLs of labels and ids, (N,), where there are such.
     num_examples : int
         N.
+    pred_classes, given_probs : str or None
+        Where only the most probable classes are kept, URLs of these, (N, k), and of the
+        probabilities of the given labels, (N,).
+    num_classes : int or None
+        K, in this case.
     """
 
     pred_probs: str
     labels: str | None
     ids: str | None
     num_examples: int
+    pred_classes: str | None = None
+    given_probs: str | None = None
+    num_classes: int | None = None
 
 
 def finish_predictions(
@@ -109,8 +118,20 @@ def finish_predictions(
     _refuse(placed, grid.rows, on_duplicate)
     for draft in drafts:
         draft.publish()
-    urls = [None if draft is None else draft.place.url for draft in (placing.labels, placing.ids)]
-    return FinishedPredictions(placing.probs.place.url, urls[0], urls[1], grid.rows)
+    probs = placing.probs
+    others: tuple[ArrayDraft | None, ...] = (placing.labels, placing.ids, None, None)
+    if isinstance(probs, TopDraft):
+        others = (placing.labels, placing.ids, probs.classes, probs.given)
+    urls = [None if draft is None else draft.place.url for draft in others]
+    return FinishedPredictions(
+        probs.place.url,
+        labels=urls[0],
+        ids=urls[1],
+        num_examples=grid.rows,
+        pred_classes=urls[2],
+        given_probs=urls[3],
+        num_classes=files[0].kind.all_classes or None,
+    )
 
 
 def _looked_at(folder: Location) -> list[WrittenFile]:
@@ -150,7 +171,12 @@ def _placing(place: Location, grid: BlockGrid, file: WrittenFile) -> Placing:
     names = class_names_of(folder, file.name)
     attributes = {} if names is None else {CLASS_NAMES: names}
     chunk = suitable_chunk(shape, dtype)
-    probs = ArrayDraft(place / PROBS, shape, dtype, chunk, attributes=attributes)
+    probs: ArrayDraft | TopDraft
+    if kind.top:
+        top = total, kind.top
+        probs = TopDraft.of(place, PROBS, top, dtype, chunk, attributes)
+    else:
+        probs = ArrayDraft(place / PROBS, shape, dtype, chunk, attributes=attributes)
     labels = ArrayDraft(place / LABELS, (total,), numbers, rows) if kind.labeled else None
     ids = None
     if kind.num_examples is None:

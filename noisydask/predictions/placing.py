@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noisydask.predictions.top_draft import TopDraft
 from noisydask.predictions.written_files import (
     Int64s,
     Name,
@@ -107,14 +108,14 @@ class Placing:
     ----------
     folder : Location
         Where the files lie.
-    probs : ArrayDraft
+    probs : ArrayDraft or TopDraft
         The probabilities.
     labels, ids : ArrayDraft, optional
         Labels and ids, where there are such.
     """
 
     folder: Location
-    probs: ArrayDraft
+    probs: ArrayDraft | TopDraft
     labels: ArrayDraft | None
     ids: ArrayDraft | None
 
@@ -196,7 +197,7 @@ class _Room:
     relabeled: Bools
 
     @classmethod
-    def empty(cls, rows: int, probs: ArrayDraft, labels: ArrayDraft | None) -> _Room:
+    def empty(cls, rows: int, probs: ArrayDraft | TopDraft, labels: ArrayDraft | None) -> _Room:
         flags = (np.zeros(rows, bool) for _ in range(3))
         shape = (rows, *probs.shape[1:])
         numbers = None if labels is None else np.zeros(rows, labels.dtype)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from noisydask.core.top_rows import select_top
 from noisydask.core.whole_numbers import whole_numbers
 from noisydask.errors import InputError
 from noisydask.predictions.finishing import FinishedPredictions, finish_predictions
-from noisydask.predictions.written_files import ENDING, FOLDER, Kind, Part, packed
+from noisydask.predictions.written_files import ENDING, FOLDER, Kind, Part, flat_rows, packed
 from noisydask.stores.conversion import as_array, as_rows
 from noisydask.stores.file_buffer import FileBuffer, Filing
 from noisydask.stores.label_codes import LabelCodes
@@ -46,6 +47,9 @@ class PredictionWriter:
         Without it they are named by ids, integers or text.
     class_names : sequence of str, optional
         What the columns are called; labels may then be text.
+    top : int, optional
+        Keep only so many of the most probable classes of each row, at least 2, and the probability
+        of its given label: what is written has the size of these, however many classes there are.
     storage_options : mapping, optional
         Passed to fsspec.
     flush_bytes : int
@@ -73,14 +77,18 @@ class PredictionWriter:
         *,
         num_examples: int | None = None,
         class_names: Sequence[str] | None = None,
+        top: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         flush_bytes: int = 64 * 1024**2,
     ) -> None:
+        if top is not None and top < 2:
+            raise InputError(f"top must be at least 2, not {top}")
         if num_examples is not None and num_examples < 1:
             raise InputError(f"num_examples must be above 0, not {num_examples}")
         self._place = Location.of(str(url), storage_options, "the writer's url")
         self._num_examples = None if num_examples is None else int(num_examples)
         self._names = None if class_names is None else tuple(map(str, class_names))
+        self._top = None if top is None else int(top)
         self._flush_bytes = int(flush_bytes)
         self._kind: Kind | None = None
         pack = partial(packed, num_examples=self._num_examples, class_names=self._names)
@@ -92,6 +100,7 @@ class PredictionWriter:
             self._place.url,
             self._num_examples,
             self._names,
+            self._top,
             dict(self._place.options),
             self._flush_bytes,
         )
@@ -113,7 +122,8 @@ class PredictionWriter:
             Their probabilities: NumPy, PyTorch, JAX or anything that NumPy can make an array of; on
             any device.
         labels : array-like, (n,), optional
-            Their given labels, integers or names of classes; always or never.
+            Their given labels, integers or names of classes; always or never, and always with
+            ``top``.
 
         Raises
         ------
@@ -188,7 +198,20 @@ class PredictionWriter:
             raise InputError("rows, pred_probs and labels must have the same length")
         if not len(named):
             return Part(named, probs, given)
+        if self._top is not None:
+            return self._top_part(self._rows(named), probs, given)
         return Part(self._rows(named), probs, given)
+
+    def _top_part(self, rows: Array, probs: Array, labels: Array | None) -> Part:
+        """Return rows with their most probable classes alone."""
+        top = cast(int, self._top)
+        num_classes = probs.shape[1]
+        if labels is None:
+            raise InputError("with top, give labels: the probability of each is kept")
+        if top > num_classes:
+            raise InputError(f"top is {top:,}, but pred_probs has {num_classes:,} classes")
+        flat = flat_rows(*select_top(probs, labels.astype(np.int64), top))
+        return Part(rows, flat, labels, num_classes)
 
     def _rows(self, named: Array) -> Array:
         if named.dtype.kind in "iu":
@@ -222,6 +245,7 @@ def _again(
     url: str,
     num_examples: int | None,
     class_names: Sequence[str] | None,
+    top: int | None,
     options: Mapping[str, Any],
     flush_bytes: int,
 ) -> PredictionWriter:
@@ -230,6 +254,7 @@ def _again(
         url,
         num_examples=num_examples,
         class_names=class_names,
+        top=top,
         storage_options=options,
         flush_bytes=flush_bytes,
     )

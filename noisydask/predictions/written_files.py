@@ -41,11 +41,42 @@ _BATCH_BYTES = 1 << 21
 class Part(NamedTuple):
     """Rows: positions (int64) or ids (int64, or text as objects), probabilities, and labels where
     there are any.
+
+    Where only the most probable of ``all_classes`` are kept, a row of ``pred_probs`` is what
+    :func:`flat_rows` makes of it.
     """
 
     rows: Array
     pred_probs: Array
     labels: Array | None
+    all_classes: int = 0
+
+    @property
+    def top(self) -> int:
+        """Classes that are kept of a row of :func:`flat_rows`."""
+        return (self.pred_probs.shape[1] - 1) // 2
+
+
+def flat_rows(probs: Array, classes: Array, given: Array) -> Array:
+    """Return rows of k probabilities, the bits of their classes, and the probability of the given
+    label: (n, 2 k + 1), of one type.
+    """
+    bits = classes.astype(f"u{probs.itemsize}").view(probs.dtype)
+    return np.concatenate([probs, bits, given[:, None]], axis=1)
+
+
+def parts_of(flat: Array) -> tuple[Array, Array, Array]:
+    """Return what :func:`flat_rows` put together.
+
+    Examples
+    --------
+    >>> flat = flat_rows(np.ones((1, 2), "f4"), np.array([[70_000, 3]]), np.zeros(1, "f4"))
+    >>> parts_of(flat)[1].tolist()
+    [[70000, 3]]
+    """
+    k = (flat.shape[1] - 1) // 2
+    bits = np.ascontiguousarray(flat[:, k : 2 * k]).view(f"u{flat.itemsize}")
+    return flat[:, :k], bits.astype(np.uint32), flat[:, 2 * k]
 
 
 @dataclass(frozen=True)
@@ -66,6 +97,8 @@ class Kind:
         Number of examples, where rows have positions.
     names : str
         Digest of the names of the classes; empty where there are none.
+    top, all_classes : int
+        Where only the most probable classes are kept: how many of how many; else 0.
     """
 
     num_classes: int
@@ -74,6 +107,8 @@ class Kind:
     labeled: bool
     num_examples: int | None
     names: str
+    top: int = 0
+    all_classes: int = 0
 
     @classmethod
     def of(cls, part: Part, num_examples: int | None, class_names: Sequence[str] | None) -> Kind:
@@ -85,7 +120,9 @@ class Kind:
         if class_names is not None:
             names = hashlib.sha256(json.dumps(class_names).encode()).hexdigest()[:16]
         width, dtype = part.pred_probs.shape[1], str(part.pred_probs.dtype)
-        return cls(width, dtype, rows, part.labels is not None, num_examples, names)
+        labeled = part.labels is not None
+        top = part.top if part.all_classes else 0
+        return cls(width, dtype, rows, labeled, num_examples, names, top, part.all_classes)
 
     @property
     def told(self) -> str:
@@ -95,6 +132,9 @@ class Kind:
             rows = f"rows by position among {self.num_examples:,}"
         labels = "labels" if self.labeled else "no labels"
         names = "names of classes" if self.names else "no names of classes"
+        if self.top:
+            kept = f"the first {self.top:,} of {self.all_classes:,} classes"
+            return f"{kept}, of {self.dtype}, {rows}, {labels}, {names}"
         return f"{self.num_classes:,} classes of {self.dtype}, {rows}, {labels}, {names}"
 
 

@@ -20,6 +20,7 @@ def show_summary(console: Console, issues: LabelIssues) -> None:
         ("label issues", f"{counts['issues']:,} of {counts['examples']:,} examples ({share})"),
         ("classes", f"{counts['classes']:,}"),
         ("invalid rows left out", f"{counts['invalid']:,}" if counts["invalid"] else ""),
+        ("undecided", f"{counts['undecided']:,}" if counts.get("undecided") else ""),
         (
             "blocks read again",
             f"{counts['blocks_read_again']:,}" if counts["blocks_read_again"] else "",

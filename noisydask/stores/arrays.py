@@ -98,12 +98,36 @@ class DaskRows:
         """Return the rows converted, as whole rows of a block at a time: of what is in memory there
         is no second copy.
         """
+        return replace(self, array=self._whole().map_blocks(convert, dtype=dtype))
+
+    def joined(
+        self,
+        others: Iterable[DaskRows],
+        convert: Callable[..., npt.NDArray[Any]],
+        dtype: np.dtype[Any],
+    ) -> DaskRows:
+        """Return an element of ``dtype`` for each row, made of the rows of this array and of
+        others.
+        """
+        own = self._whole()
+        arrays = [own, *(each._whole().rechunk({0: own.chunks[0]}) for each in others)]
+        array = da.blockwise(
+            convert,
+            "i",
+            *(part for each in arrays for part in (each, "ijk"[: each.ndim])),
+            dtype=dtype,
+            concatenate=True,
+            meta=np.empty(0, dtype),
+        )
+        return replace(self, array=array)
+
+    def _whole(self) -> da.Array:
+        """Return the array in blocks of whole rows."""
         array = self.array
         if isinstance(array, np.ndarray):
             step = max(1, READ_BYTES // max(1, prod(array.shape[1:]) * array.itemsize))
-            array = da.from_array(array, chunks=(step, *array.shape[1:]))
-        whole = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
-        return replace(self, array=whole.map_blocks(convert, dtype=dtype))
+            return da.from_array(array, chunks=(step, *array.shape[1:]))
+        return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of this input."""

@@ -273,7 +273,7 @@ class Rows(ABC):
 
 def reads(rows: SizedRows, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Return ranges of whole chunks or pieces in which rows ``start`` to ``stop`` are read."""
-    fitting = READ_BYTES // (rows.shape[1] * rows.dtype.itemsize)
+    fitting = READ_BYTES // (prod(rows.shape[1:]) * rows.dtype.itemsize)
     if rows.edges is not None:
         return _by_edges(rows.edges, start, stop, max(1, fitting))
     chunk = rows.chunk_rows

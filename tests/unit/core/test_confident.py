@@ -144,7 +144,7 @@ def test_rows_near_those_are_all_that_thresholds_can_open(
             [near, np.zeros(4 * len(near), bool)]
         )  # of a larger block these are few
         kept = KeptRows.of(wide, np.concatenate([probs] * 5))
-        kept = KeptRows.from_bytes(kept.to_bytes(), classes, np.dtype(dtype))
+        kept = KeptRows.from_bytes(kept.to_bytes(), np.dtype((dtype, (classes,))))
         assert kept.cover(unresolved)
         assert not kept.cover(~near) or near.all()
         again, whole = (resolve_joint(unresolved, labels, moved, rows) for rows in (kept, probs))

@@ -22,7 +22,7 @@ def test_stored_and_read(rows: set[int], dtype: str) -> None:
     block = BLOCK.astype(dtype)
     kept = KeptRows.of(mask(rows), block)
     assert kept.positions.tolist() == sorted(rows)
-    again = KeptRows.from_bytes(kept.to_bytes(), 3, np.dtype(dtype))
+    again = KeptRows.from_bytes(kept.to_bytes(), np.dtype((dtype, (3,))))
     for found in (kept, again):
         wanted = np.array(sorted(rows)[::2], np.intp)
         np.testing.assert_array_equal(found[wanted], block[wanted])

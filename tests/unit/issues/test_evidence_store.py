@@ -27,6 +27,7 @@ from noisydask.stores.locations import Location
 
 CLASSES = 5
 DTYPE = np.dtype(np.float32)
+ROW = np.dtype((DTYPE, (CLASSES,)))
 
 
 def payload(seed: int = 0) -> BlockPayload:
@@ -72,13 +73,13 @@ def test_rows_are_kept_for_the_same_source(tmp_path: Path) -> None:
     evidence, _ = open_evidence(root, grid, CLASSES, DTYPE, columns, fresh=False)
     rows = KeptRows(np.array([2, 30]), np.eye(CLASSES, dtype=DTYPE)[:2])
     keep_rows(evidence, OPEN_ROWS, StoredBlock(1, {}, 0, "source"), rows)
-    kept = kept_rows(evidence, OPEN_ROWS, StoredBlock(1, {}, 0, "source"), CLASSES, DTYPE)
+    kept = kept_rows(evidence, OPEN_ROWS, StoredBlock(1, {}, 0, "source"), ROW)
     assert kept is not None
     np.testing.assert_array_equal(kept.positions, rows.positions)
     np.testing.assert_array_equal(kept.pred_probs, rows.pred_probs)
     for other in (StoredBlock(1, {}, 0, "another"), StoredBlock(2, {}, 0, "source")):
-        assert kept_rows(evidence, OPEN_ROWS, other, CLASSES, DTYPE) is None
+        assert kept_rows(evidence, OPEN_ROWS, other, ROW) is None
     keep_rows(
         evidence, OPEN_ROWS, StoredBlock(2, {}, 0), rows
     )  # nothing tells what it was made from
-    assert kept_rows(evidence, OPEN_ROWS, StoredBlock(2, {}, 0), CLASSES, DTYPE) is None
+    assert kept_rows(evidence, OPEN_ROWS, StoredBlock(2, {}, 0), ROW) is None

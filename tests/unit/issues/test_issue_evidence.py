@@ -28,6 +28,7 @@ from noisydask.issues.evidence import (
 from noisydask.stores.locations import Location
 
 F4 = np.dtype("f4")
+ROW = np.dtype((F4, (3,)))
 COLUMNS = ("given", "top1", "p_given", "p_top1")
 
 
@@ -93,12 +94,12 @@ def test_rows_are_kept_for_their_source(tmp_path: Path) -> None:
     stored = StoredBlock(1, {}, 0, "source")
     keep_rows(evidence, OPEN_ROWS, StoredBlock(0, {}, 0, None), rows)
     keep_rows(evidence, OPEN_ROWS, stored, rows)
-    found = kept_rows(evidence, OPEN_ROWS, stored, 3, F4)
+    found = kept_rows(evidence, OPEN_ROWS, stored, ROW)
     assert found is not None
     np.testing.assert_array_equal(found.positions, rows.positions)
     np.testing.assert_array_equal(found.pred_probs, rows.pred_probs)
     for other in (StoredBlock(1, {}, 0, "x"), StoredBlock(1, {}, 0), StoredBlock(0, {}, 0, "")):
-        assert kept_rows(evidence, OPEN_ROWS, other, 3, F4) is None
+        assert kept_rows(evidence, OPEN_ROWS, other, ROW) is None
 
 
 @pytest.mark.parametrize(
