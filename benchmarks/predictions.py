@@ -83,7 +83,8 @@ def _job(place: Path, kind: str, out: Path) -> Any:
     return find_label_issues(table=place, class_columns=columns, out=out)
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes."""
     begun = time.perf_counter()
     call()
     return time.perf_counter() - begun
@@ -97,8 +98,8 @@ def measure_predictions(
     floors, jobs = [], []
     with connect(ClusterConfig(workers=workers, threads_per_worker=1)) as client:
         for number in range(rounds + 1):  # the first compiles, and is not counted
-            floor = _timed(partial(_read_all, client, place))
-            job = _timed(partial(_job, place, kind, folder / "out-predictions"))
+            floor = timed(partial(_read_all, client, place))
+            job = timed(partial(_job, place, kind, folder / "out-predictions"))
             if number:
                 floors.append(floor)
                 jobs.append(job)

@@ -183,10 +183,11 @@ def resolve_joint(
         check_shape("pred_probs", pred_probs, (len(given), *classes))
     limits = thresholds - FLOATING_POINT_COMPARISON
     counts = SparseCounts.of(np.zeros(0, np.int64))
+    order = np.argsort(limits)
     for some in slices(unresolved):
         rows = pred_probs[some]
         if rows.dtype.names:
-            found, open_still = likely_of_top(rows, limits.astype(np.float64))
+            found, open_still = likely_of_top(rows, limits.astype(np.float64), order)
             if undecided is not None:
                 undecided[some] = open_still
         else:

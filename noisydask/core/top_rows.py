@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
 _CLASSES = int(Problem.CLASSES)
-_TILE_ROWS = 1 << 13
+_TILE_ROWS = 1 << 11
 #: Columns of evidence that need whole rows.
 OF_WHOLE_ROWS = ("p_sum", "entropy")
 
@@ -80,9 +80,9 @@ def top_rows(
     known = given_probs is not None
     rows = np.empty(len(pred_probs), top_dtype(pred_probs.shape[1], pred_probs.dtype, known))
     rows["probs"] = pred_probs
-    rows["classes"] = np.where(
-        (pred_classes >= 0) & (pred_classes < num_classes), pred_classes, num_classes
-    )
+    # Seen as unsigned, a negative class is a very large one.
+    unsigned = pred_classes.view(f"u{pred_classes.itemsize}")
+    np.minimum(unsigned, num_classes, out=rows["classes"], casting="unsafe", dtype=np.uint64)
     if known:
         rows["given"] = given_probs
     return rows
@@ -175,9 +175,13 @@ def scan_top_rows(rows: Array, labels: Array, into: Evidence) -> Evidence:
     given_probs = rows["given"] if "given" in (rows.dtype.names or ()) else none
     for start in range(0, len(rows), _TILE_ROWS):
         part = slice(start, start + _TILE_ROWS)
+        classes = np.ascontiguousarray(rows["classes"][part])
+        wrong = np.empty(len(classes), np.uint32)
+        _wrong_classes(np.ascontiguousarray(classes.T), np.uint32(num_classes), wrong)
         _scan_top(
             np.ascontiguousarray(probs[part], probability),
-            np.ascontiguousarray(rows["classes"][part]),
+            classes,
+            wrong,
             np.ascontiguousarray(given_probs[part], probability),
             np.ascontiguousarray(labels[part], np.int64),
             columns["given"][part],
@@ -198,6 +202,7 @@ def scan_top_rows(rows: Array, labels: Array, into: Evidence) -> Evidence:
 def _scan_top(
     probs,
     classes,
+    wrong,
     given_probs,
     labels,
     given,
@@ -213,49 +218,33 @@ def _scan_top(
 ):
     """Fill the columns; those that are not wanted are empty."""
     num_classes = counts.size
-    k = probs.shape[1]
-    for i in range(labels.size):
+    rows, k = probs.shape
+    total, least, most = np.empty(rows), np.empty(rows, probs.dtype), np.empty(rows, probs.dtype)
+    _sums(probs, total, least, most)
+    for i in range(rows):
         label = labels[i]
-        first = second = -1
-        rest = -np.inf
-        least = np.inf
-        total = 0.0
-        own = -1
         problem = NONE
+        if not np.isfinite(total[i]):
+            problem = NOT_FINITE
+        elif not (least[i] >= -PROBABILITY_TOLERANCE and most[i] <= 1.0 + PROBABILITY_TOLERANCE):
+            problem = OUT_OF_RANGE
+        own = -1
         for j in range(k):
-            value = probs[i, j]
-            if not np.isfinite(value):
-                problem = NOT_FINITE
-            elif problem != NOT_FINITE and not -PROBABILITY_TOLERANCE <= value <= (
-                1.0 + PROBABILITY_TOLERANCE
-            ):
-                problem = OUT_OF_RANGE
-            total += value
-            least = min(least, value)
             if classes[i, j] == label:
                 own = j
-            # Of equal ones the smallest class comes first.
-            if first < 0 or _before(probs, classes, i, j, first):
-                if second >= 0:
-                    rest = max(rest, probs[i, second])
-                second = first
-                first = j
-            elif second < 0 or _before(probs, classes, i, j, second):
-                if second >= 0:
-                    rest = max(rest, probs[i, second])
-                second = j
-            else:
-                rest = max(rest, value)
+        first, second = 0, 1
+        rest = probs[i, min(2, k - 1)]
+        if not (probs[i, 0] > probs[i, 1] > rest and _descending(probs, i)):
+            first, second, rest = _first_two(probs, classes, i)
         if problem == NONE:
-            problem = _problem_of_top(classes, i, total, label, num_classes)
+            problem = _problem_of_top(wrong[i], k, total[i], label, num_classes)
         known = probs[i, max(own, 0)]
         if problem == NONE and given_probs.size:
             if own < 0:
                 known = given_probs[i]
-            problem = _problem_of_given(given_probs[i], known, own < 0, least)
+            problem = _problem_of_given(given_probs[i], known, own < 0, least[i])
         elif own < 0:
-            left = max(0.0, 1.0 - total) / max(1, num_classes - k)
-            known = min(least, probs.dtype.type(left))
+            known = min(least[i], _left(probs, i, num_classes))
         problems[i] = problem
         if problem != NONE:
             given[i], top1[i], p_given[i], p_top1[i] = num_classes, 0, 0, 0
@@ -275,6 +264,63 @@ def _scan_top(
                 p_rest[i] = probs[i, second] if num_classes > 2 else 0
         counts[label] += 1
         fixed[label] += np.int64(np.float64(known) * FIXED_POINT)
+
+
+@kernel(fastmath={"reassoc"})
+def _sums(probs, total, least, most):
+    """Fill in the sum of each row in any order, good enough to check it, its least and its largest
+    value.
+    """
+    for i in range(total.size):
+        added = probs.dtype.type(0)
+        low = high = probs[i, 0]
+        for j in range(probs.shape[1]):
+            value = probs[i, j]
+            added += value
+            low = value if value < low else low
+            high = value if value > high else high
+        total[i], least[i], most[i] = added, low, high
+
+
+@kernel(inline="always")
+def _descending(probs, i):
+    """Return whether no value of a row is above the one before."""
+    above = 0
+    for j in range(probs.shape[1] - 1):
+        above += probs[i, j] < probs[i, j + 1]
+    return above == 0
+
+
+@kernel()
+def _first_two(probs, classes, i):
+    """Return where the two most probable classes of a row are, of equal ones the smallest, and the
+    third largest value.
+    """
+    first, second = -1, -1
+    rest = probs.dtype.type(-np.inf)
+    for j in range(probs.shape[1]):
+        if first < 0 or _before(probs, classes, i, j, first):
+            if second >= 0:
+                rest = max(rest, probs[i, second])
+            first, second = j, first
+        elif second < 0 or _before(probs, classes, i, j, second):
+            if second >= 0:
+                rest = max(rest, probs[i, second])
+            second = j
+        else:
+            rest = max(rest, probs[i, j])
+    return first, second, rest
+
+
+@kernel()
+def _left(probs, i, num_classes):
+    """Return what a row leaves to each class that is not known; summed in order, so that its bits
+    are the same everywhere.
+    """
+    total = 0.0
+    for j in range(probs.shape[1]):
+        total += probs[i, j]
+    return probs.dtype.type(max(0.0, 1.0 - total) / max(1, num_classes - probs.shape[1]))
 
 
 @kernel(inline="always")
@@ -302,23 +348,34 @@ def _problem_of_given(given, known, is_other, least):
 
 
 @kernel()
-def _problem_of_top(classes, i, total, label, num_classes):
+def _problem_of_top(wrong, k, total, label, num_classes):
     """Return what is wrong with a row of finite probabilities, if anything."""
-    k = classes.shape[1]
     if total > 1.0 + ROW_SUM_TOLERANCE or (k == num_classes and total < 1.0 - ROW_SUM_TOLERANCE):
         return ROW_SUM
     if label < 0 or label >= num_classes:
         return LABEL
+    return _CLASSES if wrong else NONE
+
+
+@kernel()
+def _wrong_classes(columns, num_classes, wrong):
+    """Fill in which rows have a class that repeats, or none that exists, from ``columns``, (k, n):
+    all rows at a time, without a branch, so that the compiler turns it into SIMD.
+    """
+    k, rows = columns.shape
+    for i in range(rows):
+        wrong[i] = 0
     for j in range(k):
-        if classes[i, j] >= num_classes:
-            return _CLASSES
+        for i in range(rows):
+            wrong[i] |= np.uint32(columns[j, i] >= num_classes)
         for other in range(j):
-            if classes[i, other] == classes[i, j]:
-                return _CLASSES
-    return NONE
+            for i in range(rows):
+                wrong[i] |= np.uint32(columns[j, i] == columns[other, i])
 
 
-def likely_of_top(rows: Array, limits: npt.NDArray[np.float64]) -> tuple[Array, Bools]:
+def likely_of_top(
+    rows: Array, limits: npt.NDArray[np.float64], order: npt.NDArray[np.intp] | None = None
+) -> tuple[Array, Bools]:
     """Return likely classes of rows whose prediction is below its limit.
 
     Parameters
@@ -327,6 +384,8 @@ def likely_of_top(rows: Array, limits: npt.NDArray[np.float64]) -> tuple[Array, 
         Valid rows.
     limits : ndarray of float64, (K,)
         From where on a class is confident.
+    order : ndarray of int, (K,), optional
+        Classes by ascending limit.
 
     Returns
     -------
@@ -347,7 +406,8 @@ def likely_of_top(rows: Array, limits: npt.NDArray[np.float64]) -> tuple[Array, 
     """
     likely = np.empty(len(rows), np.int64)
     undecided = np.zeros(len(rows), bool)
-    order = np.argsort(limits, kind="stable")
+    if order is None:
+        order = np.argsort(limits)
     probs = np.ascontiguousarray(rows["probs"], probability_dtype(rows["probs"].dtype))
     classes = np.ascontiguousarray(rows["classes"])
     _likely_of_top(probs, classes, limits, order, likely, undecided)
