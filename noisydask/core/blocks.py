@@ -99,19 +99,20 @@ def plan_blocks(
 def plan_tasks(num_blocks: int, slots: int, per_slot: int) -> tuple[int, ...]:
     """Return blocks that each task takes: about ``per_slot`` tasks for each of ``slots`` threads,
     but never more than 16 blocks; two where each thread has two such tasks or more, so that one
-    block is read while the other is written.
+    block is read while the other is written. All threads have as many tasks, the larger ones first.
 
     Examples
     --------
     >>> plan_tasks(13, 2, 2)
     (4, 3, 3, 3)
     >>> plan_tasks(9, 2, 32)
-    (2, 2, 2, 2, 1)
+    (2, 2, 2, 1, 1, 1)
     >>> len(plan_tasks(100_000, 8, 2))
-    6250
+    6256
     """
     least = 2 if num_blocks >= 4 * slots else 1
     each = max(least, min(_BLOCKS_PER_TASK, -(-num_blocks // (per_slot * slots))))
-    tasks = max(1, -(-num_blocks // each))
+    tasks = -(-num_blocks // each)
+    tasks = max(1, min(num_blocks, -(-tasks // slots) * slots))
     each, more = divmod(num_blocks, tasks)
     return (each + 1,) * more + (each,) * (tasks - more if each else 0)

@@ -22,7 +22,7 @@ from noisydask.core.top_rows import scan_top_rows
 from noisydask.errors import JobError, Setting
 from noisydask.issues.blocks import LabeledSource
 from noisydask.issues.passes import IssueData
-from noisydask.stores.rows import Ranges, reads
+from noisydask.stores.rows import Ranges, Rows, reads
 from noisydask.stores.task_rows import TaskRows
 from noisydask.stores.threads import ahead
 
@@ -76,6 +76,8 @@ class ScannedBlock:
         for low, high, key in self.source.partly:
             problems = self.evidence.problems[low - start : high - start]
             refuse_lost_part(problems, f"chunk {key}, rows {low:,} to {high - 1:,}", probs, data)
+        if isinstance(probs, Rows):
+            probs.forget(start, stop)
         self.bytes_read = probs.take_bytes_read()
         if data.notify:
             data.notify(stop - start, self.bytes_read or (stop - start) * data.row.itemsize)

@@ -113,7 +113,15 @@ def scan(
     blocks: Sequence[LabeledSource], inputs: Mapping[str, TaskRows], data: IssueData
 ) -> ScanState:
     """Read each block once, keep its evidence."""
-    return _scan(blocks, (Known.of(block, inputs, data) for block in blocks), inputs, data)
+    probs = inputs["pred_probs"]
+
+    def known() -> Iterator[Known]:
+        for block in blocks:
+            if isinstance(probs, Rows):
+                probs.foresee(*data.grid.bounds(block.number))
+            yield Known.of(block, inputs, data)
+
+    return _scan(blocks, known(), inputs, data)
 
 
 def _scan(

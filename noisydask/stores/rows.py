@@ -255,6 +255,14 @@ class Rows(ABC):
     def _read(self, start: int, stop: int) -> Array:
         """Read rows as they are stored, counted in :attr:`fetched`."""
 
+    def foresee(self, start: int, stop: int) -> None:  # noqa: B027  most rows lie alone
+        """Tell that rows will be read, before others of the same examples are: they may be decoded
+        together.
+        """
+
+    def forget(self, start: int, stop: int) -> None:  # noqa: B027
+        """Tell that rows were read that were foreseen."""
+
     def take_bytes_read(self) -> int:
         """Return stored bytes fetched since the last call; a Parquet column, small beside the
         probabilities, counts none.

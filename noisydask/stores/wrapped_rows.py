@@ -64,6 +64,14 @@ class WrappedRows(Rows):
         """Iterate over the objects that rows lie in."""
         return self.rows.chunks(start, stop)
 
+    def foresee(self, start: int, stop: int) -> None:
+        """Tell that rows of the others will be read."""
+        self.rows.foresee(start, stop)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Tell that rows of the others were read."""
+        self.rows.forget(start, stop)
+
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of the others, as they are stored."""
         return self.rows.describe()

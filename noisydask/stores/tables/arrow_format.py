@@ -21,6 +21,7 @@ class ArrowFiles:
     """Arrow files, Feather files, and streams."""
 
     name = "arrow"
+    parses_whole_rows = False
 
     def look(self, place: Location) -> Look:
         """Look at the record batches; of a file one column of each, of a stream its place."""

@@ -36,6 +36,7 @@ class Csv:
     """CSV files with a line of names; ``.tsv`` has tabs between cells."""
 
     name = "csv"
+    parses_whole_rows = True
 
     def look(self, place: Location) -> Look:
         """Count the rows of a file, by reading it once."""

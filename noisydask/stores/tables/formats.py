@@ -61,9 +61,12 @@ class Columns(NamedTuple):
 
 
 class Format(Protocol):
-    """A kind of files that hold tables."""
+    """A kind of files that hold tables; whether whole rows are parsed whichever columns are asked
+    for.
+    """
 
     name: str
+    parses_whole_rows: bool
 
     def look(self, place: Location) -> Look:
         """Look at a file without reading its columns."""

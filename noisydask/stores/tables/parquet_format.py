@@ -17,6 +17,7 @@ class Parquet:
     """Parquet files."""
 
     name = "parquet"
+    parses_whole_rows = False
 
     def look(self, place: Location) -> Look:
         """Read the footer."""

@@ -73,6 +73,10 @@ class TableFiles:
     stops: Int64s = field(repr=False)
     first_rows: Int64s = field(repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _foreseen: dict[int, frozenset[str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _parsed: dict[int, Columns] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, place: Location) -> TableFiles:
@@ -150,8 +154,47 @@ class TableFiles:
             yield Part(piece, max(low, start), min(high, stop))
 
     def read(self, piece: int, columns: Sequence[str]) -> Columns:
-        """Read columns of a piece."""
+        """Read columns of a piece; what was parsed with others before is handed out once."""
+        parsed = self._parsed.get(piece)
+        foreseen = self._foreseen.get(piece, frozenset())
+        if parsed is None and foreseen.difference(columns):
+            parsed = self._read_together(piece, [*dict.fromkeys((*columns, *sorted(foreseen)))])
+        if parsed is None or not {*columns} <= {*parsed.table.column_names}:
+            return self._read(piece, columns)
+        if foreseen == {*columns}:
+            self._forget(piece)
+        return Columns(parsed.table.select(columns), parsed.stored)
+
+    def _read_together(self, piece: int, columns: Sequence[str]) -> Columns | None:
+        """Parse columns for those who will read some of them each; None where that cannot be done,
+        which the one will say whose columns they are.
+        """
+        try:
+            self._parsed[piece] = self._read(piece, columns)
+        except Exception:
+            self._forget(piece)
+        return self._parsed.get(piece)
+
+    def _read(self, piece: int, columns: Sequence[str]) -> Columns:
         return FORMATS[self.format].read(*self._piece(piece), columns)
+
+    def foresee(self, start: int, stop: int, columns: Sequence[str]) -> None:
+        """Tell that columns of rows will be read. Where a format parses whole rows whichever
+        columns are asked for, they are then parsed with those that are read before.
+        """
+        if FORMATS[self.format].parses_whole_rows:
+            names = frozenset(columns)
+            self._foreseen.update((part.piece, names) for part in self.parts(start, stop))
+
+    def forget(self, start: int, stop: int) -> None:
+        """Tell that rows were read."""
+        for part in self.parts(start, stop):
+            if part.stop == self.first_rows[part.piece + 1]:
+                self._forget(part.piece)
+
+    def _forget(self, piece: int) -> None:
+        self._foreseen.pop(piece, None)
+        self._parsed.pop(piece, None)
 
     def first_row(self, column: str) -> pa.Array:
         """Read the first row of a column of a table that has rows."""
@@ -181,7 +224,7 @@ class TableFiles:
         return {file: version(info) for file, info in table_files(self.place).items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": {}}
+        return self.__dict__ | {"_kept": {}, "_foreseen": {}, "_parsed": {}}
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:

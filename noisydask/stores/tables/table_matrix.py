@@ -144,6 +144,14 @@ class TableMatrix(TableRows):
         """One on a disk: the memory of one piece is used again for the next."""
         return 1 if self.files.place.is_local else 2
 
+    def foresee(self, start: int, stop: int) -> None:
+        """Tell that rows will be read."""
+        self.files.foresee(start, stop, self.columns)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Tell that rows were read."""
+        self.files.forget(start, stop)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": {}, "_changing": None}
 

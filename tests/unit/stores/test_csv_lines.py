@@ -55,3 +55,14 @@ def test_empty_lines_are_no_rows(ending: bytes, step: int) -> None:
     content = ending.join([b"a,b", b"1,2", b"", b"", b"3,4", b"", b""])
     ranges = [count_lines(content[low : low + step], low) for low in range(0, len(content), step)]
     assert sum(piece.rows for piece in whole_rows(ranges, 0, len(content), 1)) == 3
+
+
+@given(st.text(st.sampled_from("a,1\n"), max_size=60), st.integers(1, 9), st.integers(1, 20))
+def test_rows_without_quotes(text: str, step: int, least: int) -> None:
+    content = text.encode()
+    ranges = [count_lines(content[low : low + step], low) for low in range(0, len(content), step)]
+    found = list(whole_rows(ranges, 0, len(content), least))
+    assert sum(piece.rows for piece in found) == sum(1 for line in text.split("\n") if line)
+    for piece in found:
+        lines = content[piece.start : piece.stop].split(b"\n")
+        assert piece.rows == sum(1 for line in lines if line)
