@@ -250,8 +250,8 @@ def test_a_column_of_one_name_is_said(tmp_path: Path) -> None:
 
 def test_the_next_night_reads_the_file_that_changed(place: Place) -> None:
     whole = frame()
-    for number, low in enumerate(range(0, 1030, 206)):
-        write(place, "parquet", whole.iloc[low : low + 206], f"t/part.{number}")
+    for number, low in enumerate(range(0, 1030, 170)):
+        write(place, "parquet", whole.iloc[low : low + 170], f"t/part.{number}")
     options = dict.fromkeys(("table", "out"), place.options)
     given = {
         "table": f"{place.url}/t",
@@ -259,20 +259,20 @@ def test_the_next_night_reads_the_file_that_changed(place: Place) -> None:
         "id_column": "id",
         "out": f"{place.url}/out",
         "storage_options": options,
-        "block_bytes": 206 * (28 + 40),
+        "block_bytes": 170 * (28 + 40),
     }
     first = noisydask.find_label_issues(**given)
-    assert first.manifest["blocks"]["scanned"] == 5
-    part = whole.iloc[412:618].copy()
+    assert first.manifest["blocks"]["scanned"] == 7
+    part = whole.iloc[340:510].copy()
     part.loc[part.index[3], "label"] = "bee"
     write(place, "parquet", part, "t/part.2")
     second = noisydask.find_label_issues(**given)
     assert second.manifest["blocks"]["scanned"] == 1
     assert 0 < second.manifest["bytes_read"]["pred_probs"] < 12_000
     # Rows that move to another place are other rows, though their file is the same.
-    write(place, "parquet", whole.iloc[412:617], "t/part.2")
+    write(place, "parquet", whole.iloc[340:509], "t/part.2")
     third = noisydask.find_label_issues(**given)
-    assert third.manifest["blocks"]["scanned"] == 3
+    assert third.manifest["blocks"]["scanned"] == 5
     fourth = noisydask.find_label_issues(
         **given
         | {
@@ -281,7 +281,7 @@ def test_the_next_night_reads_the_file_that_changed(place: Place) -> None:
             "class_names": ["ant", "bee"] + [n for n in CLASSES if n not in ("ant", "bee")],
         }
     )
-    assert fourth.manifest["blocks"]["scanned"] == 5
+    assert fourth.manifest["blocks"]["scanned"] == 7
 
 
 def refused(**given: Any) -> str:

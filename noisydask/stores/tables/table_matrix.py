@@ -110,12 +110,15 @@ class TableMatrix(TableRows):
         dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in kinds))
         largest = files.largest_piece
         fits = largest * num_classes * dtype.itemsize <= DEFAULT_BLOCK_BYTES // 4
+        # As writers cut all pieces alike, blocks that hold whole first pieces cut none. That it is
+        # the first keeps the blocks of a table that grows.
+        first = int(files.first_rows[1]) if len(files.file_of) > 1 else 1
         listed = len(columns) == 1 and is_list(files.kind_of(columns[0]))
         return cls(
             url=files.place.shown + (f"#{columns[0]}" if listed else ""),
             shape=(files.rows, num_classes),
             dtype=dtype,
-            chunk_rows=1 if fits else largest,
+            chunk_rows=first if fits else largest,
             files=files,
             columns=columns,
             listed=listed,
