@@ -13,7 +13,7 @@ def count_bytes(values):
     Examples
     --------
     >>> import numpy as np
-    >>> count_bytes(np.frombuffer(b"a,b\\n\\n1,2\\n", np.uint8))
+    >>> count_bytes(np.frombuffer(b"a,b\n\n1,2\n", np.uint8))
     (3, 1, 0)
     """
     breaks = empty = others = 0
