@@ -42,8 +42,8 @@ ROW_KINDS = ProblemKinds(
         Problem.NOT_FINITE: "NaN or infinite probabilities",
         Problem.OUT_OF_RANGE: "probabilities outside 0 to 1 (are they logits or "
         "log-probabilities?)",
-        Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, or quantised too "
-        "coarsely?)",
+        Problem.ROW_SUM: "probabilities that do not sum to 1 (are they logits, quantised too "
+        "coarsely, or the first of more classes?)",
         Problem.LABEL: "labels outside 0 to K-1",
         Problem.UNREADABLE: "chunks that cannot be read",
         Problem.CLASSES: "classes that repeat, do not exist, or are not the most probable ones",
@@ -125,8 +125,10 @@ class Problems:
                 Setting("normalize", True),
             )
         if 2 * self.counts[Problem.ROW_SUM] > rows:
-            return " If they are votes, have them divided by their sums.", (
-                Setting("normalize", True),
+            return (
+                " If they are votes, have them divided by their sums; if they are the most "
+                "probable of more classes, say which (pred_classes).",
+                (Setting("normalize", True),),
             )
         return "", ()
 

@@ -88,9 +88,11 @@ class IssueInputs:
                 f"ids has shape {self.ids.shape}, labels {probs.shape[:1]}: they must match"
             )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
+            more = len(self.class_names) > self.num_classes and self.top is None
+            kept = "; if only the most probable are kept, say which (pred_classes)"
             raise InputError(
                 f"{len(self.class_names)} class names for {self.num_classes} classes: they must "
-                "match"
+                f"match{kept if more else ''}"
             )
 
     def _refuse_other_models(self) -> None:
@@ -169,15 +171,16 @@ class IssueInputs:
         if top is None:
             rows = [values.of(each) for each in rows]
         else:
-            own = None
-            top = top.checked(called, len(rows), values)
+            own = own if own is not None and len(own) > rows[0].shape[-1] else None
+            top = top.checked(called or own, len(rows), values)
             rows = [top.rows(rows[0], storage_options)]
         told = called if called is not None else own
         if told is None and isinstance(opened["labels"], TableColumn):
             told = opened["labels"].called
         num_classes = rows[0].shape[1:] if top is None else (top.num_classes,)
         shape = rows[0].shape[0], *num_classes
-        given, coded = coded_labels(opened["labels"], told, own is not None, shape)
+        named = own is not None and top is None
+        given, coded = coded_labels(opened["labels"], told, named, shape)
         by_id = opened.get("label_ids")
         warnings = differing_indexes(sources) if by_id is None else ()
         if top is not None and top.bounded:

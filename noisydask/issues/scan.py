@@ -153,7 +153,10 @@ class Scan:
         rows = sum(stop - start for start, stop in bounds)
         size = rows * data.row.itemsize
         blocks = counted(len(sources), "block")
-        self.reporter.phase(f"reading {rows:,} x {data.num_classes:,} {data.dtype} in {blocks}")
+        classes = f"{data.num_classes:,}"
+        if data.top is not None:
+            classes = f"{data.top['classes'].shape[0]:,} of {classes}"
+        self.reporter.phase(f"reading {rows:,} x {classes} {data.dtype} in {blocks}")
         with self.reporter.reading(rows, size) as advance, listening(advance) as notify:
             task = partial(scanning.scan, data=replace(data, notify=notify))
             return self._run("scan", task, planned)

@@ -77,7 +77,10 @@ class TopClasses:
             )
         num_classes = self.num_classes or len(class_names or ())
         if not num_classes:
-            raise InputError("with pred_classes, say how many classes there are: num_classes")
+            raise InputError(
+                "with pred_classes, say how many classes there are (num_classes), or what they are "
+                "called (class_names)"
+            )
         if self.given_probs is None:
             raise InputError(
                 "with pred_classes, give the probability of each given label (given_probs), as "

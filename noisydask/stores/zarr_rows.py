@@ -175,8 +175,10 @@ class ZarrRows(Rows):
 
 
 def _class_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    """Return what an array says that its columns are called, if it says so of all."""
+    """Return what an array says that its columns are called, if it says so of all; there are more
+    names than columns where only the most probable classes are kept.
+    """
     names = array.attrs.get(CLASS_NAMES)
-    if not isinstance(names, list) or array.ndim != 2 or len(names) != array.shape[1]:
+    if not isinstance(names, list) or array.ndim != 2 or len(names) < array.shape[1]:
         return None
     return tuple(map(str, names))

@@ -357,6 +357,18 @@ def test_a_writer_keeps_the_most_probable(dtype: Any, place: Place) -> None:
     check_same(found, dense(DATA.labels, probs.astype(np.result_type(dtype, np.float32))))
 
 
+def test_a_writer_keeps_names(tmp_path: Path) -> None:
+    writer = noisydask.PredictionWriter(tmp_path, num_examples=1030, top=3, class_names="gfedcba")
+    writer.write(np.arange(1030), DATA.pred_probs, np.array([*"gfedcba"])[DATA.labels])
+    done = writer.finish()
+    sources = {name: getattr(done, name) for name in ("pred_probs", "pred_classes", "given_probs")}
+    found = noisydask.find_label_issues(done.labels, **sources)
+    assert found.to_dataframe()["given_name"].isin([*"gfedcba"]).all()
+    check_same(found, dense(DATA.labels, DATA.pred_probs))
+    with pytest.raises(InputError, match="7 class names for 3 classes.*pred_classes"):
+        noisydask.find_label_issues(done.labels, done.pred_probs)
+
+
 def test_a_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 2"):
         noisydask.PredictionWriter(tmp_path / "w", top=1)
