@@ -10,7 +10,7 @@ FAULTS := 144
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
 
-.PHONY: demo test test-slow test-soak check docs bench faults clean
+.PHONY: demo test test-slow test-soak test-torch check docs bench faults clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ test-slow: $(VENV)/installed  ## the slow tests
 
 test-soak: $(VENV)/installed  ## hundreds of kills, and what else takes long
 	$(BIN)/python -m pytest -m soak
+
+test-torch: $(VENV)/installed  ## a training on two processes with PyTorch, whose wheels take 6 GB
+	$(call install,--editable ".[test,torch]")
+	$(BIN)/python -m pytest -m slow tests/jobs/test_torch.py
 
 check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff check .

@@ -392,7 +392,7 @@ def test_full_disk(
         ({"class_names": dict.fromkeys("abcdefg")}, "class_names must be a list of names"),
         (
             {"storage_options": {"lables": {}}},
-            "storage_options has 'lables': it maps labels, pred_probs, ids, out, table, label_ids",
+            "storage_options has 'lables': it maps labels, pred_probs, pred_classes, ",
         ),
         ({"storage_options": {"labels": 5}}, "storage_options has 'labels'"),
         ({"storage_options": "key"}, "storage_options must be a mapping"),

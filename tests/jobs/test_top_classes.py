@@ -365,7 +365,7 @@ def test_a_writer_keeps_names(tmp_path: Path) -> None:
     found = noisydask.find_label_issues(done.labels, **sources)
     assert found.to_dataframe()["given_name"].isin([*"gfedcba"]).all()
     check_same(found, dense(DATA.labels, DATA.pred_probs))
-    with pytest.raises(InputError, match="7 class names for 3 classes.*pred_classes"):
+    with pytest.raises(InputError, match=r"7 class names for 3 classes.*pred_classes"):
         noisydask.find_label_issues(done.labels, done.pred_probs)
 
 
