@@ -173,7 +173,7 @@ class IssueInputs:
         else:
             own = own if own is not None and len(own) > rows[0].shape[-1] else None
             top = top.checked(called or own, len(rows), values)
-            rows = [top.rows(rows[0], storage_options)]
+            rows = [top.rows(rows[0], None if table is None else table.table, storage_options)]
         told = called if called is not None else own
         if told is None and isinstance(opened["labels"], TableColumn):
             told = opened["labels"].called

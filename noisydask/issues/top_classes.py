@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noisydask.errors import InputError, Setting
-from noisydask.stores.arrays import DaskRows, Rows, open_rows
+from noisydask.stores.arrays import DaskRows, Rows, open_rows, open_table
 from noisydask.stores.converted_rows import RowValues
 from noisydask.stores.top_rows import BOUND, combined
 
@@ -91,14 +91,25 @@ class TopClasses:
         return replace(self, num_classes=num_classes)
 
     def rows(
-        self, pred_probs: Rows | DaskRows, storage_options: Mapping[str, Mapping[str, Any]]
+        self,
+        pred_probs: Rows | DaskRows,
+        table: Any,
+        storage_options: Mapping[str, Mapping[str, Any]],
     ) -> Rows | DaskRows:
-        """Open the other parts, and put all together."""
+        """Open the other parts, and put all together; where there is a table in files, they may be
+        columns of it, by name.
+        """
         options = storage_options.get("pred_probs")
+        columns: list[str] = []
+        if isinstance(table, str | Path):
+            columns = open_table(str(table), "table", storage_options.get("table")).names
         sources = {"pred_classes": self.pred_classes, "given_probs": self.given_probs}
         if self.bounded:
             del sources["given_probs"]
         parts: dict[str, Rows | DaskRows] = {"pred_probs": pred_probs}
         for name, source in sources.items():
-            parts[name] = open_rows(source, name, storage_options.get(name, options))
+            own = storage_options.get(name, options)
+            if isinstance(source, str) and source in columns:
+                own, source = storage_options.get("table"), f"{table}#{source}"
+            parts[name] = open_rows(source, name, own)
         return combined(parts, self.num_classes)

@@ -237,6 +237,10 @@ def test_columns_of_a_table_and_the_command(tmp_path: Path, capsys: Any) -> None
     assert "given_probs" in capsys.readouterr().err.replace("--given-probs", "given_probs")
     assert main([*line, "--given-probs", f"{url}#own", "--num-classes", "7"]) == 0
     check_same(noisydask.open_run(tmp_path / "out"), dense(DATA.labels, DATA.pred_probs))
+    named = ["issues", "--table", url, "--class-columns", "probs", "--pred-classes", "classes"]
+    named += ["--given-probs", "own", "--num-classes", "7", "--out", str(tmp_path / "named")]
+    assert main(named) == 0
+    check_same(noisydask.open_run(tmp_path / "named"), dense(DATA.labels, DATA.pred_probs))
     names = ",".join("gfedcba")
     assert main([*line, "--given-probs", "bound", "--class-names", names]) == 0
     found = noisydask.open_run(tmp_path / "out")
