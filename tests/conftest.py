@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -17,6 +18,9 @@ from rig.place import Place
 from rig.plans import Trial
 from rig.proxy import Proxy, proxy
 from rig.server import BUCKET, S3Server, s3_server, until_it_works, weed
+
+# Its module cannot be looked at for doctests without PyTorch.
+collect_ignore = [] if find_spec("torch") else ["training_loop.py"]
 
 # What an example takes tells more of the machine than of the code.
 settings.register_profile("noisydask", deadline=None)

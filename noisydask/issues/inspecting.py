@@ -122,7 +122,7 @@ def inspect(
     >>> file = tempfile.mkdtemp() + "/p.npy"
     >>> np.save(file, np.array([[0.9, 0.1], [0.2, 0.9]], np.float32))
     >>> inspect(file).wrong
-    ['1 of the first 2 rows with probabilities that do not sum to 1 (are they logits, or ...']
+    ['1 of the first 2 rows with probabilities that do not sum to 1 (are they logits, ...']
     """
     rows = cast(Rows, open_rows(url, "the input", storage_options, ClassColumns(class_columns)))
     place = Location.of(split_column(url)[0], storage_options, "the input")
