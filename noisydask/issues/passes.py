@@ -46,8 +46,8 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class IssueData:
-    """What the passes know of the data, and where they keep its evidence; ``top`` is the type of
-    rows of which only the most probable classes are known.
+    """The data of a run as its passes know them: blocks, types, and where the evidence is kept.
+    ``top`` is the type of rows of which only the most probable classes are known.
     """
 
     grid: BlockGrid

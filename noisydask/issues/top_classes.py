@@ -1,4 +1,4 @@
-"""What is said of predictions of which only the most probable classes are kept."""
+"""Inputs of which only the most probable classes are kept: checked, opened and put together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TopClasses:
 
     @property
     def bounded(self) -> bool:
-        """Whether the probability of the given label is bounded where it is not known."""
+        """True if the probability of the given label is bounded where it is not known."""
         return isinstance(self.given_probs, str | Path) and str(self.given_probs) == BOUND
 
     def checked(

@@ -1,5 +1,5 @@
-"""What can be asked where only the most probable classes are known, and what is said of rows that
-this leaves undecided.
+"""Settings where only the most probable classes are known: those that need all classes are refused,
+and rows that stay undecided are told.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class TopRows(Rows):
 
     @property
     def adds_up(self) -> bool:
-        """Whether what is lost shows: not here."""
+        """False: the kept probabilities add up to less than 1, so a lost chunk does not show."""
         return False
 
     @property

@@ -166,8 +166,8 @@ class TableFiles:
         return Columns(parsed.table.select(columns), parsed.stored)
 
     def _read_together(self, piece: int, columns: Sequence[str]) -> Columns | None:
-        """Parse columns for those who will read some of them each; None where that cannot be done,
-        which the one will say whose columns they are.
+        """Parse columns that several inputs will read, and keep them. Return None if this fails:
+        each input then reads its own columns, and its error names that input.
         """
         try:
             self._parsed[piece] = self._read(piece, columns)
